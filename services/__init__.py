@@ -1,0 +1,1 @@
+"""The five services of Muse and what they share."""

@@ -1,0 +1,1 @@
+"""The masked transformer over the low-resolution grid."""

@@ -1,0 +1,1 @@
+"""Masked parallel decoding, in pure JAX (Muse, section 2.8)."""

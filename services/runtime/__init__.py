@@ -1,0 +1,1 @@
+"""What every server shares. Knows no stage."""

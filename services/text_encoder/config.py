@@ -1,0 +1,52 @@
+"""The shape of the frozen T5 v1.1 encoder."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig:
+    """A T5 v1.1 encoder (Raffel et al. 2020; Shazeer 2020, "GLU Variants").
+
+    Attributes:
+        vocabulary_size: Rows of the token embedding.
+        hidden: Width of the residual stream.
+        layers: Transformer blocks.
+        heads: Attention heads; heads * head_dim may differ from hidden.
+        head_dim: Width of one head.
+        mlp: Width of the gated GELU feed-forward.
+        relative_buckets: Buckets of the relative position bias, shared by all layers.
+        relative_max_distance: Distance in tokens from which all positions share a bucket.
+        maximum_length: Longest prompt in tokens, the end-of-sequence token included.
+    """
+
+    vocabulary_size: int
+    hidden: int
+    layers: int
+    heads: int
+    head_dim: int
+    mlp: int
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    maximum_length: int = 128
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.relative_buckets % 4:
+            raise ValueError(f"relative_buckets must be a multiple of 4, got {self.relative_buckets}")
+
+
+# T5 v1.1 XXL's encoder, 4.76 B parameters; the paper's text encoder (Muse, section 2.1).
+T5_XXL = TextEncoderConfig(
+    vocabulary_size=32_128, hidden=4096, layers=24, heads=64, head_dim=64, mlp=10_240
+)
+
+# Trained here on captions; the whole vocabulary is the captions' own words.
+DEMO = TextEncoderConfig(
+    vocabulary_size=1024, hidden=192, layers=3, heads=6, head_dim=32, mlp=384, maximum_length=64
+)
+
+TINY = TextEncoderConfig(
+    vocabulary_size=512, hidden=16, layers=1, heads=2, head_dim=8, mlp=32, maximum_length=32
+)

@@ -1,0 +1,1 @@
+"""The VQGAN tokenizers: images to tokens and back."""

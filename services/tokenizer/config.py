@@ -1,0 +1,120 @@
+"""The shape of a VQGAN tokenizer."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """A fully convolutional VQGAN (Esser et al. 2021; Muse, section 2.2 and Table 4).
+
+    Attributes:
+        image_size: Side in pixels it was trained for; any multiple of `factor` works.
+        base_channels: Channels at full resolution.
+        channel_multipliers: Channels of each resolution over base_channels, full resolution first.
+        residual_blocks: Residual blocks a resolution.
+        decoder_base_channels: As base_channels, of the decoder (the fine-tuned one is wider).
+        decoder_residual_blocks: As residual_blocks, of the decoder.
+        codebook_size: Number of codes.
+        code_dim: Width of a code.
+    """
+
+    image_size: int
+    base_channels: int
+    channel_multipliers: tuple[int, ...]
+    residual_blocks: int
+    decoder_base_channels: int
+    decoder_residual_blocks: int
+    codebook_size: int
+    code_dim: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if number < 1:
+                    raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.image_size % self.factor:
+            raise ValueError(
+                f"image_size must be a multiple of the factor {self.factor}, got {self.image_size}"
+            )
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a token along one side (the f of f8, f16)."""
+        return int(2 ** (len(self.channel_multipliers) - 1))
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side at image_size."""
+        return self.image_size // self.factor
+
+
+# Muse, Table 4: two residual blocks a resolution, 128 base channels, 8192 codes.
+F16_256 = TokenizerConfig(
+    image_size=256,
+    base_channels=128,
+    channel_multipliers=(1, 1, 2, 2, 4),
+    residual_blocks=2,
+    decoder_base_channels=128,
+    decoder_residual_blocks=2,
+    codebook_size=8192,
+    code_dim=256,
+)
+
+# The high-resolution tokenizer; its decoder is the fine-tuned one (Muse, appendix A.1):
+# four residual blocks and 256 base channels, encoder and codebook unchanged.
+F8_512 = TokenizerConfig(
+    image_size=512,
+    base_channels=128,
+    channel_multipliers=(1, 1, 2, 4),
+    residual_blocks=2,
+    decoder_base_channels=256,
+    decoder_residual_blocks=4,
+    codebook_size=8192,
+    code_dim=256,
+)
+
+DEMO_LOW = TokenizerConfig(
+    image_size=64,
+    base_channels=32,
+    channel_multipliers=(1, 2, 3, 4),
+    residual_blocks=1,
+    decoder_base_channels=32,
+    decoder_residual_blocks=1,
+    codebook_size=1024,
+    code_dim=16,
+)
+
+# Full resolution is where a convolution costs most on a CPU, so it has half the channels.
+DEMO_HIGH = TokenizerConfig(
+    image_size=128,
+    base_channels=16,
+    channel_multipliers=(1, 3, 6, 8),
+    residual_blocks=1,
+    decoder_base_channels=16,
+    decoder_residual_blocks=1,
+    codebook_size=1024,
+    code_dim=16,
+)
+
+TINY_LOW = TokenizerConfig(
+    image_size=16,
+    base_channels=8,
+    channel_multipliers=(1, 2, 2),
+    residual_blocks=1,
+    decoder_base_channels=8,
+    decoder_residual_blocks=1,
+    codebook_size=32,
+    code_dim=8,
+)
+
+TINY_HIGH = TokenizerConfig(
+    image_size=32,
+    base_channels=8,
+    channel_multipliers=(1, 2, 2),
+    residual_blocks=1,
+    decoder_base_channels=8,
+    decoder_residual_blocks=1,
+    codebook_size=32,
+    code_dim=8,
+)

@@ -1,0 +1,1 @@
+"""Training of every stage's checkpoint."""

@@ -1,0 +1,1 @@
+"""Where training images and captions come from."""

@@ -1,0 +1,1 @@
+"""What each stage learns: one task a file, one loop for all."""
