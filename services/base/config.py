@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
-    """The base masked transformer (Muse, section 2.4 and Table 5).
+    """The base masked transformer (Muse, section 2.3 and Table 4).
 
     Attributes:
         grid: Tokens along one side of the image.
@@ -40,7 +40,7 @@ class BaseConfig:
         return self.grid**2
 
 
-# Muse-3B, Table 5: 48 layers of 2048, 3.22 B parameters in its blocks.
+# Muse-3B, Table 4: 48 layers of 2048, 3.22 B parameters in its blocks.
 MUSE_3B = BaseConfig(
     grid=16,
     vocabulary=8192,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class SuperresConfig:
-    """The super-resolution masked transformer (Muse, section 2.5 and Table 6).
+    """The super-resolution masked transformer (Muse, section 2.4 and Table 6).
 
     Attributes:
         low_grid: Tokens along one side of the low-resolution image.

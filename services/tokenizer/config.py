@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """A fully convolutional VQGAN (Esser et al. 2021; Muse, section 2.2 and Table 4).
+    """A fully convolutional VQGAN (Esser et al. 2021; Muse, section 2.2 and Table 5).
 
     Attributes:
         image_size: Side in pixels it was trained for; any multiple of `factor` works.
@@ -49,7 +49,7 @@ class TokenizerConfig:
         return self.image_size // self.factor
 
 
-# Muse, Table 4: two residual blocks a resolution, 128 base channels, 8192 codes.
+# Muse, Table 5 and appendix A.2: two residual blocks a resolution, 128 base channels, 8192 codes.
 F16_256 = TokenizerConfig(
     image_size=256,
     base_channels=128,
@@ -61,7 +61,7 @@ F16_256 = TokenizerConfig(
     code_dim=256,
 )
 
-# The high-resolution tokenizer; its decoder is the fine-tuned one (Muse, appendix A.1):
+# The high-resolution tokenizer; its decoder is the fine-tuned one (Muse, section 2.5 and appendix A.2):
 # four residual blocks and 256 base channels, encoder and codebook unchanged.
 F8_512 = TokenizerConfig(
     image_size=512,
@@ -74,18 +74,18 @@ F8_512 = TokenizerConfig(
     code_dim=256,
 )
 
+# One shape at both sizes; few channels at full resolution, where a convolution costs most.
 DEMO_LOW = TokenizerConfig(
     image_size=64,
-    base_channels=32,
-    channel_multipliers=(1, 2, 3, 4),
+    base_channels=16,
+    channel_multipliers=(1, 3, 6, 8),
     residual_blocks=1,
-    decoder_base_channels=32,
+    decoder_base_channels=16,
     decoder_residual_blocks=1,
     codebook_size=1024,
     code_dim=16,
 )
 
-# Full resolution is where a convolution costs most on a CPU, so it has half the channels.
 DEMO_HIGH = TokenizerConfig(
     image_size=128,
     base_channels=16,

@@ -1,0 +1,228 @@
+"""VQGAN: images to a grid of tokens and back, fully convolutional.
+
+No layer looks further than its kernel and none knows the size of the image, so any size that is a
+multiple of the factor works (Muse, section 2.2: "fully convolutional ... without any
+self-attention").
+
+Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from services.nn.quantizer import Quantizer
+from services.tokenizer.config import TokenizerConfig
+
+GROUP_WIDTH = 8  # channels normalised together; small enough for the demo's narrow layers
+
+
+def _convolution(
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    *,
+    strides: int = 1,
+    rngs: nnx.Rngs,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
+) -> nnx.Conv:
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=strides,
+        padding="SAME",
+        rngs=rngs,
+        dtype=dtype,
+        param_dtype=param_dtype,
+    )
+
+
+class Normalise(nnx.Module):
+    """Group normalisation in float32, then swish."""
+
+    def __init__(
+        self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike, param_dtype: DTypeLike
+    ) -> None:
+        """Normalises groups of eight channels (all of them where eight does not divide)."""
+        groups = channels // GROUP_WIDTH if channels % GROUP_WIDTH == 0 else 1
+        self.dtype = dtype
+        self.norm = nnx.GroupNorm(
+            channels, num_groups=groups, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype
+        )
+
+    def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
+        """Returns features of the same shape."""
+        return jax.nn.silu(self.norm(features)).astype(self.dtype)
+
+
+class ResidualBlock(nnx.Module):
+    """Two normalised convolutions and a shortcut."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Maps `inputs` channels to `outputs`; the shortcut is a 1x1 convolution if they differ."""
+        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.first_norm = Normalise(inputs, **kinds)
+        self.first = _convolution(inputs, outputs, **kinds)
+        self.second_norm = Normalise(outputs, **kinds)
+        self.second = _convolution(outputs, outputs, **kinds)
+        self.shortcut = _convolution(inputs, outputs, 1, **kinds) if inputs != outputs else None
+
+    def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w D"]:
+        """Returns features of the same height and width."""
+        residual = self.second(self.second_norm(self.first(self.first_norm(features))))
+        return residual + (features if self.shortcut is None else self.shortcut(features))
+
+
+class Encoder(nnx.Module):
+    """Image to features at 1/f of its size."""
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Stacks the resolutions, full resolution first."""
+        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        channels = [config.base_channels * m for m in config.channel_multipliers]
+        self.stem = _convolution(3, channels[0], **kinds)
+        layers: list[nnx.Module] = []
+        width = channels[0]
+        for level, outputs in enumerate(channels):
+            if level:
+                layers.append(_convolution(width, outputs, strides=2, **kinds))
+                width = outputs
+            for _ in range(config.residual_blocks):
+                layers.append(ResidualBlock(width, outputs, **kinds))
+        self.layers = nnx.List(layers)
+        self.head_norm = Normalise(width, **kinds)
+        self.head = _convolution(width, config.code_dim, 1, **kinds)
+
+    def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/f w/f C"]:
+        """Returns the features that are quantised, in float32."""
+        features = self.stem(images)
+        for layer in self.layers:
+            features = layer(features)
+        return self.head(self.head_norm(features)).astype(jnp.float32)
+
+
+class Decoder(nnx.Module):
+    """Codes to an image f times their size."""
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Stacks the resolutions, lowest first."""
+        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        channels = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
+        self.stem = _convolution(config.code_dim, channels[0], **kinds)
+        layers: list[nnx.Module] = []
+        width = channels[0]
+        for level, outputs in enumerate(channels):
+            if level:
+                layers.append(Upsample(width, outputs, **kinds))
+                width = outputs
+            for _ in range(config.decoder_residual_blocks):
+                layers.append(ResidualBlock(width, outputs, **kinds))
+        self.layers = nnx.List(layers)
+        self.head_norm = Normalise(width, **kinds)
+        self.head = _convolution(width, 3, **kinds)
+
+    def __call__(self, codes: Float[Array, "B h w C"]) -> Float[Array, "B h*f w*f 3"]:
+        """Returns images, about in [-1, 1], in float32."""
+        features = self.stem(codes)
+        for layer in self.layers:
+            features = layer(features)
+        return self.head(self.head_norm(features)).astype(jnp.float32)
+
+    @property
+    def last_kernel(self) -> nnx.Param:
+        """The kernel of the last convolution, where VQGAN weighs its adversarial loss."""
+        return self.head.kernel
+
+
+class Upsample(nnx.Module):
+    """Doubles the size by repeating pixels, then convolves."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Maps `inputs` channels to `outputs` before repeating: a quarter of the arithmetic."""
+        self.project = _convolution(
+            inputs, outputs, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+
+    def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w D"]:
+        """Returns features of twice the height and width."""
+        return jnp.repeat(jnp.repeat(self.project(features), 2, axis=1), 2, axis=2)
+
+
+class Tokenizer(nnx.Module):
+    """The whole VQGAN."""
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+    ) -> None:
+        """Builds encoder, codebook and decoder.
+
+        Args:
+            config: Its shape.
+            rngs: Source of the initial parameters.
+            dtype: Of the convolutions: float32 or bfloat16. Norms and the code search are float32.
+            param_dtype: Of the parameters.
+        """
+        self.config = config
+        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.encoder = Encoder(config, **kinds)
+        self.quantizer = Quantizer(
+            config.codebook_size, config.code_dim, rngs=rngs, param_dtype=param_dtype
+        )
+        self.decoder = Decoder(config, **kinds)
+
+    def encode(self, images: Float[Array, "B h w 3"]) -> Int[Array, "B h/f w/f"]:
+        """Turns images in [-1, 1] into token ids.
+
+        Raises:
+            ValueError: a side is not a multiple of the factor.
+        """
+        height, width = images.shape[1:3]
+        if height % self.config.factor or width % self.config.factor:
+            raise ValueError(
+                f"an image of {height}x{width} pixels cannot be tokenised: "
+                f"both sides must be multiples of {self.config.factor}"
+            )
+        return self.quantizer.ids(self.encoder(images))
+
+    def decode(self, ids: Int[Array, "B h w"]) -> Float[Array, "B h*f w*f 3"]:
+        """Turns token ids into images, clipped to [-1, 1]."""
+        return jnp.clip(self.decoder(self.quantizer.codes(ids)), -1.0, 1.0)

@@ -1,0 +1,212 @@
+"""The one training loop: batches in, checkpoints and pictures out, resumed exactly.
+
+A task says what is learned (`Task`); the loop says when: it steps, reports, saves, restores. Every
+batch is a function of (seed, step) and every random number of a step is folded from the same two,
+so a run that was stopped and resumed is the run that was not.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import jax
+import orbax.checkpoint as ocp
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+State = Any  # a pytree of arrays; each task has its own
+Batch = Any  # a pytree of numpy arrays
+
+
+class Task(Protocol):
+    """What one stage learns."""
+
+    @property
+    def name(self) -> str:
+        """What the progress bar calls it."""
+
+    def initial_state(self) -> State:
+        """Returns the state before the first step."""
+
+    def batch(self, step: int) -> Batch:
+        """Returns the batch of that step, always the same one."""
+
+    def train_step(self, state: State, batch: Batch, step: int) -> tuple[State, Mapping[str, Any]]:
+        """Takes one optimizer step; returns the new state and scalars to report."""
+
+    def picture(self, state: State) -> Image.Image | None:
+        """Draws what the model can do by now, or nothing."""
+
+    def export(self, state: State, folder: Path, record: Mapping[str, Any]) -> None:
+        """Writes the checkpoint that the stage's server reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """When the loop reports, draws and saves.
+
+    Attributes:
+        steps: Step to stop at.
+        out: Folder of the run: state/ (resumable), pictures/, metrics.jsonl.
+        report_every: Steps between reports.
+        picture_every: Steps between pictures.
+        save_every: Steps between saved states.
+    """
+
+    steps: int
+    out: Path
+    report_every: int = 20
+    picture_every: int = 500
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "report_every", "picture_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a run ended.
+
+    Attributes:
+        state: The last state.
+        step: Steps taken, those of earlier sessions included.
+        finished: Whether it reached the last step; False if a signal stopped it.
+        metrics: The last reported scalars.
+        seconds: Seconds of training, earlier sessions included.
+    """
+
+    state: State
+    step: int
+    finished: bool
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+class _StopOnSignal:
+    """Notes SIGTERM and SIGINT, so that the loop saves before it ends."""
+
+    def __enter__(self) -> "_StopOnSignal":
+        self.stopped = False
+        self._before = {
+            kind: signal.signal(kind, self._note) for kind in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
+
+    def __exit__(self, *_: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+
+def train(task: Task, settings: LoopSettings) -> Run:
+    """Trains a task to its last step, from its last saved state if there is one.
+
+    SIGTERM or SIGINT saves the state and returns with finished=False.
+
+    Args:
+        task: What is learned.
+        settings: When to report, draw and save.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite; the last saved state is kept.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    manager = ocp.CheckpointManager(
+        (settings.out / "state").absolute(),
+        options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True),
+    )
+    start, state, earlier_seconds = _restore(manager, task)
+    began, metrics = time.monotonic(), dict[str, float]()
+    step = start
+    with (
+        _StopOnSignal() as signals,
+        ThreadPoolExecutor(max_workers=1) as composer,
+        _progress() as progress,
+        (settings.out / "metrics.jsonl").open("a") as log,
+    ):
+        bar = progress.add_task(task.name, total=settings.steps, completed=start, loss="")
+        following = composer.submit(task.batch, start)
+        while step < settings.steps and not signals.stopped:
+            batch = following.result()
+            following = composer.submit(task.batch, step + 1)
+            state, reported = task.train_step(state, batch, step)
+            step += 1
+            if step % settings.report_every == 0 or step == settings.steps:
+                metrics = {name: float(value) for name, value in reported.items()}
+                if not all(map(_finite, metrics.values())):
+                    raise FloatingPointError(f"{task.name}: step {step} gave {metrics}")
+                seconds = earlier_seconds + time.monotonic() - began
+                log.write(json.dumps({"step": step, "seconds": round(seconds, 1), **metrics}))
+                log.write("\n")
+                log.flush()
+                progress.update(bar, completed=step, loss=f"loss {metrics['loss']:.4f}")
+            if step % settings.picture_every == 0 or step == settings.steps:
+                _draw(task, state, settings.out / "pictures", step)
+            if step % settings.save_every == 0:
+                _save(manager, step, state, earlier_seconds + time.monotonic() - began)
+    seconds = earlier_seconds + time.monotonic() - began
+    _save(manager, step, state, seconds)
+    manager.close()
+    return Run(
+        state=state,
+        step=step,
+        finished=step >= settings.steps,
+        metrics=metrics,
+        seconds=seconds,
+    )
+
+
+def _restore(manager: ocp.CheckpointManager, task: Task) -> tuple[int, State, float]:
+    """Returns the step, state and seconds to go on from."""
+    latest = manager.latest_step()
+    if latest is None:
+        return 0, task.initial_state(), 0.0
+    template = jax.eval_shape(task.initial_state)
+    restored = manager.restore(
+        latest,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(template), clock=ocp.args.JsonRestore()
+        ),
+    )
+    return latest, restored["state"], float(restored["clock"]["seconds"])
+
+
+def _save(manager: ocp.CheckpointManager, step: int, state: State, seconds: float) -> None:
+    if manager.latest_step() != step:
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave({"seconds": seconds})
+            ),
+        )
+
+
+def _draw(task: Task, state: State, folder: Path, step: int) -> None:
+    picture = task.picture(state)
+    if picture is not None:
+        folder.mkdir(exist_ok=True)
+        picture.save(folder / f"step-{step:07d}.png")
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )

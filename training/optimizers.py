@@ -1,0 +1,113 @@
+"""The optimizers of the paper, and the recipes that use them."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import optax
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast a stage learns.
+
+    Attributes:
+        steps: Optimizer steps in all.
+        batch_size: Examples a step.
+        learning_rate: Its peak.
+        warm_up_steps: Steps of linear growth to the peak; a cosine to zero follows.
+        first_decay: Of the running mean of gradients (beta 1).
+        second_decay: Of the running mean of squared gradients (beta 2).
+        weight_decay: Decoupled; a step shrinks weights by learning_rate * weight_decay.
+        average_every: Steps between the snapshots that the served weights average.
+        average_decay: Weight of the old average when a snapshot joins it.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warm_up_steps: int
+    first_decay: float
+    second_decay: float
+    weight_decay: float
+    average_every: int = 5000
+    average_decay: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warm_up_steps < self.steps:
+            raise ValueError(
+                f"warm_up_steps must lie between 0 and steps {self.steps}, got {self.warm_up_steps}"
+            )
+        for name in ("first_decay", "second_decay", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
+    def schedule(self) -> optax.Schedule:
+        """Returns the learning rate at each step: linear warm-up, then a cosine to zero."""
+        return optax.warmup_cosine_decay_schedule(
+            0.0, self.learning_rate, self.warm_up_steps, self.steps
+        )
+
+
+def adam(recipe: Recipe) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay, for the VQGANs and the text encoder."""
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            recipe.schedule(),
+            b1=recipe.first_decay,
+            b2=recipe.second_decay,
+            weight_decay=recipe.weight_decay,
+        ),
+    )
+
+
+def adafactor(recipe: Recipe) -> optax.GradientTransformation:
+    """Adafactor with momentum and a weight decay that the learning rate scales.
+
+    `optax.adafactor` subtracts its decay after the learning rate was applied: 0.045 would shrink
+    the weights by 4.5% a step. Here the decay is scaled too, so a step at 1e-4 shrinks them by
+    4.5e-6 of themselves. The second moment is a plain mean until it is as long as beta 2 says.
+
+    Source: Muse, Table 4; Shazeer and Stern 2018, "Adafactor".
+    """
+
+    def decay_at(step: jnp.ndarray, longest: float) -> jnp.ndarray:
+        count = jnp.asarray(step, jnp.float32) + 1.0
+        return jnp.minimum(1.0 - 1.0 / count, longest)
+
+    return optax.chain(
+        optax.scale_by_factored_rms(decay_rate=recipe.second_decay, decay_rate_fn=decay_at),
+        optax.clip_by_block_rms(1.0),
+        optax.ema(recipe.first_decay, debias=False),
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.scale_by_learning_rate(recipe.schedule()),
+    )
+
+
+TOKENIZER_PAPER = Recipe(  # Muse, Table 5
+    steps=1_000_000,
+    batch_size=256,
+    learning_rate=1e-4,
+    warm_up_steps=10_000,
+    first_decay=0.9,
+    second_decay=0.99,
+    weight_decay=1e-4,
+)
+BASE_PAPER = Recipe(  # Muse, Table 4; 1 M steps in its text
+    steps=1_500_000,
+    batch_size=512,
+    learning_rate=1e-4,
+    warm_up_steps=5000,
+    first_decay=0.9,
+    second_decay=0.96,
+    weight_decay=0.045,
+)
+SUPERRES_PAPER = Recipe(  # Muse, Table 6
+    steps=1_000_000,
+    batch_size=512,
+    learning_rate=1e-4,
+    warm_up_steps=5000,
+    first_decay=0.9,
+    second_decay=0.96,
+    weight_decay=0.045,
+)

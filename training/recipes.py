@@ -1,0 +1,60 @@
+"""How long and how fast each stage of each preset learns."""
+
+from dataclasses import dataclass
+
+from training.optimizers import BASE_PAPER, SUPERRES_PAPER, TOKENIZER_PAPER, Recipe
+from training.tasks.tokenizer import TokenizerLosses
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetRecipes:
+    """The recipes of one preset, one a checkpoint (the text encoder has its own file)."""
+
+    low_tokenizer: Recipe
+    high_tokenizer: Recipe
+    tokenizer_losses: TokenizerLosses
+    base: Recipe
+    superres: Recipe
+
+
+_PAPER = PresetRecipes(
+    low_tokenizer=TOKENIZER_PAPER,
+    high_tokenizer=TOKENIZER_PAPER,
+    tokenizer_losses=TokenizerLosses(),
+    base=BASE_PAPER,
+    superres=SUPERRES_PAPER,
+)
+
+
+def _small(steps: int, batch_size: int, learning_rate: float, weight_decay: float) -> Recipe:
+    """A recipe for models of a few million parameters: higher rate, shorter averages."""
+    return Recipe(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warm_up_steps=max(1, steps // 40),
+        first_decay=0.9,
+        second_decay=0.99,
+        weight_decay=weight_decay,
+        average_every=max(1, steps // 100),
+    )
+
+
+# Sized for two CPU cores; README.md has the arithmetic and what each took.
+_DEMO = PresetRecipes(
+    low_tokenizer=_small(2500, 16, 2e-3, 1e-4),
+    high_tokenizer=_small(4000, 8, 2e-3, 1e-4),
+    tokenizer_losses=TokenizerLosses(adversarial=0.0),
+    base=_small(6000, 64, 1e-3, 0.045),
+    superres=_small(4000, 16, 1e-3, 0.045),
+)
+
+_TINY = PresetRecipes(
+    low_tokenizer=_small(20, 4, 1e-3, 1e-4),
+    high_tokenizer=_small(20, 4, 1e-3, 1e-4),
+    tokenizer_losses=TokenizerLosses(adversarial_start_step=10, discriminator_width=8),
+    base=_small(20, 4, 1e-3, 0.045),
+    superres=_small(20, 4, 1e-3, 0.045),
+)
+
+RECIPES = {"muse-3b": _PAPER, "muse-632m": _PAPER, "demo": _DEMO, "tiny": _TINY}

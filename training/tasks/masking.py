@@ -1,0 +1,46 @@
+"""What masked training hides: image tokens at a random rate, text for one sample in ten."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+TEXT_DROPOUT = 0.1  # share of samples trained without text (Muse, section 2.7)
+
+
+def mask_ratios(key: Key[Array, ""], count: int) -> Float[Array, "count"]:
+    """Draws mask ratios r with density 2/pi (1 - r^2)^(-1/2), whose mean is 2/pi = 0.637.
+
+    Source: Muse, section 2.6: r = cos(pi u / 2) with u uniform has that density.
+    """
+    return jnp.cos(0.5 * jnp.pi * jax.random.uniform(key, (count,)))
+
+
+def random_masks(key: Key[Array, ""], count: int, tokens: int) -> Bool[Array, "count tokens"]:
+    """Marks the tokens each sample must predict: its ratio of them, at least one, at random.
+
+    Args:
+        key: Of the ratios and the places.
+        count: Samples.
+        tokens: Tokens of a sample.
+    """
+    ratio_key, place_key = jax.random.split(key)
+    hidden = jnp.maximum(1, jnp.round(mask_ratios(ratio_key, count) * tokens)).astype(jnp.int32)
+    order = jax.random.uniform(place_key, (count, tokens))
+    ranks = jnp.argsort(jnp.argsort(order, axis=-1), axis=-1)
+    return ranks < hidden[:, None]
+
+
+def keep_text(key: Key[Array, ""], count: int) -> Bool[Array, "count"]:
+    """Says which samples keep their text: nine in ten."""
+    return jax.random.uniform(key, (count,)) >= TEXT_DROPOUT
+
+
+def masked_cross_entropy(
+    logits: Float[Array, "B N V"], targets: Int[Array, "B N"], hidden: Bool[Array, "B N"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns the mean loss in nats and the accuracy over the hidden tokens alone."""
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
+    weights = hidden / hidden.sum()
+    right = jnp.argmax(logits, axis=-1) == targets
+    return -jnp.sum(chosen * weights), jnp.sum(right * weights)

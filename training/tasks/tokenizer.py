@@ -1,0 +1,278 @@
+"""The VQGAN task: reconstruct images through the codebook.
+
+loss = |x - y| + |x - y|^2 + codebook + 0.25 commitment + 0.05 perceptual + 0.1 adversarial
+
+The codebook is kept alive: a code that hardly anything was nearest to lately becomes an encoder
+output of the current batch, so that no share of the codebook collapses.
+
+Source: Esser et al. 2021, section 3.1; Muse, Table 5; code revival as Dhariwal et al. 2020,
+"Jukebox", section 3.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image
+
+from services.nn.parameters import parameters_of, with_parameters
+from services.runtime.checkpoints import (
+    codebook_fingerprint,
+    round_to_bfloat16,
+    save_checkpoint,
+)
+from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
+from training.optimizers import Recipe, adam
+from training.pictures import contact_sheet, to_float, to_uint8
+from training.state import Learner, Parameters, learn, new_learner, served
+from training.tasks.discriminator import (
+    PatchDiscriminator,
+    discriminator_loss,
+    generator_loss,
+)
+
+Features = Callable[[Float[Array, "B h w 3"]], list[Float[Array, "B ..."]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerLosses:
+    """How much each loss weighs (Muse, Table 5; commitment as DESIGN 4.8).
+
+    Attributes:
+        commitment: Encoder outputs to their codes.
+        perceptual: Distance in a feature network, where one is given.
+        adversarial: The discriminator's opinion.
+        adversarial_start_step: First step at which the discriminator learns and is heard.
+        discriminator_width: Its channels at half resolution.
+        usage_decay: Of the running mean of how often each code is used.
+        revive_below: Share of a fair use under which a code is replaced.
+    """
+
+    commitment: float = 0.25
+    perceptual: float = 0.05
+    adversarial: float = 0.1
+    adversarial_start_step: int = 50_000
+    discriminator_width: int = 64
+    usage_decay: float = 0.99
+    revive_below: float = 0.03
+
+
+class TokenizerState(NamedTuple):
+    """The tokenizer, its adversary, and how often each code was used lately."""
+
+    tokenizer: Learner
+    discriminator: Learner
+    usage: Float[Array, "V"]
+
+
+class TokenizerTask:
+    """Trains one tokenizer; see the module for the loss."""
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        recipe: Recipe,
+        losses: TokenizerLosses,
+        images: Callable[[int], UInt8[np.ndarray, "B h w 3"]],
+        *,
+        resolution: str,
+        seed: int = 0,
+        perceptual_features: Features | None = None,
+        initial_parameters: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Prepares the task.
+
+        Args:
+            config: Shape of the tokenizer.
+            recipe: Its optimizer; the discriminator has the same.
+            losses: Weights of the losses.
+            images: Gives the images of a step, always the same ones.
+            resolution: "low" or "high": which of the system's two tokenizers it is.
+            seed: Of the initial parameters and of code revival.
+            perceptual_features: Network of the perceptual loss; without one that loss is absent.
+            initial_parameters: Where to start from instead of a random draw.
+        """
+        self.config, self.recipe, self.losses = config, recipe, losses
+        self.resolution, self.seed = resolution, seed
+        self._images, self._features = images, perceptual_features
+        self._initial_parameters = initial_parameters
+        self._optimizer = adam(recipe)
+        self._step = {
+            heard: jax.jit(partial(self._compiled_step, adversarial=heard), donate_argnums=0)
+            for heard in (False, True)
+        }
+        self._reconstruct = jax.jit(
+            lambda parameters, images: (
+                lambda tokenizer: tokenizer.decode(tokenizer.encode(images))
+            )(self._tokenizer(parameters))
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the progress bar."""
+        return f"tokenizer {self.resolution}"
+
+    def _build(self) -> Tokenizer:
+        return Tokenizer(self.config, rngs=nnx.Rngs(self.seed))
+
+    def _tokenizer(self, parameters: Parameters) -> Tokenizer:
+        return with_parameters(self._build, parameters)
+
+    def _build_discriminator(self) -> PatchDiscriminator:
+        return PatchDiscriminator(self.losses.discriminator_width, rngs=nnx.Rngs(self.seed + 1))
+
+    def initial_state(self) -> TokenizerState:
+        """Returns fresh parameters, or the given ones, with every code taken as in fair use."""
+        if self._initial_parameters is None:
+            parameters = parameters_of(self._build())
+        else:
+            parameters = parameters_of(self._tokenizer(dict(self._initial_parameters)))
+        fair = jnp.full((self.config.codebook_size,), 1.0 / self.config.codebook_size)
+        return TokenizerState(
+            tokenizer=new_learner(parameters, self._optimizer),
+            discriminator=new_learner(parameters_of(self._build_discriminator()), self._optimizer),
+            usage=fair,
+        )
+
+    def batch(self, step: int) -> UInt8[np.ndarray, "B h w 3"]:
+        """Returns the images of a step."""
+        return self._images(step)
+
+    def train_step(
+        self, state: TokenizerState, batch: UInt8[np.ndarray, "B h w 3"], step: int
+    ) -> tuple[TokenizerState, Mapping[str, Array]]:
+        """Takes one step of tokenizer and, once it is heard, of the discriminator."""
+        heard = (
+            self.losses.adversarial > 0 and step >= self.losses.adversarial_start_step
+        )
+        return self._step[heard](state, batch, jnp.int32(step))
+
+    def _compiled_step(
+        self,
+        state: TokenizerState,
+        batch: UInt8[Array, "B h w 3"],
+        step: Int[Array, ""],
+        *,
+        adversarial: bool,
+    ) -> tuple[TokenizerState, dict[str, Array]]:
+        images = to_float(batch)
+        discriminator = with_parameters(
+            self._build_discriminator, state.discriminator.parameters
+        )
+        (_, (metrics, made, vectors, ids)), gradients = jax.value_and_grad(
+            partial(self._loss, images=images, judge=discriminator if adversarial else None),
+            has_aux=True,
+        )(state.tokenizer.parameters)
+        tokenizer = learn(state.tokenizer, gradients, self._optimizer, self.recipe, step)
+        usage, codebook, revived = self._revive(
+            state.usage, tokenizer.parameters["quantizer.codebook"], vectors, ids, step
+        )
+        tokenizer = tokenizer._replace(
+            parameters=tokenizer.parameters | {"quantizer.codebook": codebook}
+        )
+        adversary = state.discriminator
+        if adversarial:
+            loss, discriminator_gradients = jax.value_and_grad(self._discriminator_loss)(
+                adversary.parameters, images, made
+            )
+            adversary = learn(
+                adversary, discriminator_gradients, self._optimizer, self.recipe, step
+            )
+            metrics["discriminator"] = loss
+        metrics |= {
+            "perplexity": jnp.exp(-jnp.sum(usage * jnp.log(usage + 1e-10))),
+            "revived": revived,
+        }
+        return TokenizerState(tokenizer, adversary, usage), metrics
+
+    def _loss(
+        self,
+        parameters: Parameters,
+        images: Float[Array, "B h w 3"],
+        judge: PatchDiscriminator | None,
+    ) -> tuple[Array, tuple[dict[str, Array], Array, Array, Array]]:
+        tokenizer = self._tokenizer(parameters)
+        features = tokenizer.encoder(images)
+        ids = tokenizer.quantizer.ids(jax.lax.stop_gradient(features))
+        codes = tokenizer.quantizer.codes(ids)
+        # Straight through: the decoder sees codes, the encoder gets the decoder's gradient.
+        made = tokenizer.decoder(features + jax.lax.stop_gradient(codes - features))
+        squared = jnp.mean((made - images) ** 2)
+        commitment = jnp.mean((features - jax.lax.stop_gradient(codes)) ** 2)
+        codebook = jnp.mean((codes - jax.lax.stop_gradient(features)) ** 2)
+        loss = (
+            jnp.mean(jnp.abs(made - images))
+            + squared
+            + codebook
+            + self.losses.commitment * commitment
+        )
+        if self._features is not None:
+            pairs = zip(self._features(made), self._features(images), strict=True)
+            loss += self.losses.perceptual * sum(jnp.mean((a - b) ** 2) for a, b in pairs)
+        if judge is not None:
+            loss += self.losses.adversarial * generator_loss(judge(made))
+        metrics = {
+            "loss": loss,
+            # Pixels span 2 in [-1, 1].
+            "psnr_db": 10 * jnp.log10(4.0 / squared),
+            "commitment": commitment,
+        }
+        vectors = features.reshape(-1, features.shape[-1])
+        return loss, (metrics, jax.lax.stop_gradient(made), vectors, ids)
+
+    def _discriminator_loss(
+        self, parameters: Parameters, images: Array, made: Array
+    ) -> Array:
+        judge = with_parameters(self._build_discriminator, parameters)
+        return discriminator_loss(judge(images), judge(made))
+
+    def _revive(
+        self,
+        usage: Float[Array, "V"],
+        codebook: Float[Array, "V C"],
+        vectors: Float[Array, "M C"],
+        ids: Int[Array, "B h w"],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, "V"], Float[Array, "V C"], Int[Array, ""]]:
+        """Replaces codes that fell out of use by encoder outputs drawn from the batch."""
+        codes = codebook.shape[0]
+        used = jnp.zeros(codes).at[ids.reshape(-1)].add(1.0 / ids.size)
+        usage = self.losses.usage_decay * usage + (1 - self.losses.usage_decay) * used
+        dead = usage < self.losses.revive_below / codes
+        key = jax.random.fold_in(jax.random.key(self.seed), step)
+        drawn = vectors[jax.random.randint(key, (codes,), 0, vectors.shape[0])]
+        codebook = jnp.where(dead[:, None], jax.lax.stop_gradient(drawn), codebook)
+        return jnp.where(dead, 1.0 / codes, usage), codebook, dead.sum()
+
+    def picture(self, state: TokenizerState) -> Image.Image:
+        """Draws images above their reconstructions."""
+        images = self.batch(0)[:8]
+        made = self._reconstruct(served(state.tokenizer), to_float(images))
+        return contact_sheet([*images, *to_uint8(np.asarray(made))], columns=len(images))
+
+    def export(self, state: TokenizerState, folder: Path, record: Mapping[str, Any]) -> None:
+        """Writes the tokenizer's checkpoint, its codebook's fingerprint with it."""
+        parameters = round_to_bfloat16(
+            {name: np.asarray(value) for name, value in served(state.tokenizer).items()}
+        )
+        save_checkpoint(
+            folder,
+            stage="tokenizer",
+            config=self.config,
+            parameters=parameters,
+            fingerprint={"codebook": codebook_fingerprint(parameters["quantizer.codebook"])},
+            record={
+                **record,
+                "recipe": asdict(self.recipe),
+                "losses": asdict(self.losses),
+                "perceptual_network": self._features is not None,
+            },
+        )
