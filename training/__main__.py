@@ -1,0 +1,75 @@
+"""`python -m training <stage>`: trains one stage and exports its checkpoint."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from services.presets import preset as named_preset
+from services.runtime.checkpoints import CheckpointError
+from training import runs
+from training.data.sprites import SceneDataError
+from training.loop import LoopSettings, Task, train
+
+app = App(
+    name="python -m training",
+    help="Trains one stage: resumable state and pictures in OUT, the checkpoint in CHECKPOINTS.",
+)
+console = Console()
+
+
+
+@app.command
+def tokenizer(
+    *,
+    data: Path,
+    out: Path,
+    checkpoints: Path,
+    preset: str = "demo",
+    resolution: Literal["low", "high"],
+    seed: int = 0,
+    steps: int | None = None,
+    initialize_from: Path | None = None,
+) -> None:
+    """Trains a VQGAN."""
+    task = runs.tokenizer_task(
+        named_preset(preset),
+        data,
+        resolution=resolution,
+        seed=seed,
+        steps=steps,
+        initialize_from=initialize_from,
+    )
+    _train(task, task.recipe.steps, out, checkpoints / "tokenizer" / resolution, data)
+
+
+def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path) -> None:
+    run = train(task, LoopSettings(steps=steps, out=out))
+    record = {
+        "steps": run.step,
+        "seconds": round(run.seconds),
+        "metrics": dict(run.metrics),
+        "data": data.name,
+        "finished": run.finished,
+    }
+    if run.finished:
+        task.export(run.state, checkpoint, record)
+        console.print(f"{task.name}: {run.step} steps, exported to {checkpoint}")
+    else:
+        console.print(f"{task.name}: stopped at step {run.step}; the same command goes on")
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's is one line."""
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    try:
+        app()
+    except (CheckpointError, SceneDataError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

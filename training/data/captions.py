@@ -1,0 +1,78 @@
+"""Says in plain English what a scene shows; true by construction."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from training.data.scenes import Scene, draw_training_scene
+from training.data.sprites import SceneObject, Vocabulary
+
+_COUNTS = {2: ("two", "2"), 3: ("three", "3"), 4: ("four", "4")}
+_RELATIONS = {
+    "left of": ("to the left of", "left of", "on the left of"),
+    "right of": ("to the right of", "right of", "on the right of"),
+    "above": ("above", "on top of", "over"),
+    "below": ("below", "under", "underneath"),
+}
+_SAYS_RELATION = 0.85  # share of pairs whose caption says how they stand
+_SAYS_STYLE = 0.9
+_SAYS_BACKGROUND = 0.9
+
+_STYLED = (
+    "{things} in {style} style",
+    "a {style} picture of {things}",
+    "a {style} image of {things}",
+    "{things}, {style} style",
+    "a {style} emoji of {things}",
+)
+_ON_BACKGROUND = (
+    "{picture} on a {colour} background",
+    "{picture} against a {colour} background",
+    "{picture} on {colour}",
+    "{picture}, {colour} background",
+    "{picture} with a {colour} background",
+)
+
+
+def describe(scene: Scene, vocabulary: Vocabulary, random: np.random.Generator) -> str:
+    """Words a caption for a scene, in one of many ways.
+
+    Args:
+        scene: What to describe.
+        vocabulary: The names of things.
+        random: Chooses the wording, and what is left out: one caption in ten is silent on the
+            style, one in ten on the background, some pairs on how they stand.
+    """
+    objects = [vocabulary.objects[placed.index] for placed in scene.placed]
+    caption = _things(scene, objects, random)
+    if random.random() < _SAYS_STYLE:
+        template = str(random.choice(_STYLED))
+        caption = template.format(things=caption, style=vocabulary.styles[scene.style])
+    if random.random() < _SAYS_BACKGROUND:
+        template = str(random.choice(_ON_BACKGROUND))
+        caption = template.format(picture=caption, colour=scene.background)
+    return caption
+
+
+def training_captions(vocabulary: Vocabulary, seed: int) -> Iterator[str]:
+    """Yields captions of training scenes without end, the same ones for the same seed."""
+    index = 0
+    while True:
+        random = np.random.default_rng([seed, index])
+        yield describe(draw_training_scene(vocabulary, random), vocabulary, random)
+        index += 1
+
+
+def _things(scene: Scene, objects: list[SceneObject], random: np.random.Generator) -> str:
+    names = [_one(thing) for thing in objects]
+    if scene.kind == "count":
+        return f"{random.choice(_COUNTS[len(objects)])} {objects[0].plural}"
+    if scene.relation is not None and random.random() < _SAYS_RELATION:
+        return f"{names[0]} {random.choice(_RELATIONS[scene.relation])} {names[1]}"
+    random.shuffle(names)
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _one(thing: SceneObject) -> str:
+    article = "an" if thing.singular[0].lower() in "aeiou" else "a"
+    return f"{article} {thing.singular}"
