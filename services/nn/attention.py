@@ -1,0 +1,238 @@
+"""Attention: over a whole sequence, over a cached context, and over two axes of a grid.
+
+Queries and keys are RMS-normalised per head with a learned scale before they meet. The paper does
+not state that; it keeps the logits of deep stacks bounded in bfloat16 (DESIGN 4.5 allows it).
+Softmax is in float32.
+
+Source: Vaswani et al. 2017; Zhao et al. 2021, "Improved Transformer for High-Resolution GANs"
+(multi-axis); Henry et al. 2020, "Query-Key Normalization for Transformers".
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+HIDDEN_SCORE = -1e30  # finite, so that a row with nothing to attend to gives a mean and not NaN
+
+
+class Context(NamedTuple):
+    """What a decode attends to at every step, computed once (DESIGN 4.7).
+
+    Attributes:
+        keys: Keys of every layer's cross-attention.
+        values: Their values.
+        mask: Positions that exist; padding is False.
+        is_text: Positions that hold text, as opposed to low-resolution tokens.
+    """
+
+    keys: Float[Array, "L B T H K"]
+    values: Float[Array, "L B T H K"]
+    mask: Bool[Array, "B T"]
+    is_text: Bool[Array, "T"]
+
+
+def attend(
+    queries: Float[Array, "B N H K"],
+    keys: Float[Array, "B T H K"],
+    values: Float[Array, "B T H K"],
+    mask: Bool[Array, "B T"] | None = None,
+) -> Float[Array, "B N H K"]:
+    """Scaled dot-product attention.
+
+    Args:
+        queries: One per position that looks.
+        keys: One per position looked at.
+        values: What those positions hold.
+        mask: Positions that may be looked at; all of them if absent.
+    """
+    scores = jnp.einsum("bnhk,bthk->bhnt", queries, keys, preferred_element_type=jnp.float32)
+    scores = scores * queries.shape[-1] ** -0.5
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None, :], scores, HIDDEN_SCORE)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    return jnp.einsum("bhnt,bthk->bnhk", weights, values)
+
+
+def attend_within_blocks(
+    queries: Float[Array, "B N H K"],
+    keys: Float[Array, "B N H K"],
+    values: Float[Array, "B N H K"],
+    *,
+    block: int,
+) -> Float[Array, "B N H K"]:
+    """Attention of every position of a square grid to its own block of `block` x `block`."""
+    return _attend_in_groups(queries, keys, values, block=block, group_axes=(1, 3))
+
+
+def attend_across_blocks(
+    queries: Float[Array, "B N H K"],
+    keys: Float[Array, "B N H K"],
+    values: Float[Array, "B N H K"],
+    *,
+    block: int,
+) -> Float[Array, "B N H K"]:
+    """Attention of every position of a square grid to the same offset in every block."""
+    return _attend_in_groups(queries, keys, values, block=block, group_axes=(2, 4))
+
+
+def _attend_in_groups(
+    queries: Float[Array, "B N H K"],
+    keys: Float[Array, "B N H K"],
+    values: Float[Array, "B N H K"],
+    *,
+    block: int,
+    group_axes: tuple[int, int],
+) -> Float[Array, "B N H K"]:
+    """Attends within the groups that share their place along two of the four grid axes.
+
+    The grid is [block row, row in block, block column, column in block], axes 1 to 4.
+    """
+    batch, count, heads, width = queries.shape
+    side = int(count**0.5)
+    grid = (batch, side // block, block, side // block, block, heads, width)
+    member_axes = tuple(axis for axis in (1, 2, 3, 4) if axis not in group_axes)
+    order = (0, *group_axes, *member_axes, 5, 6)
+    members = grid[member_axes[0]] * grid[member_axes[1]]
+
+    def group(tokens: Float[Array, "B N H K"]) -> Float[Array, "G M H K"]:
+        return tokens.reshape(grid).transpose(order).reshape(-1, members, heads, width)
+
+    attended = attend(group(queries), group(keys), group(values))
+    ordered = attended.reshape(tuple(grid[axis] for axis in order))
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return ordered.transpose(inverse).reshape(batch, count, heads, width)
+
+
+class HeadNorm(nnx.Module):
+    """RMS normalisation of each head, in float32, with a learned scale."""
+
+    def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike) -> None:
+        """Normalises over the last `width` numbers."""
+        self.dtype = dtype
+        self.scale = nnx.Param(jnp.ones((width,), param_dtype))
+
+    def __call__(self, heads: Float[Array, "... K"]) -> Float[Array, "... K"]:
+        """Returns heads of about unit root mean square, times the scale."""
+        wide = heads.astype(jnp.float32)
+        scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + 1e-6)
+        return (wide * scale * self.scale[...].astype(jnp.float32)).astype(self.dtype)
+
+
+class SelfAttention(nnx.Module):
+    """Every position to every position; one projection makes queries, keys and values."""
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Builds the projections, without biases."""
+        self.heads = heads
+        kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.project = nnx.Linear(hidden, 3 * hidden, **kinds)
+        self.output = nnx.Linear(hidden, hidden, **kinds)
+        self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
+        self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
+
+    def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns what each position gathered."""
+        queries, keys, values = self._heads(tokens)
+        return self.output(attend(queries, keys, values).reshape(tokens.shape))
+
+    def _heads(self, tokens: Float[Array, "B N D"]) -> tuple[Array, Array, Array]:
+        batch, count, hidden = tokens.shape
+        split = self.project(tokens).reshape(batch, count, 3, self.heads, hidden // self.heads)
+        return self.query_norm(split[:, :, 0]), self.key_norm(split[:, :, 1]), split[:, :, 2]
+
+
+class MultiAxisAttention(nnx.Module):
+    """One half of the heads within blocks of a grid, the other half across them.
+
+    Both halves share one projection in and one projection out; they run side by side, unlike
+    MaxViT's sequence of a block layer and a grid layer.
+
+    Source: Zhao et al. 2021, section 3.2; Muse, section 2.4.
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        *,
+        block: int,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Builds the projections for an even number of heads and blocks of `block` tokens."""
+        self.block = block
+        self.attention = SelfAttention(
+            hidden, heads, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+
+    def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns what each position of a square grid, row by row, gathered."""
+        queries, keys, values = self.attention._heads(tokens)
+        half = self.attention.heads // 2
+        near, far = slice(None, half), slice(half, None)
+        within = attend_within_blocks(
+            queries[:, :, near], keys[:, :, near], values[:, :, near], block=self.block
+        )
+        across = attend_across_blocks(
+            queries[:, :, far], keys[:, :, far], values[:, :, far], block=self.block
+        )
+        gathered = jnp.concatenate([within, across], axis=2)
+        return self.attention.output(gathered.reshape(tokens.shape))
+
+
+class CrossAttention(nnx.Module):
+    """Image positions to a context whose keys and values are made once."""
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Builds the projections, without biases; the context is `hidden` wide as well."""
+        self.heads = heads
+        kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.query = nnx.Linear(hidden, hidden, **kinds)
+        self.key_value = nnx.Linear(hidden, 2 * hidden, **kinds)
+        self.output = nnx.Linear(hidden, hidden, **kinds)
+        self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
+        self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
+
+    def keys_values(
+        self, context: Float[Array, "B T D"]
+    ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
+        """Returns the context's keys and values, which no decoding step changes."""
+        batch, count, hidden = context.shape
+        split = self.key_value(context).reshape(
+            batch, count, 2, self.heads, hidden // self.heads
+        )
+        return self.key_norm(split[:, :, 0]), split[:, :, 1]
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B N D"],
+        keys: Float[Array, "B T H K"],
+        values: Float[Array, "B T H K"],
+        mask: Bool[Array, "B T"],
+    ) -> Float[Array, "B N D"]:
+        """Returns what each image position gathered from the context."""
+        batch, count, hidden = tokens.shape
+        queries = self.query(tokens).reshape(batch, count, self.heads, hidden // self.heads)
+        attended = attend(self.query_norm(queries), keys, values, mask)
+        return self.output(attended.reshape(tokens.shape))

@@ -1,0 +1,194 @@
+"""Transformer blocks, and how a stack of them is kept and run.
+
+A stack keeps one set of arrays with a leading layer axis and is run by `jax.lax.scan`: one block
+is compiled, whatever the depth.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from services.nn.attention import Context, CrossAttention
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+def stacked(build: Callable[[nnx.Rngs], Module], layers: int, rngs: nnx.Rngs) -> Module:
+    """Builds `layers` modules as one, every parameter with a leading layer axis.
+
+    Args:
+        build: Makes one of them from its own source of randomness.
+        layers: How many.
+        rngs: Split between them.
+    """
+
+    @nnx.split_rngs(splits=layers)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def build_all(each: nnx.Rngs) -> Module:
+        return build(each)
+
+    return build_all(rngs)
+
+
+class Norm(nnx.Module):
+    """Layer normalisation in float32 with a scale and no bias."""
+
+    def __init__(
+        self, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike, param_dtype: DTypeLike
+    ) -> None:
+        """Normalises over the last axis and returns `dtype`."""
+        self.dtype = dtype
+        self.norm = nnx.LayerNorm(
+            hidden, use_bias=False, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype
+        )
+
+    def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns tokens of zero mean and unit variance, scaled."""
+        return self.norm(tokens).astype(self.dtype)
+
+
+class FeedForward(nnx.Module):
+    """Two layers with a GELU between them, ungated."""
+
+    def __init__(
+        self,
+        hidden: int,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Builds hidden -> width -> hidden, without biases."""
+        kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.expand = nnx.Linear(hidden, width, **kinds)
+        self.contract = nnx.Linear(width, hidden, **kinds)
+
+    def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns tokens of the same shape."""
+        return self.contract(jax.nn.gelu(self.expand(tokens)))
+
+
+class EncoderBlock(nnx.Module):
+    """Self-attention and MLP, each behind a norm and beside a shortcut."""
+
+    def __init__(
+        self,
+        attention: nnx.Module,
+        hidden: int,
+        mlp: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Wraps `attention`, a map of Float[B N D] to the same shape."""
+        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.attention_norm = Norm(hidden, **kinds)
+        self.attention = attention
+        self.mlp_norm = Norm(hidden, **kinds)
+        self.mlp = FeedForward(hidden, mlp, **kinds)
+
+    def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns tokens of the same shape."""
+        tokens = tokens + self.attention(self.attention_norm(tokens))
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
+
+class DecoderBlock(nnx.Module):
+    """Self-attention, cross-attention to a context, and MLP."""
+
+    def __init__(
+        self,
+        attention: nnx.Module,
+        hidden: int,
+        heads: int,
+        mlp: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Wraps `attention`, a map of Float[B N D] to the same shape."""
+        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.attention_norm = Norm(hidden, **kinds)
+        self.attention = attention
+        self.cross_norm = Norm(hidden, **kinds)
+        self.cross = CrossAttention(hidden, heads, **kinds)
+        self.mlp_norm = Norm(hidden, **kinds)
+        self.mlp = FeedForward(hidden, mlp, **kinds)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B N D"],
+        keys: Float[Array, "B T H K"],
+        values: Float[Array, "B T H K"],
+        mask: Bool[Array, "B T"],
+        gate: Bool[Array, "B"],
+    ) -> Float[Array, "B N D"]:
+        """Returns tokens of the same shape.
+
+        Args:
+            tokens: The image's positions.
+            keys: Of the context.
+            values: Of the context.
+            mask: Positions of the context that may be looked at.
+            gate: Rows whose cross-attention is heard; the others get exactly nothing from it.
+        """
+        tokens = tokens + self.attention(self.attention_norm(tokens))
+        heard = self.cross(self.cross_norm(tokens), keys, values, mask)
+        tokens = tokens + jnp.where(gate[:, None, None], heard, 0)
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
+
+def encode(blocks: EncoderBlock, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Runs a stack of encoder blocks."""
+    graph, state = nnx.split(blocks)
+
+    def layer(carry: Array, parameters: nnx.State) -> tuple[Array, None]:
+        return nnx.merge(graph, parameters)(carry), None
+
+    return jax.lax.scan(layer, tokens, state)[0]
+
+
+def cross_keys_values(
+    blocks: DecoderBlock, context: Float[Array, "B T D"]
+) -> tuple[Float[Array, "L B T H K"], Float[Array, "L B T H K"]]:
+    """Returns every layer's keys and values of a context."""
+    graph, state = nnx.split(blocks)
+
+    def layer(carry: None, parameters: nnx.State) -> tuple[None, tuple[Array, Array]]:
+        return carry, nnx.merge(graph, parameters).cross.keys_values(context)
+
+    return jax.lax.scan(layer, None, state)[1]
+
+
+def decode(
+    blocks: DecoderBlock,
+    tokens: Float[Array, "B N D"],
+    context: Context,
+    *,
+    mask: Bool[Array, "B T"],
+    gate: Bool[Array, "B"],
+) -> Float[Array, "B N D"]:
+    """Runs a stack of decoder blocks over a cached context.
+
+    Args:
+        blocks: The stack.
+        tokens: The image's positions.
+        context: Keys and values of every layer.
+        mask: Positions of the context that may be looked at.
+        gate: Rows whose cross-attention is heard.
+    """
+    graph, state = nnx.split(blocks)
+
+    def layer(carry: Array, scanned: tuple[nnx.State, Array, Array]) -> tuple[Array, None]:
+        parameters, keys, values = scanned
+        return nnx.merge(graph, parameters)(carry, keys, values, mask, gate), None
+
+    return jax.lax.scan(layer, tokens, (state, context.keys, context.values))[0]
