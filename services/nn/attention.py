@@ -214,6 +214,12 @@ class CrossAttention(nnx.Module):
         self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
         self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
 
+    def share_initial_projection(self) -> None:
+        """Starts the keys' projection as a copy of the queries': like looks at like."""
+        hidden = self.query.kernel.shape[0]
+        kernel = self.key_value.kernel[...]
+        self.key_value.kernel[...] = kernel.at[:, :hidden].set(self.query.kernel[...])
+
     def keys_values(
         self, context: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
