@@ -1,0 +1,255 @@
+"""The T5 v1.1 encoder: token ids to one embedding a token.
+
+What sets it apart from other transformers: RMS norm without mean or bias, a gated GELU, attention
+logits that are not scaled by the head's width, and one relative position bias that every layer adds.
+
+Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1; Shazeer 2020,
+"GLU Variants Improve Transformer"; the v1.1 shapes as released by T5's authors.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from services.text_encoder.config import TextEncoderConfig
+
+EPSILON = 1e-6
+MASKED = float(np.finfo(np.float32).min)  # finite, so that a row without any text is not NaN
+
+
+def matrix(
+    rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, param_dtype: DTypeLike
+) -> nnx.Param[Array]:
+    """Draws a parameter from a normal distribution of standard deviation `scale`."""
+    return nnx.Param((scale * jax.random.normal(rngs.params(), shape)).astype(param_dtype))
+
+
+class RMSNorm(nnx.Module):
+    """Divides by the root mean square, in float32, and scales; no mean, no bias."""
+
+    def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike) -> None:
+        """Starts as a plain division."""
+        self.dtype = dtype
+        self.scale = nnx.Param(jnp.ones(width, param_dtype))
+
+    def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Returns normalised features in the compute dtype."""
+        wide = features.astype(jnp.float32)
+        square = jnp.mean(wide * wide, axis=-1, keepdims=True)
+        normal = (wide * jax.lax.rsqrt(square + EPSILON)).astype(self.dtype)
+        return normal * self.scale[...].astype(self.dtype)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention without bias terms and without scaling of the logits."""
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        head_dim: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Draws the four projections; the query's scale stands in for the missing scaling."""
+        self.heads, self.head_dim, self.dtype = heads, head_dim, dtype
+        inner = heads * head_dim
+        self.query = matrix(rngs, (hidden, inner), (hidden * head_dim) ** -0.5, param_dtype)
+        self.key = matrix(rngs, (hidden, inner), hidden**-0.5, param_dtype)
+        self.value = matrix(rngs, (hidden, inner), hidden**-0.5, param_dtype)
+        self.output = matrix(rngs, (inner, hidden), inner**-0.5, param_dtype)
+
+    def __call__(
+        self,
+        features: Float[Array, "B Q D"],
+        source: Float[Array, "B T D"],
+        bias: Float[Array, "#B #H #Q T"],
+    ) -> Float[Array, "B Q D"]:
+        """Attends from features to source.
+
+        Args:
+            features: What asks.
+            source: What is attended to; the features themselves in self-attention.
+            bias: Added to the logits in float32; very negative where nothing may be seen.
+        """
+        query = self._heads(features @ self.query[...].astype(self.dtype))
+        key = self._heads(source @ self.key[...].astype(self.dtype))
+        value = self._heads(source @ self.value[...].astype(self.dtype))
+        logits = jnp.einsum("bqhk,bthk->bhqt", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits + bias, axis=-1).astype(self.dtype)
+        mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value)
+        return mixed.reshape(*mixed.shape[:2], -1) @ self.output[...].astype(self.dtype)
+
+    def _heads(self, features: Float[Array, "B T I"]) -> Float[Array, "B T H K"]:
+        return features.reshape(*features.shape[:2], self.heads, self.head_dim)
+
+
+class GatedMLP(nnx.Module):
+    """gelu(x A) * (x B), projected back: the gated GELU of T5 v1.1 (tanh form)."""
+
+    def __init__(
+        self,
+        hidden: int,
+        mlp: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Draws gate, linear part and output."""
+        self.dtype = dtype
+        self.gate = matrix(rngs, (hidden, mlp), hidden**-0.5, param_dtype)
+        self.linear = matrix(rngs, (hidden, mlp), hidden**-0.5, param_dtype)
+        self.output = matrix(rngs, (mlp, hidden), mlp**-0.5, param_dtype)
+
+    def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Returns features of the same shape."""
+        gate = jax.nn.gelu(features @ self.gate[...].astype(self.dtype), approximate=True)
+        linear = features @ self.linear[...].astype(self.dtype)
+        return (gate * linear) @ self.output[...].astype(self.dtype)
+
+
+class EncoderBlock(nnx.Module):
+    """Self-attention and gated MLP, each behind a norm and beside a shortcut."""
+
+    def __init__(
+        self,
+        config: TextEncoderConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Builds one layer."""
+        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+        self.attention_norm = RMSNorm(config.hidden, **kinds)
+        self.attention = Attention(
+            config.hidden, config.heads, config.head_dim, rngs=rngs, **kinds
+        )
+        self.mlp_norm = RMSNorm(config.hidden, **kinds)
+        self.mlp = GatedMLP(config.hidden, config.mlp, rngs=rngs, **kinds)
+
+    def __call__(
+        self, features: Float[Array, "B T D"], bias: Float[Array, "B H T T"]
+    ) -> Float[Array, "B T D"]:
+        """Returns features of the same shape."""
+        normal = self.attention_norm(features)
+        features = features + self.attention(normal, normal, bias)
+        return features + self.mlp(self.mlp_norm(features))
+
+
+def relative_buckets(
+    queries: int, keys: int, *, buckets: int, maximum_distance: int, bidirectional: bool
+) -> Int[np.ndarray, "queries keys"]:
+    """Sorts the distance from each query to each key into buckets.
+
+    Near distances have a bucket each, far ones share buckets that widen logarithmically, and all
+    from maximum_distance on share the last. Known when tracing: lengths are static.
+
+    Args:
+        queries: Number of query positions.
+        keys: Number of key positions.
+        buckets: Buckets in all.
+        maximum_distance: From which the last bucket holds.
+        bidirectional: Whether keys after the query have half of the buckets for themselves;
+            otherwise they share bucket 0.
+
+    Source: Raffel et al. 2020, section 2.1.
+    """
+    distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
+    offset = np.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        offset = np.where(distance > 0, buckets, 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = buckets // 2
+    # float32 throughout, as the released weights were trained with it: buckets border on integers.
+    growth = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    growth = growth / np.float32(math.log(maximum_distance / exact))
+    far = exact + (growth * np.float32(buckets - exact)).astype(np.int64)
+    return offset + np.where(distance < exact, distance, np.minimum(far, buckets - 1))
+
+
+def mask_bias(mask: Bool[Array, "B T"]) -> Float[Array, "B 1 1 T"]:
+    """Returns what to add to attention logits so that padding is not seen."""
+    return jnp.where(mask, 0.0, MASKED)[:, None, None, :]
+
+
+class TextEncoder(nnx.Module):
+    """The whole encoder; its layers are stacked and scanned over."""
+
+    def __init__(
+        self,
+        config: TextEncoderConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+    ) -> None:
+        """Builds embedding, layers and final norm.
+
+        Args:
+            config: Its shape.
+            rngs: Source of the initial parameters.
+            dtype: Of the arithmetic: float32 or bfloat16, never float16, whose range T5 exceeds.
+                Norms and softmax are float32.
+            param_dtype: Of the parameters.
+        """
+        self.config, self.dtype = config, dtype
+        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+        self.embedding = matrix(rngs, (config.vocabulary_size, config.hidden), 1.0, param_dtype)
+        self.relative_bias = matrix(
+            rngs, (config.relative_buckets, config.heads), config.hidden**-0.5, param_dtype
+        )
+
+        @nnx.split_rngs(splits=config.layers)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def stacked(layer_rngs: nnx.Rngs) -> EncoderBlock:
+            return EncoderBlock(config, rngs=layer_rngs, **kinds)
+
+        self.blocks = stacked(rngs)
+        self.final_norm = RMSNorm(config.hidden, **kinds)
+
+    def __call__(
+        self, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
+    ) -> Float[Array, "B T D"]:
+        """Embeds token ids.
+
+        Args:
+            ids: Below config.vocabulary_size.
+            mask: True where there is text, False where there is padding.
+
+        Returns:
+            Embeddings in the compute dtype; zero at padding.
+        """
+        bias = self._position_bias(ids.shape[1]) + mask_bias(mask)
+        features = self.embedding[...][ids].astype(self.dtype)
+        graph, stack = nnx.split(self.blocks)
+
+        def layer(
+            carried: Float[Array, "B T D"], parameters: nnx.State[Any, Any]
+        ) -> tuple[Float[Array, "B T D"], None]:
+            return nnx.merge(graph, parameters)(carried, bias), None
+
+        features, _ = jax.lax.scan(layer, features, stack)
+        return jnp.where(mask[..., None], self.final_norm(features), 0)
+
+    def _position_bias(self, length: int) -> Float[Array, "1 H T T"]:
+        buckets = relative_buckets(
+            length,
+            length,
+            buckets=self.config.relative_buckets,
+            maximum_distance=self.config.relative_max_distance,
+            bidirectional=True,
+        )
+        return self.relative_bias[...].astype(jnp.float32)[buckets].transpose(2, 0, 1)[None]
