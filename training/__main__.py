@@ -16,6 +16,7 @@ from training.loop import LoopSettings, Task, train
 
 app = App(
     name="python -m training",
+    name_transform=str,  # stages are called as their packages are
     help="Trains one stage: resumable state and pictures in OUT, the checkpoint in CHECKPOINTS.",
 )
 console = Console()
@@ -44,6 +45,55 @@ def tokenizer(
         initialize_from=initialize_from,
     )
     _train(task, task.recipe.steps, out, checkpoints / "tokenizer" / resolution, data)
+
+
+@app.command
+def text_encoder(
+    *,
+    data: Path,
+    out: Path,
+    checkpoints: Path,
+    preset: str = "demo",
+    seed: int = 0,
+    steps: int | None = None,
+) -> None:
+    """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
+    task = runs.text_encoder_task(named_preset(preset), data, out, seed=seed, steps=steps)
+    _train(task, task.recipe.steps, out, checkpoints / "text_encoder", data)
+
+
+@app.command
+def base(
+    *,
+    data: Path,
+    out: Path,
+    checkpoints: Path,
+    preset: str = "demo",
+    seed: int = 0,
+    steps: int | None = None,
+) -> None:
+    """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
+    task = runs.transformer_task(
+        named_preset(preset), "base", data, checkpoints, seed=seed, steps=steps
+    )
+    _train(task, task.recipe.steps, out, checkpoints / "base", data)
+
+
+@app.command
+def superres(
+    *,
+    data: Path,
+    out: Path,
+    checkpoints: Path,
+    preset: str = "demo",
+    seed: int = 0,
+    steps: int | None = None,
+) -> None:
+    """Trains the super-resolution transformer on the text encoder and both tokenizers."""
+    task = runs.transformer_task(
+        named_preset(preset), "superres", data, checkpoints, seed=seed, steps=steps
+    )
+    _train(task, task.recipe.steps, out, checkpoints / "superres", data)
 
 
 def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path) -> None:

@@ -18,6 +18,10 @@ from services.tokenizer.config import TokenizerConfig
 from training.data.sources import ImageSource, open_source
 from training.optimizers import Recipe
 from training.recipes import RECIPES
+from training.tasks.frozen import load_frozen_stages
+from training.tasks.masked_tokens import MaskedTokensTask
+from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
+from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.tokenizer import TokenizerTask
 
 
@@ -53,6 +57,57 @@ def tokenizer_task(
         resolution=resolution,
         seed=seed,
         initial_parameters=_parameters(initialize_from) if initialize_from else None,
+    )
+
+
+def text_encoder_task(
+    preset: Preset, data: Path, out: Path, *, seed: int, steps: int | None
+) -> TextEncoderTask:
+    """Returns the task that trains a small text encoder on captions.
+
+    Args:
+        preset: The system it belongs to.
+        data: Folder of sprites or of WebDataset tars.
+        out: Folder of the run, where its vocabulary is kept.
+        seed: Of the captions, the initial parameters and the spans.
+        steps: Optimizer steps instead of the recipe's.
+
+    Raises:
+        ValueError: the preset's text encoder is T5's own, which is not trained here.
+    """
+    if preset.name not in TEXT_ENCODER_RECIPES:
+        raise ValueError(
+            f"preset {preset.name!r} has T5's own text encoder, which is not trained here: expected "
+            f"one of {', '.join(TEXT_ENCODER_RECIPES)}"
+        )
+    recipe = _with_steps(TEXT_ENCODER_RECIPES[preset.name], steps)
+    captions = _source(preset, data, recipe, seed).captions
+    vocabulary = vocabulary_for(out, captions, preset.text_encoder.vocabulary_size, seed=seed)
+    return TextEncoderTask(preset.text_encoder, recipe, captions, vocabulary, seed=seed)
+
+
+def transformer_task(
+    preset: Preset, stage: str, data: Path, checkpoints: Path, *, seed: int, steps: int | None
+) -> MaskedTokensTask:
+    """Returns the task that trains the base or the super-resolution transformer.
+
+    Args:
+        preset: The system it belongs to.
+        stage: "base" or "superres".
+        data: Folder of sprites or of WebDataset tars.
+        checkpoints: Root of the frozen stages.
+        seed: Of the data, the initial parameters and the masks.
+        steps: Optimizer steps instead of the recipe's.
+    """
+    recipes = RECIPES[preset.name]
+    high = stage == "superres"
+    recipe = _with_steps(recipes.superres if high else recipes.base, steps)
+    return MaskedTokensTask(
+        preset.superres if high else preset.base,
+        recipe,
+        load_frozen_stages(checkpoints, high=high),
+        _source(preset, data, recipe, seed).captioned,
+        seed=seed,
     )
 
 

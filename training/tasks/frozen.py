@@ -1,0 +1,158 @@
+"""The stages a transformer is trained on top of: they turn captioned pictures into token ids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from services.nn.parameters import with_parameters
+from services.runtime.checkpoints import load_checkpoint
+from services.text_encoder.loading import load_text_encoder
+from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
+from training.data.scenes import half_size
+from training.pictures import to_float, to_uint8
+
+LENGTH_STEP = 32  # captions are padded to a multiple of this, so that few shapes are compiled
+
+
+class FrozenTokenizer:
+    """A trained tokenizer that no longer learns."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads it.
+
+        Raises:
+            CheckpointError: there is none, or it is of another format.
+        """
+        checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
+        self.config = checkpoint.config
+        self.codebook = checkpoint.fingerprint["codebook"]
+        self._parameters = {k: jnp.asarray(v, jnp.float32) for k, v in checkpoint.parameters.items()}
+
+        def build() -> Tokenizer:
+            return Tokenizer(self.config, rngs=nnx.Rngs(0))
+
+        self._encode = jax.jit(
+            lambda parameters, images: with_parameters(build, parameters).encode(to_float(images))
+        )
+        self._decode = jax.jit(
+            lambda parameters, ids: with_parameters(build, parameters).decode(ids)
+        )
+
+    def ids(self, images: UInt8[np.ndarray, "B h w 3"]) -> Int[Array, "B N"]:
+        """Returns the token ids of pictures, row by row."""
+        ids = self._encode(self._parameters, images)
+        return ids.reshape(ids.shape[0], -1)
+
+    def pictures(self, ids: Int[Array, "B N"]) -> UInt8[np.ndarray, "B h w 3"]:
+        """Returns the pictures of square grids of token ids."""
+        side = round(ids.shape[1] ** 0.5)
+        made = self._decode(self._parameters, ids.reshape(-1, side, side))
+        return to_uint8(np.asarray(made))
+
+
+class FrozenTextEncoder:
+    """The trained text encoder, which no longer learns."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads it.
+
+        Raises:
+            CheckpointError: there is none, or it is of another format.
+        """
+        loaded = load_text_encoder(folder)
+        self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.vocabulary
+        self._maximum_length = loaded.config.maximum_length
+        graph, self._parameters = nnx.split(loaded.encoder)
+        self._embed = jax.jit(
+            lambda parameters, ids, mask: nnx.merge(graph, parameters)(ids, mask)
+        )
+
+    def embeddings(
+        self, captions: Sequence[str]
+    ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
+        """Returns the embeddings of captions and which positions are real.
+
+        Raises:
+            PromptTooLong: a caption is longer than the encoder's maximum length.
+        """
+        ids, mask = self._vocabulary.encode_batch(captions, self._maximum_length)
+        # Captions are short: padding them to a short length saves attention to nothing.
+        longest = int(mask.sum(axis=1).max())
+        length = min(self._maximum_length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        ids, mask = ids[:, :length], mask[:, :length]
+        return self._embed(self._parameters, ids, mask), jnp.asarray(mask)
+
+
+class Examples(NamedTuple):
+    """Captioned pictures as the transformers see them.
+
+    Attributes:
+        low: Low-resolution token ids.
+        high: High-resolution token ids; none for the base.
+        text: Embeddings of the captions.
+        text_mask: Which text positions are real.
+    """
+
+    low: Int[Array, "B Nl"]
+    high: Int[Array, "B N"] | None
+    text: Float[Array, "B T D"]
+    text_mask: Bool[Array, "B T"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenStages:
+    """Everything before the transformer that learns.
+
+    Attributes:
+        text_encoder: Of the captions.
+        low: Of the low-resolution pictures.
+        high: Of the high-resolution pictures; none for the base.
+    """
+
+    text_encoder: FrozenTextEncoder
+    low: FrozenTokenizer
+    high: FrozenTokenizer | None = None
+
+    def examples(
+        self, images: UInt8[np.ndarray, "B h w 3"], captions: Sequence[str]
+    ) -> Examples:
+        """Encodes high-resolution pictures and their captions."""
+        text, text_mask = self.text_encoder.embeddings(captions)
+        return Examples(
+            low=self.low.ids(half_size(images)),
+            high=None if self.high is None else self.high.ids(images),
+            text=text,
+            text_mask=text_mask,
+        )
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Names what the transformer is trained for: its encoder and codebooks."""
+        names = {"encoder": self.text_encoder.fingerprint}
+        if self.high is None:
+            return names | {"codebook": self.low.codebook}
+        return names | {"low_codebook": self.low.codebook, "codebook": self.high.codebook}
+
+
+def load_frozen_stages(checkpoints: Path, *, high: bool) -> FrozenStages:
+    """Loads the text encoder and the tokenizers from a checkpoint root.
+
+    Args:
+        checkpoints: Root with text_encoder/ and tokenizer/.
+        high: Whether the high-resolution tokenizer is needed.
+
+    Raises:
+        CheckpointError: one is missing or of another format.
+    """
+    return FrozenStages(
+        text_encoder=FrozenTextEncoder(checkpoints / "text_encoder"),
+        low=FrozenTokenizer(checkpoints / "tokenizer" / "low"),
+        high=FrozenTokenizer(checkpoints / "tokenizer" / "high") if high else None,
+    )

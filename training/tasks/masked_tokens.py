@@ -1,0 +1,160 @@
+"""The task of both transformers: predict hidden image tokens from the others and the caption.
+
+A random share of an image's tokens is hidden, and the caption too for one sample in ten; the loss
+is the cross-entropy of the hidden tokens alone.
+
+Source: Muse, sections 2.3, 2.4 and 2.6; Tables 4 and 6.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, UInt8
+from PIL import Image
+
+from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.nn.parameters import parameters_of, with_parameters
+from services.runtime.checkpoints import round_to_bfloat16, save_checkpoint
+from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
+from training.optimizers import Recipe, adafactor
+from training.pictures import contact_sheet
+from training.state import Learner, Parameters, learn, new_learner, served
+from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer
+from training.tasks.masking import keep_text, masked_cross_entropy, random_masks
+
+CaptionedImages = Callable[[int], tuple[UInt8[np.ndarray, "B h w 3"], list[str]]]
+SHOWN = 8  # pictures of a report
+
+
+class MaskedTokensTask:
+    """Trains the base or the super-resolution transformer; its configuration says which."""
+
+    def __init__(
+        self,
+        config: BaseConfig | SuperresConfig,
+        recipe: Recipe,
+        frozen: FrozenStages,
+        images: CaptionedImages,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Prepares the task.
+
+        Args:
+            config: Shape of the transformer.
+            recipe: Its optimizer.
+            frozen: The text encoder and tokenizers it is trained for.
+            images: Gives the high-resolution pictures and captions of a step.
+            seed: Of the initial parameters, the masks and which captions are dropped.
+        """
+        self.config, self.recipe, self.seed = config, recipe, seed
+        self._frozen, self._images = frozen, images
+        self._optimizer = adafactor(recipe)
+        self._step = jax.jit(self._compiled_step, donate_argnums=0)
+        self._guess = jax.jit(self._compiled_guess)
+
+    @property
+    def name(self) -> str:
+        """Of the stage: "base" or "superres"."""
+        return "base" if isinstance(self.config, BaseConfig) else "superres"
+
+    def _build(self) -> BaseTransformer | SuperresTransformer:
+        rngs = nnx.Rngs(self.seed)
+        if isinstance(self.config, BaseConfig):
+            return BaseTransformer(self.config, rngs=rngs)
+        return SuperresTransformer(self.config, rngs=rngs)
+
+    def initial_state(self) -> Learner:
+        """Returns fresh parameters."""
+        return new_learner(parameters_of(self._build()), self._optimizer)
+
+    def batch(self, step: int) -> Examples:
+        """Returns the examples of a step."""
+        return self._frozen.examples(*self._images(step))
+
+    def train_step(
+        self, state: Learner, batch: Examples, step: int
+    ) -> tuple[Learner, Mapping[str, Array]]:
+        """Takes one step."""
+        return self._step(state, batch, jnp.int32(step))
+
+    def _compiled_step(
+        self, state: Learner, examples: Examples, step: Int[Array, ""]
+    ) -> tuple[Learner, dict[str, Array]]:
+        mask_key, text_key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), step))
+        targets = _targets(examples)
+        hidden = random_masks(mask_key, *targets.shape)
+        conditional = keep_text(text_key, targets.shape[0])
+
+        def loss_of(parameters: Parameters) -> tuple[Array, Array]:
+            logits = self._logits(parameters, examples, hidden, conditional)
+            return masked_cross_entropy(logits, targets, hidden)
+
+        (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.parameters)
+        learner = learn(state, gradients, self._optimizer, self.recipe, step)
+        return learner, {"loss": loss, "accuracy": accuracy, "masked": hidden.mean()}
+
+    def _logits(
+        self,
+        parameters: Parameters,
+        examples: Examples,
+        hidden: Bool[Array, "B N"],
+        conditional: Bool[Array, "B"],
+    ) -> Float[Array, "B N V"]:
+        model = with_parameters(self._build, parameters)
+        tokens = jnp.where(hidden, self.config.vocabulary, _targets(examples))
+        if isinstance(model, BaseTransformer):
+            context = model.context(examples.text, examples.text_mask)
+        else:
+            context = model.context(examples.low, examples.text, examples.text_mask)
+        return model.logits(tokens, context, conditional)
+
+    def _compiled_guess(
+        self, parameters: Parameters, examples: Examples, hidden: Bool[Array, "B N"]
+    ) -> Int[Array, "B N"]:
+        conditional = jnp.ones(hidden.shape[0], bool)
+        logits = self._logits(parameters, examples, hidden, conditional)
+        return jnp.where(hidden, jnp.argmax(logits, axis=-1), _targets(examples))
+
+    def picture(self, state: Learner) -> Image.Image:
+        """Draws images, what is left of them with half their tokens hidden, and the best guess."""
+        examples = jax.tree.map(partial(_first, SHOWN), self.batch(0))
+        targets = _targets(examples)
+        shown = jax.random.uniform(jax.random.key(self.seed), targets.shape) < 0.5
+        guessed = self._guess(served(state), examples, ~shown)
+        tokenizer = self._tokenizer()
+        rows = (targets, jnp.where(shown, targets, 0), guessed)
+        pictures = [picture for row in rows for picture in tokenizer.pictures(row)]
+        return contact_sheet(pictures, columns=len(targets))
+
+    def _tokenizer(self) -> FrozenTokenizer:
+        return self._frozen.high or self._frozen.low
+
+    def export(self, state: Learner, folder: Path, record: Mapping[str, Any]) -> None:
+        """Writes the transformer's checkpoint, with the names of what it was trained for."""
+        parameters = {name: np.asarray(value) for name, value in served(state).items()}
+        save_checkpoint(
+            folder,
+            stage=self.name,
+            config=self.config,
+            parameters=round_to_bfloat16(parameters),
+            fingerprint=self._frozen.fingerprint(),
+            record={**record, "recipe": asdict(self.recipe)},
+        )
+
+
+def _first(count: int, array: Array) -> Array:
+    return array[:count]
+
+
+def _targets(examples: Examples) -> Int[Array, "B N"]:
+    return examples.low if examples.high is None else examples.high
