@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from training.data.captions import describe, training_captions
+from training.data.captions import describe
+from training.data.retellings import retold_captions
 from training.data.scenes import draw_training_scene, half_size, render
 from training.data.sprites import SpriteSet
 
@@ -47,5 +48,5 @@ class SceneBatches:
         return half_size(self.high(step))
 
     def captions(self, seed: int) -> Iterator[str]:
-        """Yields captions of training scenes without end."""
-        return training_captions(self.sprites.vocabulary, seed)
+        """Yields texts about training scenes without end, for the text encoder."""
+        return retold_captions(self.sprites.vocabulary, seed)

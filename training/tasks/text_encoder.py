@@ -34,10 +34,10 @@ Captions = Callable[[int], Iterator[str]]  # seed to an endless iterator of text
 
 # About five minutes on one CPU core; captions of a small world need no more.
 DEMO_RECIPE = Recipe(
-    steps=2000,
-    batch_size=64,
+    steps=1000,
+    batch_size=32,
     learning_rate=2e-3,
-    warm_up_steps=100,
+    warm_up_steps=50,
     first_decay=0.9,
     second_decay=0.99,
     weight_decay=1e-4,
