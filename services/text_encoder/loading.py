@@ -1,10 +1,11 @@
-"""Brings a text encoder and its vocabulary into memory from a checkpoint of ours."""
+"""Brings a text encoder and its vocabulary into memory, from a checkpoint of ours or Hugging Face's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -13,8 +14,10 @@ from services.runtime.checkpoints import (
     CheckpointMismatch,
     CheckpointNotFound,
     load_checkpoint,
+    parameters_fingerprint,
 )
 from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, Vocabulary
 
@@ -43,31 +46,50 @@ class LoadedTextEncoder:
         return self.encoder.config
 
 
-def load_text_encoder(folder: Path, *, dtype: DTypeLike = jnp.float32) -> LoadedTextEncoder:
-    """Reads a text encoder that `python -m training text_encoder` wrote.
+def load_text_encoder(source: str | Path, *, dtype: DTypeLike = jnp.float32) -> LoadedTextEncoder:
+    """Reads a text encoder.
 
     Args:
-        folder: Holds model.safetensors, config.json and spiece.model.
+        source: A folder that `python -m training text_encoder` wrote, a folder in Hugging Face's
+            layout with spiece.model in it, or a hub id such as "google/flan-t5-xxl".
         dtype: Of parameters and arithmetic: float32 or bfloat16.
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
         CheckpointMismatch: the files do not belong together.
+        ValueError: dtype is neither.
     """
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+        raise ValueError(
+            f"dtype must be float32 or bfloat16, got {jnp.dtype(dtype).name}: "
+            f"T5 exceeds the range of float16"
+        )
+    folder = find_folder(source)
+    if is_huggingface(folder):
+        read = read_huggingface(folder)
+        vocabulary = read_vocabulary(folder, read.config)
+        return LoadedTextEncoder(
+            encoder=_filled(read.config, read.parameters, dtype),
+            vocabulary=vocabulary,
+            fingerprint=parameters_fingerprint("t5", read.parameters, vocabulary.model),
+            digest=read.digest,
+        )
     checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
-    config = checkpoint.config
-    vocabulary = read_vocabulary(folder, config)
-    encoder = with_parameters(
-        lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),
-        checkpoint.parameters,
-        dtype=dtype,
-    )
-    jax.block_until_ready(nnx.state(encoder))
     return LoadedTextEncoder(
-        encoder=encoder,
-        vocabulary=vocabulary,
+        encoder=_filled(checkpoint.config, checkpoint.parameters, dtype),
+        vocabulary=read_vocabulary(folder, checkpoint.config),
         fingerprint=checkpoint.fingerprint["encoder"],
         digest=checkpoint.digest,
+    )
+
+
+def _filled(
+    config: TextEncoderConfig, parameters: Mapping[str, np.ndarray], dtype: DTypeLike
+) -> TextEncoder:
+    return with_parameters(
+        lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),
+        parameters,
+        dtype=dtype,
     )
 
 

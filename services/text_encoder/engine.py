@@ -1,0 +1,168 @@
+"""The text encoder as a server runs it: rows of ids in, embeddings out, nothing compiled late."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, BFloat16, Bool, Int
+
+from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
+from services.text_encoder.vocabulary import PADDING, PromptTooLong, Vocabulary
+
+SHORTEST_BUCKET = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What a running text encoder is.
+
+    Attributes:
+        fingerprint: "t5:" and 16 hex digits: names the embeddings it makes.
+        digest: "sha256:" and 64 hex digits of its weights.
+        device: Platform and kind of the device it runs on.
+        dtype: Of its arithmetic.
+    """
+
+    fingerprint: str
+    digest: str
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """One text's embedding, without padding.
+
+    Attributes:
+        values: One row a token, the end-of-sequence token included.
+    """
+
+    values: BFloat16[np.ndarray, "T D"]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the text has."""
+        return int(self.values.shape[0])
+
+
+class TextEncoderEngine:
+    """Embeds batches of texts in a few fixed shapes.
+
+    A text is padded to the shortest length bucket that holds it, never to that of its company, and
+    texts of one length bucket run together.
+    """
+
+    def __init__(self, loaded: LoadedTextEncoder, *, maximum_batch: int) -> None:
+        """Prepares to compile.
+
+        Args:
+            loaded: The encoder.
+            maximum_batch: Most rows of one call of the device.
+
+        Raises:
+            ValueError: maximum_batch is not positive.
+        """
+        if maximum_batch < 1:
+            raise ValueError(f"maximum_batch must be at least 1, got {maximum_batch}")
+        self.config: TextEncoderConfig = loaded.config
+        self.vocabulary: Vocabulary = loaded.vocabulary
+        self.batches = doubling(1, maximum_batch)
+        self.lengths = doubling(SHORTEST_BUCKET, self.config.maximum_length)
+        graph, self._parameters = nnx.split(loaded.encoder)
+
+        def embed(
+            parameters: nnx.State, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
+        ) -> BFloat16[Array, "B T D"]:
+            return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
+
+        self._embed = jax.jit(embed)
+        device = jax.devices()[0]
+        self.info = EngineInfo(
+            fingerprint=loaded.fingerprint,
+            digest=loaded.digest,
+            device=f"{device.platform} {device.device_kind}",
+            dtype=jnp.dtype(loaded.encoder.dtype).name,
+        )
+
+    @classmethod
+    def load(
+        cls, source: str | Path, *, maximum_batch: int = 16, dtype: DTypeLike = jnp.float32
+    ) -> "TextEncoderEngine":
+        """Loads a checkpoint of ours, or one of Hugging Face's.
+
+        Args:
+            source: A checkpoint folder, or a hub id.
+            maximum_batch: Most rows of one call of the device.
+            dtype: Of parameters and arithmetic: float32 or bfloat16.
+
+        Raises:
+            CheckpointNotFound: there is none.
+            CheckpointMismatch: there is one, but not of a T5 v1.1 encoder.
+        """
+        return cls(load_text_encoder(source, dtype=dtype), maximum_batch=maximum_batch)
+
+    def warm_up(self) -> None:
+        """Compiles every shape; call it before the first request."""
+        for length in self.lengths:
+            for batch in self.batches:
+                ids = np.zeros((batch, length), np.int32)
+                jax.block_until_ready(self._embed(self._parameters, ids, ids == PADDING))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Returns the ids of a text, the end-of-sequence id included.
+
+        Touches no device, so it may run anywhere.
+
+        Raises:
+            PromptTooLong: it has more tokens than config.maximum_length.
+        """
+        ids = self.vocabulary.encode(text)
+        if len(ids) > self.config.maximum_length:
+            raise PromptTooLong(0, len(ids), self.config.maximum_length)
+        return ids
+
+    def embed(self, rows: Sequence[Sequence[int]]) -> list[Embedding]:
+        """Embeds texts given as ids; runs on the device thread.
+
+        Args:
+            rows: Ids as `tokenize` returns them; any number of rows.
+        """
+        found: dict[int, Embedding] = {}
+        for length in self.lengths:
+            fits = [index for index, row in enumerate(rows) if self._bucket(row) == length]
+            for start in range(0, len(fits), self.batches[-1]):
+                chosen = fits[start : start + self.batches[-1]]
+                values = self._run([rows[index] for index in chosen], length)
+                found.update(zip(chosen, values, strict=True))
+        return [found[index] for index in range(len(rows))]
+
+    def _bucket(self, row: Sequence[int]) -> int:
+        return next(length for length in self.lengths if len(row) <= length)
+
+    def _run(self, rows: Sequence[Sequence[int]], length: int) -> list[Embedding]:
+        batch = next(size for size in self.batches if len(rows) <= size)
+        ids = np.full((batch, length), PADDING, np.int32)
+        mask = np.zeros((batch, length), bool)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row)] = True
+        values = np.asarray(self._embed(self._parameters, ids, mask)).astype(ml_dtypes.bfloat16)
+        return [
+            Embedding(values=values[index, : len(row)]) for index, row in enumerate(rows)
+        ]
+
+
+def doubling(first: int, last: int) -> tuple[int, ...]:
+    """Returns first, twice that and so on, and last in the end."""
+    buckets = []
+    while first < last:
+        buckets.append(first)
+        first *= 2
+    return (*buckets, last)
