@@ -71,7 +71,7 @@ class BaseTransformer(nnx.Module):
         return Context(keys, values, text_mask, jnp.ones(text.shape[1], bool))
 
     def logits(
-        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, "B"]
+        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N V"]:
         """Predicts every token.
 

@@ -32,7 +32,7 @@ class Context(NamedTuple):
     keys: Float[Array, "L B T H K"]
     values: Float[Array, "L B T H K"]
     mask: Bool[Array, "B T"]
-    is_text: Bool[Array, "T"]
+    is_text: Bool[Array, " T"]
 
 
 def attend(

@@ -129,7 +129,7 @@ class DecoderBlock(nnx.Module):
         keys: Float[Array, "B T H K"],
         values: Float[Array, "B T H K"],
         mask: Bool[Array, "B T"],
-        gate: Bool[Array, "B"],
+        gate: Bool[Array, " B"],
     ) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape.
 
@@ -174,7 +174,7 @@ def decode(
     context: Context,
     *,
     mask: Bool[Array, "B T"],
-    gate: Bool[Array, "B"],
+    gate: Bool[Array, " B"],
 ) -> Float[Array, "B N D"]:
     """Runs a stack of decoder blocks over a cached context.
 

@@ -101,7 +101,7 @@ class SuperresTransformer(nnx.Module):
         return Context(keys, values, mask, is_text)
 
     def logits(
-        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, "B"]
+        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N V"]:
         """Predicts every token.
 
