@@ -1,0 +1,40 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set everything up first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= a 3D picture of an owl to the left of a mushroom on a blue background
+SEED ?= 7
+
+.PHONY: setup demo test lint types imports protos protos-check check lock clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements/dev.lock pyproject.toml
+	$(PYTHON) scripts/require_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/muse generate "$(PROMPT)" --seed $(SEED) --out out/demo.png
+
+test: setup
+	$(BIN)/python -m pytest --quiet
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy services training scripts
+
+imports: setup
+	$(BIN)/lint-imports
+
+lock:
+	sh scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Resolves pyproject.toml into lock files with hashes, for every platform and Python we support.
+# Needs uv (https://docs.astral.sh/uv). The files name no package index: yours is used.
+set -eu
+cd "$(dirname "$0")/.."
+lock() {
+    uv pip compile pyproject.toml --extra "$1" --universal --python-version 3.11 \
+        --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+        --output-file "requirements/$1.lock"
+}
+lock dev
+lock serve
+lock orchestrator
