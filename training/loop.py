@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -125,6 +126,12 @@ def train(task: Task, settings: LoopSettings) -> Run:
         (settings.out / "state").absolute(),
         options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True),
     )
+    # Closing waits for a save under way: an error must not leave half a state behind.
+    with closing(manager):
+        return _run(task, settings, manager)
+
+
+def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> Run:
     start, state, earlier_seconds = _restore(manager, task)
     began, metrics = time.monotonic(), dict[str, float]()
     step = start
@@ -156,7 +163,6 @@ def train(task: Task, settings: LoopSettings) -> Run:
                 _save(manager, step, state, earlier_seconds + time.monotonic() - began)
     seconds = earlier_seconds + time.monotonic() - began
     _save(manager, step, state, seconds)
-    manager.close()
     return Run(
         state=state,
         step=step,

@@ -1,6 +1,7 @@
 """Tests for the text encoder's task, from captions to a checkpoint that loads."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from services.text_encoder.config import TINY
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import Vocabulary
+from training.tasks.span_decoder import SpanModel
 from training.tasks.text_encoder import TINY_RECIPE, TextEncoderTask, vocabulary_for
 
 THINGS = ("fox", "key", "sun", "car")
@@ -70,10 +73,6 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
 
 
 def test_the_decoder_sees_no_target_before_it_has_said_it(task: TextEncoderTask) -> None:
-    from flax import nnx
-
-    from training.tasks.span_decoder import SpanModel
-
     model = SpanModel(TINY, decoder_layers=1, rngs=nnx.Rngs(0))
     batch = jax.tree.map(jnp.asarray, task.batch(0))
     changed = batch.targets.at[:, 3].set(7)
@@ -85,8 +84,6 @@ def test_the_decoder_sees_no_target_before_it_has_said_it(task: TextEncoderTask)
 
 
 def test_a_vocabulary_larger_than_the_embedding_is_refused(vocabulary: Vocabulary) -> None:
-    from dataclasses import replace
-
     small = replace(TINY, vocabulary_size=vocabulary.size - 1)
     with pytest.raises(ValueError, match="the embedding has only"):
         TextEncoderTask(small, TINY_RECIPE, captions, vocabulary)
