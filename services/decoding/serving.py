@@ -1,0 +1,42 @@
+"""How a pool is laid out on the device that is there."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Slots and precision of a pool.
+
+    Attributes:
+        slots: Decodes that run at a time.
+        group: Rows computed together, a divisor of `slots`.
+        dtype: Of parameters and matrix products.
+    """
+
+    slots: int
+    group: int
+    dtype: DTypeLike
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or self.group < 1 or self.slots % self.group:
+            raise ValueError(
+                f"slots {self.slots} must be a positive multiple of group {self.group}"
+            )
+
+
+def layout_here(slots: int = 8) -> Layout:
+    """Returns the layout for the default device.
+
+    A CPU computes one row at a time in float32: a row keeps its cores busy, and rows at rest cost
+    nothing. An accelerator computes all slots together in bfloat16.
+
+    Args:
+        slots: Decodes that run at a time.
+    """
+    if jax.default_backend() == "cpu":
+        return Layout(slots=slots, group=1, dtype=jnp.float32)
+    return Layout(slots=slots, group=slots, dtype=jnp.bfloat16)

@@ -1,0 +1,113 @@
+"""The superres stage without its wire: low-resolution tokens and text in, finer tokens out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, Int
+
+from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
+from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.serving import Layout, layout_here
+from services.decoding.state import Row
+from services.nn.parameters import with_parameters
+from services.runtime.checkpoints import Checkpoint, load_checkpoint
+
+STAGE = "superres"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperresJob:
+    """One image to decode.
+
+    Attributes:
+        low_tokens: The low-resolution picture, row by row.
+        text: Embedding of the prompt, padding left out.
+        negative_text: Embedding of the negative prompt; None for unconditional guidance.
+        row: The decode's start.
+        on_step: Called on the device thread after every step, if it wants to look.
+    """
+
+    low_tokens: Int[np.ndarray, " Nl"]
+    text: Float[np.ndarray, "T Dt"]
+    negative_text: Float[np.ndarray, "T Dt"] | None
+    row: Row
+    on_step: Callable[[Progress], None] | None = None
+
+
+class SuperresEngine:
+    """A loaded super-resolution transformer. One thread uses it."""
+
+    def __init__(self, checkpoint: Checkpoint[SuperresConfig], layout: Layout | None = None) -> None:
+        """Puts the checkpoint's parameters on the device.
+
+        Args:
+            checkpoint: A superres checkpoint.
+            layout: Slots and precision; by default what suits the device.
+
+        Raises:
+            CheckpointMismatch: the parameters are not those of the configuration.
+        """
+        self.checkpoint, self.config = checkpoint, checkpoint.config
+        self.layout = layout or layout_here()
+        config, dtype = self.config, self.layout.dtype
+        model = with_parameters(
+            lambda: SuperresTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
+            checkpoint.parameters,
+            dtype=dtype,
+        )
+        self.pool = DecodePool(
+            model,
+            inputs=(
+                jax.ShapeDtypeStruct((1, config.low_tokens), np.int32),
+                jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
+                jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
+            ),
+            tokens=config.tokens,
+            mask_id=config.vocabulary,
+            slots=self.layout.slots,
+            group=self.layout.group,
+        )
+
+    @classmethod
+    def load(cls, folder: Path, layout: Layout | None = None) -> "SuperresEngine":
+        """Reads a checkpoint folder.
+
+        Raises:
+            CheckpointError: there is none, or it is of another stage or shape.
+        """
+        return cls(load_checkpoint(folder, stage=STAGE, config_type=SuperresConfig), layout)
+
+    def warm_up(self) -> None:
+        """Compiles everything; nothing compiles afterwards."""
+        self.pool.warm_up()
+
+    def decode(self, jobs: Sequence[SuperresJob]) -> list[Progress]:
+        """Decodes at most `layout.slots` images together; each comes out as it would alone."""
+        return self.pool.decode(
+            [
+                Job(
+                    inputs=self._inputs(job.low_tokens, job.text),
+                    opposite=(
+                        None
+                        if job.negative_text is None
+                        else self._inputs(job.low_tokens, job.negative_text)
+                    ),
+                    row=job.row,
+                    on_step=job.on_step,
+                )
+                for job in jobs
+            ]
+        )
+
+    def _inputs(
+        self, low_tokens: Int[np.ndarray, " Nl"], text: Float[np.ndarray, "T Dt"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        length = self.config.text_length
+        padded = np.zeros((length, self.config.text_hidden), np.float32)
+        padded[: len(text)] = text
+        return low_tokens.astype(np.int32), padded, np.arange(length) < len(text)
