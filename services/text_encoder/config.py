@@ -34,7 +34,9 @@ class TextEncoderConfig:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.relative_buckets % 4:
-            raise ValueError(f"relative_buckets must be a multiple of 4, got {self.relative_buckets}")
+            raise ValueError(
+                f"relative_buckets must be a multiple of 4, got {self.relative_buckets}"
+            )
 
 
 # T5 v1.1 XXL's encoder, 4.76 B parameters; the paper's text encoder (Muse, section 2.1).

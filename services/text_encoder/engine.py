@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,10 +54,11 @@ class Embedding:
 
 
 class TextEncoderEngine:
-    """Embeds batches of texts in a few fixed shapes.
+    """Embeds batches of texts in a few fixed shapes, one a length bucket.
 
-    A text is padded to the shortest length bucket that holds it, never to that of its company, and
-    texts of one length bucket run together.
+    A text has the same embedding, bit for bit, alone and in any company: it is padded to the
+    shortest length that holds it, never to that of the others, and every batch is padded to the
+    same number of rows, since a matrix product of fewer rows may add up in another order.
     """
 
     def __init__(self, loaded: LoadedTextEncoder, *, maximum_batch: int) -> None:
@@ -64,7 +66,7 @@ class TextEncoderEngine:
 
         Args:
             loaded: The encoder.
-            maximum_batch: Most rows of one call of the device.
+            maximum_batch: Rows of one call of the device.
 
         Raises:
             ValueError: maximum_batch is not positive.
@@ -73,12 +75,12 @@ class TextEncoderEngine:
             raise ValueError(f"maximum_batch must be at least 1, got {maximum_batch}")
         self.config: TextEncoderConfig = loaded.config
         self.vocabulary: Vocabulary = loaded.vocabulary
-        self.batches = doubling(1, maximum_batch)
+        self.maximum_batch = maximum_batch
         self.lengths = doubling(SHORTEST_BUCKET, self.config.maximum_length)
         graph, self._parameters = nnx.split(loaded.encoder)
 
         def embed(
-            parameters: nnx.State, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
+            parameters: nnx.State[Any, Any], ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
         ) -> BFloat16[Array, "B T D"]:
             return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
 
@@ -93,13 +95,13 @@ class TextEncoderEngine:
 
     @classmethod
     def load(
-        cls, source: str | Path, *, maximum_batch: int = 16, dtype: DTypeLike = jnp.float32
+        cls, source: str | Path, *, maximum_batch: int = 8, dtype: DTypeLike = jnp.float32
     ) -> "TextEncoderEngine":
         """Loads a checkpoint of ours, or one of Hugging Face's.
 
         Args:
             source: A checkpoint folder, or a hub id.
-            maximum_batch: Most rows of one call of the device.
+            maximum_batch: Rows of one call of the device.
             dtype: Of parameters and arithmetic: float32 or bfloat16.
 
         Raises:
@@ -111,9 +113,8 @@ class TextEncoderEngine:
     def warm_up(self) -> None:
         """Compiles every shape; call it before the first request."""
         for length in self.lengths:
-            for batch in self.batches:
-                ids = np.zeros((batch, length), np.int32)
-                jax.block_until_ready(self._embed(self._parameters, ids, ids == PADDING))
+            ids = np.zeros((self.maximum_batch, length), np.int32)
+            self._embed(self._parameters, ids, ids == PADDING).block_until_ready()
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text, the end-of-sequence id included.
@@ -137,8 +138,8 @@ class TextEncoderEngine:
         found: dict[int, Embedding] = {}
         for length in self.lengths:
             fits = [index for index, row in enumerate(rows) if self._bucket(row) == length]
-            for start in range(0, len(fits), self.batches[-1]):
-                chosen = fits[start : start + self.batches[-1]]
+            for start in range(0, len(fits), self.maximum_batch):
+                chosen = fits[start : start + self.maximum_batch]
                 values = self._run([rows[index] for index in chosen], length)
                 found.update(zip(chosen, values, strict=True))
         return [found[index] for index in range(len(rows))]
@@ -147,16 +148,13 @@ class TextEncoderEngine:
         return next(length for length in self.lengths if len(row) <= length)
 
     def _run(self, rows: Sequence[Sequence[int]], length: int) -> list[Embedding]:
-        batch = next(size for size in self.batches if len(rows) <= size)
-        ids = np.full((batch, length), PADDING, np.int32)
-        mask = np.zeros((batch, length), bool)
+        ids = np.full((self.maximum_batch, length), PADDING, np.int32)
+        mask = np.zeros((self.maximum_batch, length), bool)
         for index, row in enumerate(rows):
             ids[index, : len(row)] = row
             mask[index, : len(row)] = True
         values = np.asarray(self._embed(self._parameters, ids, mask)).astype(ml_dtypes.bfloat16)
-        return [
-            Embedding(values=values[index, : len(row)]) for index, row in enumerate(rows)
-        ]
+        return [Embedding(values=values[index, : len(row)]) for index, row in enumerate(rows)]
 
 
 def doubling(first: int, last: int) -> tuple[int, ...]:

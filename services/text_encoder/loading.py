@@ -1,4 +1,4 @@
-"""Brings a text encoder and its vocabulary into memory, from a checkpoint of ours or Hugging Face's."""
+"""Loads a text encoder and its vocabulary, from a checkpoint of ours or Hugging Face's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The T5 v1.1 encoder: token ids to one embedding a token.
 
 What sets it apart from other transformers: RMS norm without mean or bias, a gated GELU, attention
-logits that are not scaled by the head's width, and one relative position bias that every layer adds.
+logits that are not scaled by the head's width, and one relative position bias for all layers.
 
 Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1; Shazeer 2020,
 "GLU Variants Improve Transformer"; the v1.1 shapes as released by T5's authors.
@@ -131,9 +131,7 @@ class EncoderBlock(nnx.Module):
         """Builds one layer."""
         kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         self.attention_norm = RMSNorm(config.hidden, **kinds)
-        self.attention = Attention(
-            config.hidden, config.heads, config.head_dim, rngs=rngs, **kinds
-        )
+        self.attention = Attention(config.hidden, config.heads, config.head_dim, rngs=rngs, **kinds)
         self.mlp_norm = RMSNorm(config.hidden, **kinds)
         self.mlp = GatedMLP(config.hidden, config.mlp, rngs=rngs, **kinds)
 
@@ -220,9 +218,7 @@ class TextEncoder(nnx.Module):
         self.blocks = stacked(rngs)
         self.final_norm = RMSNorm(config.hidden, **kinds)
 
-    def __call__(
-        self, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
-    ) -> Float[Array, "B T D"]:
+    def __call__(self, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Embeds token ids.
 
         Args:

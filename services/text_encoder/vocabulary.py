@@ -80,7 +80,7 @@ class Vocabulary:
         return [*self._pieces.encode(text), END]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of ids; padding and end vanish, sentinels read <extra_id_0> and so on."""
+        """Returns the text of ids; padding and end vanish, sentinels read <extra_id_0> etc."""
         parts: list[str] = []
         run: list[int] = []
         for number in [*map(int, ids), PADDING]:
@@ -123,8 +123,8 @@ class Vocabulary:
 def train_vocabulary(texts: Iterable[str], size: int, *, examples: int = 20_000) -> Vocabulary:
     """Trains a SentencePiece vocabulary with T5's conventions.
 
-    By pair merging, where T5's own is a unigram model: on texts of a few hundred words, merging makes
-    each of them one piece, while the unigram's pruning leaves fragments ("b", "ackgroun", "d").
+    By pair merging, where T5's own is a unigram model: on texts of a few hundred words, merging
+    makes each of them one piece; the unigram's pruning leaves fragments ("b", "ackgroun", "d").
     Upper case is folded into lower case, and every printable ASCII character has a piece, so that a
     word no training text had is still spelled out.
 

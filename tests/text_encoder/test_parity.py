@@ -21,9 +21,7 @@ TOLERANCE = 1e-4
 def encoder_in(folder: Path) -> TextEncoder:
     """The encoder of a folder in Hugging Face's layout."""
     read = read_huggingface(folder)
-    return with_parameters(
-        lambda: TextEncoder(read.config, rngs=nnx.Rngs(0)), read.parameters
-    )
+    return with_parameters(lambda: TextEncoder(read.config, rngs=nnx.Rngs(0)), read.parameters)
 
 
 def assert_same(encoder: TextEncoder, answer: dict[str, np.ndarray]) -> None:
@@ -82,9 +80,7 @@ def test_embeddings_equal_those_of_pytorch_where_it_is_installed(
 ) -> None:
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    specification = importlib.util.spec_from_file_location(
-        "regenerate", GOLDENS / "regenerate.py"
-    )
+    specification = importlib.util.spec_from_file_location("regenerate", GOLDENS / "regenerate.py")
     assert specification is not None
     assert specification.loader is not None
     regenerate = importlib.util.module_from_spec(specification)

@@ -32,7 +32,9 @@ def retold_captions(vocabulary: Vocabulary, seed: int) -> Iterator[str]:
     """
     index = 0
     while True:
-        random = np.random.default_rng([seed, index, 1])  # another stream than the pictures' captions
+        random = np.random.default_rng(
+            [seed, index, 1]
+        )  # another stream than the pictures' captions
         scene = draw_training_scene(vocabulary, random)
         text = describe(scene, vocabulary, random)
         if random.random() < _TOLD_TWICE:
@@ -49,6 +51,4 @@ def turned(scene: Scene) -> Scene:
     """
     if scene.relation is None:
         return scene
-    return replace(
-        scene, placed=scene.placed[::-1], relation=_OPPOSITE[scene.relation]
-    )
+    return replace(scene, placed=scene.placed[::-1], relation=_OPPOSITE[scene.relation])

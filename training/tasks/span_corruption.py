@@ -32,11 +32,11 @@ class SpanBatch(NamedTuple):
     targets: Int[np.ndarray, "B U"]
 
 
-def noise_mask(length: int, random: np.random.Generator) -> Bool[np.ndarray, "length"]:
+def noise_mask(length: int, random: np.random.Generator) -> Bool[np.ndarray, " T"]:
     """Marks the tokens to cut out: about 15%, in spans of about 3, anywhere.
 
-    Spans never touch each other. Unlike T5's own routine the text may begin with a span, and a single
-    span need not lie at the end: T5 cuts texts of 512 tokens, where that does not matter.
+    Spans never touch each other. Unlike T5's own routine the text may begin with a span, and a
+    single span need not lie at the end: T5 cuts texts of 512 tokens, where that hardly matters.
 
     Args:
         length: Tokens of the text, at least 2.
@@ -56,14 +56,14 @@ def noise_mask(length: int, random: np.random.Generator) -> Bool[np.ndarray, "le
     return np.concatenate(pieces)
 
 
-def _partition(total: int, parts: int, random: np.random.Generator) -> Int[np.ndarray, "parts"]:
+def _partition(total: int, parts: int, random: np.random.Generator) -> Int[np.ndarray, " P"]:
     """Cuts a total into positive parts, every way equally likely."""
     cuts = np.sort(random.choice(total - 1, parts - 1, replace=False)) + 1
     return np.diff(np.concatenate([[0], cuts, [total]]))
 
 
 def corrupt(
-    ids: Sequence[int], mask: Bool[np.ndarray, "length"], vocabulary: Vocabulary
+    ids: Sequence[int], mask: Bool[np.ndarray, " T"], vocabulary: Vocabulary
 ) -> tuple[list[int], list[int]]:
     """Splits a text into what is left and what was cut out.
 

@@ -53,9 +53,7 @@ class DecoderBlock(nnx.Module):
 class SpanModel(nnx.Module):
     """Encoder and decoder; only the encoder is served."""
 
-    def __init__(
-        self, config: TextEncoderConfig, *, decoder_layers: int, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, config: TextEncoderConfig, *, decoder_layers: int, rngs: nnx.Rngs) -> None:
         """Builds both; the decoder reads the encoder's token embedding and has its own head.
 
         Args:
@@ -65,9 +63,7 @@ class SpanModel(nnx.Module):
         """
         self.config = config
         self.encoder = TextEncoder(config, rngs=rngs)
-        self.decoder = nnx.List(
-            [DecoderBlock(config, rngs=rngs) for _ in range(decoder_layers)]
-        )
+        self.decoder = nnx.List([DecoderBlock(config, rngs=rngs) for _ in range(decoder_layers)])
         scale = config.hidden**-0.5
         self.decoder_bias = matrix(
             rngs, (config.relative_buckets, config.heads), scale, jnp.float32

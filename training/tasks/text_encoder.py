@@ -117,9 +117,7 @@ class TextEncoderTask:
         return "text encoder"
 
     def _build(self) -> SpanModel:
-        return SpanModel(
-            self.config, decoder_layers=self.decoder_layers, rngs=nnx.Rngs(self.seed)
-        )
+        return SpanModel(self.config, decoder_layers=self.decoder_layers, rngs=nnx.Rngs(self.seed))
 
     def initial_state(self) -> Learner:
         """Returns fresh parameters."""

@@ -2,8 +2,8 @@
 
     python tests/goldens/text_encoder/regenerate.py
 
-Needs torch and transformers (the extra muse[parity]). Writes beside itself a small T5 v1.1 of random
-weights in Hugging Face's layout, and what it answers to batches of several lengths, padded and not.
+Needs torch and transformers (the extra muse[parity]). Writes beside itself a small T5 v1.1 of
+random weights in Hugging Face's layout, and its answers to batches of several lengths.
 """
 
 from pathlib import Path

@@ -52,9 +52,7 @@ def test_the_same_seed_gives_the_same_texts_and_another_seed_others() -> None:
 
 
 def test_no_text_names_a_held_out_pair() -> None:
-    held_out = [
-        (a, b) for a in NAMES for b in NAMES if a < b and pair_is_held_out(a, b)
-    ]
+    held_out = [(a, b) for a in NAMES for b in NAMES if a < b and pair_is_held_out(a, b)]
     assert held_out, "the names of this test must include a held-out pair"
 
     for text in islice(retold_captions(small_vocabulary(), 0), 300):

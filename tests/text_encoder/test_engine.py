@@ -1,0 +1,229 @@
+"""Tests for the engine: buckets, batches, loading, and what cannot be loaded."""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from services.nn.parameters import parameters_of
+from services.runtime.checkpoints import (
+    CheckpointMismatch,
+    CheckpointNotFound,
+    parameters_fingerprint,
+    save_checkpoint,
+)
+from services.text_encoder.config import TINY
+from services.text_encoder.engine import TextEncoderEngine, doubling
+from services.text_encoder.huggingface import find_folder
+from services.text_encoder.loading import load_text_encoder
+from services.text_encoder.model import TextEncoder
+from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong, train_vocabulary
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "text_encoder"
+TEXTS = ("a fox", "", "two keys and a sun", "three red foxes on a green background, flat style")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text encoder of random weights, as training exports it."""
+    folder = tmp_path_factory.mktemp("text_encoder")
+    vocabulary = train_vocabulary(TEXTS * 5, TINY.vocabulary_size)
+    parameters = {
+        name: np.asarray(value)
+        for name, value in parameters_of(TextEncoder(TINY, rngs=nnx.Rngs(0))).items()
+    }
+    (folder / FILE_NAME).write_bytes(vocabulary.model)
+    save_checkpoint(
+        folder,
+        stage="text_encoder",
+        config=TINY,
+        parameters=parameters,
+        fingerprint={"encoder": parameters_fingerprint("t5", parameters, vocabulary.model)},
+        record={},
+        files=(folder / FILE_NAME,),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> TextEncoderEngine:
+    engine = TextEncoderEngine.load(checkpoint, maximum_batch=4)
+    engine.warm_up()
+    return engine
+
+
+def copied(checkpoint: Path, folder: Path) -> Path:
+    """A copy that a test may spoil."""
+    for file in checkpoint.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_buckets_double_and_end_with_the_limit() -> None:
+    assert doubling(16, 128) == (16, 32, 64, 128)
+    assert doubling(1, 6) == (1, 2, 4, 6)
+    assert doubling(16, 12) == (12,)
+
+
+def test_a_text_has_the_same_embedding_alone_and_in_company(engine: TextEncoderEngine) -> None:
+    rows = [engine.tokenize(text) for text in TEXTS]
+
+    together = engine.embed(rows)
+
+    for row, embedding in zip(rows, together, strict=True):
+        alone = engine.embed([row])[0]
+        assert embedding.tokens == len(row)
+        np.testing.assert_array_equal(embedding.values, alone.values)
+
+
+def test_more_texts_than_fit_a_batch_come_back_in_their_order(engine: TextEncoderEngine) -> None:
+    rows = [engine.tokenize(text) for text in TEXTS * 3]
+
+    embeddings = engine.embed(rows)
+
+    assert [embedding.tokens for embedding in embeddings] == [len(row) for row in rows]
+
+
+def test_nothing_compiles_after_the_warm_up(engine: TextEncoderEngine) -> None:
+    compiled = engine._embed._cache_size()
+
+    for count in (1, 2, 3, 4, 5):
+        engine.embed([engine.tokenize(text) for text in (TEXTS * 2)[:count]])
+
+    assert compiled == len(engine.lengths)
+    assert engine._embed._cache_size() == compiled
+
+
+def test_embeddings_travel_in_bfloat16(engine: TextEncoderEngine) -> None:
+    values = engine.embed([engine.tokenize("a fox")])[0].values
+
+    assert values.dtype == jnp.bfloat16
+    assert values.shape[1] == TINY.hidden
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_its_counts(engine: TextEncoderEngine) -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        engine.tokenize("fox " * TINY.maximum_length)
+    assert (caught.value.tokens, caught.value.limit) == (
+        TINY.maximum_length + 1,
+        TINY.maximum_length,
+    )
+
+
+def test_float16_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="T5 exceeds the range of float16"):
+        load_text_encoder(checkpoint, dtype=jnp.float16)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound, match=r"no text encoder at .*nowhere"):
+        TextEncoderEngine.load(tmp_path / "nowhere" / "at" / "all")
+
+
+def test_something_that_is_neither_folder_nor_hub_id_is_refused() -> None:
+    with pytest.raises(CheckpointNotFound, match="expected a folder or a hub id"):
+        find_folder("no such thing")
+
+
+def test_a_checkpoint_without_its_vocabulary_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (copied(checkpoint, tmp_path) / FILE_NAME).unlink()
+
+    with pytest.raises(CheckpointNotFound, match=r"expected the file spiece\.model"):
+        load_text_encoder(tmp_path)
+
+
+def test_truncated_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    weights = copied(checkpoint, tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+    with pytest.raises(CheckpointMismatch, match="may be truncated"):
+        load_text_encoder(tmp_path)
+
+
+def in_huggingface_layout(parameters: dict[str, np.ndarray], folder: Path) -> None:
+    """Writes TINY as Hugging Face would, in two files, a decoder's tensor among them."""
+    tensors = {
+        "shared.weight": parameters["embedding"],
+        "encoder.final_layer_norm.weight": parameters["final_norm.scale"],
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": parameters[
+            "relative_bias"
+        ],
+        "decoder.final_layer_norm.weight": parameters["final_norm.scale"],
+    }
+    names = {"q": "query", "k": "key", "v": "value", "o": "output"}
+    for theirs, ours in names.items():
+        tensors[f"encoder.block.0.layer.0.SelfAttention.{theirs}.weight"] = parameters[
+            f"blocks.attention.{ours}"
+        ][0].T
+    for theirs, ours in {"wi_0": "gate", "wi_1": "linear", "wo": "output"}.items():
+        tensors[f"encoder.block.0.layer.1.DenseReluDense.{theirs}.weight"] = parameters[
+            f"blocks.mlp.{ours}"
+        ][0].T
+    for index, ours in enumerate(("attention_norm", "mlp_norm")):
+        tensors[f"encoder.block.0.layer.{index}.layer_norm.weight"] = parameters[
+            f"blocks.{ours}.scale"
+        ][0]
+    items = [(name, np.ascontiguousarray(value)) for name, value in tensors.items()]
+    save_file(dict(items[:6]), folder / "model-00001-of-00002.safetensors")
+    save_file(dict(items[6:]), folder / "model-00002-of-00002.safetensors")
+    config = {
+        "model_type": "t5",
+        "feed_forward_proj": "gated-gelu",
+        "vocab_size": TINY.vocabulary_size,
+        "d_model": TINY.hidden,
+        "num_layers": TINY.layers,
+        "num_heads": TINY.heads,
+        "d_kv": TINY.head_dim,
+        "d_ff": TINY.mlp,
+        "relative_attention_num_buckets": TINY.relative_buckets,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_hugging_face_files_in_shards_load_as_the_same_encoder(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    ours = load_text_encoder(checkpoint)
+    parameters = {n: np.asarray(v) for n, v in parameters_of(ours.encoder).items()}
+    in_huggingface_layout(parameters, tmp_path)
+    (tmp_path / FILE_NAME).write_bytes(ours.vocabulary.model)
+
+    theirs = load_text_encoder(str(tmp_path))
+
+    assert theirs.fingerprint == ours.fingerprint
+    assert theirs.digest != ours.digest
+    for name, value in parameters_of(theirs.encoder).items():
+        np.testing.assert_array_equal(value, parameters[name])
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    copied(GOLDENS / "encoder", tmp_path)
+    (tmp_path / FILE_NAME).write_bytes((checkpoint / FILE_NAME).read_bytes())
+
+    with pytest.raises(CheckpointMismatch, match="the embedding only 96 rows"):
+        load_text_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feed_forward_proj": "relu"}, "expected 't5' with 'gated-gelu'"),
+        ({"model_type": "bert"}, "holds model_type 'bert'"),
+        ({"num_layers": 4}, "encoder.block.3.layer.0.layer_norm.weight is missing"),
+        ({"num_layers": 2}, "has tensors that a T5 v1.1 encoder of 2 layers does not"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    config = json.loads((copied(GOLDENS / "encoder", tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+
+    with pytest.raises(CheckpointMismatch, match=message):
+        load_text_encoder(tmp_path)
