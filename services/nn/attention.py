@@ -144,10 +144,15 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns what each position gathered."""
-        queries, keys, values = self._heads(tokens)
+        queries, keys, values = self.heads_of(tokens)
         return self.output(attend(queries, keys, values).reshape(tokens.shape))
 
-    def _heads(self, tokens: Float[Array, "B N D"]) -> tuple[Array, Array, Array]:
+    def heads_of(
+        self, tokens: Float[Array, "B N D"]
+    ) -> tuple[
+        Float[Array, "B N H K"], Float[Array, "B N H K"], Float[Array, "B N H K"]
+    ]:
+        """Returns the queries, keys and values of every head, queries and keys normalised."""
         batch, count, hidden = tokens.shape
         split = self.project(tokens).reshape(batch, count, 3, self.heads, hidden // self.heads)
         return self.query_norm(split[:, :, 0]), self.key_norm(split[:, :, 1]), split[:, :, 2]
@@ -180,7 +185,7 @@ class MultiAxisAttention(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns what each position of a square grid, row by row, gathered."""
-        queries, keys, values = self.attention._heads(tokens)
+        queries, keys, values = self.attention.heads_of(tokens)
         half = self.attention.heads // 2
         near, far = slice(None, half), slice(half, None)
         within = attend_within_blocks(
