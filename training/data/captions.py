@@ -43,12 +43,29 @@ def describe(scene: Scene, vocabulary: Vocabulary, random: np.random.Generator) 
         random: Chooses the wording, and what is left out: one caption in ten is silent on the
             style, one in ten on the background, some pairs on how they stand.
     """
+    return _tell(scene, vocabulary, random, _SAYS_RELATION, _SAYS_STYLE, _SAYS_BACKGROUND)
+
+
+def describe_fully(scene: Scene, vocabulary: Vocabulary, random: np.random.Generator) -> str:
+    """Words a caption as `describe` does, leaving out neither style, background nor relation."""
+    return _tell(scene, vocabulary, random, 1.0, 1.0, 1.0)
+
+
+def _tell(
+    scene: Scene,
+    vocabulary: Vocabulary,
+    random: np.random.Generator,
+    says_relation: float,
+    says_style: float,
+    says_background: float,
+) -> str:
+    """Words a caption, each part said with that probability."""
     objects = [vocabulary.objects[placed.index] for placed in scene.placed]
-    caption = _things(scene, objects, random)
-    if random.random() < _SAYS_STYLE:
+    caption = _things(scene, objects, random, says_relation)
+    if random.random() < says_style:
         template = str(random.choice(_STYLED))
         caption = template.format(things=caption, style=vocabulary.styles[scene.style])
-    if random.random() < _SAYS_BACKGROUND:
+    if random.random() < says_background:
         template = str(random.choice(_ON_BACKGROUND))
         caption = template.format(picture=caption, colour=scene.background)
     return caption
@@ -63,11 +80,16 @@ def training_captions(vocabulary: Vocabulary, seed: int) -> Iterator[str]:
         index += 1
 
 
-def _things(scene: Scene, objects: list[SceneObject], random: np.random.Generator) -> str:
+def _things(
+    scene: Scene,
+    objects: list[SceneObject],
+    random: np.random.Generator,
+    says_relation: float,
+) -> str:
     names = [_one(thing) for thing in objects]
     if scene.kind == "count":
         return f"{random.choice(_COUNTS[len(objects)])} {objects[0].plural}"
-    if scene.relation is not None and random.random() < _SAYS_RELATION:
+    if scene.relation is not None and random.random() < says_relation:
         return f"{names[0]} {random.choice(_RELATIONS[scene.relation])} {names[1]}"
     random.shuffle(names)
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
