@@ -15,9 +15,10 @@ from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
 from services.nn.parameters import with_parameters
-from services.runtime.checkpoints import Checkpoint, load_checkpoint
+from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
 
 STAGE = "base"
+FINGERPRINTS = ("encoder", "codebook")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,14 @@ class BaseEngine:
             layout: Slots and precision; by default what suits the device.
 
         Raises:
-            CheckpointMismatch: the parameters are not those of the configuration.
+            CheckpointMismatch: the parameters are not those of the configuration, or it does not
+                name the encoder and codebooks it was trained with.
         """
+        if missing := [name for name in FINGERPRINTS if name not in checkpoint.fingerprint]:
+            raise CheckpointMismatch(
+                f"{checkpoint.folder}/config.json names no fingerprint of {missing}: "
+                f"export the stage again with `python -m training {STAGE}`"
+            )
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
@@ -78,6 +85,11 @@ class BaseEngine:
             CheckpointError: there is none, or it is of another stage or shape.
         """
         return cls(load_checkpoint(folder, stage=STAGE, config_type=BaseConfig), layout)
+
+    @property
+    def device(self) -> str:
+        """What it computes on, such as "cpu x1"."""
+        return f"{jax.devices()[0].device_kind} x1"
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

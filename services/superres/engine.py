@@ -9,15 +9,16 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from services.superres.config import SuperresConfig
-from services.superres.model import SuperresTransformer
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
 from services.nn.parameters import with_parameters
-from services.runtime.checkpoints import Checkpoint, load_checkpoint
+from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
 
 STAGE = "superres"
+FINGERPRINTS = ("encoder", "low_codebook", "codebook")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,9 @@ class SuperresJob:
 class SuperresEngine:
     """A loaded super-resolution transformer. One thread uses it."""
 
-    def __init__(self, checkpoint: Checkpoint[SuperresConfig], layout: Layout | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint[SuperresConfig], layout: Layout | None = None
+    ) -> None:
         """Puts the checkpoint's parameters on the device.
 
         Args:
@@ -50,8 +53,14 @@ class SuperresEngine:
             layout: Slots and precision; by default what suits the device.
 
         Raises:
-            CheckpointMismatch: the parameters are not those of the configuration.
+            CheckpointMismatch: the parameters are not those of the configuration, or it does not
+                name the encoder and codebooks it was trained with.
         """
+        if missing := [name for name in FINGERPRINTS if name not in checkpoint.fingerprint]:
+            raise CheckpointMismatch(
+                f"{checkpoint.folder}/config.json names no fingerprint of {missing}: "
+                f"export the stage again with `python -m training {STAGE}`"
+            )
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
@@ -81,6 +90,11 @@ class SuperresEngine:
             CheckpointError: there is none, or it is of another stage or shape.
         """
         return cls(load_checkpoint(folder, stage=STAGE, config_type=SuperresConfig), layout)
+
+    @property
+    def device(self) -> str:
+        """What it computes on, such as "cpu x1"."""
+        return f"{jax.devices()[0].device_kind} x1"
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

@@ -1,0 +1,90 @@
+"""The base stage on the wire: converts and checks, and batches."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from muse.base.v1 import base_pb2, base_pb2_grpc
+from muse.common.v1 import decoding_pb2, stage_pb2
+
+from services.base.engine import STAGE, BaseEngine, BaseJob
+from services.decoding.pool import Progress
+from services.masked.requests import (
+    Grid,
+    pack_progress,
+    pack_tokens,
+    read_row,
+    read_sampling,
+)
+from services.masked.stream import DecodeStream, OnStep
+from services.runtime.batching import Batcher, Timed
+from services.runtime.wire import pack_timing, package_version, unpack_embedding
+
+FULL_NAME = base_pb2.DESCRIPTOR.services_by_name["BaseService"].full_name
+DEFAULT_STEPS = 24  # Muse, section 2.8
+
+
+class BaseServicer(base_pb2_grpc.BaseServiceServicer):
+    """Answers muse.base.v1.BaseService."""
+
+    def __init__(self, engine: BaseEngine, batcher: Batcher[BaseJob, Progress]) -> None:
+        """Serves an engine through a batcher of its jobs."""
+        self._engine, self._batcher = engine, batcher
+        self._stream = DecodeStream(batcher)
+        config, fingerprint = engine.config, engine.checkpoint.fingerprint
+        self._encoder = fingerprint["encoder"]
+        self._grid = Grid(
+            side=config.grid, vocabulary=config.vocabulary, codebook=fingerprint["codebook"]
+        )
+
+    async def Generate(
+        self, request: base_pb2.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[base_pb2.GenerateResponse]:
+        """Decodes one image."""
+        config, grid = self._engine.config, self._grid
+        texts = {"encoder": self._encoder, "hidden": config.text_hidden}
+        texts["maximum_length"] = config.text_length
+        sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
+        row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)
+        text = unpack_embedding(request.prompt, field="prompt", **texts)
+        negative_text = None
+        if request.HasField("negative_prompt"):
+            negative_text = unpack_embedding(
+                request.negative_prompt, field="negative_prompt", **texts
+            )
+
+        def make_job(on_step: OnStep | None) -> BaseJob:
+            return BaseJob(text=text, negative_text=negative_text, row=row, on_step=on_step)
+
+        wanted = request.progress
+        steps = wanted != decoding_pb2.PROGRESS_DETAIL_UNSPECIFIED
+        with_state = wanted == decoding_pb2.PROGRESS_DETAIL_STATES
+        async for event in self._stream.events(make_job, steps=steps):
+            if isinstance(event, Timed):
+                yield base_pb2.GenerateResponse(
+                    result=decoding_pb2.DecodeResult(
+                        tokens=pack_tokens(event.result.tokens, grid),
+                        timing=pack_timing(STAGE, event.queue_s, event.compute_s),
+                    )
+                )
+            else:
+                progress = pack_progress(event, row, grid, with_state=with_state)
+                yield base_pb2.GenerateResponse(progress=progress)
+
+    async def GetStatus(
+        self, request: base_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> base_pb2.GetStatusResponse:
+        """Says what it serves and how busy it is."""
+        checkpoint = self._engine.checkpoint
+        return base_pb2.GetStatusResponse(
+            status=stage_pb2.StageStatus(
+                stage=STAGE,
+                preset=str(checkpoint.record.get("preset", "custom")),
+                fingerprints=checkpoint.fingerprint,
+                checkpoints={STAGE: checkpoint.digest},
+                device=self._engine.device,
+                queued=self._batcher.queued,
+                active=self._batcher.active,
+                version=package_version(),
+            )
+        )

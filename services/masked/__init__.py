@@ -1,0 +1,1 @@
+"""What the servicers of masked decoding, base and superres, share: requests in, events out."""

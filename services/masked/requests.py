@@ -1,0 +1,146 @@
+"""Messages of a decode to rows and back, everything checked before any compute.
+
+Source: protos/muse/common/v1/decoding.proto, which says what each field may hold.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from muse.common.v1 import decoding_pb2, tensor_pb2
+
+from services.decoding.pool import Progress
+from services.decoding.schedule import MAXIMUM_STEPS
+from services.decoding.state import Row, Sampling, fresh_row, state_of
+from services.runtime.errors import invalid_field
+from services.runtime.wire import pack_grid, unpack_grid
+
+DEFAULT_GUIDANCE = 4.0
+LARGEST_GUIDANCE = 100.0
+LARGEST_TEMPERATURE = 100.0
+LARGEST_CONFIDENCE_NOISE = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The tokens a stage decodes.
+
+    Attributes:
+        side: Tokens along one side.
+        vocabulary: Codes; the [MASK] id is this.
+        codebook: Fingerprint of the codebook they index.
+    """
+
+    side: int
+    vocabulary: int
+    codebook: str
+
+
+def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Sampling:
+    """Checks the knobs of a decode and fills in what is not set.
+
+    Args:
+        message: The knobs.
+        default_steps: Of the stage.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT: a knob is out of its range or not a number.
+    """
+    steps = message.steps if message.HasField("steps") else default_steps
+    if not 1 <= steps <= MAXIMUM_STEPS:
+        raise invalid_field("sampling.steps", expected=f"1 to {MAXIMUM_STEPS}", got=steps)
+    return Sampling(
+        steps=steps,
+        guidance=_number(message, "guidance", LARGEST_GUIDANCE, DEFAULT_GUIDANCE),
+        first_guidance=_number(message, "first_guidance", LARGEST_GUIDANCE, 0.0),
+        temperature=_number(message, "temperature", LARGEST_TEMPERATURE, 1.0),
+        confidence_noise=_number(message, "confidence_noise", LARGEST_CONFIDENCE_NOISE, 4.5),
+        top_k=min(message.top_k, 2**31 - 1),
+        seed=message.seed,
+    )
+
+
+def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: Grid) -> Row:
+    """Returns the start of a decode: a state handed in, or an image of which nothing is known.
+
+    Args:
+        resume: The state, if there is one.
+        sampling: The knobs.
+        grid: What the stage decodes.
+
+    Raises:
+        RequestError: FAILED_PRECONDITION: its tokens are of another codebook. INVALID_ARGUMENT:
+            it is truncated, or contradicts its own number of steps.
+    """
+    if resume is None:
+        return fresh_row(grid.side**2, sampling)
+    tokens = unpack_grid(
+        resume.tokens,
+        field="resume.tokens",
+        codebook=grid.codebook,
+        codebook_size=grid.vocabulary,
+        shape=(grid.side, grid.side),
+    ).reshape(-1)
+    if len(resume.known) != tokens.size:
+        raise invalid_field(
+            "resume.known", expected=f"{tokens.size} bytes", got=f"{len(resume.known)} bytes"
+        )
+    known = np.frombuffer(resume.known, np.uint8) != 0
+    still_open = int((~known).sum())
+    unknown = resume.unknown if resume.step else still_open
+    if not still_open <= unknown <= tokens.size:
+        raise invalid_field(
+            "resume.unknown", expected=f"{still_open} to {tokens.size}", got=resume.unknown
+        )
+    if resume.step > sampling.steps:
+        raise invalid_field("resume.step", expected=f"0 to {sampling.steps}", got=resume.step)
+    row = Row(
+        tokens=tokens, known=known, sampling=sampling, unknown=unknown, step=resume.step
+    )
+    try:
+        state_of([row], mask_id=grid.vocabulary)
+    except ValueError as error:
+        raise invalid_field(
+            "resume", expected="a state this stage handed out", got=f"a contradiction: {error}"
+        ) from error
+    return row
+
+
+def pack_progress(
+    progress: Progress, row: Row, grid: Grid, *, with_state: bool
+) -> decoding_pb2.DecodeProgress:
+    """Makes the message of a step.
+
+    Args:
+        progress: The decode after it.
+        row: Its start.
+        grid: What the stage decodes.
+        with_state: Whether to hand out the state.
+    """
+    message = decoding_pb2.DecodeProgress(step=progress.step, total=progress.total)
+    if with_state:
+        message.state.CopyFrom(
+            decoding_pb2.DecodeState(
+                tokens=pack_tokens(np.where(progress.known, progress.tokens, 0), grid),
+                known=progress.known.astype(np.uint8).tobytes(),
+                step=progress.step,
+                unknown=row.unknown,
+            )
+        )
+    return message
+
+
+def pack_tokens(tokens: np.ndarray, grid: Grid) -> tensor_pb2.TokenGrid:
+    """Makes a message of an image's tokens, row by row."""
+    return pack_grid(tokens.reshape(grid.side, grid.side), grid.codebook)
+
+
+def _number(
+    message: decoding_pb2.Sampling, name: str, largest: float, default: float
+) -> float:
+    if not message.HasField(name):
+        return default
+    value = float(getattr(message, name))
+    if not (math.isfinite(value) and 0.0 <= value <= largest):
+        raise invalid_field(f"sampling.{name}", expected=f"0 to {largest:g}", got=value)
+    return value

@@ -1,0 +1,104 @@
+"""The superres stage on the wire: converts and checks, and batches."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from muse.common.v1 import decoding_pb2, stage_pb2
+from muse.superres.v1 import superres_pb2, superres_pb2_grpc
+
+from services.decoding.pool import Progress
+from services.masked.requests import (
+    Grid,
+    pack_progress,
+    pack_tokens,
+    read_row,
+    read_sampling,
+)
+from services.masked.stream import DecodeStream, OnStep
+from services.runtime.batching import Batcher, Timed
+from services.runtime.wire import pack_timing, package_version, unpack_embedding, unpack_grid
+from services.superres.engine import STAGE, SuperresEngine, SuperresJob
+
+FULL_NAME = superres_pb2.DESCRIPTOR.services_by_name["SuperresService"].full_name
+DEFAULT_STEPS = 8  # Muse, section 2.8
+
+
+class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
+    """Answers muse.superres.v1.SuperresService."""
+
+    def __init__(self, engine: SuperresEngine, batcher: Batcher[SuperresJob, Progress]) -> None:
+        """Serves an engine through a batcher of its jobs."""
+        self._engine, self._batcher = engine, batcher
+        self._stream = DecodeStream(batcher)
+        config, fingerprint = engine.config, engine.checkpoint.fingerprint
+        self._encoder = fingerprint["encoder"]
+        self._low_codebook = fingerprint["low_codebook"]
+        self._grid = Grid(
+            side=config.grid, vocabulary=config.vocabulary, codebook=fingerprint["codebook"]
+        )
+
+    async def Generate(
+        self, request: superres_pb2.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[superres_pb2.GenerateResponse]:
+        """Decodes one image."""
+        config, grid = self._engine.config, self._grid
+        texts = {"encoder": self._encoder, "hidden": config.text_hidden}
+        texts["maximum_length"] = config.text_length
+        sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
+        row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)
+        low_tokens = unpack_grid(
+            request.low_tokens,
+            field="low_tokens",
+            codebook=self._low_codebook,
+            codebook_size=config.low_vocabulary,
+            shape=(config.low_grid, config.low_grid),
+        ).reshape(-1)
+        text = unpack_embedding(request.prompt, field="prompt", **texts)
+        negative_text = None
+        if request.HasField("negative_prompt"):
+            negative_text = unpack_embedding(
+                request.negative_prompt, field="negative_prompt", **texts
+            )
+
+        def make_job(on_step: OnStep | None) -> SuperresJob:
+            return SuperresJob(
+                low_tokens=low_tokens,
+                text=text,
+                negative_text=negative_text,
+                row=row,
+                on_step=on_step,
+            )
+
+        wanted = request.progress
+        steps = wanted != decoding_pb2.PROGRESS_DETAIL_UNSPECIFIED
+        with_state = wanted == decoding_pb2.PROGRESS_DETAIL_STATES
+        async for event in self._stream.events(make_job, steps=steps):
+            if isinstance(event, Timed):
+                yield superres_pb2.GenerateResponse(
+                    result=decoding_pb2.DecodeResult(
+                        tokens=pack_tokens(event.result.tokens, grid),
+                        timing=pack_timing(STAGE, event.queue_s, event.compute_s),
+                    )
+                )
+            else:
+                progress = pack_progress(event, row, grid, with_state=with_state)
+                yield superres_pb2.GenerateResponse(progress=progress)
+
+    async def GetStatus(
+        self, request: superres_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> superres_pb2.GetStatusResponse:
+        """Says what it serves and how busy it is."""
+        checkpoint = self._engine.checkpoint
+        return superres_pb2.GetStatusResponse(
+            status=stage_pb2.StageStatus(
+                stage=STAGE,
+                preset=str(checkpoint.record.get("preset", "custom")),
+                fingerprints=checkpoint.fingerprint,
+                checkpoints={STAGE: checkpoint.digest},
+                device=self._engine.device,
+                queued=self._batcher.queued,
+                active=self._batcher.active,
+                version=package_version(),
+            )
+        )
