@@ -1,0 +1,142 @@
+"""`python -m training.evaluation <scenes|tokenizers>`: measures what was trained."""
+
+import io
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from cyclopts import App
+from jaxtyping import UInt8
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+from services.runtime.checkpoints import CheckpointError
+from training.data.scenes import draw_scene, render
+from training.data.sprites import SceneDataError, load_sprites
+from training.evaluation.detector import Detector
+from training.evaluation.scenes import QUESTIONS, Asked, Painter, draw_questions, judge_all, shares
+from training.evaluation.tokenizers import measure_tokenizer, tokenizer_folders
+from training.pictures import contact_sheet
+from training.tasks.frozen import FrozenTokenizer
+
+app = App(name="python -m training.evaluation", help="Measures what was trained.")
+console = Console()
+
+
+def server_painter(channel: grpc.Channel, *, timeout_s: float = 300.0) -> Painter:
+    """Returns a painter that asks a running orchestrator.
+
+    Args:
+        channel: To the orchestrator.
+        timeout_s: The longest one picture may take.
+    """
+    stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+
+    def paint(asked: Asked) -> UInt8[np.ndarray, "h w 3"]:
+        request = orchestrator_pb2.GenerateRequest(prompt=asked.prompt, count=1, seed=asked.seed)
+        for event in stub.Generate(request, timeout=timeout_s):
+            if event.WhichOneof("event") == "image":
+                return np.asarray(Image.open(io.BytesIO(event.image.png)).convert("RGB"))
+        raise ValueError(f"the server ended without a picture of {asked.prompt!r}")
+
+    return paint
+
+
+@app.command
+def scenes(
+    *,
+    data: Path,
+    server: str = "127.0.0.1:50050",
+    prompts_per_group: int = 20,
+    seed: int = 0,
+    out: Path = Path("out/evaluation"),
+) -> None:
+    """Generates through the servers and reads the pictures back; the detector itself first."""
+    sprites = load_sprites(data)
+    detector = Detector(sprites)
+    questions = draw_questions(sprites.vocabulary, prompts_per_group, seed=seed)
+    truth = shares(
+        list(judge_all(questions, lambda asked: render(asked.scene, sprites, 128), detector))
+    )
+    _print("The detector on the scenes themselves", truth)
+    with grpc.insecure_channel(server) as channel:
+        painted = judge_all(questions, server_painter(channel), detector)
+        judged = list(track(painted, "generating", total=len(questions), console=console))
+    result = shares(judged)
+    _print(f"Pictures of {server}", result)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = [
+        {
+            "group": one.asked.group,
+            "prompt": one.asked.prompt,
+            "seed": one.asked.seed,
+            **vars(one.verdict),
+        }
+        for one in judged
+    ]
+    report = {"detector": truth, "generated": result, "pictures": pictures}
+    (out / "scenes.json").write_text(json.dumps(report, indent=2) + "\n")
+    sheet = contact_sheet([one.picture for one in judged], columns=prompts_per_group)
+    sheet.save(out / "scenes.png")
+    console.print(f"{out / 'scenes.json'} and {out / 'scenes.png'}, one row a group")
+
+
+@app.command
+def tokenizers(
+    *,
+    data: Path,
+    checkpoints: Path,
+    pictures: int = 200,
+    seed: int = 0,
+    out: Path = Path("out/evaluation"),
+) -> None:
+    """Measures both tokenizers: PSNR, codes in use, and what is read in reconstructions."""
+    if pictures < 1:
+        raise ValueError(f"expected at least 1 picture, got {pictures}")
+    sprites = load_sprites(data)
+    detector = Detector(sprites)
+    random = np.random.default_rng(seed)
+    drawn = [draw_scene(sprites.vocabulary, random) for _ in range(pictures)]
+    loaded = {name: FrozenTokenizer(at) for name, at in tokenizer_folders(checkpoints).items()}
+    side_px = loaded["high"].config.image_size
+    reports = {
+        name: measure_tokenizer(
+            tokenizer, drawn, sprites, picture_side_px=side_px, detector=detector
+        ).as_json()
+        for name, tokenizer in loaded.items()
+    }
+    table = Table("tokenizer", *reports["high"])
+    for name, report in reports.items():
+        table.add_row(name, *(f"{value:.4g}" for value in report.values()))
+    console.print(table)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizers.json").write_text(json.dumps(reports, indent=2) + "\n")
+
+
+def _print(title: str, result: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table("group", "pictures", *QUESTIONS, title=title)
+    for group, row in result.items():
+        cells = ("-" if row[name] is None else f"{row[name]:.1%}" for name in QUESTIONS)
+        table.add_row(group, str(row["pictures"]), *cells)
+    console.print(table)
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's is one line."""
+    try:
+        app()
+    except grpc.RpcError as error:
+        sys.exit(f"error: the server answered {error.code().name}: {error.details()}")
+    except (CheckpointError, SceneDataError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
