@@ -11,12 +11,12 @@ import grpc
 import numpy as np
 from cyclopts import App
 from jaxtyping import UInt8
+from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites

@@ -1,7 +1,7 @@
 """Asks for scenes, reads the pictures back, and counts what came out right.
 
-A painter turns a prompt and a seed into a picture: the running services when the system is measured,
-the composer itself when the detector is, which says how far the detector's word can be trusted.
+A painter turns a prompt and a seed into a picture: the running services when the system is
+measured, the composer itself when the detector is: that says how far its word can be trusted.
 """
 
 from collections import Counter
@@ -114,9 +114,7 @@ def draw_questions(
     return questions
 
 
-def _draw(
-    vocabulary: Vocabulary, random: np.random.Generator, kind: str, held_out: bool
-) -> Scene:
+def _draw(vocabulary: Vocabulary, random: np.random.Generator, kind: str, held_out: bool) -> Scene:
     for _ in range(10_000):
         scene = draw_scene(vocabulary, random, kind=kind)
         if scene_is_held_out(scene, vocabulary) == held_out:
@@ -158,9 +156,7 @@ def _relation_holds(scene: Scene, reading: Reading) -> bool:
     return along > abs(across)
 
 
-def judge_all(
-    questions: Iterable[Asked], paint: Painter, detector: Detector
-) -> Iterator[Judged]:
+def judge_all(questions: Iterable[Asked], paint: Painter, detector: Detector) -> Iterator[Judged]:
     """Has each picture painted and yields the verdict on it."""
     for asked in questions:
         picture = paint(asked)

@@ -83,8 +83,7 @@ def measure_tokenizer(
         again = tokenizer.pictures(jnp.asarray(ids))
         decibels += [psnr_db(image, copy) for image, copy in zip(images, again, strict=True)]
         right += [
-            judge(scene, detector.read(copy)).all
-            for scene, copy in zip(batch, again, strict=True)
+            judge(scene, detector.read(copy)).all for scene, copy in zip(batch, again, strict=True)
         ]
     share = used[used > 0] / used.sum()
     return TokenizerReport(

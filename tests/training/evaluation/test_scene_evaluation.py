@@ -9,9 +9,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from PIL import Image
 
-from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from training.data.scenes import render, scene_is_held_out
 from training.data.sprites import load_sprites
 from training.evaluation.__main__ import server_painter
@@ -24,9 +24,7 @@ LIKE_TRAINING = ("single", "pair", "count", "several")
 def test_scenes_are_read_as_they_were_drawn(artwork: Path) -> None:
     sprites = load_sprites(artwork)
     questions = draw_questions(sprites.vocabulary, 10, seed=1, groups=LIKE_TRAINING)
-    judged = list(
-        judge_all(questions, lambda a: render(a.scene, sprites, 128), Detector(sprites))
-    )
+    judged = list(judge_all(questions, lambda a: render(a.scene, sprites, 128), Detector(sprites)))
     assert shares(judged)["training-like"]["all"] == 1.0
 
 
