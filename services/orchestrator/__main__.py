@@ -1,0 +1,78 @@
+"""The server of the public API: `python -m services.orchestrator`."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from services.runtime.errors import RequestError
+from services.runtime.server import ServerSettings, Service, command_line, run_server
+
+PAUSE_S = 0.25
+app = command_line("services.orchestrator", "Serves the public API: prompts become pictures.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServerSettings):
+    """Settings of the orchestrator.
+
+    Attributes:
+        port: Port to listen on; 0 takes a free one.
+        text_encoder: Address of the text encoder.
+        tokenizer: Address of the tokenizer.
+        base: Address of the base transformer.
+        superres: Address of the super-resolution transformer.
+    """
+
+    port: int = 50050
+    text_encoder: str = "127.0.0.1:50051"
+    tokenizer: str = "127.0.0.1:50052"
+    base: str = "127.0.0.1:50053"
+    superres: str = "127.0.0.1:50054"
+
+
+async def build(settings: Settings) -> Service:
+    """Opens the channels and wires the servicer."""
+    import grpc
+    from muse.orchestrator.v1.orchestrator_pb2_grpc import (
+        add_OrchestratorServiceServicer_to_server,
+    )
+
+    from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
+    from services.orchestrator.stages import STAGES, Stages
+
+    stages = Stages(
+        {name: getattr(settings, name) for name in STAGES},
+        max_message_mib=settings.max_message_mib,
+    )
+
+    async def warm_up() -> None:
+        while True:
+            try:
+                await stages.agreed()
+                return
+            except RequestError as error:
+                if error.code is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(PAUSE_S)
+
+    return Service(
+        name="orchestrator",
+        full_name=FULL_NAME,
+        register=lambda server: add_OrchestratorServiceServicer_to_server(
+            OrchestratorServicer(stages), server
+        ),
+        warm_up=warm_up,
+        close=stages.close,
+    )
+
+
+@app.default
+def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
+    """Serves until SIGTERM."""
+    run_server(lambda: build(settings), settings, name="orchestrator")
+
+
+if __name__ == "__main__":
+    app()
