@@ -32,6 +32,9 @@ class Settings(ServerSettings):
     superres: str = "127.0.0.1:50054"
 
 
+DEFAULTS = Settings()
+
+
 async def build(settings: Settings) -> Service:
     """Opens the channels and wires the servicer."""
     import grpc
@@ -69,7 +72,7 @@ async def build(settings: Settings) -> Service:
 
 
 @app.default
-def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
+def main(settings: Annotated[Settings, Parameter(name="*")] = DEFAULTS) -> None:
     """Serves until SIGTERM."""
     run_server(lambda: build(settings), settings, name="orchestrator")
 
