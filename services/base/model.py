@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from services.base.config import BaseConfig
 from services.nn.attention import Context, SelfAttention
 from services.nn.embeddings import GridEmbedding, LogitHead
+from services.nn.projection import Projection
 from services.nn.transformer import DecoderBlock, Norm, cross_keys_values, decode, stacked
 
 
@@ -45,7 +46,7 @@ class BaseTransformer(nnx.Module):
         self.embedding = GridEmbedding(
             config.vocabulary + 1, config.grid, hidden, rngs=rngs, **kinds
         )
-        self.text_projection = nnx.Linear(
+        self.text_projection = Projection(
             config.text_hidden, hidden, use_bias=False, rngs=rngs, **kinds
         )
         self.text_norm = Norm(hidden, rngs=rngs, **kinds)

@@ -16,6 +16,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from services.nn.projection import Projection
+
 HIDDEN_SCORE = -1e30  # finite, so that a row with nothing to attend to gives a mean and not NaN
 
 
@@ -137,8 +139,8 @@ class SelfAttention(nnx.Module):
         """Builds the projections, without biases."""
         self.heads = heads
         kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.project = nnx.Linear(hidden, 3 * hidden, **kinds)
-        self.output = nnx.Linear(hidden, hidden, **kinds)
+        self.project = Projection(hidden, 3 * hidden, **kinds)
+        self.output = Projection(hidden, hidden, **kinds)
         self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
         self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
 
@@ -213,9 +215,9 @@ class CrossAttention(nnx.Module):
         """Builds the projections, without biases; the context is `hidden` wide as well."""
         self.heads = heads
         kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.query = nnx.Linear(hidden, hidden, **kinds)
-        self.key_value = nnx.Linear(hidden, 2 * hidden, **kinds)
-        self.output = nnx.Linear(hidden, hidden, **kinds)
+        self.query = Projection(hidden, hidden, **kinds)
+        self.key_value = Projection(hidden, 2 * hidden, **kinds)
+        self.output = Projection(hidden, hidden, **kinds)
         self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
         self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
 

@@ -7,6 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from services.nn.projection import Projection
 from services.nn.transformer import Norm
 
 TOKEN_SCALE = 0.5  # standard deviation of a fresh token embedding
@@ -74,9 +75,9 @@ class LogitHead(nnx.Module):
         """Builds hidden -> hidden -> vocabulary with a GELU between, behind norms."""
         kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.input_norm = Norm(hidden, **kinds)
-        self.mix = nnx.Linear(hidden, hidden, use_bias=False, **kinds)
+        self.mix = Projection(hidden, hidden, use_bias=False, **kinds)
         self.output_norm = Norm(hidden, **kinds)
-        self.output = nnx.Linear(
+        self.output = Projection(
             hidden, vocabulary, kernel_init=nnx.initializers.normal(LOGIT_SCALE), **kinds
         )
 

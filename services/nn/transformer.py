@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from services.nn.attention import Context, CrossAttention
+from services.nn.projection import Projection
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -66,8 +67,8 @@ class FeedForward(nnx.Module):
     ) -> None:
         """Builds hidden -> width -> hidden, without biases."""
         kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.expand = nnx.Linear(hidden, width, **kinds)
-        self.contract = nnx.Linear(width, hidden, **kinds)
+        self.expand = Projection(hidden, width, **kinds)
+        self.contract = Projection(width, hidden, **kinds)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from services.nn.attention import Context, MultiAxisAttention, SelfAttention
 from services.nn.embeddings import GridEmbedding, LogitHead
+from services.nn.projection import Projection
 from services.nn.transformer import (
     DecoderBlock,
     EncoderBlock,
@@ -70,7 +71,7 @@ class SuperresTransformer(nnx.Module):
         )
         self.low_blocks = stacked(low_block, config.low_layers, rngs)
         self.low_norm = Norm(hidden, rngs=rngs, **kinds)
-        self.text_projection = nnx.Linear(
+        self.text_projection = Projection(
             config.text_hidden, hidden, use_bias=False, rngs=rngs, **kinds
         )
         self.text_norm = Norm(hidden, rngs=rngs, **kinds)

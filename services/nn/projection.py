@@ -1,0 +1,17 @@
+"""The matrix products of every layer."""
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class Projection(nnx.Linear):
+    """A linear map of the last axis, computed as one product of two matrices.
+
+    Left with its batch axes apart, the gradient of the weights contracts two axes at once, for
+    which XLA's CPU backend copies first: on an MLP of 256 x 1024 that is half as slow again.
+    """
+
+    def __call__(self, inputs: Float[Array, "*B D"]) -> Float[Array, "*B M"]:
+        """Maps each vector."""
+        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+        return flat.reshape(*inputs.shape[:-1], flat.shape[-1])
