@@ -1,4 +1,4 @@
-"""The Python SDK: `MuseClient("127.0.0.1:50050").generate("an owl")`. Needs neither JAX nor Flax."""
+"""The Python SDK: `MuseClient().generate("an owl")`. Needs neither JAX nor Flax."""
 
 import io
 from collections.abc import Iterator
