@@ -65,9 +65,7 @@ def codebook_fingerprint(codebook: np.ndarray) -> str:
     return "codebook:" + hashlib.sha256(content.tobytes()).hexdigest()[:16]
 
 
-def parameters_fingerprint(
-    prefix: str, parameters: Mapping[str, np.ndarray], *extra: bytes
-) -> str:
+def parameters_fingerprint(prefix: str, parameters: Mapping[str, np.ndarray], *extra: bytes) -> str:
     """Names a model by its content: the prefix and 16 hex digits of the sha256 of all of it.
 
     Args:
@@ -133,9 +131,7 @@ def save_checkpoint(
             shutil.copyfile(file, folder / file.name)
 
 
-def load_checkpoint(
-    folder: Path, *, stage: str, config_type: type[Config]
-) -> Checkpoint[Config]:
+def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> Checkpoint[Config]:
     """Reads a stage's checkpoint.
 
     Raises:

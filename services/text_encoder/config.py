@@ -52,3 +52,10 @@ DEMO = TextEncoderConfig(
 TINY = TextEncoderConfig(
     vocabulary_size=512, hidden=16, layers=1, heads=2, head_dim=8, mlp=32, maximum_length=32
 )
+
+_PRESETS = {"muse-3b": T5_XXL, "demo": DEMO, "tiny": TINY}  # muse-632m has muse-3b's encoder
+
+
+def preset_of(config: TextEncoderConfig) -> str:
+    """Returns the preset whose text encoder has this shape, or "custom"."""
+    return next((name for name, shape in _PRESETS.items() if shape == config), "custom")

@@ -27,7 +27,7 @@ class EngineInfo:
     Attributes:
         fingerprint: "t5:" and 16 hex digits: names the embeddings it makes.
         digest: "sha256:" and 64 hex digits of its weights.
-        device: Platform and kind of the device it runs on.
+        device: What it computes on, such as "cpu x1".
         dtype: Of its arithmetic.
     """
 
@@ -85,11 +85,10 @@ class TextEncoderEngine:
             return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
 
         self._embed = jax.jit(embed)
-        device = jax.devices()[0]
         self.info = EngineInfo(
             fingerprint=loaded.fingerprint,
             digest=loaded.digest,
-            device=f"{device.platform} {device.device_kind}",
+            device=f"{jax.default_backend()} x{jax.device_count()}",
             dtype=jnp.dtype(loaded.encoder.dtype).name,
         )
 

@@ -6,47 +6,21 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors.numpy import save_file
 
 from services.nn.parameters import parameters_of
 from services.runtime.checkpoints import (
     CheckpointMismatch,
     CheckpointNotFound,
-    parameters_fingerprint,
-    save_checkpoint,
 )
 from services.text_encoder.config import TINY
 from services.text_encoder.engine import TextEncoderEngine, doubling
 from services.text_encoder.huggingface import find_folder
 from services.text_encoder.loading import load_text_encoder
-from services.text_encoder.model import TextEncoder
-from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong, train_vocabulary
+from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "text_encoder"
 TEXTS = ("a fox", "", "two keys and a sun", "three red foxes on a green background, flat style")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny text encoder of random weights, as training exports it."""
-    folder = tmp_path_factory.mktemp("text_encoder")
-    vocabulary = train_vocabulary(TEXTS * 5, TINY.vocabulary_size)
-    parameters = {
-        name: np.asarray(value)
-        for name, value in parameters_of(TextEncoder(TINY, rngs=nnx.Rngs(0))).items()
-    }
-    (folder / FILE_NAME).write_bytes(vocabulary.model)
-    save_checkpoint(
-        folder,
-        stage="text_encoder",
-        config=TINY,
-        parameters=parameters,
-        fingerprint={"encoder": parameters_fingerprint("t5", parameters, vocabulary.model)},
-        record={},
-        files=(folder / FILE_NAME,),
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,174 @@
+"""Gathers requests that arrive close together into one call of the device."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from services.runtime.device import DeviceThread
+from services.runtime.errors import resource_exhausted
+from services.runtime.telemetry import record_span
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute seconds
+
+
+@dataclass(frozen=True)
+class Timed(Generic[Result]):
+    """A result and where the time to it went.
+
+    Attributes:
+        result: Of the request.
+        queue_s: From submission to the start of compute.
+        compute_s: Of the whole batch.
+    """
+
+    result: Result
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(eq=False)
+class _Waiter(Generic[Request, Result]):
+    request: Request
+    answer: "asyncio.Future[tuple[Result, float]]"
+    arrival_s: float = field(default_factory=time.monotonic)
+
+
+class Batcher(Generic[Request, Result]):
+    """Batches requests: a batch starts when it is full, or when its first request has waited.
+
+    It belongs to one event loop. Its task lives only while there are requests.
+    """
+
+    def __init__(
+        self,
+        run_batch: Callable[[list[Request]], list[Result]],
+        device: DeviceThread,
+        *,
+        max_size: int,
+        max_wait_s: float,
+        max_queued: int,
+    ) -> None:
+        """Prepares to batch.
+
+        Args:
+            run_batch: Runs on the device thread: 1 to max_size requests to as many results, in
+                order. If it raises, every request of the batch fails so: validate before.
+            device: Where it runs.
+            max_size: Requests a batch.
+            max_wait_s: How long a request waits for company while the device is free.
+            max_queued: Requests that may wait; further ones are refused.
+
+        Raises:
+            ValueError: a limit is below 1, or max_wait_s is negative.
+        """
+        if max_size < 1 or max_queued < 1 or max_wait_s < 0:
+            raise ValueError(
+                f"expected max_size >= 1, max_queued >= 1 and max_wait_s >= 0, "
+                f"got {max_size}, {max_queued} and {max_wait_s}"
+            )
+        self._run_batch, self._device = run_batch, device
+        self._max_size, self._max_wait_s, self._max_queued = max_size, max_wait_s, max_queued
+        self._waiters: deque[_Waiter[Request, Result]] = deque()
+        self._full = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._active = 0
+        self._usual_compute_s = 0.0
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their batch."""
+        return len(self._waiters)
+
+    @property
+    def active(self) -> int:
+        """Requests on the device, or next in line for it."""
+        return self._active
+
+    async def submit(self, request: Request) -> Timed[Result]:
+        """Waits for the result of a request.
+
+        A caller that is cancelled before its batch starts costs no compute.
+
+        Raises:
+            RequestError: RESOURCE_EXHAUSTED, too many requests wait already.
+            Exception: whatever run_batch raised.
+        """
+        if self.queued >= self._max_queued:
+            batches_ahead = 1 + self.queued // self._max_size
+            raise resource_exhausted(
+                f"{self.queued} requests wait already, as many as may: try again later",
+                retry_after_s=max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01),
+            )
+        waiter = _Waiter[Request, Result](request, asyncio.get_running_loop().create_future())
+        start_ns = time.time_ns()
+        self._waiters.append(waiter)
+        if self.queued >= self._max_size:
+            self._full.set()
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        compute_s = 0.0
+        try:
+            result, compute_s = await waiter.answer
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            end_ns = time.time_ns()
+            compute_ns = end_ns - round(compute_s * 1e9)
+            record_span("queue", start_ns, compute_ns)
+            if compute_s:
+                record_span("compute", compute_ns, end_ns)
+        waited_s = time.monotonic() - waiter.arrival_s
+        return Timed(result, max(0.0, waited_s - compute_s), compute_s)
+
+    async def drain(self) -> None:
+        """Waits until no request waits or is computed."""
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def _work(self) -> None:
+        try:
+            while self._waiters:
+                await self._gather()
+                size = min(self._max_size, len(self._waiters))
+                await self._compute([self._waiters.popleft() for _ in range(size)])
+        finally:
+            self._worker = None
+
+    async def _gather(self) -> None:
+        self._full.clear()
+        remaining_s = self._waiters[0].arrival_s + self._max_wait_s - time.monotonic()
+        if self.queued < self._max_size and remaining_s > 0:
+            try:
+                await asyncio.wait_for(self._full.wait(), remaining_s)
+            except TimeoutError:
+                return  # the batch starts as it is
+
+    async def _compute(self, batch: list[_Waiter[Request, Result]]) -> None:
+        def run() -> list[tuple[_Waiter[Request, Result], Result]]:
+            # Asked here, when the device is free: some may have gone while it was not.
+            live = [waiter for waiter in batch if not waiter.answer.done()]
+            if not live:
+                return []
+            results = self._run_batch([waiter.request for waiter in live])
+            return list(zip(live, results, strict=True))
+
+        self._active = len(batch)
+        try:
+            pairs, compute_s = await self._device.run(run)
+        except Exception as error:  # the batch's own; each caller raises it
+            for waiter in batch:
+                if not waiter.answer.done():
+                    waiter.answer.set_exception(error)
+            return
+        finally:
+            self._active = 0
+        if pairs:
+            self._usual_compute_s += SMOOTHING * (compute_s - self._usual_compute_s)
+        for waiter, result in pairs:
+            if not waiter.answer.done():
+                waiter.answer.set_result((result, compute_s))

@@ -1,0 +1,148 @@
+"""What stands around every handler of a server: traces, refusals, and a count of calls."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+
+from services.runtime.checkpoints import CheckpointMismatch, CheckpointNotFound
+from services.runtime.errors import (
+    DETAILS_KEY,
+    RequestError,
+    failed_precondition,
+    not_found,
+)
+from services.runtime.telemetry import served_call, tracing_wanted
+
+logger = logging.getLogger(__name__)
+Handler = grpc.RpcMethodHandler  # generic in its type stubs only
+Context = grpc.aio.ServicerContext[Any, Any]
+Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
+
+
+class AroundCalls(grpc.aio.ServerInterceptor):
+    """Runs each handler inside a context manager."""
+
+    def __init__(self, around: Around, *, services: str = "/muse.") -> None:
+        """Prepares to wrap.
+
+        Args:
+            around: Makes the context manager of a call, given its method's full name.
+            services: Start of the methods it is for; the others stay as they are.
+        """
+        self._around, self._services = around, services
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wraps the handler of a call."""
+        handler, method = await continuation(handler_call_details), handler_call_details.method
+        if handler is None or not method.startswith(self._services):
+            return handler
+        return _wrapped(handler, method, self._around)
+
+
+def _wrapped(handler: Any, method: str, around: Around) -> Handler:
+    if handler.request_streaming:
+        raise TypeError(f"{method} takes a stream of requests: not supported")
+    kinds = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if not handler.response_streaming:
+
+        async def answer(request: Any, context: Context) -> Any:
+            async with around(method, context):
+                return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, **kinds)
+
+    # A coroutine that writes, not a generator: all of it runs in the call's own task, so that
+    # what it opened is closed there when the caller has gone between two answers.
+    async def stream(request: Any, context: Context) -> None:
+        async with around(method, context):
+            if not inspect.isasyncgenfunction(handler.unary_stream):
+                await handler.unary_stream(request, context)
+                return
+            async with aclosing(handler.unary_stream(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+    return grpc.unary_stream_rpc_method_handler(stream, **kinds)
+
+
+@asynccontextmanager
+async def answering_errors(method: str, context: Context) -> AsyncIterator[None]:
+    """Answers a call with the status of the error it raised.
+
+    Refusals carry their details. An error nobody foresaw is logged with its traceback, and the
+    caller learns only that there was one.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, grpc.aio.AbortError):
+        raise
+    except RequestError as error:
+        await _abort(context, error)
+    except CheckpointNotFound as error:
+        await _abort(context, not_found(str(error)))
+    except CheckpointMismatch as error:
+        await _abort(context, failed_precondition(str(error)))
+    except Exception:
+        logger.exception("a call failed", extra={"method": method})
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log says more")
+
+
+async def _abort(context: Context, error: RequestError) -> None:
+    status = error.status()
+    details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
+    await context.abort(error.code, error.message, trailing_metadata=details)
+
+
+@asynccontextmanager
+async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
+    """Opens the span of a call, as a child of its caller's."""
+    metadata = {key: value for key, value in context.invocation_metadata() or ()}
+    with served_call(method, metadata):
+        yield
+
+
+class CallCount:
+    """How many calls run, and when none does."""
+
+    def __init__(self) -> None:
+        """Starts at none."""
+        self.running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @asynccontextmanager
+    async def counting(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Counts a call while it runs."""
+        self.running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.running -= 1
+            if not self.running:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Waits until no call runs."""
+        await self._idle.wait()
+
+
+def server_interceptors(calls: CallCount) -> list[grpc.aio.ServerInterceptor]:
+    """Returns the interceptors of a server, outermost first; the traces only when they are on."""
+    around: list[Around] = [calls.counting]
+    if tracing_wanted() != "none":
+        around.append(tracing_calls)
+    around.append(answering_errors)
+    return [AroundCalls(each) for each in around]

@@ -1,0 +1,231 @@
+"""The process around a servicer: health, reflection, channelz, signals, and a clean end."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from cyclopts import App
+from cyclopts.config import Env
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.runtime.checkpoints import CheckpointError
+from services.runtime.interceptors import CallCount, server_interceptors
+from services.runtime.logs import configure_logs
+from services.runtime.telemetry import configure_tracing
+
+logger = logging.getLogger(__name__)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class ServerError(Exception):
+    """A server that cannot start; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What every server can be told.
+
+    Attributes:
+        host: Address to listen on. Only this machine by default: the wire is not encrypted.
+        port: Port to listen on; 0 takes a free one.
+        max_batch: Requests computed together.
+        max_wait_ms: Milliseconds a request waits for company while the device is free.
+        max_queued: Requests that may wait; further ones are refused.
+        grace_s: Seconds that calls under way may take to end after SIGTERM.
+        max_message_mib: Size of the largest message, in MiB.
+        compilation_cache: Folder that keeps compiled programs, so that a second start is fast.
+        log_level: The least severe level that is logged.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    max_batch: int = 8
+    max_wait_ms: float = 5.0
+    max_queued: int = 64
+    grace_s: float = 30.0
+    max_message_mib: int = 32
+    compilation_cache: Path | None = None
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port: expected 0 to 65535, got {self.port}")
+        for name in ("max_batch", "max_queued", "max_message_mib"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("max_wait_ms", "grace_s"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a server serves.
+
+    Attributes:
+        name: Short name, such as "tokenizer".
+        full_name: Name on the wire, such as "muse.tokenizer.v1.TokenizerService".
+        register: Adds the servicer to a server.
+        warm_up: Makes it ready; the server says SERVING afterwards.
+        close: Called after the last call has ended.
+    """
+
+    name: str
+    full_name: str
+    register: Callable[[grpc.aio.Server], None]
+    warm_up: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs.
+
+    Attributes:
+        address: "host:port" to connect to.
+        port: Port it listens on.
+        health: Says whether it serves.
+        serving: Names it says that of: the service's and "".
+    """
+
+    address: str
+    port: int
+    health: health.aio.HealthServicer
+    serving: tuple[str, ...]
+
+    async def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        """Tells those who ask for its health: SERVING or NOT_SERVING."""
+        for name in self.serving:
+            await self.health.set(name, status)
+
+
+def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
+    """Returns the options of a channel or server: explicit limits, and no port shared unseen.
+
+    Args:
+        max_message_mib: Size of the largest message, in MiB.
+    """
+    limit = max_message_mib * 1024 * 1024
+    return [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+@asynccontextmanager
+async def running_server(service: Service, settings: ServerSettings) -> AsyncIterator[Running]:
+    """Runs a server: SERVING inside the block, drained and stopped after it.
+
+    Args:
+        service: What to serve.
+        settings: Where and how.
+
+    Raises:
+        ServerError: the port cannot be had.
+    """
+    calls = CallCount()
+    server = grpc.aio.server(
+        interceptors=server_interceptors(calls), options=channel_options(settings.max_message_mib)
+    )
+    service.register(server)
+    states = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    channelz.add_channelz_servicer(server)
+    reflection.enable_server_reflection(
+        (
+            service.full_name,
+            health.SERVICE_NAME,
+            channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+            reflection.SERVICE_NAME,
+        ),
+        server,
+    )
+    asked = f"{settings.host}:{settings.port}"
+    try:
+        port = server.add_insecure_port(asked)
+    except RuntimeError as error:
+        raise ServerError(
+            f"cannot listen on {asked}: is another server there? Name another --port"
+        ) from error
+    running = Running(f"{settings.host}:{port}", port, states, ("", service.full_name))
+    await running.say(NOT_SERVING)
+    await server.start()
+    try:
+        await service.warm_up()
+        await running.say(SERVING)
+        logger.info("serving", extra={"address": running.address})
+        yield running
+    finally:
+        await running.say(NOT_SERVING)
+        await _stop(server, calls, settings.grace_s)
+        await service.close()
+
+
+async def _stop(server: grpc.aio.Server, calls: CallCount, grace_s: float) -> None:
+    # A health watch or a reflection stream never ends by itself: only our own calls are waited for.
+    stopping = asyncio.create_task(server.stop(grace_s))
+    idle = asyncio.create_task(calls.idle())
+    await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    if calls.running:
+        logger.warning("calls were cut off", extra={"calls": calls.running, "grace_s": grace_s})
+    await server.stop(None)
+    await stopping
+
+
+def run_server(
+    build: Callable[[], Awaitable[Service]], settings: ServerSettings, *, name: str
+) -> None:
+    """Runs a server until SIGTERM or SIGINT, then returns; the whole life of a process.
+
+    Args:
+        build: Loads what is served; runs before the port opens.
+        settings: Where and how.
+        name: Short name, such as "tokenizer".
+
+    Raises:
+        SystemExit: with status 1, if it cannot start; one line of log says why.
+    """
+    configure_logs(f"muse.{name}", settings.log_level)
+    try:
+        end_tracing = configure_tracing(f"muse.{name}")
+        try:
+            asyncio.run(_until_signalled(build, settings))
+        finally:
+            end_tracing()
+    except (CheckpointError, ServerError, ValueError) as error:
+        logger.error("cannot start: %s", error)
+        raise SystemExit(1) from None
+    logger.info("stopped")
+
+
+async def _until_signalled(
+    build: Callable[[], Awaitable[Service]], settings: ServerSettings
+) -> None:
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    logger.info("loading", extra={"pid": os.getpid()})
+    service = await build()
+    async with running_server(service, settings):
+        await signalled.wait()
+
+
+def command_line(name: str, help_text: str) -> App:
+    """Returns the command line of a server: flags, or MUSE_ environment variables.
+
+    Args:
+        name: The module it is started by, such as "services.tokenizer".
+        help_text: One line on what it serves.
+    """
+    return App(name=f"python -m {name}", help=help_text, config=Env("MUSE_", command=False))

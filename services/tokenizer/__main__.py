@@ -1,0 +1,78 @@
+"""The tokenizers' server: `python -m services.tokenizer --checkpoints checkpoints/demo`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from services.runtime.server import ServerSettings, Service, command_line, run_server
+
+app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServerSettings):
+    """Settings of the tokenizer server.
+
+    Attributes:
+        checkpoints: Folder whose subfolder `tokenizer` holds `low` and `high`.
+        port: Port to listen on; 0 takes a free one.
+    """
+
+    checkpoints: Path
+    port: int = 50052
+
+
+async def build(settings: Settings) -> Service:
+    """Loads the checkpoint and wires engine, device thread, batcher and servicer.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is of another stage or shape.
+    """
+    # Imported here: what only asks for --help does without JAX.
+    from muse.tokenizer.v1.tokenizer_pb2_grpc import add_TokenizerServiceServicer_to_server
+
+    from services.runtime.batching import Batcher
+    from services.runtime.bootstrap import prepare_jax
+    from services.runtime.device import DeviceThread
+    from services.tokenizer.engine import STAGE, Tokenizers
+    from services.tokenizer.servicer import FULL_NAME, TokenizerServicer
+
+    prepare_jax(settings.compilation_cache)
+    device = DeviceThread()
+    folder = settings.checkpoints / STAGE
+    engine = (await device.run(Tokenizers.load, folder))[0]
+    batcher = Batcher(
+        engine.run,
+        device,
+        max_size=settings.max_batch,
+        max_wait_s=settings.max_wait_ms / 1000,
+        max_queued=settings.max_queued,
+    )
+    servicer = TokenizerServicer(engine, batcher)
+
+    async def warm_up() -> None:
+        await device.run(engine.warm_up)
+
+    async def close() -> None:
+        await batcher.drain()
+        device.close()
+
+    return Service(
+        name=STAGE,
+        full_name=FULL_NAME,
+        register=lambda server: add_TokenizerServiceServicer_to_server(servicer, server),
+        warm_up=warm_up,
+        close=close,
+    )
+
+
+@app.default
+def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
+    """Serves until SIGTERM."""
+    run_server(lambda: build(settings), settings, name="tokenizer")
+
+
+if __name__ == "__main__":
+    app()

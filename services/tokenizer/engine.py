@@ -1,0 +1,134 @@
+"""The tokenizers without their wire: pictures to token grids and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Int, UInt8
+
+from services.nn.parameters import with_parameters
+from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
+
+STAGE = "tokenizer"
+ROLES = {"low": "low_codebook", "high": "codebook"}  # folder: role of its fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """A picture to encode, with the tokenizer of a codebook."""
+
+    codebook: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """Tokens to decode, with the tokenizer of their codebook."""
+
+    codebook: str
+    ids: Int[np.ndarray, "h w"]
+
+
+class TokenizerEngine:
+    """One loaded tokenizer. One thread uses it."""
+
+    def __init__(self, checkpoint: Checkpoint[TokenizerConfig]) -> None:
+        """Puts the checkpoint's parameters on the device.
+
+        Raises:
+            CheckpointMismatch: it names no codebook, or its parameters are of another shape.
+        """
+        if "codebook" not in checkpoint.fingerprint:
+            raise CheckpointMismatch(
+                f"{checkpoint.folder}/config.json names no fingerprint of its codebook: "
+                f"export it again with `python -m training {STAGE}`"
+            )
+        self.checkpoint, self.config = checkpoint, checkpoint.config
+        self.codebook = checkpoint.fingerprint["codebook"]
+        config = checkpoint.config
+        model = with_parameters(
+            lambda: Tokenizer(config, rngs=nnx.Rngs(0)), checkpoint.parameters
+        )
+        graph, self._state = nnx.split(model)
+
+        def encode(state: nnx.State, pixels: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
+            images = pixels[None].astype(jnp.float32) / 127.5 - 1.0
+            return nnx.merge(graph, state).encode(images)[0]
+
+        def decode(state: nnx.State, ids: Int[Array, "h w"]) -> UInt8[Array, "h w 3"]:
+            image = nnx.merge(graph, state).decode(ids[None])[0]
+            return jnp.round((image + 1.0) * 127.5).astype(jnp.uint8)
+
+        self._encode, self._decode = jax.jit(encode), jax.jit(decode)
+
+    def warm_up(self) -> None:
+        """Compiles both programs."""
+        side, grid = self.config.image_size, self.config.grid
+        self.start_encode(np.zeros((side, side, 3), np.uint8)).block_until_ready()
+        self.start_decode(np.zeros((grid, grid), np.int32)).block_until_ready()
+
+    def start_encode(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Int[Array, "h w"]:
+        """Starts to encode a picture of the tokenizer's size; does not wait."""
+        return self._encode(self._state, pixels)
+
+    def start_decode(self, ids: Int[np.ndarray, "h w"]) -> UInt8[Array, "h w 3"]:
+        """Starts to decode a grid of the tokenizer's size; does not wait."""
+        return self._decode(self._state, ids)
+
+
+class Tokenizers:
+    """The low- and the high-resolution tokenizer, by the fingerprint of their codebook."""
+
+    def __init__(self, engines: dict[str, TokenizerEngine]) -> None:
+        """Serves engines by the name of their folder."""
+        self.engines = engines
+        self.by_codebook = {engine.codebook: engine for engine in engines.values()}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizers":
+        """Loads `low` and `high` from a folder.
+
+        Raises:
+            CheckpointError: one is missing, or of another stage or shape.
+        """
+        return cls(
+            {
+                name: TokenizerEngine(
+                    load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig)
+                )
+                for name in ROLES
+            }
+        )
+
+    def warm_up(self) -> None:
+        """Compiles every program."""
+        for engine in self.engines.values():
+            engine.warm_up()
+
+    def run(self, jobs: list[Encoding | Decoding]) -> list[np.ndarray]:
+        """Encodes and decodes.
+
+        Each image runs by itself in the one program of its size, so that its bytes do not depend
+        on the company it came in; all are started before the first is waited for.
+
+        Returns:
+            In order: int32 ids of an encoding, uint8 pixels of a decoding.
+        """
+        started = []
+        for job in jobs:
+            engine = self.by_codebook[job.codebook]
+            if isinstance(job, Encoding):
+                started.append(engine.start_encode(job.pixels))
+            else:
+                started.append(engine.start_decode(job.ids))
+        return [np.asarray(array) for array in started]
+
+    @property
+    def device(self) -> str:
+        """What it computes on, such as "cpu x1"."""
+        return f"{jax.devices()[0].platform} x1"

@@ -1,0 +1,105 @@
+"""The tokenizers on the wire: converts and checks, and batches."""
+
+from typing import Any
+
+import grpc
+import numpy as np
+from muse.common.v1 import stage_pb2
+from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+
+from services.runtime.batching import Batcher
+from services.runtime.errors import failed_precondition
+from services.runtime.wire import (
+    UINT8,
+    pack_grid,
+    pack_tensor,
+    pack_timing,
+    package_version,
+    unpack_grid,
+    unpack_tensor,
+)
+from services.tokenizer.engine import (
+    ROLES,
+    STAGE,
+    Decoding,
+    Encoding,
+    TokenizerEngine,
+    Tokenizers,
+)
+
+FULL_NAME = tokenizer_pb2.DESCRIPTOR.services_by_name["TokenizerService"].full_name
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
+    """Answers muse.tokenizer.v1.TokenizerService."""
+
+    def __init__(
+        self, tokenizers: Tokenizers, batcher: Batcher[Encoding | Decoding, np.ndarray]
+    ) -> None:
+        """Serves tokenizers through a batcher of their jobs."""
+        self._tokenizers, self._batcher = tokenizers, batcher
+
+    def _engine(self, codebook: str, field: str) -> TokenizerEngine:
+        engine = self._tokenizers.by_codebook.get(codebook)
+        if engine is None:
+            raise failed_precondition(
+                f"{field}: expected {' or '.join(self._tokenizers.by_codebook)}, "
+                f"got {codebook or 'none'}; serve the tokenizer the tokens were made with"
+            )
+        return engine
+
+    async def Encode(
+        self, request: tokenizer_pb2.EncodeRequest, context: Context
+    ) -> tokenizer_pb2.EncodeResponse:
+        """Turns a picture into tokens."""
+        engine = self._engine(request.codebook, "codebook")
+        side = engine.config.image_size
+        pixels = unpack_tensor(
+            request.pixels, field="pixels", data_types=(UINT8,), shape=(side, side, 3)
+        )
+        job = Encoding(codebook=engine.codebook, pixels=pixels)
+        timed = await self._batcher.submit(job)
+        return tokenizer_pb2.EncodeResponse(
+            tokens=pack_grid(timed.result, engine.codebook),
+            timing=pack_timing(STAGE, timed.queue_s, timed.compute_s),
+        )
+
+    async def Decode(
+        self, request: tokenizer_pb2.DecodeRequest, context: Context
+    ) -> tokenizer_pb2.DecodeResponse:
+        """Turns tokens into a picture."""
+        engine = self._engine(request.tokens.codebook, "tokens.codebook")
+        ids = unpack_grid(
+            request.tokens,
+            field="tokens",
+            codebook=engine.codebook,
+            codebook_size=engine.config.codebook_size,
+            shape=(engine.config.grid, engine.config.grid),
+        )
+        timed = await self._batcher.submit(Decoding(codebook=engine.codebook, ids=ids))
+        return tokenizer_pb2.DecodeResponse(
+            pixels=pack_tensor(timed.result),
+            timing=pack_timing(STAGE, timed.queue_s, timed.compute_s),
+        )
+
+    async def GetStatus(
+        self, request: tokenizer_pb2.GetStatusRequest, context: Context
+    ) -> tokenizer_pb2.GetStatusResponse:
+        """Says what it serves and how busy it is."""
+        engines = self._tokenizers.engines
+        record = engines["high"].checkpoint.record
+        return tokenizer_pb2.GetStatusResponse(
+            status=stage_pb2.StageStatus(
+                stage=STAGE,
+                preset=str(record.get("preset", "custom")),
+                fingerprints={ROLES[name]: engine.codebook for name, engine in engines.items()},
+                checkpoints={
+                    f"{STAGE}/{name}": engine.checkpoint.digest for name, engine in engines.items()
+                },
+                device=self._tokenizers.device,
+                queued=self._batcher.queued,
+                active=self._batcher.active,
+                version=package_version(),
+            )
+        )

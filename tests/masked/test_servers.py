@@ -1,0 +1,232 @@
+"""Base and superres as servers, over gRPC, with tiny untrained checkpoints."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from flax import nnx
+from google.protobuf.message import Message
+from muse.base.v1 import base_pb2, base_pb2_grpc
+from muse.common.v1 import decoding_pb2
+from muse.superres.v1 import superres_pb2, superres_pb2_grpc
+
+from services.base import __main__ as base_server
+from services.base.model import BaseTransformer
+from services.nn.parameters import parameters_of
+from services.presets import preset
+from services.runtime.checkpoints import save_checkpoint
+from services.runtime.errors import read_error
+from services.runtime.server import running_server
+from services.runtime.wire import pack_embedding, pack_grid, unpack_grid
+from services.superres import __main__ as superres_server
+from services.superres.model import SuperresTransformer
+
+TINY = preset("tiny")
+ENCODER, LOW, HIGH = "t5:1", "codebook:low", "codebook:high"
+TEXT = np.random.default_rng(0).normal(size=(5, TINY.base.text_hidden)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    base = BaseTransformer(TINY.base, rngs=nnx.Rngs(0))
+    superres = SuperresTransformer(TINY.superres, rngs=nnx.Rngs(0))
+    for stage, config, model, fingerprint in (
+        ("base", TINY.base, base, {"encoder": ENCODER, "codebook": LOW}),
+        (
+            "superres",
+            TINY.superres,
+            superres,
+            {"encoder": ENCODER, "low_codebook": LOW, "codebook": HIGH},
+        ),
+    ):
+        save_checkpoint(
+            folder / stage,
+            stage=stage,
+            config=config,
+            parameters={name: np.asarray(value) for name, value in parameters_of(model).items()},
+            fingerprint=fingerprint,
+            record={"preset": "tiny"},
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def base(checkpoints: Path) -> AsyncIterator[Any]:
+    settings = base_server.Settings(checkpoints=checkpoints, port=0, max_batch=4)
+    async with (
+        running_server(await base_server.build(settings), settings) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        yield base_pb2_grpc.BaseServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+async def superres(checkpoints: Path) -> AsyncIterator[Any]:
+    settings = superres_server.Settings(checkpoints=checkpoints, port=0, max_batch=4)
+    async with (
+        running_server(await superres_server.build(settings), settings) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        yield superres_pb2_grpc.SuperresServiceStub(channel)
+
+
+def base_request(**changes: Any) -> base_pb2.GenerateRequest:
+    """Returns a good request with some fields set to something else."""
+    fields: dict[str, Any] = {
+        "prompt": pack_embedding(TEXT, ENCODER),
+        "sampling": decoding_pb2.Sampling(steps=5, seed=2**64 - 1),
+    }
+    return base_pb2.GenerateRequest(**(fields | changes))
+
+
+def superres_request(**changes: Any) -> superres_pb2.GenerateRequest:
+    """Returns a good request with some fields set to something else."""
+    side = TINY.superres.low_grid
+    low = np.arange(side**2).reshape(side, side) % TINY.base.vocabulary
+    fields: dict[str, Any] = {
+        "prompt": pack_embedding(TEXT, ENCODER),
+        "low_tokens": pack_grid(low, LOW),
+        "sampling": decoding_pb2.Sampling(steps=3),
+    }
+    return superres_pb2.GenerateRequest(**(fields | changes))
+
+
+async def events(stub: Any, request: Message) -> list[Any]:
+    """Reads a stream to its end."""
+    return [event async for event in stub.Generate(request)]
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_decode_ends_with_all_tokens_of_the_stages_own_codebook(
+    base: Any, superres: Any
+) -> None:
+    low = (await events(base, base_request()))[-1].result
+    high = (await events(superres, superres_request(low_tokens=low.tokens)))[-1].result
+
+    for result, config, codebook in (
+        (low, TINY.base, LOW),
+        (high, TINY.superres, HIGH),
+    ):
+        unpack_grid(
+            result.tokens,
+            field="tokens",
+            codebook=codebook,
+            codebook_size=config.vocabulary,
+            shape=(config.grid, config.grid),
+        )
+        assert result.timing.compute_s > 0
+
+
+async def test_four_at_a_time_get_what_each_gets_alone(base: Any, superres: Any) -> None:
+    negative = pack_embedding(TEXT[::-1], ENCODER)
+    for stub, request in ((base, base_request), (superres, superres_request)):
+        requests = [
+            request(
+                sampling=decoding_pb2.Sampling(steps=3 + seed, seed=seed, guidance=3.0),
+                **({"negative_prompt": negative} if seed == 2 else {}),
+            )
+            for seed in range(4)
+        ]
+        together = await asyncio.gather(*(events(stub, each) for each in requests))
+        alone = [await events(stub, each) for each in requests]
+
+        assert [one[-1].result.tokens for one in together] == [
+            one[-1].result.tokens for one in alone
+        ]
+        assert len({one[-1].result.tokens.ids for one in alone}) == 4
+
+
+async def test_every_step_is_told_and_any_of_its_states_can_be_resumed(base: Any) -> None:
+    quiet = (await events(base, base_request()))[-1].result.tokens
+    told = await events(base, base_request(progress=decoding_pb2.PROGRESS_DETAIL_STATES))
+
+    assert [event.progress.step for event in told[:-1]] == [1, 2, 3, 4, 5]
+    assert told[-1].result.tokens == quiet
+    for event in told[:-1]:
+        resumed = await events(base, base_request(resume=event.progress.state))
+        assert resumed[-1].result.tokens == quiet
+
+
+async def test_known_tokens_of_a_grid_that_is_handed_in_stay(base: Any) -> None:
+    grid = np.full((TINY.base.grid, TINY.base.grid), 7)
+    known = np.zeros(grid.size, np.uint8)
+    known[3:9] = 1
+    resume = decoding_pb2.DecodeState(tokens=pack_grid(grid, LOW), known=known.tobytes())
+
+    result = (await events(base, base_request(resume=resume)))[-1].result
+
+    ids = np.frombuffer(result.tokens.ids, "<u2")
+    assert np.all(ids[3:9] == 7)
+    assert np.any(ids != 7)
+
+
+async def test_the_status_names_what_is_served(superres: Any) -> None:
+    status = (await superres.GetStatus(superres_pb2.GetStatusRequest())).status
+
+    assert (status.stage, status.preset) == ("superres", "tiny")
+    assert dict(status.fingerprints) == {
+        "encoder": ENCODER,
+        "low_codebook": LOW,
+        "codebook": HIGH,
+    }
+    assert status.checkpoints["superres"].startswith("sha256:")
+
+
+TRUNCATED = pack_embedding(TEXT, ENCODER)
+TRUNCATED.values.data = TRUNCATED.values.data[:-3]
+CONTRADICTION = decoding_pb2.DecodeState(
+    tokens=pack_grid(np.zeros((4, 4), int), LOW), known=bytes(16), step=3, unknown=16
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "named"),
+    [
+        ({"sampling": decoding_pb2.Sampling(steps=0)}, "INVALID_ARGUMENT", "sampling.steps"),
+        ({"sampling": decoding_pb2.Sampling(steps=10_000)}, "INVALID_ARGUMENT", "sampling.steps"),
+        (
+            {"sampling": decoding_pb2.Sampling(guidance=float("nan"))},
+            "INVALID_ARGUMENT",
+            "sampling.guidance",
+        ),
+        (
+            {"sampling": decoding_pb2.Sampling(temperature=-1.0)},
+            "INVALID_ARGUMENT",
+            "sampling.temperature",
+        ),
+        ({"prompt": TRUNCATED}, "INVALID_ARGUMENT", "prompt.values.data"),
+        ({"prompt": pack_embedding(TEXT * np.nan, ENCODER)}, "INVALID_ARGUMENT", "prompt.values"),
+        ({"prompt": pack_embedding(TEXT, "t5:other")}, "FAILED_PRECONDITION", "t5:other"),
+        ({"resume": CONTRADICTION}, "INVALID_ARGUMENT", "resume"),
+    ],
+)
+async def test_bad_input_is_refused_by_name_and_the_next_request_works(
+    base: Any, changes: dict[str, Any], code: str, named: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await events(base, base_request(**changes))
+    refusal = read_error(caught.value)
+
+    assert refusal.code.name == code
+    assert named in refusal.message
+    if code == "INVALID_ARGUMENT":
+        assert refusal.violations[0].field == named
+    assert (await events(base, base_request()))[-1].HasField("result")
+
+
+async def test_low_tokens_of_another_codebook_are_refused_with_both_names(superres: Any) -> None:
+    grid = pack_grid(np.zeros((4, 4), int), HIGH)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await events(superres, superres_request(low_tokens=grid))
+
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert LOW in str(caught.value.details())
+    assert HIGH in str(caught.value.details())
