@@ -45,7 +45,7 @@ _DEMO = PresetRecipes(
     low_tokenizer=_small(3000, 16, 2e-3, 1e-4),
     high_tokenizer=_small(2500, 8, 2e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=_small(4000, 32, 1e-3, 0.045),
+    base=_small(6000, 32, 1e-3, 0.045),
     superres=_small(2500, 16, 1e-3, 0.045),
 )
 

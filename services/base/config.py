@@ -67,10 +67,10 @@ MUSE_632M = BaseConfig(
 DEMO = BaseConfig(
     grid=8,
     vocabulary=1024,
-    hidden=256,
+    hidden=192,
     layers=6,
-    heads=8,
-    mlp=1024,
+    heads=6,
+    mlp=768,
     text_hidden=192,
     text_length=64,
 )
