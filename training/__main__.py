@@ -3,9 +3,9 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 from rich.console import Console
 
 from services.presets import preset as named_preset
@@ -20,7 +20,6 @@ app = App(
     help="Trains one stage: resumable state and pictures in OUT, the checkpoint in CHECKPOINTS.",
 )
 console = Console()
-
 
 
 @app.command

@@ -61,9 +61,7 @@ def learn(
         return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, fresh)
 
     due = (step + 1) % recipe.average_every == 0
-    averaged = jax.lax.cond(
-        due, take, lambda operands: operands[0], (learner.averaged, parameters)
-    )
+    averaged = jax.lax.cond(due, take, lambda operands: operands[0], (learner.averaged, parameters))
     return Learner(
         parameters=parameters,
         optimizer=optimizer_state,

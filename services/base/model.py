@@ -58,9 +58,7 @@ class BaseTransformer(nnx.Module):
         self.blocks = stacked(block, config.layers, rngs)
         self.head = LogitHead(hidden, config.vocabulary, rngs=rngs, **kinds)
 
-    def context(
-        self, text: Float[Array, "B T Dt"], text_mask: Bool[Array, "B T"]
-    ) -> Context:
+    def context(self, text: Float[Array, "B T Dt"], text_mask: Bool[Array, "B T"]) -> Context:
         """Projects the text and makes every layer's cross-attention keys and values, once.
 
         Args:

@@ -223,8 +223,7 @@ class DecodePool:
 
 def _progress(state: DecodeState, count: int) -> list[Progress]:
     tokens, known, step, total = (
-        np.asarray(array)[:count]
-        for array in (state.tokens, state.known, state.step, state.total)
+        np.asarray(array)[:count] for array in (state.tokens, state.known, state.step, state.total)
     )
     return [
         Progress(tokens=tokens[i], known=known[i], step=int(step[i]), total=int(total[i]))

@@ -16,9 +16,7 @@ from services.decoding.guidance import guidance_at, guided
 from services.decoding.state import DecodeState, Kind
 
 # Masked tokens to conditional and unconditional (or negative) logits.
-Predict = Callable[
-    [Int[Array, "S N"]], tuple[Float[Array, "S N V"], Float[Array, "S N V"]]
-]
+Predict = Callable[[Int[Array, "S N"]], tuple[Float[Array, "S N V"], Float[Array, "S N V"]]]
 
 
 def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> DecodeState:
@@ -31,18 +29,14 @@ def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> Decode
     """
     active = state.step < state.total
     id_keys, choice_keys = jax.vmap(_keys)(state.seed, state.step)
-    choice_noise = jax.vmap(lambda key: jax.random.gumbel(key, state.tokens.shape[1:]))(
-        choice_keys
-    )
+    choice_noise = jax.vmap(lambda key: jax.random.gumbel(key, state.tokens.shape[1:]))(choice_keys)
     resample = state.kind == Kind.RESAMPLE
     drawn = _first(jnp.where(state.known, -jnp.inf, choice_noise), state.unknown)
     hidden = jnp.where(resample[:, None], drawn & ~state.known, ~state.known)
 
     conditional, unconditional = predict(jnp.where(hidden, mask_id, state.tokens))
     scale = guidance_at(state.step, state.total, state.first_guidance, state.guidance)
-    logits = guided(
-        conditional.astype(jnp.float32), unconditional.astype(jnp.float32), scale
-    )
+    logits = guided(conditional.astype(jnp.float32), unconditional.astype(jnp.float32), scale)
     ids = sample_ids(id_keys, logits, state.temperature, state.top_k)
 
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
@@ -86,9 +80,7 @@ def sample_ids(
     return jnp.argmax(noisy, axis=-1).astype(jnp.int32)
 
 
-def _keys(
-    seed: UInt32[Array, "2"], step: Int[Array, ""]
-) -> tuple[Key[Array, ""], Key[Array, ""]]:
+def _keys(seed: UInt32[Array, "2"], step: Int[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""]]:
     """Returns the step's sources of noise for ids and for confidences."""
     key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), step)
     return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
@@ -101,9 +93,7 @@ def _first(scores: Float[Array, "S N"], count: Int[Array, " S"]) -> Bool[Array, 
     return ranks < count[:, None]
 
 
-def _among_top(
-    logits: Float[Array, "S N V"], top_k: Int[Array, " S"]
-) -> Bool[Array, "S N V"]:
+def _among_top(logits: Float[Array, "S N V"], top_k: Int[Array, " S"]) -> Bool[Array, "S N V"]:
     """Marks the ids a row may draw: exactly its top k, ties to the lower ids, or all for 0."""
     vocabulary = logits.shape[-1]
     kept = jnp.clip(top_k, 1, vocabulary)[:, None, None]

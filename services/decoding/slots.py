@@ -114,9 +114,7 @@ def advance(
 
     def step_group(index: Int[Array, ""], state: DecodeState) -> DecodeState:
         first = index * group
-        rows = jax.tree.map(
-            lambda array: jax.lax.dynamic_slice_in_dim(array, first, group), state
-        )
+        rows = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, first, group), state)
 
         def step(rows: DecodeState) -> DecodeState:
             both = _both_branches(slots, first, group)
@@ -133,9 +131,7 @@ def advance(
 
             return decode_step(rows, predict, mask_id=mask_id)
 
-        stepped = jax.lax.cond(
-            jnp.any(rows.step < rows.total), step, lambda resting: resting, rows
-        )
+        stepped = jax.lax.cond(jnp.any(rows.step < rows.total), step, lambda resting: resting, rows)
         return jax.tree.map(
             lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, first, axis=0),
             state,
@@ -170,9 +166,7 @@ def _both_branches(slots: Slots, first: Int[Array, ""], group: int) -> Context:
     """Returns the contexts of a group's conditional rows followed by those of its other branch."""
 
     def joined(one: Array, other: Array, axis: int) -> Array:
-        parts = (
-            jax.lax.dynamic_slice_in_dim(array, first, group, axis) for array in (one, other)
-        )
+        parts = (jax.lax.dynamic_slice_in_dim(array, first, group, axis) for array in (one, other))
         return jnp.concatenate(list(parts), axis=axis)
 
     context, opposite = slots.context, slots.opposite

@@ -94,9 +94,7 @@ def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: 
         )
     if resume.step > sampling.steps:
         raise invalid_field("resume.step", expected=f"0 to {sampling.steps}", got=resume.step)
-    row = Row(
-        tokens=tokens, known=known, sampling=sampling, unknown=unknown, step=resume.step
-    )
+    row = Row(tokens=tokens, known=known, sampling=sampling, unknown=unknown, step=resume.step)
     try:
         state_of([row], mask_id=grid.vocabulary)
     except ValueError as error:
@@ -135,9 +133,7 @@ def pack_tokens(tokens: np.ndarray, grid: Grid) -> tensor_pb2.TokenGrid:
     return pack_grid(tokens.reshape(grid.side, grid.side), grid.codebook)
 
 
-def _number(
-    message: decoding_pb2.Sampling, name: str, largest: float, default: float
-) -> float:
+def _number(message: decoding_pb2.Sampling, name: str, largest: float, default: float) -> float:
     if not message.HasField(name):
         return default
     value = float(getattr(message, name))

@@ -151,9 +151,7 @@ class SelfAttention(nnx.Module):
 
     def heads_of(
         self, tokens: Float[Array, "B N D"]
-    ) -> tuple[
-        Float[Array, "B N H K"], Float[Array, "B N H K"], Float[Array, "B N H K"]
-    ]:
+    ) -> tuple[Float[Array, "B N H K"], Float[Array, "B N H K"], Float[Array, "B N H K"]]:
         """Returns the queries, keys and values of every head, queries and keys normalised."""
         batch, count, hidden = tokens.shape
         split = self.project(tokens).reshape(batch, count, 3, self.heads, hidden // self.heads)
@@ -232,9 +230,7 @@ class CrossAttention(nnx.Module):
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
         """Returns the context's keys and values, which no decoding step changes."""
         batch, count, hidden = context.shape
-        split = self.key_value(context).reshape(
-            batch, count, 2, self.heads, hidden // self.heads
-        )
+        split = self.key_value(context).reshape(batch, count, 2, self.heads, hidden // self.heads)
         return self.key_norm(split[:, :, 0]), split[:, :, 1]
 
     def __call__(

@@ -23,9 +23,7 @@ def parameters_of(module: nnx.Module) -> dict[str, jax.Array]:
 def parameter_count(build: Callable[[], nnx.Module]) -> int:
     """Counts the parameters of the module that `build` would make; allocates nothing."""
     abstract = nnx.eval_shape(build)
-    return sum(
-        int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param))
-    )
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
 
 
 def with_parameters(

@@ -51,9 +51,7 @@ class TokenizerEngine:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.codebook = checkpoint.fingerprint["codebook"]
         config = checkpoint.config
-        model = with_parameters(
-            lambda: Tokenizer(config, rngs=nnx.Rngs(0)), checkpoint.parameters
-        )
+        model = with_parameters(lambda: Tokenizer(config, rngs=nnx.Rngs(0)), checkpoint.parameters)
         graph, self._state = nnx.split(model)
 
         def encode(state: nnx.State, pixels: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:

@@ -61,8 +61,9 @@ def test_rows_at_different_steps_reveal_exactly_their_own_scheduled_number() -> 
     assert [row[1] for row in counts] == [0, 3, 8, 16, 16, 16, 16, 16, 16]
 
 
-def test_without_noise_the_most_confident_tokens_come_first_and_ties_go_to_the_lower_position(
-) -> None:
+def test_without_noise_the_most_confident_tokens_come_first_and_ties_go_to_the_lower_position() -> (
+    None
+):
     sampling = Sampling(steps=4, guidance=0.0, temperature=0.0, confidence_noise=0.0)
     tied = jnp.zeros((1, TOKENS, VOCABULARY)).at[:, (9, 4), 5].set(3.0)
 

@@ -38,6 +38,4 @@ def test_only_hidden_tokens_count_in_the_loss() -> None:
     elsewhere = masked_cross_entropy(logits.at[:, 3:].add(9.0), targets.at[:, 3:].set(4), hidden)[0]
 
     assert loss == elsewhere
-    np.testing.assert_allclose(
-        loss, -jax.nn.log_softmax(logits)[:, :3, 0].mean(), rtol=1e-5
-    )
+    np.testing.assert_allclose(loss, -jax.nn.log_softmax(logits)[:, :3, 0].mean(), rtol=1e-5)

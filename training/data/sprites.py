@@ -108,8 +108,7 @@ def _vocabulary(content: dict[str, Any]) -> Vocabulary:
         objects=tuple(SceneObject(**entry) for entry in content["objects"]),
         styles=dict(content["styles"]),
         backgrounds={
-            name: ImageColor.getrgb(colour)[:3]
-            for name, colour in content["backgrounds"].items()
+            name: ImageColor.getrgb(colour)[:3] for name, colour in content["backgrounds"].items()
         },
     )
 

@@ -34,9 +34,7 @@ class PatchDiscriminator(nnx.Module):
         return self.head(features)
 
 
-def discriminator_loss(
-    real: Float[Array, "..."], made: Float[Array, "..."]
-) -> Float[Array, ""]:
+def discriminator_loss(real: Float[Array, "..."], made: Float[Array, "..."]) -> Float[Array, ""]:
     """Hinge loss: real patches above 1, made ones below -1."""
     return 0.5 * (jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + made).mean())
 

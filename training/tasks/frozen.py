@@ -34,7 +34,9 @@ class FrozenTokenizer:
         checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
         self.config = checkpoint.config
         self.codebook = checkpoint.fingerprint["codebook"]
-        self._parameters = {k: jnp.asarray(v, jnp.float32) for k, v in checkpoint.parameters.items()}
+        self._parameters = {
+            k: jnp.asarray(v, jnp.float32) for k, v in checkpoint.parameters.items()
+        }
 
         def build() -> Tokenizer:
             return Tokenizer(self.config, rngs=nnx.Rngs(0))
@@ -71,9 +73,7 @@ class FrozenTextEncoder:
         self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.vocabulary
         self._maximum_length = loaded.config.maximum_length
         graph, self._parameters = nnx.split(loaded.encoder)
-        self._embed = jax.jit(
-            lambda parameters, ids, mask: nnx.merge(graph, parameters)(ids, mask)
-        )
+        self._embed = jax.jit(lambda parameters, ids, mask: nnx.merge(graph, parameters)(ids, mask))
 
     def embeddings(
         self, captions: Sequence[str]
@@ -121,9 +121,7 @@ class FrozenStages:
     low: FrozenTokenizer
     high: FrozenTokenizer | None = None
 
-    def examples(
-        self, images: UInt8[np.ndarray, "B h w 3"], captions: Sequence[str]
-    ) -> Examples:
+    def examples(self, images: UInt8[np.ndarray, "B h w 3"], captions: Sequence[str]) -> Examples:
         """Encodes high-resolution pictures and their captions."""
         text, text_mask = self.text_encoder.embeddings(captions)
         return Examples(

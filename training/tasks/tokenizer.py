@@ -150,9 +150,7 @@ class TokenizerTask:
         self, state: TokenizerState, batch: UInt8[np.ndarray, "B h w 3"], step: int
     ) -> tuple[TokenizerState, Mapping[str, Array]]:
         """Takes one step of tokenizer and, once it is heard, of the discriminator."""
-        heard = (
-            self.losses.adversarial > 0 and step >= self.losses.adversarial_start_step
-        )
+        heard = self.losses.adversarial > 0 and step >= self.losses.adversarial_start_step
         return self._step[heard](state, batch, jnp.int32(step))
 
     def _compiled_step(
@@ -164,9 +162,7 @@ class TokenizerTask:
         adversarial: bool,
     ) -> tuple[TokenizerState, dict[str, Array]]:
         images = to_float(batch)
-        discriminator = with_parameters(
-            self._build_discriminator, state.discriminator.parameters
-        )
+        discriminator = with_parameters(self._build_discriminator, state.discriminator.parameters)
         (_, (metrics, made, vectors, ids)), gradients = jax.value_and_grad(
             partial(self._loss, images=images, judge=discriminator if adversarial else None),
             has_aux=True,
@@ -228,9 +224,7 @@ class TokenizerTask:
         vectors = features.reshape(-1, features.shape[-1])
         return loss, (metrics, jax.lax.stop_gradient(made), vectors, ids)
 
-    def _discriminator_loss(
-        self, parameters: Parameters, images: Array, made: Array
-    ) -> Array:
+    def _discriminator_loss(self, parameters: Parameters, images: Array, made: Array) -> Array:
         judge = with_parameters(self._build_discriminator, parameters)
         return discriminator_loss(judge(images), judge(made))
 

@@ -18,7 +18,9 @@ def test_a_caption_names_every_object_and_no_other(artwork: Path) -> None:
         scene = draw_scene(vocabulary, random)
         words = describe(scene, vocabulary, random).replace(",", " ").split()
         shown = {vocabulary.objects[placed.index].name for placed in scene.placed}
-        named = {thing.name for thing in vocabulary.objects if {thing.name, thing.plural} & {*words}}
+        named = {
+            thing.name for thing in vocabulary.objects if {thing.name, thing.plural} & {*words}
+        }
         assert named == shown
 
 

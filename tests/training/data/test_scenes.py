@@ -32,7 +32,9 @@ def test_the_held_out_rule_is_that_of_the_vocabulary_file() -> None:
 def test_no_training_scene_shows_a_held_out_combination(artwork: Path) -> None:
     vocabulary = load_sprites(artwork).vocabulary
     drawn = [draw_scene(vocabulary, np.random.default_rng(index)) for index in range(400)]
-    trained = [draw_training_scene(vocabulary, np.random.default_rng(index)) for index in range(400)]
+    trained = [
+        draw_training_scene(vocabulary, np.random.default_rng(index)) for index in range(400)
+    ]
     assert any(scene_is_held_out(scene, vocabulary) for scene in drawn)
     assert not any(scene_is_held_out(scene, vocabulary) for scene in trained)
 
