@@ -33,6 +33,16 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
+protos: # writes the stubs anew
+	sh scripts/generate_stubs.sh
+
+protos-check:
+	sh scripts/generate_stubs.sh --check
+	cd requirements/buf && npm ci --silent --no-audit --no-fund
+	requirements/buf/node_modules/.bin/buf lint
+
+check: lint types imports protos-check
+
 lock:
 	sh scripts/lock.sh
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 
-def to_float(images: UInt8[Array, "*B h w 3"]) -> Float[Array, "*B h w 3"]:
+def to_float(images: UInt8[Array | np.ndarray, "*B h w 3"]) -> Float[Array, "*B h w 3"]:
     """Maps bytes to [-1, 1]."""
     return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
 

@@ -77,8 +77,8 @@ def text_encoder_task(
     """
     if preset.name not in TEXT_ENCODER_RECIPES:
         raise ValueError(
-            f"preset {preset.name!r} has T5's own text encoder, which is not trained here: expected "
-            f"one of {', '.join(TEXT_ENCODER_RECIPES)}"
+            f"preset {preset.name!r} has T5's own text encoder, which is not trained here: "
+            f"expected one of {', '.join(TEXT_ENCODER_RECIPES)}"
         )
     recipe = _with_steps(TEXT_ENCODER_RECIPES[preset.name], steps)
     captions = _source(preset, data, recipe, seed).captions

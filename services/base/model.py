@@ -8,6 +8,8 @@ Deviations: queries and keys are normalised (services/nn/attention.py).
 Source: Muse, section 2.3 and Table 4.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -41,7 +43,7 @@ class BaseTransformer(nnx.Module):
             param_dtype: Of the parameters.
         """
         self.config, self.dtype = config, dtype
-        kinds = {"dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         hidden = config.hidden
         self.embedding = GridEmbedding(
             config.vocabulary + 1, config.grid, hidden, rngs=rngs, **kinds

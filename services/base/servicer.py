@@ -42,7 +42,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
     ) -> AsyncIterator[base_pb2.GenerateResponse]:
         """Decodes one image."""
         config, grid = self._engine.config, self._grid
-        texts = {"encoder": self._encoder, "hidden": config.text_hidden}
+        texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
         sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
         row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)

@@ -5,6 +5,7 @@ Source: protos/muse/common/v1/decoding.proto, which says what each field may hol
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from muse.common.v1 import decoding_pb2, tensor_pb2
@@ -133,7 +134,7 @@ def pack_tokens(tokens: np.ndarray, grid: Grid) -> tensor_pb2.TokenGrid:
     return pack_grid(tokens.reshape(grid.side, grid.side), grid.codebook)
 
 
-def _number(message: decoding_pb2.Sampling, name: str, largest: float, default: float) -> float:
+def _number(message: Any, name: str, largest: float, default: float) -> float:
     if not message.HasField(name):
         return default
     value = float(getattr(message, name))

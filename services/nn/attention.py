@@ -8,7 +8,7 @@ Source: Vaswani et al. 2017; Zhao et al. 2021, "Improved Transformer for High-Re
 (multi-axis); Henry et al. 2020, "Query-Key Normalization for Transformers".
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +138,12 @@ class SelfAttention(nnx.Module):
     ) -> None:
         """Builds the projections, without biases."""
         self.heads = heads
-        kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {
+            "use_bias": False,
+            "rngs": rngs,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+        }
         self.project = Projection(hidden, 3 * hidden, **kinds)
         self.output = Projection(hidden, hidden, **kinds)
         self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
@@ -212,7 +217,12 @@ class CrossAttention(nnx.Module):
     ) -> None:
         """Builds the projections, without biases; the context is `hidden` wide as well."""
         self.heads = heads
-        kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {
+            "use_bias": False,
+            "rngs": rngs,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+        }
         self.query = Projection(hidden, hidden, **kinds)
         self.key_value = Projection(hidden, 2 * hidden, **kinds)
         self.output = Projection(hidden, hidden, **kinds)

@@ -1,5 +1,7 @@
 """The two ends of a masked transformer: token ids to vectors, and vectors to logits."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,7 @@ class LogitHead(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Builds hidden -> hidden -> vocabulary with a GELU between, behind norms."""
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.input_norm = Norm(hidden, **kinds)
         self.mix = Projection(hidden, hidden, use_bias=False, **kinds)
         self.output_norm = Norm(hidden, **kinds)

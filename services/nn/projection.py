@@ -1,5 +1,7 @@
 """The matrix products of every layer."""
 
+from typing import Any
+
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -11,7 +13,9 @@ class Projection(nnx.Linear):
     which XLA's CPU backend copies first: on an MLP of 256 x 1024 that is half as slow again.
     """
 
-    def __call__(self, inputs: Float[Array, "*B D"]) -> Float[Array, "*B M"]:
-        """Maps each vector."""
-        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+    def __call__(
+        self, inputs: Float[Array, "*B D"], out_sharding: Any = None
+    ) -> Float[Array, "*B M"]:
+        """Maps each vector; `out_sharding` as in `nnx.Linear`."""
+        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
         return flat.reshape(*inputs.shape[:-1], flat.shape[-1])

@@ -13,7 +13,7 @@ SEARCH_CHUNK = 1024
 
 def nearest_codes(
     vectors: Float[Array, "M C"], codebook: Float[Array, "V C"], *, chunk: int = SEARCH_CHUNK
-) -> Int[Array, "M"]:
+) -> Int[Array, " M"]:
     """Finds the code at the least Euclidean distance to each vector, ties to the lower id.
 
     Args:

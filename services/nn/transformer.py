@@ -5,7 +5,7 @@ is compiled, whatever the depth.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,12 @@ class FeedForward(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Builds hidden -> width -> hidden, without biases."""
-        kinds = {"use_bias": False, "rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {
+            "use_bias": False,
+            "rngs": rngs,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+        }
         self.expand = Projection(hidden, width, **kinds)
         self.contract = Projection(width, hidden, **kinds)
 
@@ -89,7 +94,7 @@ class EncoderBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Wraps `attention`, a map of Float[B N D] to the same shape."""
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.attention_norm = Norm(hidden, **kinds)
         self.attention = attention
         self.mlp_norm = Norm(hidden, **kinds)
@@ -116,7 +121,7 @@ class DecoderBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Wraps `attention`, a map of Float[B N D] to the same shape."""
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.attention_norm = Norm(hidden, **kinds)
         self.attention = attention
         self.cross_norm = Norm(hidden, **kinds)

@@ -8,6 +8,7 @@ Source: google.rpc.Status and google/rpc/error_details.proto (BadRequest, RetryI
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -123,7 +124,8 @@ def read_error(error: grpc.RpcError) -> RequestError:
     message = error.details() or error.code().name
     violations: list[FieldViolation] = []
     retry_after_s: float | None = None
-    for key, value in error.trailing_metadata() or ():
+    metadata: Any = error.trailing_metadata() or ()
+    for key, value in metadata:
         if key == DETAILS_KEY:
             for detail in Status.FromString(value).details:
                 bad_request, retry = BadRequest(), RetryInfo()

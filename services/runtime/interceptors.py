@@ -108,7 +108,7 @@ async def _abort(context: Context, error: RequestError) -> None:
 @asynccontextmanager
 async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
     """Opens the span of a call, as a child of its caller's."""
-    metadata = {key: value for key, value in context.invocation_metadata() or ()}
+    metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
     with served_call(method, metadata):
         yield
 

@@ -102,7 +102,7 @@ class Running:
     health: health.aio.HealthServicer
     serving: tuple[str, ...]
 
-    async def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def say(self, status: int) -> None:
         """Tells those who ask for its health: SERVING or NOT_SERVING."""
         for name in self.serving:
             await self.health.set(name, status)

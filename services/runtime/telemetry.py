@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from opentelemetry import context as trace_context
@@ -133,18 +134,18 @@ def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
 class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
     """Traces calls with one answer."""
 
-    async def intercept_unary_unary(self, continuation, details, request):  # type: ignore[no-untyped-def]
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         return await _traced(continuation, details, request)
 
 
 class _StreamingCalls(grpc.aio.UnaryStreamClientInterceptor):
     """Traces calls with a stream of answers."""
 
-    async def intercept_unary_stream(self, continuation, details, request):  # type: ignore[no-untyped-def]
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         return await _traced(continuation, details, request)
 
 
-async def _traced(continuation, details, request):  # type: ignore[no-untyped-def]
+async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     method = details.method.decode() if isinstance(details.method, bytes) else details.method
     opened = _tracer.start_span(
         method.lstrip("/"), kind=SpanKind.CLIENT, attributes=_call_attributes(method)

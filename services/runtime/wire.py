@@ -46,7 +46,7 @@ def unpack_tensor(
     tensor: tensor_pb2.Tensor,
     *,
     field: str,
-    data_types: Sequence[tensor_pb2.DataType],
+    data_types: "Sequence[tensor_pb2.DataType.ValueType]",
     shape: Sequence[int | None],
 ) -> np.ndarray:
     """Makes an array of a message.

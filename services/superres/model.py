@@ -10,6 +10,8 @@ equal query and key projections, so that a fresh model looks at the low-resoluti
 Source: Muse, section 2.4, Figure 4 and Table 6; Zhao et al. 2021 for multi-axis attention.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -51,7 +53,7 @@ class SuperresTransformer(nnx.Module):
             param_dtype: Of the parameters.
         """
         self.config, self.dtype = config, dtype
-        kinds = {"dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         hidden = config.hidden
 
         def low_block(each: nnx.Rngs) -> EncoderBlock:

@@ -61,7 +61,7 @@ F16_256 = TokenizerConfig(
     code_dim=256,
 )
 
-# The high-resolution tokenizer; its decoder is the fine-tuned one (Muse, section 2.5 and appendix A.2):
+# The high-resolution tokenizer; its decoder is the fine-tuned one (Muse, sections 2.5 and A.2):
 # four residual blocks and 256 base channels, encoder and codebook unchanged.
 F8_512 = TokenizerConfig(
     image_size=512,

@@ -7,6 +7,8 @@ self-attention").
 Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -72,7 +74,7 @@ class ResidualBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Maps `inputs` channels to `outputs`; the shortcut is a 1x1 convolution if they differ."""
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.first_norm = Normalise(inputs, **kinds)
         self.first = _convolution(inputs, outputs, **kinds)
         self.second_norm = Normalise(outputs, **kinds)
@@ -97,7 +99,7 @@ class Encoder(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Stacks the resolutions, full resolution first."""
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         channels = [config.base_channels * m for m in config.channel_multipliers]
         self.stem = _convolution(3, channels[0], **kinds)
         layers: list[nnx.Module] = []
@@ -132,7 +134,7 @@ class Decoder(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Stacks the resolutions, lowest first."""
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         channels = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
         self.stem = _convolution(config.code_dim, channels[0], **kinds)
         layers: list[nnx.Module] = []
@@ -202,7 +204,7 @@ class Tokenizer(nnx.Module):
             param_dtype: Of the parameters.
         """
         self.config = config
-        kinds = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.encoder = Encoder(config, **kinds)
         self.quantizer = Quantizer(
             config.codebook_size, config.code_dim, rngs=rngs, param_dtype=param_dtype

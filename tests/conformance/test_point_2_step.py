@@ -1,5 +1,7 @@
 """DESIGN 4.2: what one decoding step does, on made-up logits."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,7 @@ def test_a_known_token_is_never_masked_or_changed_again() -> None:
     states = take_all(state(row))
 
     assert states[-1].tokens[0, :2].tolist() == [3, 7]
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         kept = np.asarray(before.known[0])
         assert np.all(np.asarray(after.known[0])[kept])
         assert np.array_equal(np.asarray(before.tokens[0])[kept], np.asarray(after.tokens[0])[kept])

@@ -1,5 +1,7 @@
 """The programs of base and superres: slots, and export to every platform."""
 
+from itertools import pairwise
+
 import jax
 import numpy as np
 import pytest
@@ -118,7 +120,7 @@ def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
     pool.decode([watched])
 
     assert len(states) == 41
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         assert np.sum(before != after) <= 2
     assert np.array_equal(states[-1][:6], start[:6])
     assert np.any(states[-1] != start)

@@ -73,7 +73,7 @@ def _code(points: Iterable[str]) -> str:
 
 
 def _fluent_pictures(checkout: Path) -> dict[str, Path]:
-    pictures = {}
+    pictures: dict[str, Path] = {}
     for metadata in sorted(checkout.glob("assets/*/metadata.json")):
         code = _code(json.loads(metadata.read_text())["unicode"].split())
         for folder in ("3D", "Default/3D"):

@@ -97,7 +97,7 @@ def draw_scene(
         kind = str(random.choice(list(_SHARES), p=list(_SHARES.values())))
     relation = None
     if kind == "single":
-        placed = (_alone(vocabulary, random),)
+        placed: tuple[Placed, ...] = (_alone(vocabulary, random),)
     elif kind == "pair":
         relation = str(random.choice(RELATIONS))
         placed = _pair(vocabulary, random, relation)

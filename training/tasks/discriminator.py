@@ -3,6 +3,8 @@
 Source: Isola et al. 2017, "Image-to-Image Translation"; Esser et al. 2021, section 3.1.
 """
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -18,7 +20,7 @@ class PatchDiscriminator(nnx.Module):
         self.layers = nnx.List(
             [
                 nnx.Conv(inputs, outputs, (4, 4), strides=2, padding="SAME", rngs=rngs)
-                for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+                for inputs, outputs in pairwise(widths)
             ]
         )
         self.norms = nnx.List(

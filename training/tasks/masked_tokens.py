@@ -108,7 +108,7 @@ class MaskedTokensTask:
         parameters: Parameters,
         examples: Examples,
         hidden: Bool[Array, "B N"],
-        conditional: Bool[Array, "B"],
+        conditional: Bool[Array, " B"],
     ) -> Float[Array, "B N V"]:
         model = with_parameters(self._build, parameters)
         tokens = jnp.where(hidden, self.config.vocabulary, _targets(examples))

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 TEXT_DROPOUT = 0.1  # share of samples trained without text (Muse, section 2.7)
 
 
-def mask_ratios(key: Key[Array, ""], count: int) -> Float[Array, "count"]:
+def mask_ratios(key: Key[Array, ""], count: int) -> Float[Array, " count"]:
     """Draws mask ratios r with density 2/pi (1 - r^2)^(-1/2), whose mean is 2/pi = 0.637.
 
     Source: Muse, section 2.6: r = cos(pi u / 2) with u uniform has that density.
@@ -30,7 +30,7 @@ def random_masks(key: Key[Array, ""], count: int, tokens: int) -> Bool[Array, "c
     return ranks < hidden[:, None]
 
 
-def keep_text(key: Key[Array, ""], count: int) -> Bool[Array, "count"]:
+def keep_text(key: Key[Array, ""], count: int) -> Bool[Array, " count"]:
     """Says which samples keep their text: nine in ten."""
     return jax.random.uniform(key, (count,)) >= TEXT_DROPOUT
 

@@ -70,7 +70,7 @@ class TokenizerState(NamedTuple):
 
     tokenizer: Learner
     discriminator: Learner
-    usage: Float[Array, "V"]
+    usage: Float[Array, " V"]
 
 
 class TokenizerTask:
@@ -134,7 +134,7 @@ class TokenizerTask:
         if self._initial_parameters is None:
             parameters = parameters_of(self._build())
         else:
-            parameters = parameters_of(self._tokenizer(dict(self._initial_parameters)))
+            parameters = parameters_of(with_parameters(self._build, self._initial_parameters))
         fair = jnp.full((self.config.codebook_size,), 1.0 / self.config.codebook_size)
         return TokenizerState(
             tokenizer=new_learner(parameters, self._optimizer),
@@ -230,12 +230,12 @@ class TokenizerTask:
 
     def _revive(
         self,
-        usage: Float[Array, "V"],
+        usage: Float[Array, " V"],
         codebook: Float[Array, "V C"],
         vectors: Float[Array, "M C"],
         ids: Int[Array, "B h w"],
         step: Int[Array, ""],
-    ) -> tuple[Float[Array, "V"], Float[Array, "V C"], Int[Array, ""]]:
+    ) -> tuple[Float[Array, " V"], Float[Array, "V C"], Int[Array, ""]]:
         """Replaces codes that fell out of use by encoder outputs drawn from the batch."""
         codes = codebook.shape[0]
         used = jnp.zeros(codes).at[ids.reshape(-1)].add(1.0 / ids.size)

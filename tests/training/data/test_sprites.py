@@ -28,5 +28,5 @@ def test_an_object_without_a_sprite_is_named(artwork: Path, tmp_path: Path) -> N
     content = json.loads(file.read_text())
     content["objects"][2]["sprites"]["solid"] = "solid-gone"
     file.write_text(json.dumps(content))
-    with pytest.raises(SceneDataError, match="'solid-gone'.*'egg' in style 'solid'"):
+    with pytest.raises(SceneDataError, match=r"'solid-gone'.*'egg' in style 'solid'"):
         load_sprites(tmp_path)
