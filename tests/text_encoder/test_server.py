@@ -21,7 +21,7 @@ from services.text_encoder.config import TINY
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.servicer import text_encoder_service
 
-Stub = text_encoder_pb2_grpc.TextEncoderServiceAsyncStub
+Stub = text_encoder_pb2_grpc.TextEncoderServiceStub
 
 
 @pytest.fixture(scope="module")
