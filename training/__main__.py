@@ -43,7 +43,7 @@ def tokenizer(
         steps=steps,
         initialize_from=initialize_from,
     )
-    _train(task, task.recipe.steps, out, checkpoints / "tokenizer" / resolution, data)
+    _train(task, task.recipe.steps, out, checkpoints / "tokenizer" / resolution, data, preset)
 
 
 @app.command
@@ -58,7 +58,7 @@ def text_encoder(
 ) -> None:
     """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
     task = runs.text_encoder_task(named_preset(preset), data, out, seed=seed, steps=steps)
-    _train(task, task.recipe.steps, out, checkpoints / "text_encoder", data)
+    _train(task, task.recipe.steps, out, checkpoints / "text_encoder", data, preset)
 
 
 @app.command
@@ -75,7 +75,7 @@ def base(
     task = runs.transformer_task(
         named_preset(preset), "base", data, checkpoints, seed=seed, steps=steps
     )
-    _train(task, task.recipe.steps, out, checkpoints / "base", data)
+    _train(task, task.recipe.steps, out, checkpoints / "base", data, preset)
 
 
 @app.command
@@ -92,12 +92,13 @@ def superres(
     task = runs.transformer_task(
         named_preset(preset), "superres", data, checkpoints, seed=seed, steps=steps
     )
-    _train(task, task.recipe.steps, out, checkpoints / "superres", data)
+    _train(task, task.recipe.steps, out, checkpoints / "superres", data, preset)
 
 
-def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path) -> None:
+def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path, preset: str) -> None:
     run = train(task, LoopSettings(steps=steps, out=out))
     record = {
+        "preset": preset,
         "steps": run.step,
         "seconds": round(run.seconds),
         "metrics": dict(run.metrics),

@@ -133,7 +133,7 @@ def train(task: Task, settings: LoopSettings) -> Run:
 
 def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> Run:
     start, state, earlier_seconds = _restore(manager, task)
-    began, metrics = time.monotonic(), dict[str, float]()
+    began, metrics = time.monotonic(), _last_reported(settings.out / "metrics.jsonl")
     step = start
     with (
         _StopOnSignal() as signals,
@@ -195,6 +195,13 @@ def _save(manager: ocp.CheckpointManager, step: int, state: State, seconds: floa
                 state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave({"seconds": seconds})
             ),
         )
+
+
+def _last_reported(log: Path) -> dict[str, float]:
+    """Returns the scalars that an earlier session reported last."""
+    lines = log.read_text().splitlines() if log.is_file() else []
+    last = json.loads(lines[-1]) if lines else {}
+    return {name: value for name, value in last.items() if name not in ("step", "seconds")}
 
 
 def _draw(task: Task, state: State, folder: Path, step: int) -> None:

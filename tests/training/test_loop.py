@@ -73,6 +73,7 @@ def test_a_finished_run_takes_no_further_step(tmp_path: Path) -> None:
     first = train(Counting(), settings(tmp_path))
     again = train(Counting(broken_at=0), settings(tmp_path))
     assert float(again.state["total"]) == float(first.state["total"])
+    assert again.metrics == first.metrics != {}
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_saved_state(

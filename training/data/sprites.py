@@ -86,8 +86,7 @@ def load_sprites(folder: Path) -> SpriteSet:
     Raises:
         SceneDataError: a file is missing, or an object has no artwork in some style.
     """
-    if not (folder / VOCABULARY_FILE).is_file() and (folder / "scenes").is_dir():
-        folder = folder / "scenes"
+    folder = _scenes_folder(folder)
     for name in (VOCABULARY_FILE, SPRITES_FILE):
         if not (folder / name).is_file():
             raise SceneDataError(f"expected {name} in {folder}, which has no such file")
@@ -101,6 +100,16 @@ def load_sprites(folder: Path) -> SpriteSet:
                     f"{VOCABULARY_FILE} names for {thing.name!r} in style {style!r}"
                 )
     return SpriteSet(vocabulary=vocabulary, artwork=artwork)
+
+
+def has_sprites(folder: Path) -> bool:
+    """Returns whether a folder is one of sprites."""
+    return (_scenes_folder(folder) / VOCABULARY_FILE).is_file()
+
+
+def _scenes_folder(folder: Path) -> Path:
+    inner = folder / "scenes"
+    return inner if not (folder / VOCABULARY_FILE).is_file() and inner.is_dir() else folder
 
 
 def _vocabulary(content: dict[str, Any]) -> Vocabulary:

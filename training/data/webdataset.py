@@ -9,6 +9,7 @@ random, so grain shuffles it by position and a batch is a function of (seed, ste
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import grain
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
+
+from training.data.scenes import half_size
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -93,11 +96,20 @@ class WebDatasetSource:
         Raises:
             WebDatasetError: its picture or caption cannot be read.
         """
-        name, picture, caption, is_json = self._examples[index]
+        name, picture, _, _ = self._examples[index]
         try:
             image = _square(Image.open(io.BytesIO(picture.read())), self._side_px)
         except (UnidentifiedImageError, OSError) as error:
             raise WebDatasetError(f"{name}: the picture cannot be read: {error}") from error
+        return image, self.caption(index)
+
+    def caption(self, index: int) -> str:
+        """Reads an example's caption alone.
+
+        Raises:
+            WebDatasetError: it cannot be read.
+        """
+        name, _, caption, is_json = self._examples[index]
         text = caption.read().decode()
         if is_json:
             try:
@@ -106,16 +118,43 @@ class WebDatasetSource:
                 raise WebDatasetError(
                     f"{name}.json: expected a `caption`, got {error!r}"
                 ) from error
-        return image, text.strip()
+        return text.strip()
 
 
-def webdataset_batch(
-    source: WebDatasetSource, *, batch_size: int, seed: int, step: int
-) -> tuple[UInt8[np.ndarray, "B h w 3"], list[str]]:
-    """Returns the batch of a step: every epoch is shuffled anew, every example seen once in it."""
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    examples = [dataset[step * batch_size + row] for row in range(batch_size)]
-    return np.stack([image for image, _ in examples]), [text for _, text in examples]
+class WebDatasetBatches:
+    """Batches of captioned pictures: shuffled anew each epoch, every example once in it."""
+
+    def __init__(self, source: WebDatasetSource, *, batch_size: int, seed: int) -> None:
+        """Lays out the order.
+
+        Args:
+            source: The examples, in their high resolution.
+            batch_size: Examples a step.
+            seed: Of the order.
+        """
+        self._source, self._batch_size = source, batch_size
+        self._endless = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+
+    def captioned(self, step: int) -> tuple[UInt8[np.ndarray, "B h w 3"], list[str]]:
+        """Returns the high-resolution pictures of a step and their captions."""
+        first = step * self._batch_size
+        examples = [self._endless[first + row] for row in range(self._batch_size)]
+        return np.stack([image for image, _ in examples]), [text for _, text in examples]
+
+    def high(self, step: int) -> UInt8[np.ndarray, "B h w 3"]:
+        """Returns the high-resolution pictures of a step."""
+        return self.captioned(step)[0]
+
+    def low(self, step: int) -> UInt8[np.ndarray, "B h2 w2 3"]:
+        """Returns the low-resolution pictures of a step."""
+        return half_size(self.high(step))
+
+    def captions(self, seed: int) -> Iterator[str]:
+        """Yields captions without end, shuffled anew each epoch."""
+        order = np.random.default_rng(seed)
+        while True:
+            for index in order.permutation(len(self._source)):
+                yield self._source.caption(int(index))
 
 
 def _square(image: Image.Image, side_px: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.webdataset import WebDatasetError, WebDatasetSource, webdataset_batch
+from training.data.sources import open_source
+from training.data.webdataset import WebDatasetBatches, WebDatasetError, WebDatasetSource
 
 
 def _write(tar: Path, files: dict[str, bytes]) -> None:
@@ -33,7 +34,8 @@ def test_an_epoch_has_every_example_once_and_a_step_is_always_the_same(tmp_path:
             files[f"{row}.txt"] = f"level {10 * (3 * shard + row)}\n".encode()
         _write(tmp_path / f"{shard}.tar", files)
     source = WebDatasetSource(tmp_path, side_px=8)
-    batches = [webdataset_batch(source, batch_size=2, seed=1, step=step) for step in range(3)]
+    ordered = WebDatasetBatches(source, batch_size=2, seed=1)
+    batches = [ordered.captioned(step) for step in range(3)]
     captions = [caption for _, texts in batches for caption in texts]
     assert sorted(captions) == sorted(f"level {10 * row}" for row in range(6))
     assert all(
@@ -41,9 +43,8 @@ def test_an_epoch_has_every_example_once_and_a_step_is_always_the_same(tmp_path:
         for images, texts in batches
         for image, caption in zip(images, texts, strict=True)
     )
-    again, texts = webdataset_batch(
-        WebDatasetSource(tmp_path, side_px=8), batch_size=2, seed=1, step=2
-    )
+    source = WebDatasetSource(tmp_path, side_px=8)
+    again, texts = WebDatasetBatches(source, batch_size=2, seed=1).captioned(2)
     np.testing.assert_array_equal(again, batches[2][0])
     assert texts == batches[2][1]
 
@@ -60,3 +61,13 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
     _write(tmp_path / "a.tar", {"odd.png": b"text", "odd.json": b'{"caption": "odd"}'})
     with pytest.raises(WebDatasetError, match="odd: the picture cannot be read"):
         WebDatasetSource(tmp_path, side_px=8)[0]
+
+
+def test_a_folder_of_tars_is_opened_as_a_source(tmp_path: Path) -> None:
+    _write(tmp_path / "a.tar", {"dot.png": _picture(7), "dot.txt": b"a dot"})
+    source = open_source(tmp_path, side_px=16, batch_size=2, seed=0)
+    images, captions = source.captioned(0)
+    assert images.shape == (2, 16, 16, 3)
+    assert captions == ["a dot", "a dot"]
+    assert source.low(0).shape == (2, 8, 8, 3)
+    assert next(source.captions(0)) == "a dot"
