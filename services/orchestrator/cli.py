@@ -10,6 +10,9 @@ from cyclopts import App, Parameter
 
 DEFAULT = "127.0.0.1:50050"
 app = App(name="muse", help="Text to image by masked generative transformers.")
+app.command(
+    "services.description.command:describe", name="describe"
+)  # by name: imports no JAX here
 
 
 @app.command

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -28,6 +28,7 @@ from PIL import Image
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.stages import Deadline, Stages, events, retried, timed
+from services.runtime.errors import FieldViolation, RequestError
 
 Queue = asyncio.Queue[GenerateResponse | None]
 
@@ -45,7 +46,7 @@ async def generate(
     request: GenerateRequest,
     found: Mapping[str, StageStatus],
     deadline: Deadline,
-) -> AsyncIterator[GenerateResponse]:
+) -> AsyncGenerator[GenerateResponse, None]:
     """Carries out a completed request; whatever is under way is cancelled when the reader stops.
 
     Raises:
@@ -54,10 +55,14 @@ async def generate(
     begun = time.monotonic()
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
     texts = [request.prompt, *([request.negative_prompt] if request.negative_prompt else [])]
-    encoded = await retried(
-        lambda left_s: stages.text_encoder.Encode(EncodeRequest(texts=texts), timeout=left_s),
-        deadline,
-    )
+    try:
+        encoded = await retried(
+            "text_encoder",
+            lambda left_s: stages.text_encoder.Encode(EncodeRequest(texts=texts), timeout=left_s),
+            deadline,
+        )
+    except RequestError as error:
+        raise _in_the_callers_words(error) from error
     text_timing = timed(encoded.timing, begun)
     receipt, queue = receipt_of(request, found), asyncio.Queue[GenerateResponse | None]()
     embeddings: list[TextEmbedding] = list(encoded.embeddings)
@@ -93,6 +98,20 @@ async def generate(
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     yield GenerateResponse(done=Done(total_s=time.monotonic() - begun, receipt=receipt))
+
+
+def _in_the_callers_words(error: RequestError) -> RequestError:
+    """Returns the text encoder's refusal with the fields of the request that the caller made."""
+    fields = {"texts[0]": "prompt", "texts[1]": "negative_prompt"}
+    violations = [
+        FieldViolation(fields.get(each.field, each.field), each.description)
+        for each in error.violations
+    ]
+    if not violations:
+        return error
+    first = violations[0]
+    message = f"{first.field}: {first.description}"
+    return RequestError(error.code, message, violations=violations)
 
 
 async def _image(
@@ -134,7 +153,7 @@ async def _image(
                         result = response.result
             return result
 
-        result = await retried(call, deadline)
+        result = await retried(stage, call, deadline)
         timings.append(timed(result.timing, begun))
         return result
 
@@ -143,21 +162,26 @@ async def _image(
     high = await decode("superres", SuperresRequest(low_tokens=low.tokens), request.superres)
     begun = time.monotonic()
     decoded = await retried(
+        "tokenizer",
         lambda left_s: stages.tokenizer.Decode(DecodeRequest(tokens=high.tokens), timeout=left_s),
         deadline,
     )
     timings.append(timed(decoded.timing, begun))
     tell("tokenizer", 1, 1)
     height, width = decoded.pixels.shape[:2]
-    picture = Image.frombytes("RGB", (width, height), decoded.pixels.data)
-    file = io.BytesIO()
-    picture.save(file, "PNG", pnginfo=png_metadata(request, seed, receipt))
+
+    def png() -> bytes:  # off the event loop: compressing takes many milliseconds
+        picture = Image.frombytes("RGB", (width, height), decoded.pixels.data)
+        file = io.BytesIO()
+        picture.save(file, "PNG", pnginfo=png_metadata(request, seed, receipt))
+        return file.getvalue()
+
     image = GeneratedImage(
         index=index,
         seed=seed,
         width_px=width,
         height_px=height,
-        png=file.getvalue(),
+        png=await asyncio.to_thread(png),
         timings=timings,
     )
     queue.put_nowait(GenerateResponse(image=image))

@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from typing import Any
 
 import grpc
 from muse.common.v1.decoding_pb2 import Sampling
@@ -12,6 +13,7 @@ from services.runtime.errors import RequestError, invalid_field
 LONGEST_PROMPT = 4096
 MOST_IMAGES = 16
 MOST_STEPS = 256
+MOST_TOP_K = 65_536  # ids have two bytes on the wire
 SEEDS = 2**64
 RANGES = {
     "guidance": (0.0, 100.0, 4.0),
@@ -63,10 +65,14 @@ def _sampling(sampling: Sampling, field: str, *, default_steps: int) -> Sampling
         full.steps = default_steps
     if not 1 <= full.steps <= MOST_STEPS:
         raise invalid_field(f"{field}.steps", expected=f"1 to {MOST_STEPS}", got=full.steps)
+    if full.top_k > MOST_TOP_K:
+        raise invalid_field(f"{field}.top_k", expected=f"0 to {MOST_TOP_K}", got=full.top_k)
+    full.top_k = full.top_k  # sets it: the receipt names every knob
+    knobs: Any = full
     for name, (least, most, default) in RANGES.items():
-        if not sampling.HasField(name):
-            setattr(full, name, default)
-        value = getattr(full, name)
+        if not knobs.HasField(name):
+            setattr(knobs, name, default)
+        value = getattr(knobs, name)
         if not math.isfinite(value) or not least <= value <= most:
             raise invalid_field(f"{field}.{name}", expected=f"{least:g} to {most:g}", got=value)
     return full

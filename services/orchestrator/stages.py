@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -37,8 +37,15 @@ class Deadline:
         return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
 
-async def retried(call: Callable[[float | None], Awaitable[Answer]], deadline: Deadline) -> Answer:
+async def retried(
+    stage: str, call: Callable[[float | None], Awaitable[Answer]], deadline: Deadline
+) -> Answer:
     """Calls a stage; tries again only if it was UNAVAILABLE and time is left.
+
+    Args:
+        stage: Its name, for the refusal.
+        call: Makes the call, within that many seconds.
+        deadline: Of the whole request.
 
     Raises:
         RequestError: the stage refused, or stayed unavailable.
@@ -49,8 +56,10 @@ async def retried(call: Callable[[float | None], Awaitable[Answer]], deadline: D
         except grpc.aio.AioRpcError as error:
             left_s, pause_s = deadline.left_s(), FIRST_PAUSE_S * 2**attempt
             last = attempt == TRIES - 1 or (left_s is not None and left_s <= pause_s)
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or last:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise read_error(error) from error
+            if last:
+                raise unavailable(f"stage {stage} cannot be reached: {error.details()}") from error
             await asyncio.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
 
@@ -88,7 +97,7 @@ class Stages:
         self.base: Any = base_pb2_grpc.BaseServiceStub(self._channels["base"])
         self.superres: Any = superres_pb2_grpc.SuperresServiceStub(self._channels["superres"])
         self.tokenizer: Any = tokenizer_pb2_grpc.TokenizerServiceStub(self._channels["tokenizer"])
-        self._status = {
+        self._status: dict[str, tuple[Any, Any]] = {
             "text_encoder": (self.text_encoder, text_encoder_pb2.GetStatusRequest),
             "base": (self.base, base_pb2.GetStatusRequest),
             "superres": (self.superres, superres_pb2.GetStatusRequest),
@@ -99,10 +108,9 @@ class Stages:
         """Asks one stage how it is; a stage that is away is a report, not an error."""
         report = StageReport(stage=name, address=self.addresses[name])
         stub, request = self._status[name]
+        asked: Any = health_pb2_grpc.HealthStub(self._channels[name])
         try:
-            health = await health_pb2_grpc.HealthStub(self._channels[name]).Check(
-                health_pb2.HealthCheckRequest(), timeout=STATUS_TIMEOUT_S
-            )
+            health = await asked.Check(health_pb2.HealthCheckRequest(), timeout=STATUS_TIMEOUT_S)
             report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
             answer = await stub.GetStatus(request(), timeout=STATUS_TIMEOUT_S)
             report.status.CopyFrom(answer.status)
@@ -165,7 +173,7 @@ def check_fingerprints(found: Mapping[str, StageStatus]) -> None:
         )
 
 
-async def events(call: Any) -> AsyncIterator[Any]:
+async def events(call: Any) -> AsyncGenerator[Any, None]:
     """Reads a decode's stream and cancels it when the reader stops.
 
     Raises:

@@ -104,12 +104,13 @@ def test_the_seed_of_a_later_picture_wraps_at_64_bits(address: str) -> None:
     [
         ("prompt", {"prompt": ""}),
         ("prompt", {"prompt": "x" * 5000}),
-        ("texts[0]", {"prompt": "fox " * 400}),
+        ("prompt", {"prompt": "fox " * 400}),
         ("count", {"count": 0}),
         ("count", {"count": 1000}),
         ("base.guidance", {"base": Sampling(guidance=float("nan"))}),
         ("base.steps", {"base": Sampling(steps=0)}),
         ("superres.steps", {"superres": Sampling(steps=10_000)}),
+        ("base.top_k", {"base": Sampling(top_k=100_000)}),
     ],
 )
 def test_bad_input_names_its_field_and_the_next_request_works(
