@@ -51,9 +51,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
     async def Encode(
         self,
         request: text_encoder_pb2.EncodeRequest,
-        context: grpc.aio.ServicerContext[
-            text_encoder_pb2.EncodeRequest, text_encoder_pb2.EncodeResponse
-        ],
+        context: grpc.aio.ServicerContext,
     ) -> text_encoder_pb2.EncodeResponse:
         """Encodes texts.
 
@@ -89,9 +87,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
     async def GetStatus(
         self,
         request: text_encoder_pb2.GetStatusRequest,
-        context: grpc.aio.ServicerContext[
-            text_encoder_pb2.GetStatusRequest, text_encoder_pb2.GetStatusResponse
-        ],
+        context: grpc.aio.ServicerContext,
     ) -> text_encoder_pb2.GetStatusResponse:
         """Says what this replica serves and how busy it is."""
         info = self._engine.info
