@@ -1,0 +1,142 @@
+"""FLOPs of every stage's programs for one image: matrix products and convolutions.
+
+A multiplication and an addition are two FLOPs, so [m k] @ [k n] takes 2 m k n. Norms, softmax,
+activations, embeddings and the sampler are left out: they are elementwise, a percent or so beside
+the products, and other units do them. Attention is counted over all positions, padding included, as
+the programs compute it.
+"""
+
+from services.base.config import BaseConfig
+from services.superres.config import SuperresConfig
+from services.text_encoder.config import TextEncoderConfig
+from services.tokenizer.config import TokenizerConfig
+
+GUIDANCE_BRANCHES = 2  # with and without the prompt (or with the negative one), at every step
+
+
+def product(rows: int, inner: int, columns: int) -> int:
+    """FLOPs of [rows inner] @ [inner columns]."""
+    return 2 * rows * inner * columns
+
+
+def attention(queries: int, keys: int, width: int) -> int:
+    """FLOPs of scores and mixing, over heads `width` wide in all: two products."""
+    return product(queries, width, keys) + product(queries, keys, width)
+
+
+def text_encoder(config: TextEncoderConfig) -> int:
+    """FLOPs of one prompt of `maximum_length` tokens.
+
+    A layer: four projections hidden x (heads head_dim), attention, three products of the gated MLP.
+    """
+    length, inner = config.maximum_length, config.heads * config.head_dim
+    layer = (
+        4 * product(length, config.hidden, inner)
+        + attention(length, length, inner)
+        + 3 * product(length, config.hidden, config.mlp)
+    )
+    return config.layers * layer
+
+
+def _self_attention(tokens: int, hidden: int, seen: int) -> int:
+    """Queries, keys, values and output: 4 hidden^2; each token attends to `seen` tokens."""
+    return product(tokens, hidden, 4 * hidden) + attention(tokens, seen, hidden)
+
+
+def _feed_forward(tokens: int, hidden: int, mlp: int) -> int:
+    return 2 * product(tokens, hidden, mlp)
+
+
+def _decoder_pass(config: BaseConfig | SuperresConfig, *, seen: int, context: int) -> int:
+    """One branch of one step: every layer and the head.
+
+    A layer: self-attention, cross-attention (query and output: 2 hidden^2; its keys and values are
+    cached), MLP. The head: hidden x hidden, hidden x vocabulary.
+    """
+    tokens, hidden = config.tokens, config.hidden
+    layer = (
+        _self_attention(tokens, hidden, seen)
+        + product(tokens, hidden, 2 * hidden)
+        + attention(tokens, context, hidden)
+        + _feed_forward(tokens, hidden, config.mlp)
+    )
+    head = product(tokens, hidden, hidden) + product(tokens, hidden, config.vocabulary)
+    return config.layers * layer + head
+
+
+def _text_and_keys(config: BaseConfig | SuperresConfig, context: int) -> int:
+    """The text's projection, and every layer's keys and values of the context."""
+    projection = product(config.text_length, config.text_hidden, config.hidden)
+    return projection + config.layers * product(context, config.hidden, 2 * config.hidden)
+
+
+def base_context(config: BaseConfig) -> int:
+    """FLOPs of what base computes once an image."""
+    return _text_and_keys(config, config.text_length)
+
+
+def base_pass(config: BaseConfig) -> int:
+    """FLOPs of one guidance branch of one step of base: each token sees all of them."""
+    return _decoder_pass(config, seen=config.tokens, context=config.text_length)
+
+
+def superres_context(config: SuperresConfig) -> int:
+    """FLOPs of what superres computes once an image: the low-resolution encoder, keys, values."""
+    low, hidden = config.low_tokens, config.hidden
+    layer = _self_attention(low, hidden, low) + _feed_forward(low, hidden, config.mlp)
+    return config.low_layers * layer + _text_and_keys(config, low + config.text_length)
+
+
+def superres_pass(config: SuperresConfig) -> int:
+    """FLOPs of one guidance branch of one step of superres.
+
+    In half of the heads a token sees the block^2 tokens of its block, in the other half one token
+    of each of the (grid / block)^2 blocks: on average half of the sum.
+    """
+    seen_twice = config.block**2 + (config.grid // config.block) ** 2
+    whole = _decoder_pass(config, seen=0, context=config.low_tokens + config.text_length)
+    return whole + config.layers * attention(config.tokens, seen_twice, config.hidden // 2)
+
+
+def masked_decode(context: int, one_pass: int, steps: int) -> int:
+    """FLOPs of a whole decode: the context once, both guidance branches at every step."""
+    return context + steps * GUIDANCE_BRANCHES * one_pass
+
+
+def convolution(side: int, kernel: int, inputs: int, outputs: int) -> int:
+    """FLOPs of a square convolution with `side` x `side` outputs; padding is computed with."""
+    return product(side * side, kernel * kernel * inputs, outputs)
+
+
+def _residual_block(side: int, inputs: int, outputs: int) -> int:
+    shortcut = convolution(side, 1, inputs, outputs) if inputs != outputs else 0
+    first, second = convolution(side, 3, inputs, outputs), convolution(side, 3, outputs, outputs)
+    return first + second + shortcut
+
+
+def tokenizer_encode(config: TokenizerConfig) -> int:
+    """FLOPs of turning one image into tokens: convolutions, and the search of the codebook."""
+    widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
+    side, width = config.image_size, widths[0]
+    total = convolution(side, 3, 3, width)
+    for level, outputs in enumerate(widths):
+        if level:
+            side //= 2
+            total += convolution(side, 3, width, outputs)
+            width = outputs
+        total += config.residual_blocks * _residual_block(side, width, outputs)
+    total += convolution(side, 1, width, config.code_dim)
+    return total + product(side * side, config.code_dim, config.codebook_size)
+
+
+def tokenizer_decode(config: TokenizerConfig) -> int:
+    """FLOPs of turning tokens into one image; a layer convolves before it doubles the size."""
+    widths = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
+    side, width = config.grid, widths[0]
+    total = convolution(side, 3, config.code_dim, width)
+    for level, outputs in enumerate(widths):
+        if level:
+            total += convolution(side, 3, width, outputs)
+            side, width = 2 * side, outputs
+        total += config.decoder_residual_blocks * _residual_block(side, width, outputs)
+    return total + convolution(side, 3, width, 3)

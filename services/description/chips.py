@@ -1,0 +1,84 @@
+"""Public peak numbers of the chips a stage may run on, and the floor they set."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One accelerator, at its published peak.
+
+    Attributes:
+        name: What `--chip` calls it.
+        label: Its full name.
+        peak_flops_per_s: Dense matrix products in bfloat16, without sparsity.
+        bandwidth_bytes_per_s: Of the memory that holds the weights.
+        source: Where the two numbers were published.
+    """
+
+    name: str
+    label: str
+    peak_flops_per_s: float
+    bandwidth_bytes_per_s: float
+    source: str
+
+    def floor_ms(self, flops: int, least_bytes: int) -> float:
+        """Returns the least time: arithmetic and traffic overlap wholly, the longer one counts."""
+        arithmetic_s = flops / self.peak_flops_per_s
+        traffic_s = least_bytes / self.bandwidth_bytes_per_s
+        return 1e3 * max(arithmetic_s, traffic_s)
+
+
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        # The data sheet states 1,979 TFLOPS with sparsity: dense is half of that.
+        Chip(
+            name="h200",
+            label="NVIDIA H200 SXM",
+            peak_flops_per_s=989.5e12,
+            bandwidth_bytes_per_s=4.8e12,
+            source="NVIDIA H200 Tensor Core GPU data sheet",
+        ),
+        Chip(
+            name="v4",
+            label="Cloud TPU v4",
+            peak_flops_per_s=275e12,
+            bandwidth_bytes_per_s=1200e9,
+            source="https://docs.cloud.google.com/tpu/docs/v4",
+        ),
+        Chip(
+            name="v5e",
+            label="Cloud TPU v5e",
+            peak_flops_per_s=197e12,
+            bandwidth_bytes_per_s=819e9,
+            source="https://docs.cloud.google.com/tpu/docs/v5e",
+        ),
+        Chip(
+            name="v6e",
+            label="Cloud TPU v6e",
+            peak_flops_per_s=918e12,
+            bandwidth_bytes_per_s=1638e9,
+            source="https://docs.cloud.google.com/tpu/docs/v6e",
+        ),
+        # Nominal, not measured: 16 cores x 3.0 GHz x two 256-bit fused multiply-adds a cycle
+        # (32 FLOP) in float32, and eight channels of DDR4-3200 at 25.6 GB/s each.
+        Chip(
+            name="cpu",
+            label="nominal 16-core server CPU",
+            peak_flops_per_s=16 * 3.0e9 * 32,
+            bandwidth_bytes_per_s=8 * 25.6e9,
+            source="nominal: 16 cores x 3.0 GHz x 32 FLOP a cycle, 8 channels of DDR4-3200",
+        ),
+    )
+}
+
+
+def chip(name: str) -> Chip:
+    """Returns the chip of that name.
+
+    Raises:
+        ValueError: no chip has that name.
+    """
+    if name not in CHIPS:
+        raise ValueError(f"unknown chip {name!r}: expected one of {', '.join(CHIPS)}")
+    return CHIPS[name]

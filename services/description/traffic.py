@@ -1,0 +1,84 @@
+"""The least bytes that must cross a chip's memory for one image, in bfloat16.
+
+Every weight that takes part is read once for each run of its program: once for what is computed
+once, once a step for the rest. Of embedding tables only the rows that are looked up count. Cached
+keys and values are written once and read once a step (both guidance branches share them, without a
+negative prompt). Inputs are read and outputs written. Activations are taken to stay on the chip,
+which no chip manages for all of them: this is a bound that no implementation goes below.
+"""
+
+from collections.abc import Mapping
+
+from services.base.config import BaseConfig
+from services.superres.config import SuperresConfig
+from services.text_encoder.config import TextEncoderConfig
+from services.tokenizer.config import TokenizerConfig
+
+BFLOAT16_BYTES = 2
+TOKEN_BYTES = 4  # an id is an int32
+PIXEL_BYTES = 3  # red, green, blue
+
+# Parameters that only the once-computed context of a masked transformer uses, by path prefix.
+CONTEXT_PREFIXES = (
+    "text_projection.",
+    "text_norm.",
+    "low_embedding.",
+    "low_blocks.",
+    "low_norm.",
+    "blocks.cross.key_value.",
+    "blocks.cross.key_norm.",
+)
+EMBEDDING_TABLES = ("embedding", "embedding.token", "low_embedding.token")
+
+
+def _read_whole(sizes: Mapping[str, int]) -> int:
+    """Numbers in parameters that are read whole, which embedding tables are not."""
+    return sum(size for name, size in sizes.items() if name not in EMBEDDING_TABLES)
+
+
+def text_encoder(config: TextEncoderConfig, sizes: Mapping[str, int]) -> int:
+    """Bytes of one prompt of `maximum_length` tokens: weights, rows of the table, the embedding."""
+    rows = min(config.maximum_length, config.vocabulary_size)
+    numbers = _read_whole(sizes) + (rows + config.maximum_length) * config.hidden
+    return BFLOAT16_BYTES * numbers + TOKEN_BYTES * config.maximum_length
+
+
+def masked_decode(
+    config: BaseConfig | SuperresConfig, sizes: Mapping[str, int], *, steps: int
+) -> int:
+    """Bytes of a whole decode of base or superres.
+
+    Args:
+        config: The transformer's shape.
+        sizes: How many numbers each of its parameters holds, by dotted path.
+        steps: Decoding steps.
+    """
+    hidden = config.hidden
+    once = {name: size for name, size in sizes.items() if name.startswith(CONTEXT_PREFIXES)}
+    each_step = {name: size for name, size in sizes.items() if name not in once}
+    low_tokens = config.low_tokens if isinstance(config, SuperresConfig) else 0
+    low_rows = min(low_tokens, config.low_vocabulary) if isinstance(config, SuperresConfig) else 0
+    cached = 2 * config.layers * (low_tokens + config.text_length) * hidden
+    text = config.text_length * config.text_hidden
+    context = _read_whole(once) + low_rows * hidden + text + cached
+    rows = min(config.tokens, config.vocabulary + 1)
+    step = _read_whole(each_step) + rows * hidden + cached
+    ids = TOKEN_BYTES * (low_tokens + config.tokens)
+    return BFLOAT16_BYTES * (context + steps * step) + ids
+
+
+def tokenizer_encode(config: TokenizerConfig, sizes: Mapping[str, int]) -> int:
+    """Bytes of turning one image into tokens: encoder and codebook, picture in, ids out."""
+    weights = sum(size for name, size in sizes.items() if not name.startswith("decoder."))
+    return BFLOAT16_BYTES * weights + _picture_and_ids(config)
+
+
+def tokenizer_decode(config: TokenizerConfig, sizes: Mapping[str, int]) -> int:
+    """Bytes of turning tokens into one image: decoder and the codes looked up, ids in, picture."""
+    weights = sum(size for name, size in sizes.items() if name.startswith("decoder."))
+    codes = min(config.grid**2, config.codebook_size) * config.code_dim
+    return BFLOAT16_BYTES * (weights + codes) + _picture_and_ids(config)
+
+
+def _picture_and_ids(config: TokenizerConfig) -> int:
+    return PIXEL_BYTES * config.image_size**2 + TOKEN_BYTES * config.grid**2
