@@ -236,14 +236,23 @@ class TokenizerTask:
         ids: Int[Array, "B h w"],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, " V"], Float[Array, "V C"], Int[Array, ""]]:
-        """Replaces codes that fell out of use by encoder outputs drawn from the batch."""
+        """Replaces codes that fell out of use by encoder outputs that no code is near to.
+
+        An output is drawn with probability proportional to its squared distance to its code, as
+        k-means++ draws its centres: drawn evenly, most new codes would be copies of what a batch is
+        full of, here plain background.
+
+        Source: Arthur and Vassilvitskii 2007, "k-means++", section 2.2.
+        """
         codes = codebook.shape[0]
         used = jnp.zeros(codes).at[ids.reshape(-1)].add(1.0 / ids.size)
         usage = self.losses.usage_decay * usage + (1 - self.losses.usage_decay) * used
         dead = usage < self.losses.revive_below / codes
         key = jax.random.fold_in(jax.random.key(self.seed), step)
-        drawn = vectors[jax.random.randint(key, (codes,), 0, vectors.shape[0])]
-        codebook = jnp.where(dead[:, None], jax.lax.stop_gradient(drawn), codebook)
+        vectors = jax.lax.stop_gradient(vectors)
+        errors = jnp.sum((vectors - codebook[ids.reshape(-1)]) ** 2, axis=-1)
+        drawn = jax.random.categorical(key, jnp.log(errors + 1e-12), shape=(codes,))
+        codebook = jnp.where(dead[:, None], vectors[drawn], codebook)
         return jnp.where(dead, 1.0 / codes, usage), codebook, dead.sum()
 
     def picture(self, state: TokenizerState) -> Image.Image:
