@@ -20,6 +20,11 @@ from jaxtyping import Array, Bool, Float, Int
 from services.text_encoder.config import TextEncoderConfig
 
 EPSILON = 1e-6
+# Where training starts. A strong position bias and a token embedding smaller than T5's own 1.0 let
+# the layers say from the first step which words stand where; from T5's values a small encoder of
+# short texts stayed a bag of words (swapping two objects moved their embeddings by 0.2%, not 10%).
+INITIAL_BIAS = 1.5
+INITIAL_EMBEDDING = 0.3
 MASKED = float(np.finfo(np.float32).min)  # finite, so that a row without any text is not NaN
 
 
@@ -205,9 +210,10 @@ class TextEncoder(nnx.Module):
         """
         self.config, self.dtype = config, dtype
         kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
-        self.embedding = matrix(rngs, (config.vocabulary_size, config.hidden), 1.0, param_dtype)
+        rows = (config.vocabulary_size, config.hidden)
+        self.embedding = matrix(rngs, rows, INITIAL_EMBEDDING, param_dtype)
         self.relative_bias = matrix(
-            rngs, (config.relative_buckets, config.heads), config.hidden**-0.5, param_dtype
+            rngs, (config.relative_buckets, config.heads), INITIAL_BIAS, param_dtype
         )
 
         @nnx.split_rngs(splits=config.layers)

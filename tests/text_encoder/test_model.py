@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from services.nn.parameters import parameter_count
-from services.text_encoder.config import T5_XXL, TINY
+from services.text_encoder.config import DEMO, T5_XXL, TINY
 from services.text_encoder.model import TextEncoder, relative_buckets
 
 
@@ -49,6 +49,17 @@ def test_the_order_of_words_matters(encoder: TextEncoder) -> None:
     backwards = encoder(jnp.asarray(ids[:, ::-1].copy()), mask)[:, ::-1]
 
     assert np.max(np.abs(forwards - backwards)) > 1e-3
+
+
+def test_a_fresh_encoder_already_tells_which_of_two_words_comes_first() -> None:
+    encoder, mask = TextEncoder(DEMO, rngs=nnx.Rngs(0)), jnp.ones((1, 8), bool)
+    ids = np.array([[3, 20, 5, 6, 7, 3, 30, 1]])
+    swapped = ids.copy()
+    swapped[0, [1, 6]] = ids[0, [6, 1]]
+
+    first, last = encoder(jnp.asarray(ids), mask)[0, 1], encoder(jnp.asarray(swapped), mask)[0, 6]
+
+    assert np.linalg.norm(first - last) > 0.2 * np.linalg.norm(first)
 
 
 def test_near_distances_have_their_own_bucket_and_far_ones_the_last() -> None:
