@@ -2,7 +2,7 @@
 
 No layer looks further than its kernel and none knows the size of the image, so any size that is a
 multiple of the factor works (Muse, section 2.2: "fully convolutional ... without any
-self-attention").
+self-attention"). Deviation: each pixel is normalised by itself (`Normalise`).
 
 Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
 """
@@ -17,8 +17,6 @@ from jaxtyping import Array, Float, Int
 
 from services.nn.quantizer import Quantizer
 from services.tokenizer.config import TokenizerConfig
-
-GROUP_WIDTH = 8  # channels normalised together; small enough for the demo's narrow layers
 
 
 def _convolution(
@@ -44,17 +42,19 @@ def _convolution(
 
 
 class Normalise(nnx.Module):
-    """Group normalisation in float32, then swish."""
+    """Layer normalisation of each pixel's channels in float32, then swish.
+
+    VQGAN's group normalisation takes its statistics from the whole image: a token then depends on
+    everything in the picture and on its size, and plain background has other codes in every scene.
+    With one pixel's own statistics a token says what is near it and nothing else.
+    """
 
     def __init__(
         self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike, param_dtype: DTypeLike
     ) -> None:
-        """Normalises groups of eight channels (all of them where eight does not divide)."""
-        groups = channels // GROUP_WIDTH if channels % GROUP_WIDTH == 0 else 1
+        """Normalises the last axis."""
         self.dtype = dtype
-        self.norm = nnx.GroupNorm(
-            channels, num_groups=groups, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype
-        )
+        self.norm = nnx.LayerNorm(channels, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
         """Returns features of the same shape."""
