@@ -1,4 +1,4 @@
-"""The command line: `muse up`, `muse generate`, `muse status`."""
+"""The command line: `muse up`, `muse generate`, `muse status`, `muse describe`."""
 
 import sys
 import time
@@ -11,8 +11,10 @@ from cyclopts import App, Parameter
 DEFAULT = "127.0.0.1:50050"
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
-    "services.description.command:describe", name="describe"
-)  # by name: imports no JAX here
+    "services.description.command:describe",  # by name: the orchestrator imports no JAX
+    name="describe",
+    help="Says what every stage of a preset is and the least it costs on a chip.",
+)
 
 
 @app.command
