@@ -59,7 +59,6 @@ def generate(
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"out: expected a name that ends in .png, got {out}")
-    knobs = {"guidance": guidance, "temperature": temperature}
     with ExitStack() as stack:
         if server is None and not serving(DEFAULT):
             stack.enter_context(servers(checkpoints, 50050, Path("out/muse.log")))
@@ -69,8 +68,8 @@ def generate(
             negative_prompt=negative_prompt,
             seed=seed,
             count=count,
-            base=Sampling(steps=steps, **knobs),
-            superres=Sampling(steps=superres_steps, **knobs),
+            base=Sampling(steps=steps, guidance=guidance, temperature=temperature),
+            superres=Sampling(steps=superres_steps, guidance=guidance, temperature=temperature),
         ):
             if event.WhichOneof("event") == "image":
                 made = event.image
