@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+STOP_S = 45.0  # a server drains for at most 30 s
 NAMES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
 
 
@@ -21,8 +22,14 @@ def servers(
     """Starts the servers on base_port to base_port + 4 and stops them in the end.
 
     Raises:
+        FileNotFoundError: there is no folder of checkpoints.
         RuntimeError: one died before all were serving; names it and its last words.
     """
+    if not checkpoints.is_dir():
+        raise FileNotFoundError(
+            f"no checkpoints in {checkpoints}: expected a folder that training has filled; "
+            "name it with --checkpoints"
+        )
     log.parent.mkdir(parents=True, exist_ok=True)
     running: list[subprocess.Popen[bytes]] = []
     with log.open("wb") as sink:
@@ -46,7 +53,11 @@ def servers(
             for process in running:
                 process.terminate()
             for process in running:
-                process.wait()
+                try:
+                    process.wait(timeout=STOP_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 def check_alive(running: list[subprocess.Popen[bytes]], log: Path) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,9 +216,19 @@ async def _until_signalled(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
     logger.info("loading", extra={"pid": os.getpid()})
-    service = await build()
-    async with running_server(service, settings):
-        await signalled.wait()
+    async with AsyncExitStack() as stack:
+
+        async def start() -> None:
+            await stack.enter_async_context(running_server(await build(), settings))
+
+        starting, ended = asyncio.create_task(start()), asyncio.create_task(signalled.wait())
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # told to stop before it served anything
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        await starting
+        await ended
 
 
 def command_line(name: str, help_text: str) -> App:
