@@ -11,6 +11,7 @@ from services.base.engine import STAGE, BaseEngine, BaseJob
 from services.decoding.pool import Progress
 from services.masked.requests import (
     Grid,
+    default_sampling,
     pack_progress,
     pack_tokens,
     read_row,
@@ -77,6 +78,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         """Says what it serves and how busy it is."""
         checkpoint = self._engine.checkpoint
         return base_pb2.GetStatusResponse(
+            defaults=default_sampling(DEFAULT_STEPS),
             status=stage_pb2.StageStatus(
                 stage=STAGE,
                 preset=str(checkpoint.record.get("preset", "custom")),
@@ -86,5 +88,5 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
                 queued=self._batcher.queued,
                 active=self._batcher.active,
                 version=package_version(),
-            )
+            ),
         )

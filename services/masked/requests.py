@@ -20,6 +20,9 @@ DEFAULT_GUIDANCE = 4.0
 LARGEST_GUIDANCE = 100.0
 LARGEST_TEMPERATURE = 100.0
 LARGEST_CONFIDENCE_NOISE = 1000.0
+DEFAULT_FIRST_GUIDANCE = 0.0
+DEFAULT_TEMPERATURE = 1.0
+DEFAULT_CONFIDENCE_NOISE = 4.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,22 @@ class Grid:
     side: int
     vocabulary: int
     codebook: str
+
+
+def default_sampling(steps: int) -> decoding_pb2.Sampling:
+    """Returns what `read_sampling` fills in, as a message for the status; the seed is left out.
+
+    Args:
+        steps: The stage's default.
+    """
+    return decoding_pb2.Sampling(
+        steps=steps,
+        guidance=DEFAULT_GUIDANCE,
+        first_guidance=DEFAULT_FIRST_GUIDANCE,
+        temperature=DEFAULT_TEMPERATURE,
+        confidence_noise=DEFAULT_CONFIDENCE_NOISE,
+        top_k=0,
+    )
 
 
 def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Sampling:
@@ -53,9 +72,11 @@ def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Samp
     return Sampling(
         steps=steps,
         guidance=_number(message, "guidance", LARGEST_GUIDANCE, DEFAULT_GUIDANCE),
-        first_guidance=_number(message, "first_guidance", LARGEST_GUIDANCE, 0.0),
-        temperature=_number(message, "temperature", LARGEST_TEMPERATURE, 1.0),
-        confidence_noise=_number(message, "confidence_noise", LARGEST_CONFIDENCE_NOISE, 4.5),
+        first_guidance=_number(message, "first_guidance", LARGEST_GUIDANCE, DEFAULT_FIRST_GUIDANCE),
+        temperature=_number(message, "temperature", LARGEST_TEMPERATURE, DEFAULT_TEMPERATURE),
+        confidence_noise=_number(
+            message, "confidence_noise", LARGEST_CONFIDENCE_NOISE, DEFAULT_CONFIDENCE_NOISE
+        ),
         top_k=min(message.top_k, 2**31 - 1),
         seed=message.seed,
     )

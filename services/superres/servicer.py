@@ -10,6 +10,7 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from services.decoding.pool import Progress
 from services.masked.requests import (
     Grid,
+    default_sampling,
     pack_progress,
     pack_tokens,
     read_row,
@@ -91,6 +92,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         """Says what it serves and how busy it is."""
         checkpoint = self._engine.checkpoint
         return superres_pb2.GetStatusResponse(
+            defaults=default_sampling(DEFAULT_STEPS),
             status=stage_pb2.StageStatus(
                 stage=STAGE,
                 preset=str(checkpoint.record.get("preset", "custom")),
@@ -100,5 +102,5 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
                 queued=self._batcher.queued,
                 active=self._batcher.active,
                 version=package_version(),
-            )
+            ),
         )

@@ -45,7 +45,7 @@ global___ProgressDetail = ProgressDetail
 
 @typing.final
 class Sampling(google.protobuf.message.Message):
-    """The knobs of one decode. What is not set takes the stage's default."""
+    """The knobs of one decode. What is not set takes the stage's default, which its GetStatus tells."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

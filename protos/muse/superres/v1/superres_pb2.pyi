@@ -115,16 +115,22 @@ class GetStatusResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: builtins.int
+    DEFAULTS_FIELD_NUMBER: builtins.int
     @property
     def status(self) -> muse.common.v1.stage_pb2.StageStatus:
         """The status."""
+
+    @property
+    def defaults(self) -> muse.common.v1.decoding_pb2.Sampling:
+        """The knobs it takes where a request leaves them open, every one set but the seed."""
 
     def __init__(
         self,
         *,
         status: muse.common.v1.stage_pb2.StageStatus | None = ...,
+        defaults: muse.common.v1.decoding_pb2.Sampling | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["status", b"status"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["defaults", b"defaults", "status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["defaults", b"defaults", "status", b"status"]) -> None: ...
 
 global___GetStatusResponse = GetStatusResponse
