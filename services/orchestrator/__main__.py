@@ -7,7 +7,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from services.runtime.errors import RequestError
-from services.runtime.server import ServerSettings, Service, command_line, run_server
+from services.runtime.server import (
+    ServerError,
+    ServerSettings,
+    Service,
+    command_line,
+    run_server,
+)
 
 PAUSE_S = 0.25
 app = command_line("services.orchestrator", "Serves the public API: prompts become pictures.")
@@ -36,12 +42,20 @@ DEFAULTS = Settings()
 
 
 async def build(settings: Settings) -> Service:
-    """Opens the channels and wires the servicer."""
+    """Opens the channels and wires the servicer.
+
+    The server says SERVING once all stages are there and agree, and goes on saying so: a stage
+    that goes away later is answered UNAVAILABLE with its name, request by request, which tells a
+    caller more than an orchestrator that is away as well. Stages that contradict each other at
+    the start end it.
+    """
     import grpc
     from muse.orchestrator.v1.orchestrator_pb2_grpc import (
         add_OrchestratorServiceServicer_to_server,
     )
 
+    from services.orchestrator.agreement import Agreement
+    from services.orchestrator.calls import Deadline
     from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
     from services.orchestrator.stages import STAGES, Stages
 
@@ -49,25 +63,31 @@ async def build(settings: Settings) -> Service:
         {name: getattr(settings, name) for name in STAGES},
         max_message_mib=settings.max_message_mib,
     )
+    agreement = Agreement(stages)
 
     async def warm_up() -> None:
         while True:
             try:
-                await stages.agreed()
-                return
+                await agreement.found(Deadline(None))
+                break
             except RequestError as error:
                 if error.code is not grpc.StatusCode.UNAVAILABLE:
-                    raise
+                    raise ServerError(error.message) from error
                 await asyncio.sleep(PAUSE_S)
+        agreement.watch()
+
+    async def close() -> None:
+        await agreement.close()
+        await stages.close()
 
     return Service(
         name="orchestrator",
         full_name=FULL_NAME,
         register=lambda server: add_OrchestratorServiceServicer_to_server(
-            OrchestratorServicer(stages), server
+            OrchestratorServicer(stages, agreement), server
         ),
         warm_up=warm_up,
-        close=stages.close,
+        close=close,
     )
 
 

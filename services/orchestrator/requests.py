@@ -1,7 +1,8 @@
-"""Checks a request before anything is computed, and sets what it left open."""
+"""Checks a request before any stage is called, and sets what it left open."""
 
 import math
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -15,16 +16,19 @@ MOST_IMAGES = 16
 MOST_STEPS = 256
 MOST_TOP_K = 65_536  # ids have two bytes on the wire
 SEEDS = 2**64
-RANGES = {
-    "guidance": (0.0, 100.0, 4.0),
-    "first_guidance": (0.0, 100.0, 0.0),
-    "temperature": (0.0, 100.0, 1.0),
-    "confidence_noise": (0.0, 1000.0, 4.5),
+DECODING = ("base", "superres")
+LARGEST = {
+    "guidance": 100.0,
+    "first_guidance": 100.0,
+    "temperature": 100.0,
+    "confidence_noise": 1000.0,
 }
 
 
-def completed(request: GenerateRequest) -> GenerateRequest:
-    """Returns the request with every knob set.
+def checked(request: GenerateRequest) -> GenerateRequest:
+    """Returns the request with its count and seed set, everything in its range.
+
+    A prompt of more tokens than the text encoder takes passes here: only that stage can count them.
 
     Raises:
         RequestError: INVALID_ARGUMENT: a field is out of range. UNIMPLEMENTED: it is an edit.
@@ -41,6 +45,8 @@ def completed(request: GenerateRequest) -> GenerateRequest:
             raise invalid_field(
                 field, expected=f"at most {LONGEST_PROMPT} characters", got=f"{length} characters"
             )
+    for stage in DECODING:
+        _check_sampling(getattr(request, stage), stage)
     full = GenerateRequest()
     full.CopyFrom(request)
     if not request.HasField("count"):
@@ -49,30 +55,37 @@ def completed(request: GenerateRequest) -> GenerateRequest:
         raise invalid_field("count", expected=f"1 to {MOST_IMAGES}", got=full.count)
     if not request.HasField("seed"):
         full.seed = secrets.randbits(64)
-    full.base.CopyFrom(_sampling(request.base, "base", default_steps=24))
-    full.superres.CopyFrom(_sampling(request.superres, "superres", default_steps=8))
     return full
 
 
-def _sampling(sampling: Sampling, field: str, *, default_steps: int) -> Sampling:
-    full = Sampling()
-    full.CopyFrom(sampling)
+def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) -> GenerateRequest:
+    """Returns the request with every knob set that it left open.
+
+    Args:
+        request: Checked.
+        defaults: Of base and superres, by name, as these stages tell them.
+    """
+    full = GenerateRequest()
+    full.CopyFrom(request)
+    for stage in DECODING:
+        knobs = getattr(full, stage)
+        knobs.CopyFrom(defaults[stage])
+        knobs.ClearField("seed")  # every picture has its own
+        knobs.MergeFrom(getattr(request, stage))
+    return full
+
+
+def _check_sampling(sampling: Sampling, stage: str) -> None:
     if sampling.HasField("seed"):
         raise invalid_field(
-            f"{field}.seed", expected="not set", got=sampling.seed, advice="set the request's seed"
+            f"{stage}.seed", expected="not set", got=sampling.seed, advice="set the request's seed"
         )
-    if not sampling.HasField("steps"):
-        full.steps = default_steps
-    if not 1 <= full.steps <= MOST_STEPS:
-        raise invalid_field(f"{field}.steps", expected=f"1 to {MOST_STEPS}", got=full.steps)
-    if full.top_k > MOST_TOP_K:
-        raise invalid_field(f"{field}.top_k", expected=f"0 to {MOST_TOP_K}", got=full.top_k)
-    full.top_k = full.top_k  # sets it: the receipt names every knob
-    knobs: Any = full
-    for name, (least, most, default) in RANGES.items():
-        if not knobs.HasField(name):
-            setattr(knobs, name, default)
-        value = getattr(knobs, name)
-        if not math.isfinite(value) or not least <= value <= most:
-            raise invalid_field(f"{field}.{name}", expected=f"{least:g} to {most:g}", got=value)
-    return full
+    if sampling.HasField("steps") and not 1 <= sampling.steps <= MOST_STEPS:
+        raise invalid_field(f"{stage}.steps", expected=f"1 to {MOST_STEPS}", got=sampling.steps)
+    if sampling.top_k > MOST_TOP_K:
+        raise invalid_field(f"{stage}.top_k", expected=f"0 to {MOST_TOP_K}", got=sampling.top_k)
+    knobs: Any = sampling
+    for name, most in LARGEST.items():
+        value = getattr(knobs, name)  # 0, which is in every range, if it is not set
+        if not math.isfinite(value) or not 0 <= value <= most:
+            raise invalid_field(f"{stage}.{name}", expected=f"0 to {most:g}", got=value)

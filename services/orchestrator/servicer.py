@@ -4,35 +4,51 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
+from services.orchestrator.agreement import Agreement
+from services.orchestrator.calls import Deadline
 from services.orchestrator.pipeline import generate
-from services.orchestrator.requests import completed
-from services.orchestrator.stages import Deadline, Stages
+from services.orchestrator.requests import checked, with_defaults
+from services.orchestrator.stages import STATUS_TIMEOUT_S, Stages
+from services.runtime.errors import RequestError
 
 FULL_NAME = "muse.orchestrator.v1.OrchestratorService"
+DOUBTFUL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """Validates, then lets the pipeline work."""
 
-    def __init__(self, stages: Stages) -> None:
-        """Serves with these stages."""
-        self._stages = stages
+    def __init__(self, stages: Stages, agreement: Agreement) -> None:
+        """Serves with these stages, on what they agreed on."""
+        self._stages, self._agreement = stages, agreement
 
     async def Generate(
         self, request: orchestrator_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[orchestrator_pb2.GenerateResponse]:
         """Streams the events of a request."""
-        full = completed(request)
         deadline = Deadline(context.time_remaining())
-        found = await self._stages.agreed()
-        async with aclosing(generate(self._stages, full, found, deadline)) as responses:
-            async for response in responses:
-                yield response
+        valid = checked(request)
+        agreed = await self._agreement.found(deadline)
+        full = with_defaults(valid, agreed.defaults)
+        try:
+            responses = generate(self._stages, full, agreed.statuses, deadline)
+            async with aclosing(responses):
+                async for response in responses:
+                    yield response
+        except RequestError as error:
+            if error.code in DOUBTFUL:
+                self._agreement.doubt()
+            raise
 
     async def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: Any
     ) -> orchestrator_pb2.GetStatusResponse:
-        """Says how every stage is."""
-        return orchestrator_pb2.GetStatusResponse(stages=await self._stages.reports())
+        """Says how every stage is now; never from memory."""
+        left_s = context.time_remaining()
+        # Less than is left, so that the report of a stage that hangs still reaches the caller.
+        timeout_s = STATUS_TIMEOUT_S if left_s is None else min(0.8 * left_s, STATUS_TIMEOUT_S)
+        heard = await self._stages.ask(timeout_s)
+        return orchestrator_pb2.GetStatusResponse(stages=[each.report for each in heard])

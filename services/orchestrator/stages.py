@@ -1,75 +1,42 @@
-"""The four stages as the orchestrator calls them: channels, deadlines, retries, timing."""
+"""The four stages as the orchestrator sees them: channels, and what they say of themselves."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.base.v1 import base_pb2, base_pb2_grpc
-from muse.common.v1.stage_pb2 import StageStatus, StageTiming
+from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import StageReport
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-from services.runtime.errors import failed_precondition, read_error, unavailable
 from services.runtime.server import channel_options
 from services.runtime.telemetry import client_interceptors
 
-Answer = TypeVar("Answer")
-STAGES = ("text_encoder", "base", "superres", "tokenizer")
-TRIES = 3
-FIRST_PAUSE_S = 0.1
+STAGES = ("text_encoder", "base", "superres", "tokenizer")  # in the order of the pipeline
 STATUS_TIMEOUT_S = 5.0
+# gRPC waits up to two minutes before it tries a lost address again; a stage is back sooner.
+RECONNECTING = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 
 
-class Deadline:
-    """When a request's time is over."""
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What a stage says of itself.
 
-    def __init__(self, remaining_s: float | None) -> None:
-        """Starts the clock; None means no limit."""
-        self._ends = None if remaining_s is None else time.monotonic() + remaining_s
-
-    def left_s(self) -> float | None:
-        """Returns the seconds left, at least 0, or None without a limit."""
-        return None if self._ends is None else max(0.0, self._ends - time.monotonic())
-
-
-async def retried(
-    stage: str, call: Callable[[float | None], Awaitable[Answer]], deadline: Deadline
-) -> Answer:
-    """Calls a stage; tries again only if it was UNAVAILABLE and time is left.
-
-    Args:
-        stage: Its name, for the refusal.
-        call: Makes the call, within that many seconds.
-        deadline: Of the whole request.
-
-    Raises:
-        RequestError: the stage refused, or stayed unavailable.
+    Attributes:
+        report: Its health and status, or why there is none.
+        defaults: Its default knobs, if it decodes and can be reached.
     """
-    for attempt in range(TRIES):
-        try:
-            return await call(deadline.left_s())
-        except grpc.aio.AioRpcError as error:
-            left_s, pause_s = deadline.left_s(), FIRST_PAUSE_S * 2**attempt
-            last = attempt == TRIES - 1 or (left_s is not None and left_s <= pause_s)
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise read_error(error) from error
-            if last:
-                raise unavailable(f"stage {stage} cannot be reached: {error.details()}") from error
-            await asyncio.sleep(pause_s)
-    raise AssertionError("the last try returns or raises")
 
-
-def timed(timing: StageTiming, begun: float) -> StageTiming:
-    """Returns the timing with what the caller waited beyond queue and compute."""
-    full = StageTiming()
-    full.CopyFrom(timing)
-    full.transfer_s = max(0.0, time.monotonic() - begun - timing.queue_s - timing.compute_s)
-    return full
+    report: StageReport
+    defaults: Sampling
 
 
 class Stages:
@@ -83,20 +50,19 @@ class Stages:
             max_message_mib: Size of the largest message, in MiB.
         """
         self.addresses = dict(addresses)
-        self._channels = {
+        self.channels = {
             name: grpc.aio.insecure_channel(
                 addresses[name],
-                options=channel_options(max_message_mib),
+                options=[*channel_options(max_message_mib), *RECONNECTING],
                 interceptors=client_interceptors(),
             )
             for name in STAGES
         }
-        self.text_encoder: Any = text_encoder_pb2_grpc.TextEncoderServiceStub(
-            self._channels["text_encoder"]
-        )
-        self.base: Any = base_pb2_grpc.BaseServiceStub(self._channels["base"])
-        self.superres: Any = superres_pb2_grpc.SuperresServiceStub(self._channels["superres"])
-        self.tokenizer: Any = tokenizer_pb2_grpc.TokenizerServiceStub(self._channels["tokenizer"])
+        text_encoder, base, superres, tokenizer = (self.channels[name] for name in STAGES)
+        self.text_encoder: Any = text_encoder_pb2_grpc.TextEncoderServiceStub(text_encoder)
+        self.base: Any = base_pb2_grpc.BaseServiceStub(base)
+        self.superres: Any = superres_pb2_grpc.SuperresServiceStub(superres)
+        self.tokenizer: Any = tokenizer_pb2_grpc.TokenizerServiceStub(tokenizer)
         self._status: dict[str, tuple[Any, Any]] = {
             "text_encoder": (self.text_encoder, text_encoder_pb2.GetStatusRequest),
             "base": (self.base, base_pb2.GetStatusRequest),
@@ -104,83 +70,36 @@ class Stages:
             "tokenizer": (self.tokenizer, tokenizer_pb2.GetStatusRequest),
         }
 
-    async def report(self, name: str) -> StageReport:
-        """Asks one stage how it is; a stage that is away is a report, not an error."""
-        report = StageReport(stage=name, address=self.addresses[name])
-        stub, request = self._status[name]
-        asked: Any = health_pb2_grpc.HealthStub(self._channels[name])
-        try:
-            health = await asked.Check(health_pb2.HealthCheckRequest(), timeout=STATUS_TIMEOUT_S)
-            report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
-            answer = await stub.GetStatus(request(), timeout=STATUS_TIMEOUT_S)
-            report.status.CopyFrom(answer.status)
-        except grpc.aio.AioRpcError as error:
-            report.problem = f"{error.code().name}: {error.details()}"
-        return report
+    async def ask(self, timeout_s: float = STATUS_TIMEOUT_S) -> list[Heard]:
+        """Asks every stage how it is, all at once, in the order of the pipeline.
 
-    async def reports(self) -> list[StageReport]:
-        """Asks every stage how it is, in the order of the pipeline."""
-        return list(await asyncio.gather(*map(self.report, STAGES)))
+        A stage that is away is a report, not an error.
 
-    async def agreed(self) -> dict[str, StageStatus]:
-        """Returns every stage's status once all are there and fit together.
-
-        Raises:
-            RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
-                checkpoints that were not trained together.
+        Args:
+            timeout_s: Seconds each may take to answer.
         """
-        reports = await self.reports()
-        for report in reports:
-            if not report.serving or report.problem:
-                raise unavailable(
-                    f"{report.stage} at {report.address} is not serving: "
-                    f"{report.problem or 'its health says NOT_SERVING'}"
-                )
-        found = {report.stage: report.status for report in reports}
-        check_fingerprints(found)
-        return found
+        return list(await asyncio.gather(*(self._ask(name, timeout_s) for name in STAGES)))
+
+    async def _ask(self, name: str, timeout_s: float) -> Heard:
+        heard = Heard(
+            report=StageReport(stage=name, address=self.addresses[name]), defaults=Sampling()
+        )
+        stub, request = self._status[name]
+        asked: Any = health_pb2_grpc.HealthStub(self.channels[name])
+        try:
+            health, answer = await asyncio.gather(
+                asked.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s),
+                stub.GetStatus(request(), timeout=timeout_s),
+            )
+        except grpc.aio.AioRpcError as error:
+            heard.report.problem = f"{error.code().name}: {error.details()}"
+            return heard
+        heard.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
+        heard.report.status.CopyFrom(answer.status)
+        if name in ("base", "superres"):
+            heard.defaults.CopyFrom(answer.defaults)
+        return heard
 
     async def close(self) -> None:
         """Closes the channels."""
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
-
-
-def check_fingerprints(found: Mapping[str, StageStatus]) -> None:
-    """Checks that the stages' checkpoints were trained together.
-
-    Raises:
-        RequestError: FAILED_PRECONDITION, with both names.
-    """
-    encoder = found["text_encoder"].fingerprints["encoder"]
-    codebooks = set(found["tokenizer"].fingerprints.values())
-    low = found["base"].fingerprints["codebook"]
-    pairs = [
-        ("base", "encoder", encoder),
-        ("superres", "encoder", encoder),
-        ("superres", "low_codebook", low),
-    ]
-    for stage, role, made in pairs:
-        needs = found[stage].fingerprints[role]
-        if needs != made:
-            raise failed_precondition(
-                f"{stage} needs {role} {needs}, but {made} is served; "
-                "serve checkpoints that were trained together"
-            )
-    high = found["superres"].fingerprints["codebook"]
-    if high not in codebooks:
-        raise failed_precondition(
-            f"superres makes tokens of {high}, the tokenizer serves {', '.join(sorted(codebooks))}"
-        )
-
-
-async def events(call: Any) -> AsyncGenerator[Any, None]:
-    """Reads a decode's stream and cancels it when the reader stops.
-
-    Raises:
-        RequestError: the stage refused.
-    """
-    try:
-        async for response in call:
-            yield response
-    finally:
-        call.cancel()
+        await asyncio.gather(*(channel.close() for channel in self.channels.values()))

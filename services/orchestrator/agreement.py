@@ -1,0 +1,185 @@
+"""That the four stages are there and were trained together: asked once, then remembered."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+from muse.common.v1.decoding_pb2 import Sampling
+from muse.common.v1.stage_pb2 import StageStatus
+
+from services.orchestrator.calls import Deadline, retried
+from services.orchestrator.stages import Heard, Stages
+from services.runtime.errors import RequestError, failed_precondition, unavailable
+
+logger = logging.getLogger(__name__)
+REFRESH_S = 10.0
+READY = grpc.ChannelConnectivity.READY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreed:
+    """What all stages said when they agreed.
+
+    Attributes:
+        statuses: Of each stage, by name.
+        defaults: Default knobs of each stage that decodes, by name.
+    """
+
+    statuses: Mapping[str, StageStatus]
+    defaults: Mapping[str, Sampling]
+
+
+class Agreement:
+    """Remembers what the stages agreed on, so that a request need not ask each of them.
+
+    They are asked again when there is reason to doubt: a call failed as it does when a stage is
+    away or serves something else, a connection was lost (a stage that restarts may come back with
+    another checkpoint), or the last answer is `refresh_s` old. Between two answers nothing wrong
+    can pass unseen, since every stage checks the fingerprints of what it is handed.
+    """
+
+    def __init__(self, stages: Stages, *, refresh_s: float = REFRESH_S) -> None:
+        """Knows nothing yet; the first request, or `watch`, asks.
+
+        Args:
+            stages: Whom to ask.
+            refresh_s: Age from which an answer is asked for again, once `watch` was called.
+        """
+        self._stages, self._refresh_s = stages, refresh_s
+        self._agreed: Agreed | None = None
+        self._asking: asyncio.Task[Agreed] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
+        self._problem = ""
+
+    async def found(self, deadline: Deadline) -> Agreed:
+        """Returns what the stages agree on; asks them only if that is in doubt.
+
+        Requests that come at once ask together. A stage that is away is asked again, as with any
+        call, while time is left.
+
+        Args:
+            deadline: Of the request.
+
+        Raises:
+            RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
+                checkpoints that were not trained together. DEADLINE_EXCEEDED.
+        """
+        if self._agreed is not None:
+            return self._agreed
+        return await retried(self._asked, deadline)
+
+    def doubt(self) -> None:
+        """Forgets: the next request asks anew, even if somebody is asking already."""
+        self._agreed = self._asking = None
+
+    def watch(self) -> None:
+        """Starts to look out for lost connections and to refresh in the background."""
+        self._watchers = [
+            asyncio.create_task(self._refresh_for_ever()),
+            *(
+                asyncio.create_task(self._doubt_when_lost(channel))
+                for channel in self._stages.channels.values()
+            ),
+        ]
+
+    async def close(self) -> None:
+        """Ends what `watch` started."""
+        tasks = [*self._watchers, *([self._asking] if self._asking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _asked(self, left_s: float | None) -> Agreed:
+        if self._asking is None:
+            asking = self._asking = asyncio.create_task(self._ask())
+            asking.add_done_callback(self._remember)
+        try:
+            async with asyncio.timeout(left_s):
+                return await asyncio.shield(self._asking)
+        except TimeoutError as error:
+            raise RequestError(
+                grpc.StatusCode.DEADLINE_EXCEEDED, "the time was over before all stages answered"
+            ) from error
+
+    def _remember(self, asking: asyncio.Task[Agreed]) -> None:
+        failed = asking.cancelled() or asking.exception() is not None
+        if self._asking is asking:  # else it began before the doubt
+            self._asking, self._agreed = None, None if failed else asking.result()
+
+    async def _ask(self) -> Agreed:
+        try:
+            agreed = agreed_of(await self._stages.ask())
+        except RequestError as error:
+            if error.message != self._problem:
+                logger.warning("the stages do not agree", extra={"problem": error.message})
+            self._problem = error.message
+            raise
+        if self._problem:
+            logger.info("the stages agree")
+        self._problem = ""
+        return agreed
+
+    async def _refresh_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            with contextlib.suppress(RequestError):  # told in the log, and to the next request
+                await self._asked(None)
+
+    async def _doubt_when_lost(self, channel: grpc.aio.Channel) -> None:
+        state = channel.get_state(try_to_connect=True)
+        while True:
+            await channel.wait_for_state_change(state)
+            before, state = state, channel.get_state(try_to_connect=True)
+            if before is READY:
+                self.doubt()
+
+
+def agreed_of(heard: list[Heard]) -> Agreed:
+    """Returns what the stages agree on.
+
+    Args:
+        heard: What each said of itself.
+
+    Raises:
+        RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
+            checkpoints that were not trained together.
+    """
+    for report in (each.report for each in heard):
+        if report.problem or not report.serving:
+            raise unavailable(
+                f"{report.stage} at {report.address} is not serving: "
+                f"{report.problem or 'its health says NOT_SERVING'}"
+            )
+    statuses = {each.report.stage: each.report.status for each in heard}
+    check_fingerprints(statuses)
+    return Agreed(statuses=statuses, defaults={each.report.stage: each.defaults for each in heard})
+
+
+def check_fingerprints(found: Mapping[str, StageStatus]) -> None:
+    """Checks that the stages' checkpoints were trained together.
+
+    Raises:
+        RequestError: FAILED_PRECONDITION, with both names.
+    """
+
+    def named(stage: str, role: str) -> str:
+        return found[stage].fingerprints.get(role) or "none"
+
+    made = {"encoder": named("text_encoder", "encoder"), "low_codebook": named("base", "codebook")}
+    for stage, role in (("base", "encoder"), ("superres", "encoder"), ("superres", "low_codebook")):
+        if named(stage, role) != made[role]:
+            raise failed_precondition(
+                f"{stage} needs {role} {named(stage, role)}, but {made[role]} is served; "
+                "serve checkpoints that were trained together"
+            )
+    served = sorted(found["tokenizer"].fingerprints.values())
+    for stage in ("base", "superres"):
+        if named(stage, "codebook") not in served:
+            raise failed_precondition(
+                f"{stage} makes tokens of {named(stage, 'codebook')}, "
+                f"but the tokenizer serves {' and '.join(served) or 'none'}; "
+                "serve checkpoints that were trained together"
+            )

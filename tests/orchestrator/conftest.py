@@ -1,0 +1,274 @@
+"""Four small stages that really serve, and an orchestrator over them, all on free ports."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from muse.base.v1 import base_pb2, base_pb2_grpc
+from muse.common.v1.decoding_pb2 import DecodeProgress, DecodeResult, Sampling
+from muse.common.v1.stage_pb2 import StageStatus, StageTiming
+from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+from muse.superres.v1 import superres_pb2, superres_pb2_grpc
+from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
+from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+
+from services.orchestrator import __main__ as orchestrator
+from services.orchestrator.stages import STAGES
+from services.runtime.errors import RequestError, invalid_field, read_error
+from services.runtime.interceptors import CallCount, server_interceptors
+from services.runtime.server import running_server
+from services.runtime.wire import pack_embedding, pack_grid, pack_tensor
+
+ENCODER, LOW, HIGH = "t5:one", "codebook:low", "codebook:high"
+FINGERPRINTS = {
+    "text_encoder": {"encoder": ENCODER},
+    "base": {"encoder": ENCODER, "codebook": LOW},
+    "superres": {"encoder": ENCODER, "low_codebook": LOW, "codebook": HIGH},
+    "tokenizer": {"low_codebook": LOW, "codebook": HIGH},
+}
+DEFAULTS = {"base": Sampling(steps=5, guidance=2.5), "superres": Sampling(steps=3, top_k=7)}
+LONGEST_TEXT = 32  # words the text encoder takes
+
+
+class Behaviour:
+    """What one stage does, and what it saw.
+
+    Attributes:
+        asked: Requests it was handed.
+        statuses: How often its status was asked for.
+        left_s: Seconds each call had left.
+        cancelled: Calls that were cancelled while they ran.
+        fingerprints: What it says it serves.
+        around: Awaited in every call, with its seed (0 where there is none).
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.asked: list[Any] = []
+        self.statuses = 0
+        self.left_s: list[float | None] = []
+        self.cancelled = 0
+        self.fingerprints = dict(FINGERPRINTS[name])
+        self.around: Callable[[int], Any] | None = None
+        self.steps_before_around = 0
+
+    async def enter(self, request: Any, context: Any, seed: int = 0) -> None:
+        if not self.asked or self.asked[-1] is not request:
+            self.asked.append(request)
+            self.left_s.append(context.time_remaining())
+        try:
+            if self.around is not None:
+                await self.around(seed)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    def status(self) -> StageStatus:
+        self.statuses += 1
+        digest = {self.name: f"sha256:{self.name}"}
+        return StageStatus(
+            stage=self.name, preset="tiny", fingerprints=self.fingerprints, checkpoints=digest
+        )
+
+    def timing(self) -> StageTiming:
+        return StageTiming(stage=self.name, queue_s=0.001, compute_s=0.002)
+
+
+class TextEncoder(text_encoder_pb2_grpc.TextEncoderServiceServicer):
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+
+    async def Encode(self, request: Any, context: Any) -> Any:
+        await self.behaviour.enter(request, context)
+        for index, text in enumerate(request.texts):
+            words = len(text.split())
+            if words > LONGEST_TEXT:
+                raise invalid_field(
+                    f"texts[{index}]", expected=f"at most {LONGEST_TEXT} tokens", got=words
+                )
+        values = np.zeros((2, 4), np.float32)
+        name = self.behaviour.fingerprints["encoder"]
+        return text_encoder_pb2.EncodeResponse(
+            embeddings=[pack_embedding(values, name) for _ in request.texts],
+            timing=self.behaviour.timing(),
+        )
+
+    async def GetStatus(self, request: Any, context: Any) -> Any:
+        return text_encoder_pb2.GetStatusResponse(status=self.behaviour.status())
+
+
+class Decoder:
+    """Base and superres: takes its steps, and makes a grid that holds the seed."""
+
+    messages: Any
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+
+    async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        behaviour, sampling = self.behaviour, request.sampling
+        for step in range(1, sampling.steps + 1):
+            if step == behaviour.steps_before_around + 1:
+                await behaviour.enter(request, context, sampling.seed)
+            if request.progress:
+                progress = DecodeProgress(step=step, total=sampling.steps)
+                yield self.messages.GenerateResponse(progress=progress)
+        ids = np.full((2, 2), sampling.seed % 256)
+        tokens = pack_grid(ids, behaviour.fingerprints["codebook"])
+        result = DecodeResult(tokens=tokens, timing=behaviour.timing())
+        yield self.messages.GenerateResponse(result=result)
+
+    async def GetStatus(self, request: Any, context: Any) -> Any:
+        return self.messages.GetStatusResponse(
+            status=self.behaviour.status(), defaults=DEFAULTS[self.behaviour.name]
+        )
+
+
+class Base(Decoder, base_pb2_grpc.BaseServiceServicer):
+    messages = base_pb2
+
+
+class Superres(Decoder, superres_pb2_grpc.SuperresServiceServicer):
+    messages = superres_pb2
+
+
+class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+
+    async def Decode(self, request: Any, context: Any) -> Any:
+        shade = request.tokens.ids[0]
+        await self.behaviour.enter(request, context, shade)
+        pixels = np.full((8, 8, 3), shade, np.uint8)
+        return tokenizer_pb2.DecodeResponse(
+            pixels=pack_tensor(pixels), timing=self.behaviour.timing()
+        )
+
+    async def GetStatus(self, request: Any, context: Any) -> Any:
+        return tokenizer_pb2.GetStatusResponse(status=self.behaviour.status())
+
+
+REGISTER: dict[str, Any] = {
+    "text_encoder": (TextEncoder, text_encoder_pb2_grpc.add_TextEncoderServiceServicer_to_server),
+    "base": (Base, base_pb2_grpc.add_BaseServiceServicer_to_server),
+    "superres": (Superres, superres_pb2_grpc.add_SuperresServiceServicer_to_server),
+    "tokenizer": (Tokenizer, tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server),
+}
+
+
+class Line:
+    """A TCP line to a server that can be cut, as when its machine dies, and mended."""
+
+    def __init__(self, port: int) -> None:
+        self._target, self.port = port, 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._listener: asyncio.Server | None = None
+
+    async def mend(self) -> None:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@dataclass
+class House:
+    """An orchestrator over four stages.
+
+    Attributes:
+        stub: Calls it.
+        stages: What each stage does and saw.
+        lines: The line to each stage.
+        health: Of the orchestrator, to be asked.
+    """
+
+    stub: Any
+    stages: dict[str, Behaviour]
+    lines: dict[str, Line]
+    health: Any
+
+    def request(self, **changes: Any) -> orchestrator_pb2.GenerateRequest:
+        """A good request with some fields set to something else."""
+        return orchestrator_pb2.GenerateRequest(**{"prompt": "a fox", "seed": 7, **changes})
+
+    async def events(self, timeout_s: float | None = 20, **changes: Any) -> list[Any]:
+        """Every event of a request."""
+        call = self.stub.Generate(self.request(**changes), timeout=timeout_s)
+        return [event async for event in call]
+
+    async def refusal(self, timeout_s: float | None = 20, **changes: Any) -> RequestError:
+        """What the orchestrator says to a request that must fail."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.events(timeout_s, **changes)
+        return read_error(caught.value)
+
+    def calls(self) -> int:
+        """How many calls, other than for its status, reached any stage."""
+        return sum(len(stage.asked) for stage in self.stages.values())
+
+    async def works(self) -> bool:
+        """Whether a good request is answered to its end."""
+        return (await self.events())[-1].WhichOneof("event") == "done"
+
+
+@asynccontextmanager
+async def a_stage(behaviour: Behaviour) -> AsyncIterator[int]:
+    servicer, register = REGISTER[behaviour.name]
+    server = grpc.aio.server(interceptors=server_interceptors(CallCount()))
+    register(servicer(behaviour), server)
+    states = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    await states.set("", health_pb2.HealthCheckResponse.SERVING)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    """Everything up and in agreement."""
+    async with AsyncExitStack() as stack:
+        stages = {name: Behaviour(name) for name in STAGES}
+        lines = {}
+        for name, behaviour in stages.items():
+            lines[name] = Line(await stack.enter_async_context(a_stage(behaviour)))
+            await lines[name].mend()
+            stack.push_async_callback(lines[name].cut)
+        addresses: Any = {name: f"127.0.0.1:{line.port}" for name, line in lines.items()}
+        settings = orchestrator.Settings(port=0, grace_s=0.2, **addresses)
+        running = await stack.enter_async_context(
+            running_server(await orchestrator.build(settings), settings)
+        )
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.address))
+        yield House(
+            stub=orchestrator_pb2_grpc.OrchestratorServiceStub(channel),
+            stages=stages,
+            lines=lines,
+            health=health_pb2_grpc.HealthStub(channel),
+        )

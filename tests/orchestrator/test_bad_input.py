@@ -1,0 +1,87 @@
+"""Bad input is refused by its field before any stage is called, and the next request works."""
+
+from typing import Any
+
+import grpc
+import pytest
+from muse.common.v1.decoding_pb2 import Sampling
+from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint
+
+INVALID: list[tuple[str, dict[str, Any]]] = [
+    ("prompt", {"prompt": ""}),
+    ("prompt", {"prompt": " \n\t"}),
+    ("prompt", {"prompt": "x" * 4097}),
+    ("negative_prompt", {"negative_prompt": "x" * 4097}),
+    ("count", {"count": 0}),
+    ("count", {"count": 17}),
+    ("count", {"count": 1000}),
+    *(
+        (f"{stage}.{knob}", {stage: Sampling(**{knob: value})})
+        for stage in ("base", "superres")
+        for knob, value in (
+            ("steps", 0),
+            ("steps", 10_000),
+            ("guidance", float("nan")),
+            ("guidance", -0.5),
+            ("guidance", 101.0),
+            ("first_guidance", float("inf")),
+            ("temperature", float("nan")),
+            ("temperature", -1.0),
+            ("confidence_noise", 1001.0),
+            ("top_k", 65_537),
+            ("seed", 3),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("field", "wrong"), INVALID)
+async def test_it_names_the_field_calls_no_stage_and_the_next_request_works(
+    house: Any, field: str, wrong: dict[str, Any]
+) -> None:
+    refusal = await house.refusal(**wrong)
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in refusal.violations] == [field]
+    assert "expected" in refusal.message
+    assert house.calls() == 0
+    assert await house.works()
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+async def test_a_text_of_too_many_tokens_is_refused_in_the_callers_words(
+    house: Any, field: str
+) -> None:
+    refusal = await house.refusal(**{field: "fox " * 33})
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in refusal.violations] == [field]
+    assert refusal.message.startswith(f"{field}: expected at most 32 tokens")
+    assert not house.stages["base"].asked
+    assert await house.works()
+
+
+@pytest.mark.parametrize(
+    "edit", [{"inpaint": Inpaint()}, {"outpaint": Outpaint()}, {"mask_free_edit": MaskFreeEdit()}]
+)
+async def test_an_edit_is_unimplemented_and_says_which(house: Any, edit: dict[str, Any]) -> None:
+    refusal = await house.refusal(**edit)
+
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+    assert refusal.message.startswith(next(iter(edit)))
+    assert house.calls() == 0
+    assert await house.works()
+
+
+async def test_the_ends_of_every_range_are_allowed(house: Any) -> None:
+    least = Sampling(steps=1, guidance=0, first_guidance=0, temperature=0, confidence_noise=0)
+    most = Sampling(
+        steps=256, guidance=100, first_guidance=100, temperature=100, confidence_noise=1000
+    )
+    most.top_k = 65_536
+
+    events = await house.events(prompt="x" * 4096, base=least, superres=most, seed=2**64 - 1)
+
+    receipt = events[-1].done.receipt
+    assert (receipt.base.steps, receipt.base.guidance) == (1, 0.0)
+    assert (receipt.superres.steps, receipt.superres.top_k) == (256, 65_536)
