@@ -69,7 +69,7 @@ async def call_stage(stage: str, call: Call[Answer], deadline: Deadline) -> Answ
         except grpc.aio.AioRpcError as error:
             raise _naming(stage, read_error(error)) from error
         except asyncio.CancelledError as error:
-            # gRPC raises this also when the other side cancelled: a server that was cut off.
+            # gRPC may raise this also when the other side cancelled: a server that was cut off.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
@@ -81,6 +81,8 @@ async def call_stage(stage: str, call: Call[Answer], deadline: Deadline) -> Answ
 def _naming(stage: str, error: RequestError) -> RequestError:
     if error.violations:
         return error
+    if error.code is grpc.StatusCode.CANCELLED:  # by the stage: nobody here did
+        return unavailable(f"stage {stage} ended the call: {error.message}")
     if error.code is grpc.StatusCode.UNAVAILABLE:
         message = f"stage {stage} cannot be reached: {error.message}"
     else:

@@ -1,18 +1,23 @@
 """Gathers requests that arrive close together into one call of the device."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import grpc
+
 from services.runtime.device import DeviceThread
-from services.runtime.errors import resource_exhausted
+from services.runtime.errors import RequestError, resource_exhausted
 from services.runtime.telemetry import record_span
 
+logger = logging.getLogger(__name__)
 Request = TypeVar("Request")
 Result = TypeVar("Result")
+INTERNAL = "internal error; the server's log says more"
 SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute seconds
 
 
@@ -57,7 +62,7 @@ class Batcher(Generic[Request, Result]):
 
         Args:
             run_batch: Runs on the device thread: 1 to max_size requests to as many results, in
-                order. If it raises, every request of the batch fails so: validate before.
+                order. If it raises, every request of the batch fails: validate before.
             device: Where it runs.
             max_size: Requests a batch.
             max_wait_s: How long a request waits for company while the device is free.
@@ -95,8 +100,8 @@ class Batcher(Generic[Request, Result]):
         A caller that is cancelled before its batch starts costs no compute.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED, too many requests wait already.
-            Exception: whatever run_batch raised.
+            RequestError: RESOURCE_EXHAUSTED: too many requests wait already. INTERNAL: the batch
+                failed; the log says how, once for all its requests.
         """
         if self.queued >= self._max_queued:
             batches_ahead = 1 + self.queued // self._max_size
@@ -160,10 +165,11 @@ class Batcher(Generic[Request, Result]):
         self._active = len(batch)
         try:
             pairs, compute_s = await self._device.run(run)
-        except Exception as error:  # the batch's own; each caller raises it
+        except Exception:  # told here once, not by each of its callers
+            logger.exception("a batch failed", extra={"requests": len(batch)})
             for waiter in batch:
                 if not waiter.answer.done():
-                    waiter.answer.set_exception(error)
+                    waiter.answer.set_exception(RequestError(grpc.StatusCode.INTERNAL, INTERNAL))
             return
         finally:
             self._active = 0

@@ -8,6 +8,8 @@ from typing import Any
 
 from opentelemetry import trace
 
+# They tell at INFO of each kind of device that is not there, and at DEBUG of every compilation.
+TALKATIVE = ("jax", "jax._src.xla_bridge")
 # What every record has; the rest came by `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -56,3 +58,5 @@ def configure_logs(service_name: str, level: str = "INFO") -> None:
     handler.setFormatter(JsonFormatter(service_name))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

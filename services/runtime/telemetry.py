@@ -21,6 +21,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
 _tracer = trace.get_tracer("muse")
+_endings: set[asyncio.Task[None]] = set()
 
 
 def tracing_wanted(environment: Mapping[str, str] = os.environ) -> str:
@@ -153,22 +154,30 @@ async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     carrier: dict[str, str] = {}
     inject(carrier, context=trace.set_span_in_context(opened))
     metadata = grpc.aio.Metadata(*(details.metadata or ()), *carrier.items())
-    begun = False
     try:
         call = await continuation(details._replace(metadata=metadata), request)
-        call.add_done_callback(lambda ended: _end(opened, ended))
-        begun = True
-    finally:
-        if not begun:
-            opened.set_status(StatusCode.ERROR, "never began")
-            opened.end()
+    except BaseException:
+        opened.set_status(StatusCode.ERROR, "never began")
+        opened.end()
+        raise
+    ending = asyncio.create_task(_end(opened, call))
+    _endings.add(ending)  # the loop itself keeps no task alive
+    ending.add_done_callback(_endings.discard)
     return call
 
 
-def _end(opened: Span, call: grpc.aio.Call) -> None:
-    if call.cancelled():
-        opened.set_status(StatusCode.ERROR, "cancelled")
-    opened.end()
+async def _end(opened: Span, call: grpc.aio.Call) -> None:
+    """Waits for the end of a call and ends its span: an error, unless the call was answered OK."""
+    try:
+        code = await call.code()
+        opened.set_attribute("rpc.grpc.status_code", code.value[0])
+        if code is not grpc.StatusCode.OK:
+            opened.set_status(StatusCode.ERROR, code.name)
+    except asyncio.CancelledError:
+        opened.set_status(StatusCode.ERROR, "the loop ended before the call")
+        raise
+    finally:
+        opened.end()
 
 
 def _call_attributes(method: str) -> dict[str, str]:

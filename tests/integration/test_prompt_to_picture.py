@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,11 +115,11 @@ def test_the_seed_of_a_later_picture_wraps_at_64_bits(address: str) -> None:
     ],
 )
 def test_bad_input_names_its_field_and_the_next_request_works(
-    address: str, field: str, wrong: dict[str, object]
+    address: str, field: str, wrong: dict[str, Any]
 ) -> None:
     with MuseClient(address) as client:
         with pytest.raises(RequestError) as refused:
-            list(client.events(**{"prompt": "a fox", **wrong}))  # type: ignore[arg-type]
+            list(client.events(**{"prompt": "a fox", **wrong}))
         assert refused.value.code is StatusCode.INVALID_ARGUMENT
         assert [violation.field for violation in refused.value.violations] == [field]
         assert client.generate("a fox", seed=1)[0].image.size == (32, 32)

@@ -77,7 +77,7 @@ class Behaviour:
         )
 
     def timing(self) -> StageTiming:
-        return StageTiming(stage=self.name, queue_s=0.001, compute_s=0.002)
+        return StageTiming(stage=self.name, queue_s=1e-6, compute_s=2e-6)
 
 
 class TextEncoder(text_encoder_pb2_grpc.TextEncoderServiceServicer):

@@ -100,12 +100,21 @@ async def test_one_request_too_many_is_refused_at_once_and_told_when_to_return(
     assert [(await running).result, (await waiting).result] == [2, 4]
 
 
-async def test_a_batch_that_fails_does_not_stop_the_next(device: DeviceThread) -> None:
+async def test_a_batch_that_fails_is_logged_once_and_does_not_stop_the_next(
+    device: DeviceThread, caplog: pytest.LogCaptureFixture
+) -> None:
     doubler = Doubler()
     batcher = batcher_of(doubler, device)
-    with pytest.raises(ValueError, match="poisoned"):
-        await batcher.submit(-1)
+    failures = await asyncio.gather(
+        *(batcher.submit(number) for number in (1, -1, 3)), return_exceptions=True
+    )
 
+    assert [type(failure) for failure in failures] == [RequestError] * 3
+    assert {getattr(failure, "code", None) for failure in failures} == {grpc.StatusCode.INTERNAL}
+    assert not any("poisoned" in str(failure) for failure in failures)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "a poisoned batch" in str(record.exc_info[1])
     assert (await batcher.submit(5)).result == 10
 
 

@@ -1,0 +1,326 @@
+"""The orchestrator over stages that die, restart, disagree, hang and fail."""
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from muse.common.v1.decoding_pb2 import Sampling
+from muse.orchestrator.v1.orchestrator_pb2 import GetStatusRequest
+
+from services.orchestrator.__main__ import Settings, build
+from services.orchestrator.calls import TRIES
+from services.orchestrator.stages import STAGES
+from services.runtime.errors import RequestError, unavailable
+from services.runtime.server import ServerError
+
+
+def kinds(events: list[Any]) -> list[str]:
+    """The names of events, in order."""
+    return [event.WhichOneof("event") for event in events]
+
+
+async def soon(condition: Any) -> None:
+    """Waits until something is true, at most 5 s."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError("still not true after 5 s")
+
+
+def block(behaviour: Any, gate: asyncio.Event, *, seed: int | None = None) -> asyncio.Event:
+    """Makes a stage wait for the gate, for one seed or for all; tells when it waits."""
+    entered = asyncio.Event()
+
+    async def around(of_seed: int) -> None:
+        if seed is None or of_seed == seed:
+            entered.set()
+            await gate.wait()
+
+    behaviour.around = around
+    return entered
+
+
+def fail(behaviour: Any, error: RequestError, *, times: int) -> None:
+    """Makes a stage refuse that many calls."""
+    left = times
+
+    async def around(seed: int) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise error
+
+    behaviour.around = around
+
+
+async def test_a_request_passes_every_stage_in_order(house: Any) -> None:
+    events = await house.events(progress=True)
+
+    told = [
+        (event.progress.stage, event.progress.step)
+        for event in events
+        if event.HasField("progress")
+    ]
+    assert told == [
+        ("text_encoder", 1),
+        *(("base", step) for step in range(1, 6)),
+        *(("superres", step) for step in range(1, 4)),
+        ("tokenizer", 1),
+    ]
+    assert kinds(events)[0] == "accepted"
+    assert kinds(events)[-2:] == ["image", "done"]
+    timings = events[-2].image.timings
+    assert [timing.stage for timing in timings] == list(STAGES)
+    assert all(timing.transfer_s > 0 for timing in timings)
+
+
+async def test_requests_after_the_first_ask_no_stage_for_its_status(house: Any) -> None:
+    before = [stage.statuses for stage in house.stages.values()]
+    for _ in range(3):
+        assert await house.works()
+
+    assert [stage.statuses for stage in house.stages.values()] == before == [1] * 4
+
+
+async def test_open_knobs_are_what_the_stages_say_and_the_receipt_names_them(house: Any) -> None:
+    events = await house.events(base=Sampling(guidance=0))
+
+    receipt = events[-1].done.receipt
+    assert receipt.base == Sampling(steps=5, guidance=0)
+    assert receipt.superres == Sampling(steps=3, top_k=7)
+    assert house.stages["base"].asked[0].sampling == Sampling(steps=5, guidance=0, seed=7)
+    assert dict(receipt.checkpoints) == {name: f"sha256:{name}" for name in STAGES}
+
+
+@pytest.mark.parametrize("name", STAGES)
+async def test_a_stage_that_dies_during_a_request_is_named_and_the_next_works_once_it_is_back(
+    house: Any, name: str
+) -> None:
+    entered = block(house.stages[name], asyncio.Event())
+    request = asyncio.create_task(house.refusal())
+    await asyncio.wait_for(entered.wait(), 5)
+    await house.lines[name].cut()
+
+    refusal = await request
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    assert name in refusal.message
+    while_away = await house.refusal()
+    assert (while_away.code, name in while_away.message) == (grpc.StatusCode.UNAVAILABLE, True)
+
+    house.stages[name].around = None
+    await house.lines[name].mend()
+    await asyncio.sleep(1.2)  # longer than the channel waits before it tries the address again
+    assert await house.works()
+
+
+async def test_unavailable_is_tried_again_and_no_step_is_told_twice(house: Any) -> None:
+    base = house.stages["base"]
+    base.steps_before_around = 3
+    fail(base, unavailable("just a moment"), times=2)
+
+    events = await house.events(progress=True)
+
+    steps = [event.progress.step for event in events if event.progress.stage == "base"]
+    assert steps == [1, 2, 3, 4, 5]
+    assert kinds(events)[-1] == "done"
+    assert len(base.asked) == 3
+
+
+async def test_it_is_not_tried_for_ever(house: Any) -> None:
+    fail(house.stages["tokenizer"], unavailable("gone"), times=100)
+
+    refusal = await house.refusal()
+
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    assert refusal.message == "stage tokenizer cannot be reached: gone"
+    assert len(house.stages["tokenizer"].asked) == TRIES
+
+
+async def test_it_is_not_tried_again_without_time_left(house: Any) -> None:
+    fail(house.stages["base"], unavailable("gone"), times=100)
+
+    refusal = await house.refusal(timeout_s=0.25)
+
+    assert refusal.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert len(house.stages["base"].asked) == 2  # pauses of 0.1 s and, no longer left, 0.2 s
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ],
+)
+async def test_nothing_but_unavailable_is_tried_again(house: Any, code: grpc.StatusCode) -> None:
+    fail(house.stages["superres"], RequestError(code, "no", retry_after_s=0.5), times=1)
+
+    refusal = await house.refusal()
+
+    assert (refusal.code, refusal.message) == (code, "stage superres: no")
+    assert refusal.retry_after_s == 0.5
+    assert len(house.stages["superres"].asked) == 1
+    assert await house.works()
+
+
+async def test_a_call_that_the_stage_cancels_is_an_error_and_no_missing_picture(house: Any) -> None:
+    fail(house.stages["base"], RequestError(grpc.StatusCode.CANCELLED, "cut off"), times=100)
+
+    refusal = await house.refusal(count=2)
+
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    assert "base" in refusal.message
+
+
+async def test_a_stage_back_with_another_checkpoint_is_refused_with_both_names(house: Any) -> None:
+    assert await house.works()
+    encoder = house.stages["text_encoder"]
+    await house.lines["text_encoder"].cut()
+    encoder.fingerprints["encoder"] = "t5:other"
+    await house.lines["text_encoder"].mend()
+    await soon(lambda: encoder.statuses == 1)
+    await asyncio.sleep(1.2)
+
+    refusal = await house.refusal()
+
+    assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "t5:other" in refusal.message
+    assert "t5:one" in refusal.message
+    assert len(encoder.asked) == 1  # the one request before: this one called no stage
+    encoder.fingerprints["encoder"] = "t5:one"
+    assert await house.works()
+
+
+async def test_a_stage_that_says_failed_precondition_makes_the_next_request_ask_again(
+    house: Any,
+) -> None:
+    mismatch = RequestError(grpc.StatusCode.FAILED_PRECONDITION, "expected a, got b")
+    fail(house.stages["base"], mismatch, times=1)
+    assert (await house.refusal()).code is grpc.StatusCode.FAILED_PRECONDITION
+    asked = house.stages["base"].statuses
+
+    assert await house.works()
+    assert house.stages["base"].statuses == asked + 1
+
+
+async def test_a_caller_who_leaves_frees_the_stage(house: Any) -> None:
+    base = house.stages["base"]
+    entered = block(base, asyncio.Event())
+    call = house.stub.Generate(house.request(count=3))
+    assert (await call.read()).WhichOneof("event") == "accepted"
+    await asyncio.wait_for(entered.wait(), 5)
+    await soon(lambda: len(base.asked) == 3)
+    call.cancel()
+
+    await soon(lambda: base.cancelled == 3)
+    base.around = None
+    assert await house.works()
+
+
+async def test_the_deadline_travels_to_every_stage(house: Any) -> None:
+    async def around(seed: int) -> None:
+        await asyncio.sleep(0.5)
+
+    house.stages["text_encoder"].around = around
+    await house.events(timeout_s=3)
+
+    first, *later = (house.stages[name].left_s[0] for name in STAGES)
+    assert 2 < first <= 3 * 1.02  # gRPC rounds up on the wire
+    assert all(0 < left_s < 2.6 for left_s in later)
+
+
+async def test_a_deadline_that_passes_frees_the_stage(house: Any) -> None:
+    block(house.stages["superres"], asyncio.Event())
+    begun = time.monotonic()
+
+    refusal = await house.refusal(timeout_s=0.5)
+
+    assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - begun < 3
+    await soon(lambda: house.stages["superres"].cancelled == 1)
+
+
+async def test_without_a_deadline_a_stage_has_none(house: Any) -> None:
+    await house.events(timeout_s=None)
+
+    assert house.stages["base"].left_s == [None]
+
+
+async def test_each_picture_moves_on_by_itself(house: Any) -> None:
+    gate = asyncio.Event()
+    entered = block(house.stages["base"], gate, seed=8)  # the second picture's
+    call = house.stub.Generate(house.request(count=3), timeout=20)
+    done = []
+    async for event in call:
+        if event.HasField("image"):
+            done.append(event.image.index)
+            if len(done) == 2:
+                assert entered.is_set()
+                gate.set()
+
+    assert sorted(done[:2]) == [0, 2]
+    assert done[2] == 1
+
+
+async def test_one_picture_that_fails_ends_the_request_and_those_before_it_stay(house: Any) -> None:
+    gate = asyncio.Event()
+
+    async def around(seed: int) -> None:
+        if seed != 7:
+            await gate.wait()
+        if seed == 8:
+            raise RequestError(grpc.StatusCode.INTERNAL, "a broken picture")
+
+    house.stages["superres"].around = around
+    events = []
+
+    async def read() -> None:
+        async for event in house.stub.Generate(house.request(count=3), timeout=20):
+            events.append(event)
+            if event.HasField("image"):
+                gate.set()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read()
+
+    assert kinds(events) == ["accepted", "image"]
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "stage superres: a broken picture"
+    house.stages["superres"].around = None
+    assert await house.works()
+
+
+async def test_status_is_never_from_memory(house: Any) -> None:
+    await house.lines["superres"].cut()
+
+    answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
+
+    assert [report.stage for report in answer.stages] == list(STAGES)
+    assert [report.serving for report in answer.stages] == [True, True, False, True]
+    assert "UNAVAILABLE" in answer.stages[2].problem
+    assert not answer.stages[2].HasField("status")
+
+
+async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: Any) -> None:
+    await house.lines["base"].cut()
+    assert "base" in (await house.refusal()).message
+
+    answer = await house.health.Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_it_does_not_start_over_stages_that_contradict_each_other(house: Any) -> None:
+    house.stages["superres"].fingerprints["low_codebook"] = "codebook:other"
+    addresses: Any = {name: f"127.0.0.1:{line.port}" for name, line in house.lines.items()}
+    service = await build(Settings(port=0, **addresses))
+
+    with pytest.raises(ServerError, match="codebook:other") as caught:
+        await service.warm_up()
+    await service.close()
+
+    assert "codebook:low" in str(caught.value)
