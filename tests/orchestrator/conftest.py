@@ -203,12 +203,14 @@ class House:
         stages: What each stage does and saw.
         lines: The line to each stage.
         health: Of the orchestrator, to be asked.
+        address: Of the orchestrator.
     """
 
     stub: Any
     stages: dict[str, Behaviour]
     lines: dict[str, Line]
     health: Any
+    address: str
 
     def request(self, **changes: Any) -> orchestrator_pb2.GenerateRequest:
         """A good request with some fields set to something else."""
@@ -271,4 +273,5 @@ async def house() -> AsyncIterator[House]:
             stages=stages,
             lines=lines,
             health=health_pb2_grpc.HealthStub(channel),
+            address=running.address,
         )

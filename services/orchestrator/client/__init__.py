@@ -1,0 +1,38 @@
+"""The Python SDK: `MuseClient().generate("an owl")`. Needs neither JAX nor Flax."""
+
+from muse.common.v1.decoding_pb2 import Sampling
+
+from services.orchestrator.client.asynchronous import AsyncMuseClient
+from services.orchestrator.client.blocking import MuseClient
+from services.orchestrator.client.calls import Wanted
+from services.orchestrator.client.errors import (
+    CheckpointConflict,
+    DeadlineExceeded,
+    InvalidRequest,
+    MuseError,
+    NotFound,
+    NotServed,
+    Overloaded,
+    Unavailable,
+)
+from services.orchestrator.client.events import Event, Finished, Picture, Started, Step
+
+__all__ = [
+    "AsyncMuseClient",
+    "CheckpointConflict",
+    "DeadlineExceeded",
+    "Event",
+    "Finished",
+    "InvalidRequest",
+    "MuseClient",
+    "MuseError",
+    "NotFound",
+    "NotServed",
+    "Overloaded",
+    "Picture",
+    "Sampling",
+    "Started",
+    "Step",
+    "Unavailable",
+    "Wanted",
+]

@@ -1,0 +1,61 @@
+"""What both clients have in common: requests, channel options, trace context."""
+
+from typing import Any, TypedDict
+
+from muse.common.v1.decoding_pb2 import Sampling
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
+
+from services.orchestrator.client.errors import invalid_request
+
+DEFAULT_ADDRESS = "127.0.0.1:50050"
+DEFAULT_TIMEOUT_S = 300.0
+STATUS_TIMEOUT_S = 15.0
+CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)
+_LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1}
+
+
+class Wanted(TypedDict, total=False):
+    """What a request may say besides its prompt.
+
+    Attributes:
+        negative_prompt: What the pictures must not show.
+        seed: Of the first picture; picture i has seed + i. Drawn by the server if absent.
+        count: Pictures; 1 if absent.
+        base: Knobs of the base; the servers' defaults where not set.
+        superres: Knobs of the super-resolution.
+    """
+
+    negative_prompt: str
+    seed: int | None
+    count: int
+    base: Sampling
+    superres: Sampling
+
+
+def generate_request(prompt: str, wanted: Wanted, *, progress: bool) -> GenerateRequest:
+    """Returns the message of a request; its ranges are the server's to check.
+
+    Args:
+        prompt: What the pictures show.
+        wanted: What else the caller says.
+        progress: Whether every step is to be told.
+
+    Raises:
+        InvalidRequest: a number does not fit its field.
+    """
+    for name, largest in _LARGEST.items():
+        value: Any = wanted.get(name)
+        if value is not None and not 0 <= value <= largest:
+            raise invalid_request(name, f"expected 0 to {largest}, got {value}")
+    return GenerateRequest(prompt=prompt, progress=progress, **wanted)
+
+
+def trace_metadata() -> tuple[tuple[str, str], ...]:
+    """Returns the caller's trace as W3C context; nothing where OpenTelemetry is not in use."""
+    try:
+        from opentelemetry.propagate import inject
+    except ModuleNotFoundError:
+        return ()
+    carrier: dict[str, Any] = {}
+    inject(carrier)
+    return tuple(carrier.items())

@@ -1,0 +1,95 @@
+"""What happens during a request, in this order: Started, Step ..., Picture ..., Finished."""
+
+import io
+from dataclasses import dataclass, field
+
+from muse.common.v1.stage_pb2 import StageTiming
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateResponse, Receipt
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Started:
+    """The request is valid and begins.
+
+    Attributes:
+        seed: Of the first picture; drawn by the server if the caller gave none.
+        count: Pictures to come.
+    """
+
+    seed: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage took a step for one picture.
+
+    Attributes:
+        index: Which picture, from 0.
+        stage: "text_encoder", "base", "superres" or "tokenizer".
+        step: Steps taken.
+        total: Steps in all.
+    """
+
+    index: int
+    stage: str
+    step: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture.
+
+    Attributes:
+        index: Which one, from 0.
+        seed: What made it: alone it makes the same one again.
+        image: Its pixels.
+        png: Its file, metadata included.
+        timings: Where its time went, stage by stage.
+    """
+
+    index: int
+    seed: int
+    image: Image.Image = field(repr=False)
+    png: bytes = field(repr=False)
+    timings: tuple[StageTiming, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All pictures are done.
+
+    Attributes:
+        total_s: From the server's acceptance to its last picture.
+        receipt: Preset, digests of the checkpoints, every knob.
+    """
+
+    total_s: float
+    receipt: Receipt
+
+
+Event = Started | Step | Picture | Finished
+
+
+def read_event(response: GenerateResponse) -> Event:
+    """Returns what a message of the stream says.
+
+    Raises:
+        ValueError: it is of a kind that this version of the client does not know.
+    """
+    kind = response.WhichOneof("event")
+    if kind == "accepted":
+        return Started(seed=response.accepted.seed, count=response.accepted.count)
+    if kind == "progress":
+        progress = response.progress
+        return Step(progress.image, progress.stage, progress.step, progress.total)
+    if kind == "image":
+        made = response.image
+        image = Image.open(io.BytesIO(made.png))
+        image.load()
+        return Picture(made.index, made.seed, image, made.png, tuple(made.timings))
+    if kind == "done":
+        return Finished(total_s=response.done.total_s, receipt=response.done.receipt)
+    raise ValueError(f"the server sent an event this client does not know: {response}")
