@@ -1,22 +1,19 @@
 """`python -m training.evaluation <scenes|tokenizers>`: measures what was trained."""
 
-import io
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 from cyclopts import App
 from jaxtyping import UInt8
-from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from services.orchestrator.client import MuseClient, MuseError
 from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
@@ -30,21 +27,16 @@ app = App(name="python -m training.evaluation", help="Measures what was trained.
 console = Console()
 
 
-def server_painter(channel: grpc.Channel, *, timeout_s: float = 300.0) -> Painter:
+def server_painter(client: MuseClient) -> Painter:
     """Returns a painter that asks a running orchestrator.
 
     Args:
-        channel: To the orchestrator.
-        timeout_s: The longest one picture may take.
+        client: Of the orchestrator.
     """
-    stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
 
     def paint(asked: Asked) -> UInt8[np.ndarray, "h w 3"]:
-        request = orchestrator_pb2.GenerateRequest(prompt=asked.prompt, count=1, seed=asked.seed)
-        for event in stub.Generate(request, timeout=timeout_s):
-            if event.WhichOneof("event") == "image":
-                return np.asarray(Image.open(io.BytesIO(event.image.png)).convert("RGB"))
-        raise ValueError(f"the server ended without a picture of {asked.prompt!r}")
+        (picture,) = client.generate(asked.prompt, seed=asked.seed)
+        return np.asarray(picture.image.convert("RGB"))
 
     return paint
 
@@ -66,8 +58,8 @@ def scenes(
         list(judge_all(questions, lambda asked: render(asked.scene, sprites, 128), detector))
     )
     _print("The detector on the scenes themselves", truth)
-    with grpc.insecure_channel(server) as channel:
-        painted = judge_all(questions, server_painter(channel), detector)
+    with MuseClient(server) as client:
+        painted = judge_all(questions, server_painter(client), detector)
         judged = list(track(painted, "generating", total=len(questions), console=console))
     result = shares(judged)
     _print(f"Pictures of {server}", result)
@@ -132,9 +124,7 @@ def main() -> None:
     """Runs the command line; a mistake of the user's is one line."""
     try:
         app()
-    except grpc.RpcError as error:
-        sys.exit(f"error: the server answered {error.code().name}: {error.details()}")
-    except (CheckpointError, SceneDataError, ValueError) as error:
+    except (CheckpointError, MuseError, SceneDataError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -12,6 +12,7 @@ import pytest
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from PIL import Image
 
+from services.orchestrator.client import MuseClient
 from training.data.scenes import render, scene_is_held_out
 from training.data.sprites import load_sprites
 from training.evaluation.__main__ import server_painter
@@ -80,7 +81,7 @@ def test_pictures_come_from_a_server(artwork: Path) -> None:
     orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(Composer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        picture = server_painter(channel)(asked)
+    with MuseClient(f"127.0.0.1:{port}") as client:
+        picture = server_painter(client)(asked)
     server.stop(0)
     assert judge(asked.scene, Detector(sprites).read(picture)).all
