@@ -1,14 +1,15 @@
-"""The command line: `muse up`, `muse generate`, `muse status`, `muse describe`."""
+"""The command line: `muse up`, `muse generate`, `muse status`, `muse describe`.
+
+Each command imports what it needs when it is called, so that `muse --help` is instant.
+"""
 
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-DEFAULT = "127.0.0.1:50050"
+DEFAULT_ADDRESS = "127.0.0.1:50050"
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
     "services.description.command:describe",  # by name: the orchestrator imports no JAX
@@ -18,29 +19,54 @@ app.command(
 
 
 @app.command
-def up(*, checkpoints: Path = Path("checkpoints/demo"), base_port: int = 50050) -> None:
-    """Starts the five servers; Ctrl-C stops them."""
+def up(
+    *, preset: str | None = None, checkpoints: Path | None = None, base_port: int = 50050
+) -> None:
+    """Starts the five servers; Ctrl-C or SIGTERM drains and stops them.
+
+    Parameters
+    ----------
+    preset
+        Which system: what is in checkpoints/PRESET, "demo" by default. Checkpoints of another
+        preset are refused.
+    checkpoints
+        Folder of checkpoints instead.
+    base_port
+        Port of the orchestrator; the stages have the next four.
+    """
     import signal
 
-    from services.orchestrator.processes import check_alive, servers
+    from services.orchestrator.processes import check_alive, consecutive_ports, servers
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    log = Path("out/muse.log")
+    folder = checkpoints or Path("checkpoints") / (preset or "demo")
     try:
-        with servers(checkpoints, base_port, log) as running:
-            print(f"serving on 127.0.0.1:{base_port}; log in {log}")
+        with servers(folder, consecutive_ports(base_port), sys.stderr) as running:
+            if preset is not None:
+                _check_preset(f"127.0.0.1:{base_port}", preset)
+            print(f"serving on 127.0.0.1:{base_port}", flush=True)
             while True:
-                check_alive(running, log)
+                check_alive(running)
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        print("stopped")
+        print("stopped", flush=True)
+
+
+def _check_preset(address: str, preset: str) -> None:
+    from services.orchestrator.client import MuseClient
+
+    with MuseClient(address) as client:
+        found = {report.stage: report.status.preset for report in client.status().stages}
+    others = {stage: name for stage, name in found.items() if name != preset}
+    if others:
+        raise ValueError(f"preset: expected checkpoints of {preset!r}, got {others}")
 
 
 @app.command
 def generate(
     prompt: str,
     *,
-    negative_prompt: Annotated[str, Parameter(name="--negative-prompt")] = "",
+    negative_prompt: str = "",
     seed: int | None = None,
     count: int = 1,
     guidance: float | None = None,
@@ -51,43 +77,61 @@ def generate(
     server: str | None = None,
     checkpoints: Path = Path("checkpoints/demo"),
 ) -> None:
-    """Generates pictures; starts the servers for this call if none is at the default address."""
-    from muse.common.v1.decoding_pb2 import Sampling
+    """Generates pictures; starts the servers for this call if none is at the default address.
 
-    from services.orchestrator.client import MuseClient
-    from services.orchestrator.processes import servers, serving
+    Parameters
+    ----------
+    prompt
+        What the pictures show.
+    negative_prompt
+        What they must not show.
+    seed
+        Of the first picture, 0 to 2^64 - 1; picture i has seed + i. Drawn at random by default.
+    count
+        Pictures, 1 to 16.
+    guidance
+        Guidance scale of the last step, 0 to 100, of both transformers.
+    steps
+        Decoding steps of the base, 1 to 256.
+    superres_steps
+        Decoding steps of the super-resolution, 1 to 256.
+    temperature
+        Temperature of sampling, 0 to 100, of both transformers.
+    out
+        File to write: .png, .jpg or .webp. Several pictures get numbers, and a sheet of all.
+    server
+        Address of an orchestrator, HOST:PORT.
+    checkpoints
+        What the servers serve that are started for this call.
+    """
+    from services.orchestrator.generation import generate_files, sampling
 
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"out: expected a name that ends in .png, got {out}")
-    with ExitStack() as stack:
-        if server is None and not serving(DEFAULT):
-            stack.enter_context(servers(checkpoints, 50050, Path("out/muse.log")))
-        client = stack.enter_context(MuseClient(server or DEFAULT))
-        for event in client.events(
-            prompt,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            count=count,
-            base=Sampling(steps=steps, guidance=guidance, temperature=temperature),
-            superres=Sampling(steps=superres_steps, guidance=guidance, temperature=temperature),
-        ):
-            if event.WhichOneof("event") == "image":
-                made = event.image
-                file = out if count == 1 else out.with_stem(f"{out.stem}-{made.index}")
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(made.png)
-                print(f"{file}  seed {made.seed}")
-                for row in made.timings:
-                    print(
-                        f"  {row.stage:13} queue {row.queue_s * 1e3:8.1f} ms  "
-                        f"compute {row.compute_s * 1e3:8.1f} ms  "
-                        f"transfer {row.transfer_s * 1e3:8.1f} ms"
-                    )
+    generate_files(
+        prompt,
+        {
+            "negative_prompt": negative_prompt,
+            "seed": seed,
+            "count": count,
+            "base": sampling(steps=steps, guidance=guidance, temperature=temperature),
+            "superres": sampling(steps=superres_steps, guidance=guidance, temperature=temperature),
+        },
+        out=out,
+        server=server,
+        checkpoints=checkpoints,
+    )
 
 
 @app.command
-def status(*, server: str = DEFAULT, json: bool = False) -> None:
-    """Says how every stage is."""
+def status(*, server: str = DEFAULT_ADDRESS, json: bool = False) -> int:
+    """Says how every stage is; exits with 1 unless all of them serve.
+
+    Parameters
+    ----------
+    server
+        Address of an orchestrator, HOST:PORT.
+    json
+        Print JSON rather than a table.
+    """
     from google.protobuf.json_format import MessageToJson
 
     from services.orchestrator.client import MuseClient
@@ -95,11 +139,18 @@ def status(*, server: str = DEFAULT, json: bool = False) -> None:
     with MuseClient(server) as client:
         answer = client.status()
     if json:
-        print(MessageToJson(answer, preserving_proto_field_name=True))
-        return
-    for row in answer.stages:
-        health = "serving" if row.serving else row.problem or "not serving"
-        print(f"{row.stage:13} {row.address:18} {health}  {row.status.preset} {row.status.device}")
+        print(
+            MessageToJson(
+                answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
+        )
+    else:
+        from rich.console import Console
+
+        from services.orchestrator.rendering import status_table
+
+        Console().print(status_table(answer))
+    return 0 if all(report.serving for report in answer.stages) else 1
 
 
 def main() -> None:
@@ -108,5 +159,7 @@ def main() -> None:
 
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (RequestError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"muse: {error}")

@@ -1,33 +1,58 @@
 """What a picture's file says of itself: prompt, seed, checkpoints, and that it was generated.
 
+All of it stands in an XMP packet, which PNG, JPEG and WebP can carry; a PNG has it as text chunks
+too.
+
 Source: IPTC Photo Metadata Standard, "Digital Source Type"; its vocabulary at
-cv.iptc.org/newscodes/digitalsourcetype.
+cv.iptc.org/newscodes/digitalsourcetype. Adobe XMP Specification, part 1.
 """
 
 import json
+from xml.sax.saxutils import escape, quoteattr
 
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
 from PIL.PngImagePlugin import PngInfo
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
+XMP_CHUNK = "XML:com.adobe.xmp"  # the keyword of PNG's text chunk
 
 
 def png_metadata(request: GenerateRequest, seed: int, receipt: Receipt) -> PngInfo:
     """Returns the text chunks of a picture; the same request makes the same bytes."""
+    fields = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": str(seed),
+        "preset": receipt.preset,
+        "checkpoints": json.dumps(dict(sorted(receipt.checkpoints.items()))),
+        "source": "AI-generated",
+    }
     info = PngInfo()
-    info.add_itxt("prompt", request.prompt)
-    if request.negative_prompt:
-        info.add_itxt("negative_prompt", request.negative_prompt)
-    info.add_text("seed", str(seed))
-    info.add_text("preset", receipt.preset)
-    info.add_text("checkpoints", json.dumps(dict(sorted(receipt.checkpoints.items()))))
-    info.add_text("source", "AI-generated")
-    info.add_itxt("XML:com.adobe.xmp", XMP)
+    for name, value in fields.items():
+        if value:
+            info.add_itxt(name, value)
+    info.add_itxt(XMP_CHUNK, xmp_packet(fields))
     return info
+
+
+def xmp_packet(fields: dict[str, str]) -> str:
+    """Returns an XMP packet: the prompt as description, the IPTC source type, and every field.
+
+    Args:
+        fields: By name; empty ones are left out.
+    """
+    own = "".join(f" muse:{name}={quoteattr(value)}" for name, value in fields.items() if value)
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about=""'
+        ' xmlns:dc="http://purl.org/dc/elements/1.1/"'
+        ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+        ' xmlns:muse="urn:muse:picture:1"'
+        f" Iptc4xmpExt:DigitalSourceType={quoteattr(SOURCE_TYPE)}{own}>"
+        '<dc:description><rdf:Alt><rdf:li xml:lang="x-default">'
+        f"{escape(fields['prompt'])}"
+        "</rdf:li></rdf:Alt></dc:description>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )

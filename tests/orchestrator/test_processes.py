@@ -1,29 +1,66 @@
-"""Tests for the processes around the orchestrator: a missing checkpoint, a stop while starting."""
+"""Tests for the processes around the orchestrator: who dies is named, who is told to stop stops."""
 
+import io
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from services.orchestrator.processes import NAMES, consecutive_ports, free_ports, servers
 
 
-def test_generating_without_checkpoints_is_one_line_and_a_failure(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
-    asked = [*command, "generate", "a fox", "--checkpoints", str(tmp_path / "none")]
-    ended = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("muse: no checkpoints in ")
-    assert ended.stderr.count("\n") == 1
+def test_without_checkpoints_nothing_is_started(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError, match=f"no checkpoints in {tmp_path}/none"),
+        servers(tmp_path / "none", free_ports(), io.StringIO()),
+    ):
+        raise AssertionError("they must not serve")
+
+
+def test_a_server_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
+    log = io.StringIO()
+    with (
+        pytest.raises(RuntimeError, match=r"died with 1: cannot start: no \w+ checkpoint in"),
+        servers(tmp_path, free_ports(), log),
+    ):
+        raise AssertionError("they must not serve")
+    assert '"level": "ERROR"' in log.getvalue()
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = free_ports() | {"orchestrator": taken.getsockname()[1]}
+        with (
+            pytest.raises(RuntimeError, match=r"orchestrator died with 1: .*another server there"),
+            servers_without_stages(ports),
+        ):
+            raise AssertionError("they must not serve")
+
+
+def servers_without_stages(ports: dict[str, int]):  # type: ignore[no-untyped-def]
+    """An orchestrator whose stages are those of the tests' own folder: there are none."""
+    return servers(Path(__file__).parent, ports, io.StringIO())
+
+
+def test_ports_follow_the_base_port() -> None:
+    assert consecutive_ports(50050) == dict(zip(NAMES, range(50050, 50055), strict=True))
+    assert max(consecutive_ports(65531).values()) == 65535
+    for wrong in (0, -1, 65532):
+        with pytest.raises(ValueError, match=f"expected 1 to 65531, got {wrong}"):
+            consecutive_ports(wrong)
+
+
+def test_free_ports_are_all_different() -> None:
+    assert len(set(free_ports().values())) == len(NAMES)
 
 
 def test_an_orchestrator_that_waits_for_its_stages_stops_when_told() -> None:
-    dead = f"127.0.0.1:{free_port()}"
+    dead = f"127.0.0.1:{free_ports()['base']}"
     stages = ("text-encoder", "base", "superres", "tokenizer")
     flags = [f"--{stage}={dead}" for stage in stages]
     process = subprocess.Popen(
