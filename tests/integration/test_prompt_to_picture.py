@@ -1,18 +1,32 @@
 """The whole stack: five processes, tiny random checkpoints, the public API."""
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from flax import nnx
 from muse.common.v1.decoding_pb2 import Sampling
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from PIL import Image
 
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of
 from services.orchestrator.client import InvalidRequest, MuseClient, Started
-from services.orchestrator.processes import free_ports, servers
+from services.orchestrator.processes import NAMES, consecutive_ports
+from services.orchestrator.stages import STAGES
 from services.presets import preset
 from services.runtime.checkpoints import (
     codebook_fingerprint,
@@ -25,6 +39,7 @@ from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
 from services.tokenizer.model import Tokenizer
 
 TINY = preset("tiny")
+MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 
 
 def save(root: Path, place: str, config: object, module: nnx.Module, fingerprint: dict[str, str]):
@@ -35,7 +50,7 @@ def save(root: Path, place: str, config: object, module: nnx.Module, fingerprint
         config=config,
         parameters=parameters,
         fingerprint=fingerprint,
-        record={},
+        record={"preset": "tiny"},
     )
 
 
@@ -65,13 +80,135 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    ports = free_ports()
-    with (
-        (tmp_path_factory.mktemp("log") / "muse.log").open("w") as log,
-        servers(checkpoints, ports, log),
-    ):
-        yield f"127.0.0.1:{ports['orchestrator']}"
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home of compiled programs, so that a test's start is not the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Collects the spans that the servers export by OTLP.
+
+    Attributes:
+        spans: (service, span), as they came.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, Span]] = []
+
+    def Export(
+        self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            names = {each.key: each.value.string_value for each in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans += [(names["service.name"], span) for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[tuple[Collector, str]]:
+    """A collector, and its address as OTEL_EXPORTER_OTLP_ENDPOINT wants it."""
+    servicer, server = Collector(), grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield servicer, f"http://127.0.0.1:{port}"
+    server.stop(0)
+
+
+@pytest.fixture(scope="module")
+def address(checkpoints: Path, cache: Path, collector: tuple[Collector, str]) -> Iterator[str]:
+    """`muse up`, until SIGTERM."""
+    port = free_base_port()
+    words = ["up", "--preset=tiny", f"--checkpoints={checkpoints}", f"--base-port={port}"]
+    process = subprocess.Popen(
+        [*MUSE, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={
+            **os.environ,
+            "XDG_CACHE_HOME": str(cache),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector[1],
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        },
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"serving on 127.0.0.1:{port}\n"
+    yield f"127.0.0.1:{port}"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == "stopped\n"
+    assert process.returncode == 0
+    assert not any(listening(each) for each in consecutive_ports(port).values())
+
+
+def free_base_port() -> int:
+    """A port whose next four are free as well."""
+    return next(
+        first
+        for first in range(52050, 60000, len(NAMES))
+        if not any(listening(port) for port in consecutive_ports(first).values())
+    )
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_status_says_who_serves_what(address: str) -> None:
+    asked = [*MUSE, "status", "--json", "--server", address]
+    ended = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    stages = {row["stage"]: row for row in json.loads(ended.stdout)["stages"]}
+    assert tuple(stages) == STAGES
+    assert all(row["serving"] and row["status"]["preset"] == "tiny" for row in stages.values())
+    codebook = stages["tokenizer"]["status"]["fingerprints"]["codebook"]
+    assert codebook == stages["superres"]["status"]["fingerprints"]["codebook"]
+
+
+def test_another_preset_than_the_checkpoints_is_refused(
+    address: str, checkpoints: Path, cache: Path
+) -> None:
+    port = free_base_port()
+    words = ["up", "--preset=demo", f"--checkpoints={checkpoints}", f"--base-port={port}"]
+    ended = subprocess.run(
+        [*MUSE, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("muse: preset: expected checkpoints of 'demo', got those of {")
+
+
+def test_generate_starts_its_own_servers_writes_every_picture_and_leaves_nothing(
+    checkpoints: Path, cache: Path, tmp_path: Path
+) -> None:
+    words = ["generate", "a fox", "--seed=3", "--count=2", "--out=new/fox.webp"]
+    ended = subprocess.run(
+        [*MUSE, *words, f"--checkpoints={checkpoints}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+    )
+    assert ended.returncode == 0, ended.stderr
+    for name, side in (("fox-0", 32), ("fox-1", 32), ("fox-sheet", 76)):
+        with Image.open(tmp_path / "new" / f"{name}.webp") as image:
+            assert image.width == side
+    for stage in (*STAGES, "whole request"):
+        assert stage in ended.stdout
+    ports = [
+        int(line["address"].rsplit(":", 1)[1])
+        for line in map(json.loads, (tmp_path / "out" / "muse.log").read_text().splitlines())
+        if line["message"] == "serving"
+    ]
+    assert len(ports) == len(NAMES)
+    assert not any(listening(port) for port in ports)
 
 
 def test_a_seed_gives_the_same_bytes_alone_and_in_a_batch_of_four(address: str) -> None:
@@ -126,3 +263,34 @@ def test_the_file_says_how_it_was_made(address: str) -> None:
     image.load()
     assert (image.info["prompt"], image.info["seed"]) == ("a fox", "9")
     assert "trainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
+
+
+def test_one_trace_holds_the_queue_and_compute_of_every_stage(
+    address: str, collector: tuple[Collector, str]
+) -> None:
+    trace_id, parent_id = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
+    caller = SpanContext(trace_id, parent_id, is_remote=False, trace_flags=TraceFlags.SAMPLED)
+    with MuseClient(address) as client, use_span(NonRecordingSpan(caller)):
+        client.generate("a fox", seed=1)
+
+    def found() -> dict[str, list[Span]]:
+        spans: dict[str, list[Span]] = {}
+        for service, span in collector[0].spans:
+            if span.trace_id == trace_id.to_bytes(16, "big"):
+                spans.setdefault(service, []).append(span)
+        return spans
+
+    services = {"muse.orchestrator", *(f"muse.{stage}" for stage in STAGES)}
+    ended = time.monotonic() + 20
+    while found().keys() != services and time.monotonic() < ended:
+        time.sleep(0.05)
+    spans = found()
+    assert spans.keys() == services
+    for stage in STAGES:
+        assert {"queue", "compute"} <= {span.name for span in spans[f"muse.{stage}"]}
+    roots = [
+        span
+        for span in spans["muse.orchestrator"]
+        if span.parent_span_id == parent_id.to_bytes(8, "big")
+    ]
+    assert [span.name for span in roots] == ["muse.orchestrator.v1.OrchestratorService/Generate"]

@@ -91,7 +91,7 @@ class StageStatus(google.protobuf.message.Message):
     stage: builtins.str
     """Name of the stage: "text_encoder", "tokenizer", "base", "superres"."""
     preset: builtins.str
-    """Preset its checkpoint has the shape of, or "custom"."""
+    """Preset its checkpoint was trained for or has the shape of, or "custom"."""
     device: builtins.str
     """What it computes on, such as "cpu x1"."""
     queued: builtins.int
