@@ -103,7 +103,8 @@ def generate(
     checkpoints
         What the servers serve that are started for this call.
     """
-    from services.orchestrator.generation import generate_files, sampling
+    from services.orchestrator.client import sampling
+    from services.orchestrator.generation import generate_files
 
     generate_files(
         prompt,

@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -25,25 +24,8 @@ from services.orchestrator.files import check_suffix, save_picture, save_sheet
 from services.orchestrator.processes import check_checkpoints, free_ports, servers, serving
 from services.orchestrator.rendering import timing_table
 from services.orchestrator.requests import checked
-from services.runtime.errors import invalid_field
 
 LOG = Path("out/muse.log")
-
-
-def sampling(**knobs: float | int | None) -> Sampling:
-    """Returns the knobs that are set.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT: one does not fit its field; names it.
-    """
-    chosen = Sampling()
-    for name, value in knobs.items():
-        if value is not None:
-            try:
-                setattr(chosen, name, value)
-            except ValueError as error:
-                raise invalid_field(name, expected="a number from 0 up", got=value) from error
-    return chosen
 
 
 def generate_files(

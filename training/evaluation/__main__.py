@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from cyclopts import App
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from services.orchestrator.client import MuseClient, MuseError
+from services.orchestrator.client import MuseClient, MuseError, Wanted, sampling
 from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
@@ -27,15 +27,16 @@ app = App(name="python -m training.evaluation", help="Measures what was trained.
 console = Console()
 
 
-def server_painter(client: MuseClient) -> Painter:
+def server_painter(client: MuseClient, **wanted: Unpack[Wanted]) -> Painter:
     """Returns a painter that asks a running orchestrator.
 
     Args:
         client: Of the orchestrator.
+        wanted: What every request says besides its prompt and seed, such as knobs.
     """
 
     def paint(asked: Asked) -> UInt8[np.ndarray, "h w 3"]:
-        (picture,) = client.generate(asked.prompt, seed=asked.seed)
+        (picture,) = client.generate(asked.prompt, **{**wanted, "seed": asked.seed})
         return np.asarray(picture.image.convert("RGB"))
 
     return paint
@@ -48,9 +49,37 @@ def scenes(
     server: str = "127.0.0.1:50050",
     prompts_per_group: int = 20,
     seed: int = 0,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    steps: int | None = None,
+    superres_steps: int | None = None,
     out: Path = Path("out/evaluation"),
 ) -> None:
-    """Generates through the servers and reads the pictures back; the detector itself first."""
+    """Generates through the servers and reads the pictures back; the detector itself first.
+
+    Parameters
+    ----------
+    data
+        Folder of sprites.
+    server
+        Address of the orchestrator, HOST:PORT.
+    prompts_per_group
+        Pictures of each group.
+    seed
+        Of the questions and the pictures.
+    guidance
+        Of both transformers; the servers' default if not set, as the other three.
+    temperature
+        Of both transformers.
+    steps
+        Of the base.
+    superres_steps
+        Of the super-resolution.
+    out
+        Folder of the report and of the sheet of all pictures.
+    """
+    base = sampling(steps=steps, guidance=guidance, temperature=temperature)
+    superres = sampling(steps=superres_steps, guidance=guidance, temperature=temperature)
     sprites = load_sprites(data)
     detector = Detector(sprites)
     questions = draw_questions(sprites.vocabulary, prompts_per_group, seed=seed)
@@ -59,7 +88,8 @@ def scenes(
     )
     _print("The detector on the scenes themselves", truth)
     with MuseClient(server) as client:
-        painted = judge_all(questions, server_painter(client), detector)
+        painter = server_painter(client, base=base, superres=superres)
+        painted = judge_all(questions, painter, detector)
         judged = list(track(painted, "generating", total=len(questions), console=console))
     result = shares(judged)
     _print(f"Pictures of {server}", result)

@@ -4,7 +4,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.client.asynchronous import AsyncMuseClient
 from services.orchestrator.client.blocking import MuseClient
-from services.orchestrator.client.calls import Wanted
+from services.orchestrator.client.calls import Wanted, sampling
 from services.orchestrator.client.errors import (
     CheckpointConflict,
     DeadlineExceeded,
@@ -35,4 +35,5 @@ __all__ = [
     "Step",
     "Unavailable",
     "Wanted",
+    "sampling",
 ]

@@ -32,6 +32,25 @@ class Wanted(TypedDict, total=False):
     superres: Sampling
 
 
+def sampling(**knobs: float | int | None) -> Sampling:
+    """Returns the knobs of one stage; those that are None keep the stage's default.
+
+    Args:
+        knobs: Fields of `Sampling` by name, such as steps=12.
+
+    Raises:
+        InvalidRequest: a value does not fit its field; names it.
+    """
+    chosen = Sampling()
+    for name, value in knobs.items():
+        if value is not None:
+            try:
+                setattr(chosen, name, value)
+            except (TypeError, ValueError) as error:
+                raise invalid_request(name, f"expected a number from 0 up, got {value}") from error
+    return chosen
+
+
 def generate_request(prompt: str, wanted: Wanted, *, progress: bool) -> GenerateRequest:
     """Returns the message of a request; its ranges are the server's to check.
 
