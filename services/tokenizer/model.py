@@ -19,26 +19,44 @@ from services.nn.quantizer import Quantizer
 from services.tokenizer.config import TokenizerConfig
 
 
-def _convolution(
-    inputs: int,
-    outputs: int,
-    kernel: int = 3,
-    *,
-    strides: int = 1,
-    rngs: nnx.Rngs,
-    dtype: DTypeLike,
-    param_dtype: DTypeLike,
-) -> nnx.Conv:
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (kernel, kernel),
-        strides=strides,
-        padding="SAME",
-        rngs=rngs,
-        dtype=dtype,
-        param_dtype=param_dtype,
-    )
+class Convolution(nnx.Conv):
+    """A convolution that sees the picture's border repeated beyond it, of a kernel 1 or 3 wide.
+
+    With zeros there, a token would depend on how far the border is, and one plain background
+    would have a code for every distance.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        *,
+        strides: int = 1,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+    ) -> None:
+        """Maps `inputs` channels to `outputs`; the size is kept, or divided by `strides`."""
+        super().__init__(
+            inputs,
+            outputs,
+            (kernel, kernel),
+            strides=strides,
+            padding="VALID",
+            rngs=rngs,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
+        # As "SAME" pads: with a stride of 2 only at the far side.
+        self.margin = (0, 0) if kernel == 1 else (int(strides == 1), 1)
+
+    def __call__(
+        self, features: Float[Array, "B h w C"], out_sharding: Any = None
+    ) -> Float[Array, "B h2 w2 D"]:
+        """Returns features; `out_sharding` as in `nnx.Conv`."""
+        padded = jnp.pad(features, ((0, 0), self.margin, self.margin, (0, 0)), mode="edge")
+        return super().__call__(padded, out_sharding)
 
 
 class Normalise(nnx.Module):
@@ -76,10 +94,10 @@ class ResidualBlock(nnx.Module):
         """Maps `inputs` channels to `outputs`; the shortcut is a 1x1 convolution if they differ."""
         kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.first_norm = Normalise(inputs, **kinds)
-        self.first = _convolution(inputs, outputs, **kinds)
+        self.first = Convolution(inputs, outputs, **kinds)
         self.second_norm = Normalise(outputs, **kinds)
-        self.second = _convolution(outputs, outputs, **kinds)
-        self.shortcut = _convolution(inputs, outputs, 1, **kinds) if inputs != outputs else None
+        self.second = Convolution(outputs, outputs, **kinds)
+        self.shortcut = Convolution(inputs, outputs, 1, **kinds) if inputs != outputs else None
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w D"]:
         """Returns features of the same height and width."""
@@ -101,18 +119,18 @@ class Encoder(nnx.Module):
         """Stacks the resolutions, full resolution first."""
         kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         channels = [config.base_channels * m for m in config.channel_multipliers]
-        self.stem = _convolution(3, channels[0], **kinds)
+        self.stem = Convolution(3, channels[0], **kinds)
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(_convolution(width, outputs, strides=2, **kinds))
+                layers.append(Convolution(width, outputs, strides=2, **kinds))
                 width = outputs
             for _ in range(config.residual_blocks):
                 layers.append(ResidualBlock(width, outputs, **kinds))
         self.layers = nnx.List(layers)
         self.head_norm = Normalise(width, **kinds)
-        self.head = _convolution(width, config.code_dim, 1, **kinds)
+        self.head = Convolution(width, config.code_dim, 1, **kinds)
 
     def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/f w/f C"]:
         """Returns the features that are quantised, in float32."""
@@ -136,7 +154,7 @@ class Decoder(nnx.Module):
         """Stacks the resolutions, lowest first."""
         kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         channels = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
-        self.stem = _convolution(config.code_dim, channels[0], **kinds)
+        self.stem = Convolution(config.code_dim, channels[0], **kinds)
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
@@ -147,7 +165,7 @@ class Decoder(nnx.Module):
                 layers.append(ResidualBlock(width, outputs, **kinds))
         self.layers = nnx.List(layers)
         self.head_norm = Normalise(width, **kinds)
-        self.head = _convolution(width, 3, **kinds)
+        self.head = Convolution(width, 3, **kinds)
 
     def __call__(self, codes: Float[Array, "B h w C"]) -> Float[Array, "B h*f w*f 3"]:
         """Returns images, about in [-1, 1], in float32."""
@@ -175,9 +193,7 @@ class Upsample(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Maps `inputs` channels to `outputs` before repeating: a quarter of the arithmetic."""
-        self.project = _convolution(
-            inputs, outputs, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        self.project = Convolution(inputs, outputs, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w D"]:
         """Returns features of twice the height and width."""

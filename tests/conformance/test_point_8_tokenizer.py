@@ -40,6 +40,21 @@ def test_a_token_depends_on_what_is_near_it_alone(tokenizer: Tokenizer) -> None:
     assert not np.allclose(features[:, :, -1], changed[:, :, -1])
 
 
+@pytest.mark.parametrize("size", [(4, 4), (16, 16), (12, 40)])
+def test_a_plain_picture_is_one_code_however_near_the_border(
+    tokenizer: Tokenizer, size: tuple[int, int]
+) -> None:
+    plain = jnp.broadcast_to(jnp.array([0.5, -0.2, 0.1]), (1, *size, 3))
+    features = tokenizer.encoder(plain)
+    np.testing.assert_allclose(features, jnp.broadcast_to(features[:, :1, :1], features.shape))
+    ids = tokenizer.encode(plain)
+    assert (ids == ids[0, 0, 0]).all()
+    again = tokenizer.decode(ids)
+    patch = again[:, : TINY_LOW.factor, : TINY_LOW.factor]
+    repeats = (1, size[0] // TINY_LOW.factor, size[1] // TINY_LOW.factor, 1)
+    np.testing.assert_allclose(again, jnp.tile(patch, repeats), atol=1e-5)
+
+
 def test_no_layer_attends() -> None:
     names = parameters_of(Tokenizer(TINY_LOW, rngs=nnx.Rngs(0)))
     kernels = [value for name, value in names.items() if name.endswith("kernel")]
