@@ -1,4 +1,4 @@
-"""The command line: `muse up`, `muse generate`, `muse status`, `muse describe`.
+"""The command line: `muse up`, `generate`, `status`, `describe`, `bench`.
 
 Each command imports what it needs when it is called, so that `muse --help` is instant.
 """
@@ -15,6 +15,11 @@ app.command(
     "services.description.command:describe",  # by name: the orchestrator imports no JAX
     name="describe",
     help="Says what every stage of a preset is and the least it costs on a chip.",
+)
+app.command(
+    "services.bench.command:bench",
+    name="bench",
+    help="Loads a running system with requests that arrive by themselves, and measures it.",
 )
 
 

@@ -265,6 +265,22 @@ def test_the_file_says_how_it_was_made(address: str) -> None:
     assert "trainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
 
 
+@pytest.mark.parametrize("stage", ["whole", *STAGES])
+def test_bench_loads_the_whole_and_every_stage(address: str, stage: str, tmp_path: Path) -> None:
+    words = ["bench", f"--stage={stage}", "--rate=8", "--seconds=0.6", "--kind=steps=2,negative=1"]
+    ended = subprocess.run(
+        [*MUSE, *words, "--server", address, "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    (run,) = json.loads((tmp_path / "bench.json").read_text())["runs"]
+    assert run["codes"] == {"OK": run["requests"]}
+    assert set(run["compute_s"]) == (set(STAGES) if stage == "whole" else {stage})
+    assert (tmp_path / "bench.html").is_file()
+
+
 def test_one_trace_holds_the_queue_and_compute_of_every_stage(
     address: str, collector: tuple[Collector, str]
 ) -> None:

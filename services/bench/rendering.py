@@ -1,0 +1,112 @@
+"""Runs as tables for the terminal, and as a plot of latency against load (PNG, HTML)."""
+
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from services.bench.summary import PERCENTILES, Summary
+
+MILLISECONDS = 1e3
+
+
+def summary_table(runs: Sequence[Summary]) -> Table:
+    """Returns the latency, goodput and refusals of every load, in milliseconds."""
+    table = Table("offered/s", "kind", title="latency, ms, from when a request was due")
+    for name in (*(f"p{each}" for each in PERCENTILES), "goodput/s", "requests", "not answered"):
+        table.add_column(name, justify="right")
+    for run in runs:
+        refused = ", ".join(f"{n} {code}" for code, n in sorted(run.codes.items()) if code != "OK")
+        for kind, values in run.latency_s.items():
+            whole = kind == "all"
+            table.add_row(
+                f"{run.offered_per_s:.2f}" if whole else "",
+                kind,
+                *(_cells(values)),
+                f"{run.goodput_per_s:.2f}" if whole else "",
+                str(run.requests) if whole else "",
+                refused or "none" if whole else "",
+            )
+        table.add_section()
+    return table
+
+
+def stage_table(run: Summary) -> Table:
+    """Returns queue, compute and occupancy of every stage at one load, in milliseconds."""
+    table = Table("stage", title=f"stages at {run.offered_per_s:.2f} requests/s, ms")
+    for part in ("queue", "compute"):
+        for each in PERCENTILES:
+            table.add_column(f"{part} p{each}", justify="right")
+    table.add_column("in compute", justify="right")
+    for stage, queue in run.queue_s.items():
+        cells = [*_cells(queue), *_cells(run.compute_s[stage])]
+        table.add_row(stage, *cells, f"{run.occupancy[stage]:.2f}")
+    return table
+
+
+def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
+    """Writes latency against offered load as bench.png and, with the table, as bench.html.
+
+    Args:
+        runs: One a load.
+        folder: Where to.
+        title: What was loaded and how.
+
+    Raises:
+        RuntimeError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+
+        matplotlib.use("agg")
+        from matplotlib import pyplot
+    except ModuleNotFoundError as error:
+        raise RuntimeError('the plot needs matplotlib: install the extra "bench"') from error
+    runs = sorted(runs, key=lambda run: run.offered_per_s)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(title)
+    answered = [run for run in runs if run.latency_s["all"]]
+    loads = [run.offered_per_s for run in answered]
+    for index, each in enumerate(PERCENTILES):
+        values = [run.latency_s["all"][index] * MILLISECONDS for run in answered]
+        left.plot(loads, values, marker="o", label=f"p{each}")
+    left.set(xlabel="offered load, requests/s", ylabel="latency, ms", yscale="log")
+    left.legend()
+    offered = [run.offered_per_s for run in runs]
+    right.plot(offered, offered, linestyle=":", color="gray", label="offered")
+    right.plot(offered, [run.goodput_per_s for run in runs], marker="o", label="answered")
+    right.set(xlabel="offered load, requests/s", ylabel="requests/s")
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "bench.png", dpi=120)
+    drawing = io.StringIO()
+    figure.savefig(drawing, format="svg")
+    pyplot.close(figure)
+    svg = drawing.getvalue()
+    page = (
+        f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        "<style>body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
+        "</style>"
+        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}{_html_table(runs)}"
+    )
+    (folder / "bench.html").write_text(page)
+
+
+def _html_table(runs: Sequence[Summary]) -> str:
+    heads = ("offered/s", "kind", *(f"p{each} ms" for each in PERCENTILES), "answered/s")
+    rows = [
+        (f"{run.offered_per_s:.2f}", kind, *_cells(values), f"{run.goodput_per_s:.2f}")
+        for run in runs
+        for kind, values in run.latency_s.items()
+    ]
+    lines = [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _cells(seconds: Sequence[float]) -> list[str]:
+    return [f"{value * MILLISECONDS:.1f}" for value in seconds] or ["-"] * len(PERCENTILES)
