@@ -53,8 +53,13 @@ def bench(
     kinds = [parse_kind(text) for text in kind or [""]]
     runs = asyncio.run(_runs(stage, server, kinds, rate or [0.5], seconds, deadline_s, seed))
     out.mkdir(parents=True, exist_ok=True)
-    report = {"stage": stage, "seed": seed, "seconds": seconds, "kinds": [k.name for k in kinds]}
-    report["runs"] = [run.as_json() for run in runs]
+    report = {
+        "stage": stage,
+        "seed": seed,
+        "seconds": seconds,
+        "kinds": [each.name for each in kinds],
+        "runs": [run.as_json() for run in runs],
+    }
     (out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
     console = Console()
     console.print(summary_table(runs))
