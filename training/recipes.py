@@ -42,11 +42,11 @@ def _small(steps: int, batch_size: int, learning_rate: float, weight_decay: floa
 
 # Sized for two CPU cores; README.md has the arithmetic and what each took.
 _DEMO = PresetRecipes(
-    low_tokenizer=_small(3600, 8, 2e-3, 1e-4),
-    high_tokenizer=_small(2500, 4, 1.5e-3, 1e-4),
+    low_tokenizer=_small(2600, 8, 2e-3, 1e-4),
+    high_tokenizer=_small(1200, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=_small(7000, 16, 1e-3, 0.045),
-    superres=_small(3000, 8, 1e-3, 0.045),
+    base=_small(4200, 16, 1e-3, 0.045),
+    superres=_small(2600, 8, 1e-3, 0.045),
 )
 
 _TINY = PresetRecipes(

@@ -23,6 +23,9 @@ from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.tokenizer import TokenizerTask
+from training.tasks.whitening import whitening_kernel
+
+WHITENED_CAPTIONS = 512  # from which the power of the embeddings' directions is measured
 
 
 def tokenizer_task(
@@ -102,12 +105,19 @@ def transformer_task(
     recipes = RECIPES[preset.name]
     high = stage == "superres"
     recipe = _with_steps(recipes.superres if high else recipes.base, steps)
+    config = preset.superres if high else preset.base
+    frozen = load_frozen_stages(checkpoints, high=high)
+    images = _source(preset, data, recipe, seed).captioned
+    batches = range(max(1, WHITENED_CAPTIONS // recipe.batch_size))
+    captions = [caption for step in batches for caption in images(step)[1]]
+    words = frozen.text_encoder.words(captions)
     return MaskedTokensTask(
-        preset.superres if high else preset.base,
+        config,
         recipe,
-        load_frozen_stages(checkpoints, high=high),
-        _source(preset, data, recipe, seed).captioned,
+        frozen,
+        images,
         seed=seed,
+        text_projection=whitening_kernel(words, config.hidden, seed=seed),
     )
 
 

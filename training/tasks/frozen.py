@@ -90,6 +90,11 @@ class FrozenTextEncoder:
         ids, mask = ids[:, :length], mask[:, :length]
         return self._embed(self._parameters, ids, mask), jnp.asarray(mask)
 
+    def words(self, captions: Sequence[str]) -> Float[np.ndarray, "M D"]:
+        """Returns the embeddings of all words of captions, one after the other, no padding."""
+        values, mask = self.embeddings(captions)
+        return np.asarray(values)[np.asarray(mask)]
+
 
 class Examples(NamedTuple):
     """Captioned pictures as the transformers see them.

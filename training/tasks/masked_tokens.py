@@ -46,6 +46,7 @@ class MaskedTokensTask:
         images: CaptionedImages,
         *,
         seed: int = 0,
+        text_projection: Float[np.ndarray, "Dt D"] | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -55,9 +56,11 @@ class MaskedTokensTask:
             frozen: The text encoder and tokenizers it is trained for.
             images: Gives the high-resolution pictures and captions of a step.
             seed: Of the initial parameters, the masks and which captions are dropped.
+            text_projection: Where the projection of the text starts; a random draw if absent.
         """
         self.config, self.recipe, self.seed = config, recipe, seed
         self._frozen, self._images = frozen, images
+        self._text_projection = text_projection
         self._optimizer = adafactor(recipe)
         self._step = jax.jit(self._compiled_step, donate_argnums=0)
         self._guess = jax.jit(self._compiled_guess)
@@ -75,7 +78,10 @@ class MaskedTokensTask:
 
     def initial_state(self) -> Learner:
         """Returns fresh parameters."""
-        return new_learner(parameters_of(self._build()), self._optimizer)
+        parameters = parameters_of(self._build())
+        if self._text_projection is not None:
+            parameters["text_projection.kernel"] = jnp.asarray(self._text_projection)
+        return new_learner(parameters, self._optimizer)
 
     def batch(self, step: int) -> Examples:
         """Returns the examples of a step."""
