@@ -13,27 +13,13 @@ import grpc
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
 from services.runtime.telemetry import record_span
+from services.runtime.timing import Timed
 
 logger = logging.getLogger(__name__)
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 INTERNAL = "internal error; the server's log says more"
 SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute seconds
-
-
-@dataclass(frozen=True)
-class Timed(Generic[Result]):
-    """A result and where the time to it went.
-
-    Attributes:
-        result: Of the request.
-        queue_s: From submission to the start of compute.
-        compute_s: Of the whole batch.
-    """
-
-    result: Result
-    queue_s: float
-    compute_s: float
 
 
 @dataclass(eq=False)
