@@ -12,6 +12,7 @@ import grpc
 
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
+from services.runtime.server import ServerSettings
 from services.runtime.telemetry import record_span
 from services.runtime.timing import Timed
 
@@ -20,6 +21,22 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 INTERNAL = "internal error; the server's log says more"
 SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchedServerSettings(ServerSettings):
+    """What a server that batches can be told besides.
+
+    Attributes:
+        max_wait_ms: Milliseconds a request waits for company while the device is free.
+    """
+
+    max_wait_ms: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.max_wait_ms < float("inf"):
+            raise ValueError(f"max_wait_ms: expected at least 0, got {self.max_wait_ms}")
 
 
 @dataclass(eq=False)
