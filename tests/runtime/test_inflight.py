@@ -7,7 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from services.runtime import telemetry
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError
 from services.runtime.inflight import InflightBatcher
@@ -111,6 +115,35 @@ async def test_a_failure_is_internal_and_names_the_logs_record_of_it(
     assert record.__dict__["failure"] in caught.value.message
     assert "poisoned" not in caught.value.message
     assert (await result_of(batcher, countdown("next", 2))).result == ("next", 2)
+
+
+async def test_the_spans_of_queue_and_compute_fill_the_time_of_a_request_however_it_ends(
+    fake_device: Any, countdown: Any, thread: DeviceThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    device = fake_device(slots=1)
+    batcher = InflightBatcher(device, thread, max_queued=8)
+    device.gate.clear()
+
+    async def traced(name: str) -> None:
+        with telemetry.span(name):
+            await result_of(batcher, countdown(name, 3))
+
+    first, never = (asyncio.create_task(traced(name)) for name in ("first", "never"))
+    await until(lambda: (batcher.active, batcher.queued) == (1, 1))
+    never.cancel()
+    await asyncio.wait([never])
+    device.gate.set()
+    await first
+
+    spans = exporter.get_finished_spans()
+    roots = {each.context.span_id: each.name for each in spans if each.parent is None}
+    parts = {(roots[each.parent.span_id], each.name): each for each in spans if each.parent}
+    assert set(parts) == {("first", "queue"), ("first", "compute"), ("never", "queue")}
+    assert parts["first", "queue"].end_time == parts["first", "compute"].start_time
+    assert parts["first", "compute"].end_time > parts["first", "compute"].start_time
 
 
 async def test_draining_waits_for_what_was_accepted(
