@@ -158,11 +158,13 @@ def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DecodePool, "advance", slowly)
 
 
-async def until_active(base: Any, expected: int) -> None:
-    """Waits until so many requests hold a slot."""
-    request = base_pb2.GetStatusRequest()
+async def until_busy(base: Any, *, active: int, queued: int = 0) -> None:
+    """Waits until so many requests hold a slot and so many wait for one."""
     async with asyncio.timeout(10):
-        while (await base.GetStatus(request)).status.active != expected:  # noqa: ASYNC110
+        while True:
+            status = (await base.GetStatus(base_pb2.GetStatusRequest())).status
+            if (status.active, status.queued) == (active, queued):
+                return
             await asyncio.sleep(0.01)
 
 
@@ -173,7 +175,7 @@ async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any)
 
     alone = [(await events(base, request(steps)))[-1].result.tokens for steps in (16, 2)]
     long = asyncio.create_task(events(base, request(16)))
-    await until_active(base, 1)
+    await until_busy(base, active=1)
     short = (await events(base, request(2)))[-1].result
     assert not long.done()
 
@@ -187,16 +189,35 @@ async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any)
 async def test_a_request_nobody_waits_for_frees_its_slot_within_a_step(base: Any, end: str) -> None:
     request = base_request(sampling=decoding_pb2.Sampling(steps=16))
     call = base.Generate(request, timeout=0.2 if end == "deadline" else None)
-    await until_active(base, 1)
+    await until_busy(base, active=1)
     if end == "cancel":
         call.cancel()
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await call.read()
     gone_s = time.monotonic()
-    await until_active(base, 0)
+    await until_busy(base, active=0)
 
     assert time.monotonic() - gone_s < 0.3  # a whole decode takes 0.8
     assert (await events(base, base_request()))[-1].HasField("result")
+
+
+@pytest.mark.usefixtures("slow_steps")
+async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
+    checkpoints: Path, base: Any
+) -> None:
+    request = base_request(sampling=decoding_pb2.Sampling(steps=10))
+    settings = base_server.Settings(checkpoints=checkpoints, port=0, max_batch=1)
+    service = await base_server.build(settings)
+    async with running_server(service, settings) as running:
+        channel = grpc.aio.insecure_channel(running.address)
+        stub: Any = base_pb2_grpc.BaseServiceStub(channel)
+        calls = [asyncio.create_task(events(stub, request)) for _ in range(2)]  # one has to wait
+        await until_busy(stub, active=1, queued=1)
+
+    assert not any(call.cancelled() for call in calls)
+    expected = (await events(base, request))[-1].result.tokens
+    assert [(await call)[-1].result.tokens for call in calls] == [expected] * 2
+    await channel.close()
 
 
 async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
