@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.runtime.scheduler import Failed, SlotScheduler
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.slots import Failed
 from services.runtime.timing import Timed
 
 SLOTS = 16

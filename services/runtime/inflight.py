@@ -9,7 +9,8 @@ import grpc
 
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError
-from services.runtime.scheduler import Failed, Job, SlotDevice, SlotScheduler, State
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.slots import Failed, Job, SlotDevice, State
 from services.runtime.telemetry import record_span
 from services.runtime.timing import Timed
 

@@ -12,7 +12,8 @@ import pytest
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
-from services.runtime.scheduler import Failed, SlotScheduler, Ticket
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.slots import Failed, Ticket
 from services.runtime.timing import Timed
 
 TINY = preset("tiny")

@@ -147,15 +147,17 @@ async def test_four_at_a_time_get_what_each_gets_alone(base: Any, superres: Any)
 
 
 @pytest.fixture
-def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes every dispatch take a twentieth of a second longer."""
-    advance = DecodePool.advance
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes every dispatch take a tenth of a second longer; says how many steps each took."""
+    advance, taken = DecodePool.advance, []
 
     def slowly(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        time.sleep(0.05)
+        time.sleep(0.1)
+        taken.append(steps)
         return advance(self, steps, wanted)
 
     monkeypatch.setattr(DecodePool, "advance", slowly)
+    return taken
 
 
 async def until_busy(base: Any, *, active: int, queued: int = 0) -> None:
@@ -180,24 +182,24 @@ async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any)
     assert not long.done()
 
     assert [(await long)[-1].result.tokens, short.tokens] == alone
-    assert short.timing.queue_s < 0.2
-    assert 0.1 <= short.timing.compute_s < (await long)[-1].result.timing.compute_s
+    assert short.timing.compute_s >= 0.2
+    assert short.timing.queue_s + short.timing.compute_s < (await long)[-1].result.timing.compute_s
 
 
-@pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("end", ["deadline", "cancel"])
-async def test_a_request_nobody_waits_for_frees_its_slot_within_a_step(base: Any, end: str) -> None:
+async def test_a_request_nobody_waits_for_frees_its_slot_long_before_its_last_step(
+    base: Any, slow_steps: list[int], end: str
+) -> None:
     request = base_request(sampling=decoding_pb2.Sampling(steps=16))
-    call = base.Generate(request, timeout=0.2 if end == "deadline" else None)
-    await until_busy(base, active=1)
+    call = base.Generate(request, timeout=0.5 if end == "deadline" else None)
     if end == "cancel":
+        await until_busy(base, active=1)
         call.cancel()
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await call.read()
-    gone_s = time.monotonic()
     await until_busy(base, active=0)
 
-    assert time.monotonic() - gone_s < 0.3  # a whole decode takes 0.8
+    assert 0 < sum(slow_steps) < 12
     assert (await events(base, base_request()))[-1].HasField("result")
 
 

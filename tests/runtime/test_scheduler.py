@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from services.runtime.errors import RequestError
-from services.runtime.scheduler import Failed, SlotScheduler, Ticket
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.slots import Failed, Ticket
 from services.runtime.timing import Timed
 
 
