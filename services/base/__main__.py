@@ -36,21 +36,15 @@ async def build(settings: Settings) -> Service:
     from services.base.engine import STAGE, BaseEngine
     from services.base.servicer import FULL_NAME, BaseServicer
     from services.decoding.serving import layout_here
-    from services.runtime.batching import Batcher
     from services.runtime.bootstrap import prepare_jax
     from services.runtime.device import DeviceThread
+    from services.runtime.inflight import InflightBatcher
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
     folder, layout = settings.checkpoints / STAGE, layout_here(settings.max_batch)
     engine = (await device.run(BaseEngine.load, folder, layout))[0]
-    batcher = Batcher(
-        engine.decode,
-        device,
-        max_size=settings.max_batch,
-        max_wait_s=settings.max_wait_ms / 1000,
-        max_queued=settings.max_queued,
-    )
+    batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = BaseServicer(engine, batcher)
 
     async def warm_up() -> None:

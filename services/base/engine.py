@@ -1,7 +1,5 @@
 """The base stage without its wire: text embeddings in, low-resolution tokens out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -11,7 +9,7 @@ from jaxtyping import Float
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.pool import DecodePool, Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
 from services.nn.parameters import with_parameters
@@ -19,23 +17,6 @@ from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_ch
 
 STAGE = "base"
 FINGERPRINTS = ("encoder", "codebook")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaseJob:
-    """One image to decode.
-
-    Attributes:
-        text: Embedding of the prompt, padding left out.
-        negative_text: Embedding of the negative prompt; None for unconditional guidance.
-        row: The decode's start.
-        on_step: Called on the device thread after every step, if it wants to look.
-    """
-
-    text: Float[np.ndarray, "T Dt"]
-    negative_text: Float[np.ndarray, "T Dt"] | None
-    row: Row
-    on_step: Callable[[Progress], None] | None = None
 
 
 class BaseEngine:
@@ -95,21 +76,22 @@ class BaseEngine:
         """Compiles everything; nothing compiles afterwards."""
         self.pool.warm_up()
 
-    def decode(self, jobs: Sequence[BaseJob]) -> list[Progress]:
-        """Decodes at most `layout.slots` images together; each comes out as it would alone."""
-        return self.pool.decode(
-            [
-                Job(
-                    inputs=self._inputs(job.text),
-                    opposite=(
-                        None if job.negative_text is None else self._inputs(job.negative_text)
-                    ),
-                    row=job.row,
-                    on_step=job.on_step,
-                )
-                for job in jobs
-            ]
-        )
+    def job(
+        self,
+        text: Float[np.ndarray, "T Dt"],
+        row: Row,
+        *,
+        negative_text: Float[np.ndarray, "T Dt"] | None = None,
+    ) -> Job:
+        """Makes the decode of one image, for the pool; touches no device.
+
+        Args:
+            text: Embedding of the prompt, padding left out.
+            row: The decode's start.
+            negative_text: Embedding of the negative prompt; None for unconditional guidance.
+        """
+        opposite = None if negative_text is None else self._inputs(negative_text)
+        return Job(inputs=self._inputs(text), opposite=opposite, row=row)
 
     def _inputs(self, text: Float[np.ndarray, "T Dt"]) -> tuple[np.ndarray, np.ndarray]:
         length = self.config.text_length

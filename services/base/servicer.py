@@ -1,14 +1,15 @@
-"""The base stage on the wire: converts and checks, and batches."""
+"""The base stage on the wire: converts and checks, and streams what happens."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 from muse.base.v1 import base_pb2, base_pb2_grpc
 from muse.common.v1 import decoding_pb2, stage_pb2
 
-from services.base.engine import STAGE, BaseEngine, BaseJob
-from services.decoding.pool import Progress
+from services.base.engine import STAGE, BaseEngine
+from services.decoding.pool import Job, Progress
 from services.masked.requests import (
     Grid,
     default_sampling,
@@ -17,8 +18,8 @@ from services.masked.requests import (
     read_row,
     read_sampling,
 )
-from services.masked.stream import DecodeStream, OnStep
-from services.runtime.batching import Batcher, Timed
+from services.runtime.inflight import InflightBatcher
+from services.runtime.timing import Timed
 from services.runtime.wire import pack_timing, package_version, unpack_embedding
 
 FULL_NAME = base_pb2.DESCRIPTOR.services_by_name["BaseService"].full_name
@@ -28,10 +29,9 @@ DEFAULT_STEPS = 24  # Muse, section 2.8
 class BaseServicer(base_pb2_grpc.BaseServiceServicer):
     """Answers muse.base.v1.BaseService."""
 
-    def __init__(self, engine: BaseEngine, batcher: Batcher[BaseJob, Progress]) -> None:
-        """Serves an engine through a batcher of its jobs."""
+    def __init__(self, engine: BaseEngine, batcher: InflightBatcher[Job, Progress]) -> None:
+        """Serves an engine through the batcher of its pool."""
         self._engine, self._batcher = engine, batcher
-        self._stream = DecodeStream(batcher)
         config, fingerprint = engine.config, engine.checkpoint.fingerprint
         self._encoder = fingerprint["encoder"]
         self._grid = Grid(
@@ -54,23 +54,22 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
                 request.negative_prompt, field="negative_prompt", **texts
             )
 
-        def make_job(on_step: OnStep | None) -> BaseJob:
-            return BaseJob(text=text, negative_text=negative_text, row=row, on_step=on_step)
-
+        job = self._engine.job(text, row, negative_text=negative_text)
         wanted = request.progress
         steps = wanted != decoding_pb2.PROGRESS_DETAIL_UNSPECIFIED
         with_state = wanted == decoding_pb2.PROGRESS_DETAIL_STATES
-        async for event in self._stream.events(make_job, steps=steps):
-            if isinstance(event, Timed):
-                yield base_pb2.GenerateResponse(
-                    result=decoding_pb2.DecodeResult(
-                        tokens=pack_tokens(event.result.tokens, grid),
-                        timing=pack_timing(STAGE, event.queue_s, event.compute_s),
+        async with aclosing(self._batcher.events(job, steps=steps)) as events:
+            async for event in events:
+                if isinstance(event, Timed):
+                    yield base_pb2.GenerateResponse(
+                        result=decoding_pb2.DecodeResult(
+                            tokens=pack_tokens(event.result.tokens, grid),
+                            timing=pack_timing(STAGE, event.queue_s, event.compute_s),
+                        )
                     )
-                )
-            else:
-                progress = pack_progress(event, row, grid, with_state=with_state)
-                yield base_pb2.GenerateResponse(progress=progress)
+                else:
+                    progress = pack_progress(event, row, grid, with_state=with_state)
+                    yield base_pb2.GenerateResponse(progress=progress)
 
     async def GetStatus(
         self, request: base_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

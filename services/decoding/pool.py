@@ -1,12 +1,11 @@
-"""A network and its slots on the device: jobs go in, tokens come out.
+"""A network and its slots on the device: jobs join and leave between steps, tokens come out.
 
 Everything is compiled by `warm_up`, ahead of time; nothing compiles after it. One thread uses a
-pool.
+pool. Who joins when is not decided here: the scheduler of services/runtime drives it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -16,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from services.decoding import slots as slot_programs
-from services.decoding.slots import Slots
+from services.decoding.slots import RowState, Slots
 from services.decoding.state import (
     DecodeState,
     Row,
@@ -26,8 +25,6 @@ from services.decoding.state import (
     state_of,
 )
 from services.nn.attention import Context
-
-ALL_STEPS = np.int32(2**31 - 1)
 
 
 class MaskedTransformer(Protocol):
@@ -65,13 +62,16 @@ class Job:
         inputs: What the network's `context` takes, each for a single row and without a batch axis.
         opposite: The same with the negative prompt; None leaves the other branch unconditional.
         row: The decode's start.
-        on_step: Called on the device thread after every step, if it wants to look.
     """
 
     inputs: tuple[np.ndarray, ...]
     opposite: tuple[np.ndarray, ...] | None
     row: Row
-    on_step: Callable[[Progress], None] | None = None
+
+    @property
+    def steps_left(self) -> int:
+        """Steps from its start to its end."""
+        return self.row.total - self.row.step
 
 
 class DecodePool:
@@ -124,6 +124,8 @@ class DecodePool:
                 jax.jit(self._advance, donate_argnums=1),
                 (parameters, slots, number),
             ),
+            "read": (jax.jit(slot_programs.read), (slots, number)),
+            "release": (jax.jit(slot_programs.release, donate_argnums=0), (slots, number)),
         }
 
     def warm_up(self) -> None:
@@ -132,72 +134,92 @@ class DecodePool:
             name: program.lower(*shapes).compile()
             for name, (program, shapes) in self.programs().items()
         }
-        blanks = [np.zeros(shape.shape, shape.dtype) for shape in self._inputs]
-        context = self._compiled["context"](self._parameters, *blanks)
-        self._device_slots = slot_programs.empty_slots(self._resting(), context)
-        sampling = Sampling(steps=1, guidance=0.0)
-        self.decode(
-            [
-                Job(
-                    inputs=tuple(blank[0] for blank in blanks),
-                    opposite=None,
-                    row=fresh_row(self.tokens, sampling),
-                )
-            ]
-        )
+        self.reset()
+        inputs = tuple(blank[0] for blank in self._blanks())
+        row = fresh_row(self.tokens, Sampling(steps=2, guidance=1.0))
+        self.admit(0, Job(inputs=inputs, opposite=inputs, row=row))
+        self.advance(1, [0])
+        self.release(0)
 
-    def decode(self, jobs: Sequence[Job]) -> list[Progress]:
-        """Runs jobs to their end, together.
-
-        All steps are taken by one program unless a job looks in after each.
-
-        Args:
-            jobs: At most as many as there are slots.
+    def reset(self) -> None:
+        """Lays out clean slots, all free, whatever became of those before.
 
         Raises:
-            ValueError: there are more jobs than slots.
             RuntimeError: the pool was not warmed up.
         """
-        if len(jobs) > self.slots:
-            raise ValueError(f"{len(jobs)} decodes do not fit into {self.slots} slots")
-        if self._device_slots is None:
-            raise RuntimeError("the pool has no slots yet: call warm_up() before decode()")
-        slots, self._device_slots = self._device_slots, None
-        try:
-            for index, job in enumerate(jobs):
-                slots = self._admitted(slots, index, job)
-            watched = any(job.on_step for job in jobs)
-            steps = [job.row.step for job in jobs]
-            while True:
-                slots = self._compiled["advance"](
-                    self._parameters, slots, np.int32(1) if watched else ALL_STEPS
-                )
-                rows = _progress(slots.state, len(jobs))
-                for index, (job, row) in enumerate(zip(jobs, rows, strict=True)):
-                    if job.on_step and row.step > steps[index]:
-                        job.on_step(row)
-                    steps[index] = row.step
-                if all(row.step >= row.total for row in rows):
-                    return rows
-        finally:
-            # A failed decode may leave rows unfinished or buffers donated: start from clean slots.
-            self._device_slots = slots if _at_rest(slots) else self._fresh_slots()
+        if not self._compiled:
+            raise RuntimeError("the pool has no programs yet: call warm_up() first")
+        context = self._compiled["context"](self._parameters, *self._blanks())
+        self._device_slots = slot_programs.empty_slots(self._resting(), context)
 
-    def _admitted(self, slots: Slots, index: int, job: Job) -> Slots:
-        make = partial(self._compiled["context"], self._parameters)
-        context = make(*(array[None] for array in job.inputs))
-        opposite = context
-        if job.opposite is not None:
-            opposite = make(*(array[None] for array in job.opposite))
+    def admit(self, slot: int, job: Job) -> None:
+        """Puts a job into a slot; it takes part in the next step.
+
+        Args:
+            slot: A free one, from 0.
+            job: The decode.
+
+        Raises:
+            ValueError: there is no such slot, or the row is of another size or contradicts itself.
+            RuntimeError: the slots are lost.
+        """
+        self._check(slot)
+        if len(job.row.tokens) != self.tokens:
+            raise ValueError(f"row: expected {self.tokens} tokens, got {len(job.row.tokens)}")
+        context = self._context_of(job.inputs)
+        opposite = context if job.opposite is None else self._context_of(job.opposite)
         row = state_of([job.row], mask_id=self.mask_id)
-        return self._compiled["admit"](
-            slots, np.int32(index), row, context, opposite, np.bool_(job.opposite is not None)
+        self._device_slots = self._compiled["admit"](
+            self._taken(),
+            np.int32(slot),
+            row,
+            context,
+            opposite,
+            np.bool_(job.opposite is not None),
         )
 
-    def _fresh_slots(self) -> Slots:
-        blanks = [np.zeros(shape.shape, shape.dtype) for shape in self._inputs]
-        context = self._compiled["context"](self._parameters, *blanks)
-        return slot_programs.empty_slots(self._resting(), context)
+    def advance(self, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+        """Takes steps of every row that has some left, and waits for them.
+
+        Args:
+            steps: At most so many of each row.
+            wanted: Slots to hand out afterwards.
+
+        Raises:
+            RuntimeError: the slots are lost.
+        """
+        slots = self._compiled["advance"](self._parameters, self._taken(), np.int32(steps))
+        rows = {slot: self._compiled["read"](slots, np.int32(slot)) for slot in wanted}
+        jax.block_until_ready(slots.state.step)
+        self._device_slots = slots  # after the wait: a step that failed leaves none
+        return {slot: _progress(row) for slot, row in rows.items()}
+
+    def release(self, slot: int) -> None:
+        """Frees a slot whose decode nobody wants any more; one that has ended is free already.
+
+        Raises:
+            ValueError: there is no such slot.
+            RuntimeError: the slots are lost.
+        """
+        self._check(slot)
+        self._device_slots = self._compiled["release"](self._taken(), np.int32(slot))
+
+    def _check(self, slot: int) -> None:
+        if not 0 <= slot < self.slots:
+            raise ValueError(f"slot: expected 0 to {self.slots - 1}, got {slot}")
+
+    def _taken(self) -> Slots:
+        """Takes the slots out: a program that fails may have eaten their buffers."""
+        slots, self._device_slots = self._device_slots, None
+        if slots is None:
+            raise RuntimeError("there are no slots: call warm_up() first, reset() after a failure")
+        return slots
+
+    def _context_of(self, inputs: Sequence[np.ndarray]) -> Context:
+        return self._compiled["context"](self._parameters, *(array[None] for array in inputs))
+
+    def _blanks(self) -> list[np.ndarray]:
+        return [np.zeros(shape.shape, shape.dtype) for shape in self._inputs]
 
     def _resting(self) -> DecodeState:
         return resting_state(self.slots, self.tokens, mask_id=self.mask_id)
@@ -221,17 +243,10 @@ class DecodePool:
         )
 
 
-def _progress(state: DecodeState, count: int) -> list[Progress]:
-    tokens, known, step, total = (
-        np.asarray(array)[:count] for array in (state.tokens, state.known, state.step, state.total)
+def _progress(row: RowState) -> Progress:
+    return Progress(
+        tokens=np.asarray(row.tokens),
+        known=np.asarray(row.known),
+        step=int(row.step),
+        total=int(row.total),
     )
-    return [
-        Progress(tokens=tokens[i], known=known[i], step=int(step[i]), total=int(total[i]))
-        for i in range(count)
-    ]
-
-
-def _at_rest(slots: Slots) -> bool:
-    if any(leaf.is_deleted() for leaf in jax.tree.leaves(slots)):
-        return False
-    return bool(np.all(np.asarray(slots.state.step) >= np.asarray(slots.state.total)))

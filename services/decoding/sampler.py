@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from services.decoding.guidance import guidance_at, guided
 from services.decoding.state import DecodeState, Kind
 
-# Masked tokens to conditional and unconditional (or negative) logits.
+# Masked tokens to conditional and unconditional (or negative) logits; at a scale of 0 the latter do
+# not count and may be anything finite.
 Predict = Callable[[Int[Array, "S N"]], tuple[Float[Array, "S N V"], Float[Array, "S N V"]]]
 
 

@@ -75,6 +75,13 @@ class Row:
     step: int = 0
     kind: Kind = field(default=Kind.CONFIDENT)
 
+    @property
+    def total(self) -> int:
+        """Steps of the whole decode."""
+        if self.kind is Kind.RESAMPLE:
+            return self.sampling.steps
+        return clamped_steps(self.unknown, self.sampling.steps)
+
 
 class DecodeState(NamedTuple):
     """Rows of decodes, as arrays. A row whose step equals its total is at rest.
@@ -137,7 +144,7 @@ def state_of(rows: list[Row], *, mask_id: int) -> DecodeState:
         tokens=np.stack([_masked(row, mask_id) for row in rows]),
         known=np.stack([row.known for row in rows]),
         step=np.array([row.step for row in rows], np.int32),
-        total=np.array([_total(row) for row in rows], np.int32),
+        total=np.array([row.total for row in rows], np.int32),
         unknown=np.array([row.unknown for row in rows], np.int32),
         schedule=np.stack(tables),
         seed=np.array(words, np.uint32),
@@ -167,14 +174,8 @@ def _masked(row: Row, mask_id: int) -> Int[np.ndarray, " N"]:
     return np.where(row.known, row.tokens, mask_id).astype(np.int32)
 
 
-def _total(row: Row) -> int:
-    if row.kind is Kind.RESAMPLE:
-        return row.sampling.steps
-    return clamped_steps(row.unknown, row.sampling.steps)
-
-
 def _schedule(row: Row) -> Int[np.ndarray, " M"]:
-    total = _total(row)
+    total = row.total
     if total > MAXIMUM_STEPS or not 0 <= row.step <= total:
         raise ValueError(
             f"step {row.step} of {total} is impossible: expected 0 <= step <= total <= "

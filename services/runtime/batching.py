@@ -12,7 +12,9 @@ import grpc
 
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
+from services.runtime.server import ServerSettings
 from services.runtime.telemetry import record_span
+from services.runtime.timing import Timed
 
 logger = logging.getLogger(__name__)
 Request = TypeVar("Request")
@@ -21,19 +23,20 @@ INTERNAL = "internal error; the server's log says more"
 SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute seconds
 
 
-@dataclass(frozen=True)
-class Timed(Generic[Result]):
-    """A result and where the time to it went.
+@dataclass(frozen=True, kw_only=True)
+class BatchedServerSettings(ServerSettings):
+    """What a server that batches can be told besides.
 
     Attributes:
-        result: Of the request.
-        queue_s: From submission to the start of compute.
-        compute_s: Of the whole batch.
+        max_wait_ms: Milliseconds a request waits for company while the device is free.
     """
 
-    result: Result
-    queue_s: float
-    compute_s: float
+    max_wait_ms: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.max_wait_ms < float("inf"):
+            raise ValueError(f"max_wait_ms: expected at least 0, got {self.max_wait_ms}")
 
 
 @dataclass(eq=False)

@@ -37,8 +37,7 @@ class ServerSettings:
     Attributes:
         host: Address to listen on. Only this machine by default: the wire is not encrypted.
         port: Port to listen on; 0 takes a free one.
-        max_batch: Requests computed together.
-        max_wait_ms: Milliseconds a request waits for company while the device is free.
+        max_batch: Requests computed together; of base and superres, the number of slots.
         max_queued: Requests that may wait; further ones are refused.
         grace_s: Seconds that calls under way may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
@@ -49,7 +48,6 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 0
     max_batch: int = 8
-    max_wait_ms: float = 5.0
     max_queued: int = 64
     grace_s: float = 30.0
     max_message_mib: int = 32
@@ -62,9 +60,8 @@ class ServerSettings:
         for name in ("max_batch", "max_queued", "max_message_mib"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("max_wait_ms", "grace_s"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if not 0 <= self.grace_s < float("inf"):
+            raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
 
 
 @dataclass(frozen=True, kw_only=True)

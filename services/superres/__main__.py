@@ -37,9 +37,9 @@ async def build(settings: Settings) -> Service:
     from muse.superres.v1.superres_pb2_grpc import add_SuperresServiceServicer_to_server
 
     from services.decoding.serving import layout_here
-    from services.runtime.batching import Batcher
     from services.runtime.bootstrap import prepare_jax
     from services.runtime.device import DeviceThread
+    from services.runtime.inflight import InflightBatcher
     from services.superres.engine import STAGE, SuperresEngine
     from services.superres.servicer import FULL_NAME, SuperresServicer
 
@@ -47,13 +47,7 @@ async def build(settings: Settings) -> Service:
     device = DeviceThread()
     folder, layout = settings.checkpoints / STAGE, layout_here(settings.max_batch)
     engine = (await device.run(SuperresEngine.load, folder, layout))[0]
-    batcher = Batcher(
-        engine.decode,
-        device,
-        max_size=settings.max_batch,
-        max_wait_s=settings.max_wait_ms / 1000,
-        max_queued=settings.max_queued,
-    )
+    batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = SuperresServicer(engine, batcher)
 
     async def warm_up() -> None:

@@ -1,7 +1,5 @@
 """The superres stage without its wire: low-resolution tokens and text in, finer tokens out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -9,7 +7,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.pool import DecodePool, Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
 from services.nn.parameters import with_parameters
@@ -19,25 +17,6 @@ from services.superres.model import SuperresTransformer
 
 STAGE = "superres"
 FINGERPRINTS = ("encoder", "low_codebook", "codebook")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuperresJob:
-    """One image to decode.
-
-    Attributes:
-        low_tokens: The low-resolution picture, row by row.
-        text: Embedding of the prompt, padding left out.
-        negative_text: Embedding of the negative prompt; None for unconditional guidance.
-        row: The decode's start.
-        on_step: Called on the device thread after every step, if it wants to look.
-    """
-
-    low_tokens: Int[np.ndarray, " Nl"]
-    text: Float[np.ndarray, "T Dt"]
-    negative_text: Float[np.ndarray, "T Dt"] | None
-    row: Row
-    on_step: Callable[[Progress], None] | None = None
 
 
 class SuperresEngine:
@@ -100,23 +79,24 @@ class SuperresEngine:
         """Compiles everything; nothing compiles afterwards."""
         self.pool.warm_up()
 
-    def decode(self, jobs: Sequence[SuperresJob]) -> list[Progress]:
-        """Decodes at most `layout.slots` images together; each comes out as it would alone."""
-        return self.pool.decode(
-            [
-                Job(
-                    inputs=self._inputs(job.low_tokens, job.text),
-                    opposite=(
-                        None
-                        if job.negative_text is None
-                        else self._inputs(job.low_tokens, job.negative_text)
-                    ),
-                    row=job.row,
-                    on_step=job.on_step,
-                )
-                for job in jobs
-            ]
-        )
+    def job(
+        self,
+        low_tokens: Int[np.ndarray, " Nl"],
+        text: Float[np.ndarray, "T Dt"],
+        row: Row,
+        *,
+        negative_text: Float[np.ndarray, "T Dt"] | None = None,
+    ) -> Job:
+        """Makes the decode of one image, for the pool; touches no device.
+
+        Args:
+            low_tokens: The low-resolution picture, row by row.
+            text: Embedding of the prompt, padding left out.
+            row: The decode's start.
+            negative_text: Embedding of the negative prompt; None for unconditional guidance.
+        """
+        opposite = None if negative_text is None else self._inputs(low_tokens, negative_text)
+        return Job(inputs=self._inputs(low_tokens, text), opposite=opposite, row=row)
 
     def _inputs(
         self, low_tokens: Int[np.ndarray, " Nl"], text: Float[np.ndarray, "T Dt"]

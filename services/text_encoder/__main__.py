@@ -7,15 +7,16 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from services.runtime.batching import BatchedServerSettings
 from services.runtime.bootstrap import prepare_jax
 from services.runtime.device import DeviceThread
-from services.runtime.server import ServerSettings, Service, command_line, run_server
+from services.runtime.server import Service, command_line, run_server
 
 app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to embeddings.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServerSettings):
+class Settings(BatchedServerSettings):
     """What the text encoder's server can be told.
 
     Attributes:

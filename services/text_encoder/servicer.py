@@ -6,10 +6,10 @@ import grpc
 from muse.common.v1 import stage_pb2
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
-from services.runtime.batching import Batcher
+from services.runtime.batching import BatchedServerSettings, Batcher
 from services.runtime.device import DeviceThread
 from services.runtime.errors import invalid_field
-from services.runtime.server import ServerSettings, Service
+from services.runtime.server import Service
 from services.runtime.wire import pack_embedding, pack_timing, package_version
 from services.text_encoder.config import preset_of
 from services.text_encoder.engine import Embedding, TextEncoderEngine
@@ -26,7 +26,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
     """Answers muse.text_encoder.v1."""
 
     def __init__(
-        self, engine: TextEncoderEngine, device: DeviceThread, settings: ServerSettings
+        self, engine: TextEncoderEngine, device: DeviceThread, settings: BatchedServerSettings
     ) -> None:
         """Prepares to batch.
 
@@ -106,7 +106,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
 
 
 def text_encoder_service(
-    engine: TextEncoderEngine, device: DeviceThread, settings: ServerSettings
+    engine: TextEncoderEngine, device: DeviceThread, settings: BatchedServerSettings
 ) -> Service:
     """Returns the service that a server runs.
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.server import ServerSettings, Service, command_line, run_server
+from services.runtime.batching import BatchedServerSettings
+from services.runtime.server import Service, command_line, run_server
 
 app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServerSettings):
+class Settings(BatchedServerSettings):
     """Settings of the tokenizer server.
 
     Attributes:

@@ -1,40 +1,24 @@
 """The programs of base and superres: slots, and export to every platform."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Job
-from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
+from services.decoding.slots import Slots, advance, empty_slots
+from services.decoding.state import Kind, Row, Sampling, fresh_row, resting_state, state_of
+from services.nn.attention import Context
 from services.presets import preset
 from services.superres.model import SuperresTransformer
 
 TINY = preset("tiny")
-
-
-def shape(*sizes: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
-    """Of one input."""
-    return jax.ShapeDtypeStruct(sizes, dtype)
-
-
-def base_pool(slots: int = 4, group: int = 1) -> DecodePool:
-    """A pool of an untrained base transformer."""
-    config = TINY.base
-    return DecodePool(
-        BaseTransformer(config, rngs=nnx.Rngs(0)),
-        inputs=(
-            shape(1, config.text_length, config.text_hidden),
-            shape(1, config.text_length, dtype=np.bool_),
-        ),
-        tokens=config.tokens,
-        mask_id=config.vocabulary,
-        slots=slots,
-        group=group,
-    )
+TOKENS = TINY.base.tokens
 
 
 def superres_pool() -> DecodePool:
@@ -43,9 +27,9 @@ def superres_pool() -> DecodePool:
     return DecodePool(
         SuperresTransformer(config, rngs=nnx.Rngs(0)),
         inputs=(
-            shape(1, config.low_tokens, dtype=np.int32),
-            shape(1, config.text_length, config.text_hidden),
-            shape(1, config.text_length, dtype=np.bool_),
+            jax.ShapeDtypeStruct((1, config.low_tokens), np.int32),
+            jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
+            jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
         ),
         tokens=config.tokens,
         mask_id=config.vocabulary,
@@ -54,70 +38,96 @@ def superres_pool() -> DecodePool:
     )
 
 
-def job(row: Row) -> Job:
-    """A decode for a fixed text."""
-    text = np.random.default_rng(0).normal(size=(TINY.base.text_length, TINY.base.text_hidden))
-    mask = np.arange(TINY.base.text_length) < 7
-    return Job(inputs=(text.astype(np.float32), mask), opposite=None, row=row)
-
-
-@pytest.fixture(scope="module")
-def pool() -> DecodePool:
-    warm = base_pool()
-    warm.warm_up()
-    return warm
-
-
-@pytest.mark.parametrize("build", [base_pool, superres_pool])
+@pytest.mark.parametrize("stage", ["base", "superres"])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_every_program_exports_for_every_platform(build: type, platform: str) -> None:
-    for program, shapes in build().programs().values():
+def test_every_program_exports_for_every_platform(
+    build_base_pool: Callable[..., DecodePool], stage: str, platform: str
+) -> None:
+    built = build_base_pool() if stage == "base" else superres_pool()
+    for program, shapes in built.programs().values():
         exported = jax.export.export(program, platforms=[platform])(*shapes)
         assert exported.platforms == (platform,)
 
 
-def test_more_decodes_than_slots_are_refused(pool: DecodePool) -> None:
-    row = fresh_row(TINY.base.tokens, Sampling(steps=2, guidance=0.0))
+def test_a_slot_that_is_not_there_is_refused(
+    pool: DecodePool, make_job: Callable[..., Job]
+) -> None:
+    with pytest.raises(ValueError, match="expected 0 to 3, got 4"):
+        pool.admit(4, make_job(fresh_row(TOKENS, Sampling(steps=2, guidance=0.0))))
 
-    with pytest.raises(ValueError, match="5 decodes do not fit into 4 slots"):
-        pool.decode([job(row)] * 5)
+
+def test_a_row_of_another_size_is_refused_and_the_slots_stay_as_they_are(
+    pool: DecodePool, make_job: Callable[..., Job], alone: Callable[..., list[Any]]
+) -> None:
+    job = make_job(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
+    expected = alone(pool, job)[-1].tokens
+
+    pool.admit(1, job)
+    with pytest.raises(ValueError, match="expected 16 tokens, got 5"):
+        pool.admit(2, make_job(fresh_row(5, Sampling(steps=2, guidance=0.0))))
+
+    assert np.array_equal(pool.advance(6, [1])[1].tokens, expected)
 
 
-def test_a_pool_that_failed_decodes_the_next_job_as_ever(pool: DecodePool) -> None:
-    row = fresh_row(TINY.base.tokens, Sampling(steps=6, guidance=2.0, seed=9))
-    before = pool.decode([job(row)])[0].tokens
+def test_a_pool_whose_step_failed_works_as_ever_after_a_reset(
+    build_base_pool: Callable[..., DecodePool],
+    make_job: Callable[..., Job],
+    alone: Callable[..., list[Any]],
+) -> None:
+    pool = build_base_pool(slots=2)
+    pool.warm_up()
+    job = make_job(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
+    before = alone(pool, job)[-1].tokens
+    working = pool._compiled["advance"]
 
-    def fail(progress: object) -> None:
-        raise OSError("the listener has gone")
+    def fail(*arguments: object) -> None:
+        jax.tree.map(lambda array: array.delete(), arguments[1])  # as a donated buffer is
+        raise OSError("the device has gone")
 
-    listened = Job(inputs=job(row).inputs, opposite=None, row=row, on_step=fail)
-    with pytest.raises(OSError, match="listener has gone"):
-        pool.decode([listened, job(row)])
+    pool.admit(0, job)
+    pool._compiled["advance"] = fail
+    with pytest.raises(OSError, match="device has gone"):
+        pool.advance(1, [0])
+    pool._compiled["advance"] = working
+    with pytest.raises(RuntimeError, match=r"reset\(\) after a failure"):
+        pool.advance(1, [0])
+    pool.reset()
 
-    assert np.array_equal(pool.decode([job(row)])[0].tokens, before)
+    assert np.array_equal(alone(pool, job)[-1].tokens, before)
+
+
+def test_a_released_row_takes_no_further_step_and_its_slot_serves_the_next(
+    pool: DecodePool, make_job: Callable[..., Job], alone: Callable[..., list[Any]]
+) -> None:
+    first, second = (
+        make_job(fresh_row(TOKENS, Sampling(steps=8, guidance=2.0, seed=seed))) for seed in (1, 2)
+    )
+    expected = alone(pool, second)[-1].tokens
+
+    pool.admit(2, first)
+    halfway = pool.advance(3, [2])[2]
+    pool.release(2)
+    later = pool.advance(5, [2])[2]
+
+    assert (halfway.step, later.step) == (3, 3)
+    assert np.array_equal(halfway.tokens, later.tokens)
+    pool.admit(2, second)
+    assert np.array_equal(pool.advance(8, [2])[2].tokens, expected)
 
 
 def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
-    pool: DecodePool,
+    pool: DecodePool, make_job: Callable[..., Job], alone: Callable[..., list[Any]]
 ) -> None:
-    start = np.arange(TINY.base.tokens) % TINY.base.vocabulary
-    fixed = np.arange(TINY.base.tokens) < 6
+    start = np.arange(TOKENS) % TINY.base.vocabulary
     row = Row(
         tokens=start,
-        known=fixed,
+        known=np.arange(TOKENS) < 6,
         sampling=Sampling(steps=40, guidance=4.0, top_k=3),
         unknown=2,
         kind=Kind.RESAMPLE,
     )
-    states: list[np.ndarray] = [start]
-    watched = Job(
-        inputs=job(row).inputs,
-        opposite=None,
-        row=row,
-        on_step=lambda progress: states.append(progress.tokens),
-    )
 
-    pool.decode([watched])
+    states = [state.tokens for state in alone(pool, make_job(row))]
 
     assert len(states) == 41
     for before, after in pairwise(states):
@@ -127,16 +137,22 @@ def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
     assert states[-1].max() < TINY.base.vocabulary
 
 
-def test_an_image_of_which_everything_is_known_comes_back_unchanged(pool: DecodePool) -> None:
-    tokens = np.full(TINY.base.tokens, 3)
+def test_an_image_of_which_everything_is_known_comes_back_unchanged(
+    pool: DecodePool, make_job: Callable[..., Job]
+) -> None:
+    tokens = np.full(TOKENS, 3)
     row = Row(
         tokens=tokens,
-        known=np.ones(TINY.base.tokens, bool),
+        known=np.ones(TOKENS, bool),
         sampling=Sampling(steps=4, guidance=1.0),
         unknown=0,
     )
+    job = make_job(row)
+    assert job.steps_left == 0
 
-    assert np.array_equal(pool.decode([job(row)])[0].tokens, tokens)
+    pool.admit(0, job)
+
+    assert np.array_equal(pool.advance(0, [0])[0].tokens, tokens)
 
 
 def test_a_state_that_contradicts_its_steps_is_refused() -> None:
@@ -150,3 +166,44 @@ def test_a_state_that_contradicts_its_steps_is_refused() -> None:
 
     with pytest.raises(ValueError, match="resume with the tokens and steps"):
         state_of([row], mask_id=32)
+
+
+class CountedNetwork:
+    """Gives logits of zero and counts, while it runs, the rows it is called for."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def logits(self, tokens: jax.Array, context: Context, conditional: jax.Array) -> jax.Array:
+        def count(rows: np.ndarray) -> np.ndarray:
+            self.rows += len(rows)
+            return np.zeros((*rows.shape, 5), np.float32)
+
+        shape = jax.ShapeDtypeStruct((*tokens.shape, 5), jnp.float32)
+        return jax.experimental.io_callback(count, shape, tokens)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(steps=4, guidance=0.0), 4),
+        (Sampling(steps=4, guidance=3.0, first_guidance=3.0), 8),
+        (Sampling(steps=4, guidance=3.0), 7),  # the first step's scale is 0
+    ],
+)
+def test_a_step_costs_one_row_without_guidance_and_two_with(
+    sampling: Sampling, expected: int
+) -> None:
+    network = CountedNetwork()
+    blank = jnp.zeros((1, 1, 1, 1, 1))
+    context = Context(blank, blank, jnp.ones((1, 1), bool), jnp.ones(1, bool))
+    slots: Slots = empty_slots(resting_state(3, 4, mask_id=5), context)
+    row = state_of([fresh_row(4, sampling)], mask_id=5)
+    state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
+
+    ended = advance(slots._replace(state=state), jnp.int32(99), network.logits, mask_id=5, group=1)
+    jax.block_until_ready(ended)
+    jax.effects_barrier()
+
+    assert ended.state.step[1] == 4
+    assert network.rows == expected

@@ -1,7 +1,9 @@
 """Base and superres as servers, over gRPC, with tiny untrained checkpoints."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 
 from services.base import __main__ as base_server
 from services.base.model import BaseTransformer
+from services.decoding.pool import DecodePool, Progress
 from services.nn.parameters import parameters_of
 from services.presets import preset
 from services.runtime.checkpoints import save_checkpoint
@@ -141,6 +144,132 @@ async def test_four_at_a_time_get_what_each_gets_alone(base: Any, superres: Any)
             one[-1].result.tokens for one in alone
         ]
         assert len({one[-1].result.tokens.ids for one in alone}) == 4
+
+
+@pytest.fixture
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes every dispatch take a tenth of a second longer; says how many steps each took."""
+    advance, taken = DecodePool.advance, []
+
+    def slowly(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+        time.sleep(0.1)
+        taken.append(steps)
+        return advance(self, steps, wanted)
+
+    monkeypatch.setattr(DecodePool, "advance", slowly)
+    return taken
+
+
+async def until_busy(base: Any, *, active: int, queued: int = 0) -> None:
+    """Waits until so many requests hold a slot and so many wait for one."""
+    async with asyncio.timeout(10):
+        while True:
+            status = (await base.GetStatus(base_pb2.GetStatusRequest())).status
+            if (status.active, status.queued) == (active, queued):
+                return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("slow_steps")
+async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any) -> None:
+    def request(steps: int) -> base_pb2.GenerateRequest:
+        return base_request(sampling=decoding_pb2.Sampling(steps=steps, seed=steps))
+
+    alone = [(await events(base, request(steps)))[-1].result.tokens for steps in (16, 2)]
+    long = asyncio.create_task(events(base, request(16)))
+    await until_busy(base, active=1)
+    short = (await events(base, request(2)))[-1].result
+    assert not long.done()
+
+    assert [(await long)[-1].result.tokens, short.tokens] == alone
+    assert short.timing.compute_s >= 0.2
+    assert short.timing.queue_s + short.timing.compute_s < (await long)[-1].result.timing.compute_s
+
+
+@pytest.mark.parametrize("end", ["deadline", "cancel"])
+async def test_a_request_nobody_waits_for_frees_its_slot_long_before_its_last_step(
+    base: Any, slow_steps: list[int], end: str
+) -> None:
+    request = base_request(sampling=decoding_pb2.Sampling(steps=16))
+    call = base.Generate(request, timeout=0.5 if end == "deadline" else None)
+    if end == "cancel":
+        await until_busy(base, active=1)
+        call.cancel()
+    with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+        await call.read()
+    await until_busy(base, active=0)
+
+    assert 0 < sum(slow_steps) < 12
+    assert (await events(base, base_request()))[-1].HasField("result")
+
+
+@pytest.mark.usefixtures("slow_steps")
+async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
+    checkpoints: Path, base: Any
+) -> None:
+    request = base_request(sampling=decoding_pb2.Sampling(steps=10))
+    settings = base_server.Settings(checkpoints=checkpoints, port=0, max_batch=1)
+    service = await base_server.build(settings)
+    async with running_server(service, settings) as running:
+        channel = grpc.aio.insecure_channel(running.address)
+        stub: Any = base_pb2_grpc.BaseServiceStub(channel)
+        calls = [asyncio.create_task(events(stub, request)) for _ in range(2)]  # one has to wait
+        await until_busy(stub, active=1, queued=1)
+
+    assert not any(call.cancelled() for call in calls)
+    expected = (await events(base, request))[-1].result.tokens
+    assert [(await call)[-1].result.tokens for call in calls] == [expected] * 2
+    await channel.close()
+
+
+async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
+    base: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+        raise OSError("the device has gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DecodePool, "advance", fail)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await events(base, base_request())
+
+    (record,) = [record for record in caplog.records if "failure" in record.__dict__]
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert record.__dict__["failure"] in str(caught.value.details())
+    assert "device has gone" in str(record.exc_info)
+    assert (await events(base, base_request()))[-1].HasField("result")
+
+
+async def test_no_request_makes_a_serving_stage_compile(
+    base: Any, superres: Any, nothing_compiles: Callable[[], AbstractContextManager[None]]
+) -> None:
+    random = np.random.default_rng(1)
+
+    def any_request(make: Callable[..., Message]) -> Message:
+        words = random.normal(size=(random.integers(1, 32), TINY.base.text_hidden))
+        sampling = decoding_pb2.Sampling(
+            steps=random.integers(1, 257),
+            guidance=random.choice([0.0, 5.0]),
+            first_guidance=random.choice([0.0, 2.0]),
+            temperature=random.choice([0.0, 1.0]),
+            top_k=random.integers(0, 40),
+            seed=random.integers(2**63),
+        )
+        changes: dict[str, Any] = {
+            "prompt": pack_embedding(words.astype(np.float32), ENCODER),
+            "sampling": sampling,
+            "progress": random.integers(3),
+        }
+        if random.random() < 0.3:
+            changes["negative_prompt"] = pack_embedding(TEXT[:2], ENCODER)
+        return make(**changes)
+
+    with nothing_compiles():
+        for _ in range(4):
+            calls = [events(base, any_request(base_request)) for _ in range(5)]
+            calls += [events(superres, any_request(superres_request)) for _ in range(3)]
+            for told in await asyncio.gather(*calls):
+                assert told[-1].HasField("result")
 
 
 async def test_every_step_is_told_and_any_of_its_states_can_be_resumed(base: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from services.runtime.batching import Batcher
+from services.runtime.batching import BatchedServerSettings, Batcher
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError
 
@@ -143,3 +143,9 @@ def test_senseless_limits_are_refused(
             max_wait_s=max_wait_s,
             max_queued=max_queued,
         )
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_senseless_wait_is_refused_by_name(wrong: float) -> None:
+    with pytest.raises(ValueError, match="max_wait_ms: expected at least 0"):
+        BatchedServerSettings(max_wait_ms=wrong)

@@ -206,7 +206,7 @@ async def test_a_port_in_use_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"port": 70000}, {"max_batch": 0}, {"max_wait_ms": float("nan")}, {"grace_s": -1.0}]
+    "wrong", [{"port": 70000}, {"max_batch": 0}, {"grace_s": float("nan")}, {"grace_s": -1.0}]
 )
 def test_senseless_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

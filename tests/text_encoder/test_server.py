@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
+from services.runtime.batching import BatchedServerSettings
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, read_error
-from services.runtime.server import ServerSettings, running_server
+from services.runtime.server import running_server
 from services.runtime.wire import unpack_embedding
 from services.text_encoder.config import TINY
 from services.text_encoder.engine import TextEncoderEngine
@@ -31,7 +32,7 @@ def engine(checkpoint: Path) -> TextEncoderEngine:
 
 @pytest.fixture
 async def stub(engine: TextEncoderEngine) -> AsyncIterator[Stub]:
-    settings = ServerSettings(max_batch=4)
+    settings = BatchedServerSettings(max_batch=4)
     service = text_encoder_service(engine, DeviceThread(), settings)
     async with (
         running_server(service, settings) as running,

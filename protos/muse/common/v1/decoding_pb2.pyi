@@ -26,7 +26,7 @@ class _ProgressDetail:
 class _ProgressDetailEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ProgressDetail.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     PROGRESS_DETAIL_UNSPECIFIED: _ProgressDetail.ValueType  # 0
-    """Nothing; the whole decode is one compiled program."""
+    """Nothing; several steps may be taken at once."""
     PROGRESS_DETAIL_STEPS: _ProgressDetail.ValueType  # 1
     """The number of each step."""
     PROGRESS_DETAIL_STATES: _ProgressDetail.ValueType  # 2
@@ -36,7 +36,7 @@ class ProgressDetail(_ProgressDetail, metaclass=_ProgressDetailEnumTypeWrapper):
     """What a decode streams besides its result."""
 
 PROGRESS_DETAIL_UNSPECIFIED: ProgressDetail.ValueType  # 0
-"""Nothing; the whole decode is one compiled program."""
+"""Nothing; several steps may be taken at once."""
 PROGRESS_DETAIL_STEPS: ProgressDetail.ValueType  # 1
 """The number of each step."""
 PROGRESS_DETAIL_STATES: ProgressDetail.ValueType  # 2

@@ -25,9 +25,9 @@ class StageTiming(google.protobuf.message.Message):
     stage: builtins.str
     """Name of the stage, such as "base"."""
     queue_s: builtins.float
-    """From arrival to the start of compute: validation, waiting for a batch, waiting for the device."""
+    """From arrival to the start of compute: waiting for a batch or a slot, waiting for the device."""
     compute_s: builtins.float
-    """On the device, the batch's whole time."""
+    """On the device: the batch's whole time, or all the time a decode held its slot."""
     transfer_s: builtins.float
     """What the caller waited beyond both: network and serialisation. Filled in by the caller."""
     def __init__(

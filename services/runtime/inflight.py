@@ -1,0 +1,118 @@
+"""Requests that join a device between its steps, as streams of what happens to them."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Generic
+
+import grpc
+
+from services.runtime.device import DeviceThread
+from services.runtime.errors import RequestError
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.slots import Failed, Job, SlotDevice, State
+from services.runtime.telemetry import record_span
+from services.runtime.timing import Timed
+
+
+class InflightBatcher(Generic[Job, State]):
+    """Runs a scheduler on the device thread while there are requests.
+
+    It belongs to one event loop.
+    """
+
+    def __init__(
+        self, device: SlotDevice[Job, State], thread: DeviceThread, *, max_queued: int
+    ) -> None:
+        """Prepares to schedule.
+
+        Args:
+            device: What computes.
+            thread: The one thread that uses it.
+            max_queued: Requests that may wait; further ones are refused.
+
+        Raises:
+            ValueError: max_queued is below 1.
+        """
+        self._scheduler = SlotScheduler(device, max_queued=max_queued)
+        self._thread = thread
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a slot."""
+        return self._scheduler.queued
+
+    @property
+    def active(self) -> int:
+        """Requests that hold a slot."""
+        return self._scheduler.active
+
+    async def events(self, job: Job, *, steps: bool) -> AsyncGenerator[State | Timed[State], None]:
+        """Yields the job's state after each step, if asked for, and last the timed result.
+
+        Close it (contextlib.aclosing) or cancel it to give the job up: it leaves its slot, or its
+        place in the queue, before the next dispatch.
+
+        Args:
+            job: What to run; validated before, since what raises on the device is INTERNAL.
+            steps: Whether the steps are told.
+
+        Raises:
+            RequestError: RESOURCE_EXHAUSTED: too many requests wait already. INTERNAL: compute
+                failed; the message names the log's record of it.
+        """
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[State | Timed[State] | Failed] = asyncio.Queue()
+
+        def tell(event: State | Timed[State] | Failed) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, event)
+
+        arrival_ns = time.time_ns()
+        ticket = self._scheduler.submit(job, tell, watched=steps)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        end_ns = 0
+        try:
+            while True:
+                event = await told.get()
+                if isinstance(event, Failed):
+                    raise RequestError(
+                        grpc.StatusCode.INTERNAL,
+                        f"internal error {event.failure}; the server's log says more of it",
+                    )
+                if isinstance(event, Timed):
+                    end_ns = arrival_ns + round((event.queue_s + event.compute_s) * 1e9)
+                    yield event
+                    return
+                yield event
+        finally:
+            self._scheduler.abandon(ticket)
+            _record_spans(arrival_ns, ticket.queue_s, end_ns or time.time_ns())
+
+    async def drain(self) -> None:
+        """Waits until no request waits or holds a slot."""
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def _work(self) -> None:
+        try:
+            # Asked again after the thread came back: a request may have come on the way.
+            while self._scheduler.busy:
+                await self._thread.run(self._turn_until_idle)
+        finally:
+            self._worker = None
+
+    def _turn_until_idle(self) -> None:
+        while self._scheduler.turn():
+            pass
+
+
+def _record_spans(arrival_ns: int, queue_s: float | None, end_ns: int) -> None:
+    """Records the time in the queue and, if the request got that far, in its slot."""
+    if queue_s is None:
+        record_span("queue", arrival_ns, end_ns)
+        return
+    start_ns = arrival_ns + round(queue_s * 1e9)
+    record_span("queue", arrival_ns, start_ns)
+    record_span("compute", start_ns, end_ns)

@@ -1,0 +1,202 @@
+"""Who is in which slot of a device, and when: requests join and leave between its steps.
+
+Plain Python over a protocol, without threads, clocks or a model of its own: `services.runtime.
+inflight` runs it on the device thread, tests and benchmarks run it on made-up devices.
+
+Source: DESIGN 5; Yu et al. 2022, "Orca" (iteration-level scheduling).
+"""
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
+from typing import Generic
+
+from services.runtime.dispatch import steps_to_take
+from services.runtime.errors import resource_exhausted
+from services.runtime.slots import Failed, Job, SlotDevice, State, Ticket
+from services.runtime.timing import Timed
+
+logger = logging.getLogger(__name__)
+SMOOTHING = 0.2  # weight of the newest dispatch in the running mean of a step's seconds
+SHORTEST_RETRY_S = 0.01
+
+
+class SlotScheduler(Generic[Job, State]):
+    """Gives waiting requests the slots of a device, first come, first served.
+
+    `turn` is called by the device's thread alone, the rest by any.
+    """
+
+    def __init__(
+        self,
+        device: SlotDevice[Job, State],
+        *,
+        max_queued: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Starts with free slots.
+
+        Args:
+            device: What computes.
+            max_queued: Requests that may wait; further ones are refused.
+            clock: Tells the seconds.
+
+        Raises:
+            ValueError: max_queued is below 1.
+        """
+        if max_queued < 1:
+            raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
+        self._device, self._max_queued, self._clock = device, max_queued, clock
+        self._waiting: deque[Ticket[Job, State]] = deque()
+        self._seated: dict[int, Ticket[Job, State]] = {}
+        self._lock = Lock()  # over the two above; never held while the device works
+        self._step_s: float | None = None
+        self._clean = True
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._seated)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        with self._lock:
+            return bool(self._waiting or self._seated)
+
+    def submit(
+        self, job: Job, tell: Callable[[State | Timed[State] | Failed], None], *, watched: bool
+    ) -> Ticket[Job, State]:
+        """Queues a request.
+
+        Args:
+            job: What to run.
+            tell: Called on the device thread with what happens to it, see `Ticket`.
+            watched: Whether each step is told.
+
+        Raises:
+            RequestError: RESOURCE_EXHAUSTED: too many wait already.
+        """
+        ticket = Ticket(job, tell, watched, self._clock(), job.steps_left)
+        with self._lock:
+            if len(self._waiting) >= self._max_queued:
+                raise resource_exhausted(
+                    f"{len(self._waiting)} requests wait already, as many as may: try again later",
+                    retry_after_s=max(SHORTEST_RETRY_S, self._backlog_s()),
+                )
+            self._waiting.append(ticket)
+        return ticket
+
+    def abandon(self, ticket: Ticket[Job, State]) -> None:
+        """Takes note that nobody waits for a request: it leaves before the next dispatch.
+
+        One that has ended stays ended.
+        """
+        with self._lock:
+            ticket.abandoned = True
+            if ticket.start_s is None and ticket in self._waiting:
+                self._waiting.remove(ticket)
+
+    def turn(self) -> bool:
+        """Frees the slots of those who left, seats those who wait, and dispatches once.
+
+        Whatever the device raises ends the requests in its slots and nothing else.
+
+        Returns:
+            Whether there is more to do.
+        """
+        try:
+            if not self._clean:
+                self._device.reset()
+                self._clean = True
+            self._free_abandoned()
+            self._seat_waiting()
+            if self._seated:
+                self._dispatch()
+        except Exception as error:
+            self._fail(error)
+        return self.busy
+
+    def _free_abandoned(self) -> None:
+        for slot in [slot for slot, ticket in self._seated.items() if ticket.abandoned]:
+            self._device.release(slot)
+            self._empty(slot)
+
+    def _seat_waiting(self) -> None:
+        for slot in range(self._device.slots):
+            if slot in self._seated:
+                continue
+            with self._lock:
+                if not self._waiting:
+                    return
+                ticket = self._seated[slot] = self._waiting.popleft()
+                ticket.start_s = self._clock()
+            try:
+                self._device.admit(slot, ticket.job)
+            except Exception as error:  # those who are seated already go on
+                self._empty(slot)
+                self._tell_failure(error, [ticket])
+
+    def _dispatch(self) -> None:
+        seated = dict(self._seated)
+        steps = steps_to_take(
+            [ticket.left for ticket in seated.values()],
+            watched=any(ticket.watched for ticket in seated.values()),
+            waiting=self.queued > 0,
+            step_s=self._step_s,
+        )
+        ending = {slot for slot, ticket in seated.items() if ticket.left == steps}
+        watched = {slot for slot, ticket in seated.items() if ticket.watched}
+        begin_s = self._clock()
+        states = self._device.advance(steps, ending | watched)
+        end_s = self._clock()
+        self._measure(steps, end_s - begin_s)
+        for slot, ticket in seated.items():
+            ticket.left -= steps
+            if slot in watched and steps:
+                ticket.tell(states[slot])
+            if slot in ending:
+                self._empty(slot)
+                queue_s = ticket.queue_s or 0.0
+                compute_s = end_s - ticket.arrival_s - queue_s
+                ticket.tell(Timed(states[slot], queue_s, compute_s))
+
+    def _fail(self, error: Exception) -> None:
+        self._clean = False
+        with self._lock:
+            failed = list(self._seated.values())
+            if not failed and self._waiting:  # the reset itself failed: nobody would ever be seated
+                failed = [self._waiting.popleft()]
+            self._seated.clear()
+        self._tell_failure(error, failed)
+
+    def _tell_failure(self, error: Exception, tickets: list[Ticket[Job, State]]) -> None:
+        failure = uuid.uuid4().hex[:12]
+        logger.error(
+            "compute failed", exc_info=error, extra={"failure": failure, "requests": len(tickets)}
+        )
+        for ticket in tickets:
+            ticket.tell(Failed(failure))
+
+    def _empty(self, slot: int) -> None:
+        with self._lock:
+            del self._seated[slot]
+
+    def _measure(self, steps: int, elapsed_s: float) -> None:
+        if steps:
+            newest = elapsed_s / steps
+            usual = newest if self._step_s is None else self._step_s
+            self._step_s = usual + SMOOTHING * (newest - usual)
+
+    def _backlog_s(self) -> float:
+        """Returns when the work ahead of a newcomer is done, if all slots stay busy."""
+        steps = sum(ticket.left for ticket in (*self._seated.values(), *self._waiting))
+        return steps / self._device.slots * (self._step_s or 0.0)

@@ -1,0 +1,81 @@
+"""What a scheduler of slots speaks of: jobs, the device that runs them, what is told of them."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from services.runtime.timing import Timed
+
+
+class Stepped(Protocol):
+    """A job whose number of steps is known before it begins."""
+
+    @property
+    def steps_left(self) -> int:
+        """Steps from its start to its end; 0 if there is nothing to do."""
+
+
+Job = TypeVar("Job", bound=Stepped)
+State = TypeVar("State")
+JobIn = TypeVar("JobIn", bound=Stepped, contravariant=True)
+StateOut = TypeVar("StateOut", covariant=True)
+
+
+class SlotDevice(Protocol[JobIn, StateOut]):
+    """What computes: a number of slots that take steps together. One thread uses it."""
+
+    @property
+    def slots(self) -> int:
+        """Jobs that run at a time."""
+
+    def admit(self, slot: int, job: JobIn) -> None:
+        """Puts a job into a free slot; it takes part in the next step."""
+
+    def advance(self, steps: int, wanted: Collection[int]) -> Mapping[int, StateOut]:
+        """Takes so many steps of every row that has some left; returns the wanted slots' states."""
+
+    def release(self, slot: int) -> None:
+        """Frees the slot of a job that has not ended; one that has ended frees its own."""
+
+    def reset(self) -> None:
+        """Makes all slots clean and free after a failure."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The end of a request whose compute raised.
+
+    Attributes:
+        failure: Names the log's record of it.
+    """
+
+    failure: str
+
+
+@dataclass(eq=False)
+class Ticket(Generic[Job, State]):
+    """A request from its arrival to its end.
+
+    Attributes:
+        job: What to run.
+        tell: Called on the device thread: with the state after each step, if watched, and at the
+            end with the timed result or the failure.
+        watched: Whether each step is told.
+        arrival_s: When it came.
+        left: Steps it has left.
+        start_s: When it got its slot; None before.
+        abandoned: Nobody waits for it any more.
+    """
+
+    job: Job
+    tell: Callable[[State | Timed[State] | Failed], None]
+    watched: bool
+    arrival_s: float
+    left: int
+    start_s: float | None = None
+    abandoned: bool = False
+
+    @property
+    def queue_s(self) -> float | None:
+        """How long it waited for its slot; None while it does."""
+        return None if self.start_s is None else self.start_s - self.arrival_s

@@ -1,0 +1,22 @@
+"""Where the time of one request went."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Timed(Generic[Result]):
+    """A result and where the time to it went.
+
+    Attributes:
+        result: Of the request.
+        queue_s: From arrival to the start of compute.
+        compute_s: From there to the result: of a request in a batch, the batch's time; of one that
+            held a slot, the time it held it.
+    """
+
+    result: Result
+    queue_s: float
+    compute_s: float

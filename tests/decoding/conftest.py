@@ -1,0 +1,79 @@
+"""Pools of tiny untrained transformers, and decodes to run on them."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from services.base.model import BaseTransformer
+from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.state import Row
+from services.presets import preset
+
+TINY = preset("tiny")
+BuildPool = Callable[..., DecodePool]
+MakeJob = Callable[..., Job]
+Alone = Callable[[DecodePool, Job], list[Progress]]
+
+
+@pytest.fixture(scope="session")
+def build_base_pool() -> BuildPool:
+    """Builds a pool of an untrained base transformer, not warmed up."""
+
+    def build(slots: int = 4, group: int = 1) -> DecodePool:
+        config = TINY.base
+        return DecodePool(
+            BaseTransformer(config, rngs=nnx.Rngs(0)),
+            inputs=(
+                jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
+                jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
+            ),
+            tokens=config.tokens,
+            mask_id=config.vocabulary,
+            slots=slots,
+            group=group,
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def pool(build_base_pool: BuildPool) -> DecodePool:
+    """A pool of four slots, warmed up; a test leaves its slots free."""
+    warm = build_base_pool()
+    warm.warm_up()
+    return warm
+
+
+def prompt(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the base transformer's context takes: a made-up text of its own length."""
+    random = np.random.default_rng(number)
+    text = random.normal(size=(TINY.base.text_length, TINY.base.text_hidden)).astype(np.float32)
+    return text, np.arange(TINY.base.text_length) < 1 + number % TINY.base.text_length
+
+
+@pytest.fixture(scope="session")
+def make_job() -> MakeJob:
+    """Makes a decode for one of many made-up prompts."""
+
+    def make(row: Row, *, text: int = 6, negative: int | None = None) -> Job:
+        opposite = None if negative is None else prompt(negative)
+        return Job(inputs=prompt(text), opposite=opposite, row=row)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def alone() -> Alone:
+    """Runs a job by itself in slot 0 and returns it after each of its steps."""
+
+    def run(pool: DecodePool, job: Job) -> list[Progress]:
+        pool.admit(0, job)
+        states = [pool.advance(0, [0])[0]]
+        while states[-1].step < states[-1].total:
+            states.append(pool.advance(1, [0])[0])
+        return states
+
+    return run

@@ -1,0 +1,93 @@
+"""A device made of numbers, on which schedulers are tested without a model."""
+
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Countdown:
+    """A job of so many steps; its state is its name and how many were taken.
+
+    Attributes:
+        name: Tells jobs apart.
+        steps_left: Steps to take.
+        poison: When it raises: "admit" or "advance"; "" never.
+    """
+
+    name: str
+    steps_left: int
+    poison: str = ""
+
+
+class FakeDevice:
+    """Slots of countdowns, strict about how it is used; waits while its gate is shut."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.rows: dict[int, tuple[Countdown, int]] = {}
+        self.dispatches: list[tuple[int, frozenset[str]]] = []  # steps, names of those who had some
+        self.broken = False
+        self.resets = 0
+        self.refuse_resets = 0
+        self.threads: set[str] = set()
+        self.started, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def admit(self, slot: int, job: Countdown) -> None:
+        self._check()
+        assert 0 <= slot < self.slots
+        assert slot not in self.rows or self._left(slot) == 0, "the slot is taken"
+        if job.poison == "admit":
+            raise ValueError(f"{job.name} is poisoned")
+        self.rows[slot] = (job, 0)
+
+    def advance(self, steps: int, wanted: Collection[int]) -> dict[int, tuple[str, int]]:
+        self._check()
+        self.started.set()
+        assert self.gate.wait(10), "the gate was never opened"
+        moving = [slot for slot in self.rows if self._left(slot) > 0]
+        self.dispatches.append((steps, frozenset(self.rows[slot][0].name for slot in moving)))
+        for slot in moving:
+            job, taken = self.rows[slot]
+            if job.poison == "advance":
+                self.broken = True
+                raise ValueError(f"{job.name} is poisoned")
+            self.rows[slot] = (job, min(job.steps_left, taken + steps))
+        return {slot: (self.rows[slot][0].name, self.rows[slot][1]) for slot in wanted}
+
+    def release(self, slot: int) -> None:
+        self._check()
+        assert self._left(slot) > 0, "it ended by itself"
+        del self.rows[slot]
+
+    def reset(self) -> None:
+        if self.refuse_resets:
+            self.refuse_resets -= 1
+            raise OSError("no device")
+        self.rows.clear()
+        self.broken = False
+        self.resets += 1
+
+    def _left(self, slot: int) -> int:
+        job, taken = self.rows[slot]
+        return job.steps_left - taken
+
+    def _check(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        if self.broken:
+            raise RuntimeError("used after a failure without a reset")
+
+
+@pytest.fixture
+def fake_device() -> type[FakeDevice]:
+    """The class of the device."""
+    return FakeDevice
+
+
+@pytest.fixture
+def countdown() -> type[Countdown]:
+    """The class of its jobs."""
+    return Countdown

@@ -1,0 +1,255 @@
+"""The scheduler, turn by turn, on a device made of numbers."""
+
+import random
+from typing import Any
+
+import grpc
+import pytest
+
+from services.runtime.errors import RequestError
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.slots import Failed, Ticket
+from services.runtime.timing import Timed
+
+
+class Bench:
+    """A scheduler over a fake device, by hand and on a clock of its own: a turn is a second."""
+
+    def __init__(self, device: Any, countdown: Any, *, max_queued: int = 100) -> None:
+        self.device, self.countdown = device, countdown
+        self.now_s = 0.0
+        self.scheduler: SlotScheduler[Any, Any] = SlotScheduler(
+            device, max_queued=max_queued, clock=lambda: self.now_s
+        )
+        self.told: dict[str, list[Any]] = {}
+        self.tickets: dict[str, Ticket[Any, Any]] = {}
+        original = device.advance
+
+        def advance(steps: int, wanted: Any) -> Any:
+            self.now_s += steps
+            return original(steps, wanted)
+
+        device.advance = advance
+
+    def submit(self, name: str, steps: int, *, watched: bool = False, poison: str = "") -> None:
+        events = self.told[name] = []
+        job = self.countdown(name, steps, poison)
+        self.tickets[name] = self.scheduler.submit(job, events.append, watched=watched)
+
+    def abandon(self, name: str) -> None:
+        self.scheduler.abandon(self.tickets[name])
+
+    def finish(self) -> None:
+        while self.scheduler.turn():
+            assert len(self.device.dispatches) < 1000, "it never ends"
+
+    def result(self, name: str) -> Timed[Any]:
+        timed = self.told[name][-1]
+        assert isinstance(timed, Timed)
+        return timed
+
+
+@pytest.fixture
+def bench(fake_device: Any, countdown: Any) -> Bench:
+    return Bench(fake_device(slots=2), countdown)
+
+
+def test_a_request_joins_at_the_next_step_and_leaves_when_it_ends(bench: Bench) -> None:
+    bench.submit("long", 5)
+    bench.scheduler.turn()
+    bench.submit("short", 2)
+    bench.finish()
+
+    assert bench.device.dispatches == [
+        (1, {"long"}),
+        (1, {"long", "short"}),
+        (1, {"long", "short"}),
+        (1, {"long"}),
+        (1, {"long"}),
+    ]
+    assert bench.result("short").result == ("short", 2)
+    assert bench.result("long").result == ("long", 5)
+
+
+def test_a_slot_that_is_given_up_serves_who_came_first(bench: Bench) -> None:
+    for name, steps in (("a", 1), ("b", 3), ("c", 2), ("d", 1)):
+        bench.submit(name, steps)
+    assert (bench.scheduler.queued, bench.scheduler.active) == (4, 0)
+    bench.scheduler.turn()
+    assert (bench.scheduler.queued, bench.scheduler.active) == (2, 1)
+    bench.finish()
+
+    assert [names for _, names in bench.device.dispatches] == [
+        {"a", "b"},
+        {"b", "c"},
+        {"b", "c"},
+        {"d"},
+    ]
+    assert not bench.scheduler.busy
+
+
+def test_queue_and_compute_tell_where_a_requests_own_time_went(bench: Bench) -> None:
+    bench.submit("a", 3)
+    bench.submit("b", 4)
+    bench.scheduler.turn()
+    bench.submit("c", 2)
+    bench.finish()
+
+    assert [(bench.result(n).queue_s, bench.result(n).compute_s) for n in "abc"] == [
+        (0.0, 3.0),
+        (0.0, 4.0),
+        (2.0, 2.0),
+    ]
+
+
+def test_who_watches_is_told_every_step_in_order_and_the_result_last(bench: Bench) -> None:
+    bench.submit("quiet", 6)
+    bench.submit("watched", 3, watched=True)
+    bench.finish()
+
+    assert bench.told["watched"][:-1] == [("watched", step) for step in (1, 2, 3)]
+    assert bench.result("watched").result == ("watched", 3)
+    assert len(bench.told["quiet"]) == 1
+
+
+def test_short_steps_are_fused_once_measured_and_nobody_ends_late(
+    fake_device: Any, countdown: Any
+) -> None:
+    bench = Bench(fake_device(slots=2), countdown)
+    bench.scheduler._clock = lambda: 0.0  # steps that take no time
+    bench.submit("long", 12)
+    bench.submit("short", 7)
+    bench.finish()
+
+    assert [steps for steps, _ in bench.device.dispatches] == [1, 4, 2, 4, 1]
+
+
+def test_an_abandoned_request_frees_its_slot_within_one_step_and_its_place_at_once(
+    bench: Bench,
+) -> None:
+    for name in ("gone", "stays", "also gone", "next"):
+        bench.submit(name, 50)
+    bench.scheduler.turn()
+    bench.abandon("gone")
+    bench.abandon("also gone")
+    assert bench.scheduler.queued == 1
+    bench.scheduler.turn()
+
+    assert bench.device.dispatches == [(1, {"gone", "stays"}), (1, {"stays", "next"})]
+    assert bench.told["gone"] == bench.told["also gone"] == []
+    bench.abandon("stays")
+    bench.abandon("next")
+    assert not bench.scheduler.turn()
+    assert bench.device.rows == {}
+
+
+def test_a_request_too_many_is_refused_with_the_time_the_backlog_takes(
+    fake_device: Any, countdown: Any
+) -> None:
+    bench = Bench(fake_device(slots=2), countdown, max_queued=2)
+    for name in "ab":
+        bench.submit(name, 9)
+    bench.scheduler.turn()
+    for name in "cd":
+        bench.submit(name, 10)
+    with pytest.raises(RequestError) as caught:
+        bench.submit("e", 1)
+
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.retry_after_s == pytest.approx((8 + 8 + 10 + 10) / 2)
+    bench.finish()
+    assert [bench.result(name).result for name in "abcd"] == [
+        ("a", 9),
+        ("b", 9),
+        ("c", 10),
+        ("d", 10),
+    ]
+
+
+def test_a_step_that_raises_ends_its_own_requests_and_the_next_have_clean_slots(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.submit("bad", 4, poison="advance")
+    bench.submit("beside", 4)
+    bench.submit("waiting", 3)
+    bench.finish()
+
+    (failed,), (beside,) = bench.told["bad"], bench.told["beside"]
+    assert isinstance(failed, Failed)
+    assert failed == beside
+    assert bench.result("waiting").result == ("waiting", 3)
+    assert bench.device.resets == 1
+    (record,) = caplog.records
+    assert (record.__dict__["failure"], record.__dict__["requests"]) == (failed.failure, 2)
+    assert "bad is poisoned" in str(record.exc_info)
+
+
+def test_a_request_that_cannot_be_admitted_fails_alone(bench: Bench) -> None:
+    bench.submit("beside", 4)
+    bench.scheduler.turn()
+    bench.submit("bad", 4, poison="admit")
+    bench.submit("next", 2)
+    bench.finish()
+
+    assert isinstance(bench.told["bad"][0], Failed)
+    assert bench.result("beside").result == ("beside", 4)
+    assert bench.result("next").result == ("next", 2)
+    assert bench.device.resets == 0
+
+
+def test_a_device_that_cannot_be_reset_fails_request_after_request_until_it_can(
+    bench: Bench,
+) -> None:
+    bench.device.refuse_resets = 1
+    bench.submit("bad", 2, poison="advance")
+    bench.scheduler.turn()
+    bench.submit("unlucky", 2)
+    bench.submit("lucky", 2)
+    bench.finish()
+
+    assert isinstance(bench.told["unlucky"][0], Failed)
+    assert bench.result("lucky").result == ("lucky", 2)
+
+
+def test_a_job_with_nothing_to_do_ends_without_a_step(bench: Bench) -> None:
+    bench.submit("done", 0, watched=True)
+    bench.finish()
+
+    assert bench.told["done"] == [Timed(("done", 0), 0.0, 0.0)]
+
+
+def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures(
+    fake_device: Any, countdown: Any
+) -> None:
+    chance = random.Random(3)
+    device = fake_device(slots=4)
+    bench = Bench(device, countdown, max_queued=10_000)
+    names = iter(map(str, range(10_000)))
+    left = 10_000
+    while left or bench.scheduler.busy:
+        for _ in range(min(left, chance.randrange(4))):
+            left -= 1
+            poison = chance.choices(("", "admit", "advance"), (97, 2, 1))[0]
+            bench.submit(
+                next(names), chance.randrange(6), watched=chance.random() < 0.1, poison=poison
+            )
+        if bench.tickets and chance.random() < 0.5:
+            bench.abandon(chance.choice(list(bench.tickets)[-12:]))
+        bench.scheduler.turn()
+
+    assert (bench.scheduler.queued, bench.scheduler.active) == (0, 0)
+    ends = [
+        sum(isinstance(event, Timed | Failed) for event in told) for told in bench.told.values()
+    ]
+    for name, count in zip(bench.told, ends, strict=True):
+        assert count == 1 or (count == 0 and bench.tickets[name].abandoned)
+    bench.told.clear()
+    for name in "abcd":
+        bench.submit(name, 1)
+    bench.finish()
+    assert device.dispatches[-1] == (1, {"a", "b", "c", "d"})
+
+
+def test_a_senseless_limit_is_refused(fake_device: Any) -> None:
+    with pytest.raises(ValueError, match="max_queued: expected at least 1, got 0"):
+        SlotScheduler(fake_device(slots=1), max_queued=0)
