@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 from cyclopts import App
@@ -27,16 +27,17 @@ app = App(name="python -m training.evaluation", help="Measures what was trained.
 console = Console()
 
 
-def server_painter(client: MuseClient, **wanted: Unpack[Wanted]) -> Painter:
+def server_painter(client: MuseClient, knobs: Wanted | None = None) -> Painter:
     """Returns a painter that asks a running orchestrator.
 
     Args:
         client: Of the orchestrator.
-        wanted: What every request says besides its prompt and seed, such as knobs.
+        knobs: What every request says besides its prompt and seed; nothing by default.
     """
 
     def paint(asked: Asked) -> UInt8[np.ndarray, "h w 3"]:
-        (picture,) = client.generate(asked.prompt, **{**wanted, "seed": asked.seed})
+        wanted: Wanted = {**(knobs or {}), "seed": asked.seed}
+        (picture,) = client.generate(asked.prompt, **wanted)
         return np.asarray(picture.image.convert("RGB"))
 
     return paint
@@ -88,7 +89,7 @@ def scenes(
     )
     _print("The detector on the scenes themselves", truth)
     with MuseClient(server) as client:
-        painter = server_painter(client, base=base, superres=superres)
+        painter = server_painter(client, {"base": base, "superres": superres})
         painted = judge_all(questions, painter, detector)
         judged = list(track(painted, "generating", total=len(questions), console=console))
     result = shares(judged)
