@@ -8,7 +8,7 @@ checkpoints=${2:-checkpoints/mine}
 runs=${3:-runs/demo}
 
 # XLA takes one large buffer for each step. By default glibc gives it back to the system afterwards,
-# and half of a step on the CPU is page faults: keep it, in huge pages where there are some.
+# to be mapped anew at the next; half of the time was the system's. Keep it, in huge pages if any.
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000
 export MALLOC_TOP_PAD_=268435456 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 

@@ -18,6 +18,7 @@ def bench(
     rate: Annotated[list[float] | None, Parameter(negative=())] = None,
     seconds: float = 30.0,
     kind: Annotated[list[str] | None, Parameter(negative=())] = None,
+    prompt: str = "an owl on a blue background",
     deadline_s: float = 120.0,
     seed: int = 0,
     server: str = "127.0.0.1:50050",
@@ -36,6 +37,8 @@ def bench(
     kind
         A kind of request, such as "steps=8,guidance=0,weight=3"; several make a mix. By default
         every knob has the servers' default.
+    prompt
+        Of every request.
     deadline_s
         Seconds a request may take.
     seed
@@ -51,10 +54,13 @@ def bench(
     from services.bench.rendering import stage_table, summary_table, write_plot
 
     kinds = [parse_kind(text) for text in kind or [""]]
-    runs = asyncio.run(_runs(stage, server, kinds, rate or [0.5], seconds, deadline_s, seed))
+    runs = asyncio.run(
+        _runs(stage, server, prompt, kinds, rate or [0.5], seconds, deadline_s, seed)
+    )
     out.mkdir(parents=True, exist_ok=True)
     report = {
         "stage": stage,
+        "prompt": prompt,
         "seed": seed,
         "seconds": seconds,
         "kinds": [each.name for each in kinds],
@@ -73,6 +79,7 @@ def bench(
 async def _runs(
     stage: str,
     server: str,
+    prompt: str,
     kinds: "list[Kind]",
     rates: list[float],
     seconds: float,
@@ -94,7 +101,7 @@ async def _runs(
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=deadline_s))
         status = await client.status()
-        target: Target = WholeTarget(client)
+        target: Target = WholeTarget(client, prompt)
         if stage != "whole":
             channels = {
                 report.stage: await stack.enter_async_context(
@@ -103,7 +110,7 @@ async def _runs(
                 for report in status.stages
             }
             try:
-                inputs = await prepare_inputs(channels)
+                inputs = await prepare_inputs(channels, prompt)
             except grpc.aio.AioRpcError as error:
                 raise read_error(error) from error
             target = StageTarget(stage, channels[stage], inputs, timeout_s=deadline_s)

@@ -16,7 +16,6 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from services.bench.arrivals import Kind
 from services.orchestrator.client import AsyncMuseClient, sampling
 
-PROMPT = "a 3D picture of an owl to the left of a mushroom on a blue background"
 NEGATIVE_PROMPT = "a fox"
 STAGES = ("whole", "text_encoder", "base", "superres", "tokenizer")
 
@@ -41,14 +40,16 @@ class WholeTarget:
 
     Attributes:
         client: Calls it; its time-out is that of each request.
+        prompt: Of every picture.
     """
 
     client: AsyncMuseClient
+    prompt: str
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
         """Generates one picture."""
         (picture,) = await self.client.generate(
-            PROMPT,
+            self.prompt,
             negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
             seed=seed,
             base=sampling(steps=kind.steps, guidance=kind.guidance),
@@ -62,12 +63,14 @@ class Inputs:
     """What the stages are fed when each is driven by itself.
 
     Attributes:
+        text: The prompt.
         prompt: Embedding of the prompt.
         negative: Embedding of the negative prompt.
         low: A low-resolution grid.
         high: A high-resolution grid.
     """
 
+    text: str
     prompt: TextEmbedding
     negative: TextEmbedding
     low: TokenGrid
@@ -94,7 +97,7 @@ class StageTarget:
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
         """Sends the stage's own request: encode a text, decode a grid, or generate one."""
         if self._stage == "text_encoder":
-            texts = [PROMPT, NEGATIVE_PROMPT] if kind.negative else [PROMPT]
+            texts = [self._inputs.text, *([NEGATIVE_PROMPT] if kind.negative else [])]
             request: Any = text_encoder_pb2.EncodeRequest(texts=texts)
             return [(await self._stub.Encode(request, timeout=self._timeout_s)).timing]
         if self._stage == "tokenizer":
@@ -134,19 +137,20 @@ async def result_of(call: Any) -> Any:
         call.cancel()
 
 
-async def prepare_inputs(channels: dict[str, grpc.aio.Channel]) -> Inputs:
+async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> Inputs:
     """Sends one prompt through text encoder, base and superres, to have inputs for each stage.
 
     Args:
         channels: To every stage, by name.
+        text: The prompt.
 
     Raises:
         grpc.aio.AioRpcError: a stage refused or is away.
     """
-    texts = text_encoder_pb2.EncodeRequest(texts=[PROMPT, NEGATIVE_PROMPT])
+    texts = text_encoder_pb2.EncodeRequest(texts=[text, NEGATIVE_PROMPT])
     encoded = await _stub("text_encoder", channels["text_encoder"]).Encode(texts)
     prompt, negative = encoded.embeddings
-    inputs = Inputs(prompt=prompt, negative=negative, low=TokenGrid(), high=TokenGrid())
+    inputs = Inputs(text=text, prompt=prompt, negative=negative, low=TokenGrid(), high=TokenGrid())
     for stage, grid in (("base", "low"), ("superres", "high")):
         request = decode_request(stage, inputs, Sampling(), negative=False)
         decoded = await result_of(_stub(stage, channels[stage]).Generate(request))

@@ -267,7 +267,14 @@ def test_the_file_says_how_it_was_made(address: str) -> None:
 
 @pytest.mark.parametrize("stage", ["whole", *STAGES])
 def test_bench_loads_the_whole_and_every_stage(address: str, stage: str, tmp_path: Path) -> None:
-    words = ["bench", f"--stage={stage}", "--rate=8", "--seconds=0.6", "--kind=steps=2,negative=1"]
+    words = [
+        "bench",
+        f"--stage={stage}",
+        "--rate=8",
+        "--seconds=0.6",
+        "--kind=steps=2,negative=1",
+        "--prompt=a fox",
+    ]
     ended = subprocess.run(
         [*MUSE, *words, "--server", address, "--out", str(tmp_path)],
         capture_output=True,
