@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.server import ServerSettings, Service, command_line, run_server
+from services.runtime.server import Service, StageSettings, command_line, run_server
 
 app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServerSettings):
+class Settings(StageSettings):
     """Settings of the base server.
 
     Attributes:

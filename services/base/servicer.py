@@ -13,14 +13,12 @@ from services.decoding.pool import Job, Progress
 from services.masked.requests import (
     Grid,
     default_sampling,
-    pack_progress,
-    pack_tokens,
     read_row,
     read_sampling,
 )
+from services.masked.stream import decode_messages
 from services.runtime.inflight import InflightBatcher
-from services.runtime.timing import Timed
-from services.runtime.wire import pack_timing, package_version, unpack_embedding
+from services.runtime.wire import package_version, unpack_embedding
 
 FULL_NAME = base_pb2.DESCRIPTOR.services_by_name["BaseService"].full_name
 DEFAULT_STEPS = 24  # Muse, section 2.8
@@ -55,21 +53,13 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
             )
 
         job = self._engine.job(text, row, negative_text=negative_text)
-        wanted = request.progress
-        steps = wanted != decoding_pb2.PROGRESS_DETAIL_UNSPECIFIED
-        with_state = wanted == decoding_pb2.PROGRESS_DETAIL_STATES
-        async with aclosing(self._batcher.events(job, steps=steps)) as events:
-            async for event in events:
-                if isinstance(event, Timed):
-                    yield base_pb2.GenerateResponse(
-                        result=decoding_pb2.DecodeResult(
-                            tokens=pack_tokens(event.result.tokens, grid),
-                            timing=pack_timing(STAGE, event.queue_s, event.compute_s),
-                        )
-                    )
+        messages = decode_messages(self._batcher, job, request.progress, stage=STAGE, grid=grid)
+        async with aclosing(messages):
+            async for message in messages:
+                if isinstance(message, decoding_pb2.DecodeResult):
+                    yield base_pb2.GenerateResponse(result=message)
                 else:
-                    progress = pack_progress(event, row, grid, with_state=with_state)
-                    yield base_pb2.GenerateResponse(progress=progress)
+                    yield base_pb2.GenerateResponse(progress=message)
 
     async def GetStatus(
         self, request: base_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

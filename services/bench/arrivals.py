@@ -8,6 +8,7 @@ who do not know of each other. A closed loop would slow down with the server and
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def parse_kind(text: str) -> Kind:
         ValueError: it names something else, or a value is no number of its sort.
     """
     sorts = {field.name: float if "float" in str(field.type) else int for field in fields(Kind)}
-    chosen: dict[str, float | int] = {}
+    chosen: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         if name not in sorts:
@@ -56,7 +57,7 @@ def parse_kind(text: str) -> Kind:
             raise ValueError(
                 f"kind: expected {name} to be a number ({sorts[name].__name__}), got {value!r}"
             ) from None
-    kind = Kind(**chosen)  # type: ignore[arg-type]
+    kind = Kind(**chosen)
     if not 0 < kind.weight < float("inf"):
         raise ValueError(f"kind: expected a weight above 0, got {kind.weight:g}")
     return kind

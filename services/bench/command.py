@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from services.orchestrator.addresses import DEFAULT_ADDRESS
+
 if TYPE_CHECKING:
     from services.bench.arrivals import Kind
     from services.bench.summary import Summary
@@ -21,7 +23,7 @@ def bench(
     prompt: str = "an owl on a blue background",
     deadline_s: float = 120.0,
     seed: int = 0,
-    server: str = "127.0.0.1:50050",
+    server: str = DEFAULT_ADDRESS,
     out: Path = Path("out/bench"),
 ) -> None:
     """Loads a running system with requests that arrive by themselves, and measures it.

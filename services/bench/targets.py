@@ -17,7 +17,6 @@ from services.bench.arrivals import Kind
 from services.orchestrator.client import AsyncMuseClient, sampling
 
 NEGATIVE_PROMPT = "a fox"
-STAGES = ("whole", "text_encoder", "base", "superres", "tokenizer")
 
 
 class Target(Protocol):
@@ -83,10 +82,10 @@ class StageTarget:
     def __init__(
         self, stage: str, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
     ) -> None:
-        """Drives `stage`, one of STAGES but "whole".
+        """Drives one stage.
 
         Args:
-            stage: Its name.
+            stage: Its name, such as "base".
             channel: To it.
             inputs: What it is fed.
             timeout_s: Seconds each request may take.

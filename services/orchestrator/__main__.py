@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from services.orchestrator.addresses import DEFAULT_PORT
 from services.runtime.errors import RequestError
 from services.runtime.server import (
     ServerError,
@@ -31,7 +32,7 @@ class Settings(ServerSettings):
         superres: Address of the super-resolution transformer.
     """
 
-    port: int = 50050
+    port: int = DEFAULT_PORT
     text_encoder: str = "127.0.0.1:50051"
     tokenizer: str = "127.0.0.1:50052"
     base: str = "127.0.0.1:50053"

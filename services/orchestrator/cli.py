@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cyclopts import App
 
-DEFAULT_ADDRESS = "127.0.0.1:50050"
+from services.orchestrator.addresses import DEFAULT_ADDRESS, DEFAULT_PORT
+
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
     "services.description.command:describe",  # by name: the orchestrator imports no JAX
@@ -25,7 +26,7 @@ app.command(
 
 @app.command
 def up(
-    *, preset: str | None = None, checkpoints: Path | None = None, base_port: int = 50050
+    *, preset: str | None = None, checkpoints: Path | None = None, base_port: int = DEFAULT_PORT
 ) -> None:
     """Starts the five servers; Ctrl-C or SIGTERM drains and stops them.
 

@@ -4,12 +4,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from services.orchestrator.addresses import DEFAULT_ADDRESS
 from services.orchestrator.client import (
     Event,
     Finished,
@@ -19,7 +19,7 @@ from services.orchestrator.client import (
     Step,
     Wanted,
 )
-from services.orchestrator.client.calls import DEFAULT_ADDRESS, generate_request
+from services.orchestrator.client.calls import generate_request
 from services.orchestrator.files import check_suffix, save_picture, save_sheet
 from services.orchestrator.processes import check_checkpoints, free_ports, servers, serving
 from services.orchestrator.rendering import timing_table
@@ -105,11 +105,7 @@ def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """Takes SIGTERM as Ctrl-C, so that whatever was started is stopped."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

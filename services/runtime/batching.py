@@ -12,7 +12,7 @@ import grpc
 
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
-from services.runtime.server import ServerSettings
+from services.runtime.server import StageSettings
 from services.runtime.telemetry import record_span
 from services.runtime.timing import Timed
 
@@ -24,7 +24,7 @@ SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute sec
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchedServerSettings(ServerSettings):
+class BatchedServerSettings(StageSettings):
     """What a server that batches can be told besides.
 
     Attributes:

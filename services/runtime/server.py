@@ -37,31 +37,45 @@ class ServerSettings:
     Attributes:
         host: Address to listen on. Only this machine by default: the wire is not encrypted.
         port: Port to listen on; 0 takes a free one.
-        max_batch: Requests computed together; of base and superres, the number of slots.
-        max_queued: Requests that may wait; further ones are refused.
         grace_s: Seconds that calls under way may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
-        compilation_cache: Folder that keeps compiled programs, so that a second start is fast.
         log_level: The least severe level that is logged.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
-    max_batch: int = 8
-    max_queued: int = 64
     grace_s: float = 30.0
     max_message_mib: int = 32
-    compilation_cache: Path | None = None
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port: expected 0 to 65535, got {self.port}")
-        for name in ("max_batch", "max_queued", "max_message_mib"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.max_message_mib < 1:
+            raise ValueError(f"max_message_mib: expected at least 1, got {self.max_message_mib}")
         if not 0 <= self.grace_s < float("inf"):
             raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings(ServerSettings):
+    """What a server that computes can be told besides.
+
+    Attributes:
+        max_batch: Requests computed together; of base and superres, the number of slots.
+        max_queued: Requests that may wait; further ones are refused.
+        compilation_cache: Folder that keeps compiled programs, so that a second start is fast.
+    """
+
+    max_batch: int = 8
+    max_queued: int = 64
+    compilation_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_batch", "max_queued"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.server import ServerSettings, Service, command_line, run_server
+from services.runtime.server import Service, StageSettings, command_line, run_server
 
 app = command_line(
     "services.superres",
@@ -15,7 +15,7 @@ app = command_line(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServerSettings):
+class Settings(StageSettings):
     """Settings of the superres server.
 
     Attributes:

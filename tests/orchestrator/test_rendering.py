@@ -14,9 +14,9 @@ from services.orchestrator.rendering import status_table, timing_table
 
 def lines(table: Table) -> list[list[str]]:
     """The cells of every printed row."""
-    console = Console(file=io.StringIO(), width=200)
-    console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    printed = io.StringIO()
+    Console(file=printed, width=200).print(table)
+    text = printed.getvalue()
     return [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
 
 

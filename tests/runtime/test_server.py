@@ -18,6 +18,7 @@ from services.runtime.server import (
     ServerError,
     ServerSettings,
     Service,
+    StageSettings,
     channel_options,
     running_server,
 )
@@ -206,8 +207,16 @@ async def test_a_port_in_use_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"port": 70000}, {"max_batch": 0}, {"grace_s": float("nan")}, {"grace_s": -1.0}]
+    "wrong",
+    [
+        {"port": 70000},
+        {"max_batch": 0},
+        {"max_queued": 0},
+        {"max_message_mib": 0},
+        {"grace_s": float("nan")},
+        {"grace_s": -1.0},
+    ],
 )
 def test_senseless_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        ServerSettings(**wrong)
+        StageSettings(**wrong)

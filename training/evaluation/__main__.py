@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from services.orchestrator.addresses import DEFAULT_ADDRESS
 from services.orchestrator.client import MuseClient, MuseError, Wanted, sampling
 from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
@@ -47,7 +48,7 @@ def server_painter(client: MuseClient, knobs: Wanted | None = None) -> Painter:
 def scenes(
     *,
     data: Path,
-    server: str = "127.0.0.1:50050",
+    server: str = DEFAULT_ADDRESS,
     prompts_per_group: int = 20,
     seed: int = 0,
     guidance: float | None = None,

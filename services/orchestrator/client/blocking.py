@@ -6,9 +6,9 @@ from typing import Any, Unpack
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
+from services.orchestrator.addresses import DEFAULT_ADDRESS
 from services.orchestrator.client.calls import (
     CHANNEL_OPTIONS,
-    DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     Wanted,

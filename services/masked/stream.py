@@ -1,0 +1,47 @@
+"""A decode in flight as the messages of muse.common.v1."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from muse.common.v1.decoding_pb2 import DecodeProgress, DecodeResult, ProgressDetail
+
+from services.decoding.pool import Job, Progress
+from services.masked.requests import Grid, pack_progress, pack_tokens
+from services.runtime.inflight import InflightBatcher
+from services.runtime.timing import Timed
+from services.runtime.wire import pack_timing
+
+
+async def decode_messages(
+    batcher: InflightBatcher[Job, Progress],
+    job: Job,
+    detail: ProgressDetail.ValueType,
+    *,
+    stage: str,
+    grid: Grid,
+) -> AsyncGenerator[DecodeProgress | DecodeResult, None]:
+    """Yields the decode after each step, as far as asked for, and last its result.
+
+    Close it (contextlib.aclosing) or cancel it to give the decode up.
+
+    Args:
+        batcher: Runs the job.
+        job: The decode.
+        detail: What is told of the steps.
+        stage: Name of the stage, for the timing.
+        grid: What the stage decodes.
+
+    Raises:
+        RequestError: as `InflightBatcher.events`.
+    """
+    steps = detail != ProgressDetail.PROGRESS_DETAIL_UNSPECIFIED
+    with_state = detail == ProgressDetail.PROGRESS_DETAIL_STATES
+    async with aclosing(batcher.events(job, steps=steps)) as events:
+        async for event in events:
+            if isinstance(event, Timed):
+                yield DecodeResult(
+                    tokens=pack_tokens(event.result.tokens, grid),
+                    timing=pack_timing(stage, event.queue_s, event.compute_s),
+                )
+            else:
+                yield pack_progress(event, job.row, grid, with_state=with_state)
