@@ -108,10 +108,10 @@ def convolution(side: int, kernel: int, inputs: int, outputs: int) -> int:
     return product(side * side, kernel * kernel * inputs, outputs)
 
 
-def _residual_block(side: int, inputs: int, outputs: int) -> int:
+def _residual_block(side: int, inputs: int, outputs: int, kernel: int = 3) -> int:
     shortcut = convolution(side, 1, inputs, outputs) if inputs != outputs else 0
-    first, second = convolution(side, 3, inputs, outputs), convolution(side, 3, outputs, outputs)
-    return first + second + shortcut
+    first = convolution(side, kernel, inputs, outputs)
+    return first + convolution(side, kernel, outputs, outputs) + shortcut
 
 
 def tokenizer_encode(config: TokenizerConfig) -> int:
@@ -124,7 +124,8 @@ def tokenizer_encode(config: TokenizerConfig) -> int:
             side //= 2
             total += convolution(side, 3, width, outputs)
             width = outputs
-        total += config.residual_blocks * _residual_block(side, width, outputs)
+        kernel = config.encoder_kernels[level]
+        total += config.residual_blocks * _residual_block(side, width, outputs, kernel)
     total += convolution(side, 1, width, config.code_dim)
     return total + product(side * side, config.code_dim, config.codebook_size)
 

@@ -12,6 +12,9 @@ class TokenizerConfig:
         base_channels: Channels at full resolution.
         channel_multipliers: Channels of each resolution over base_channels, full resolution first.
         residual_blocks: Residual blocks a resolution.
+        encoder_kernels: Side of the encoder's residual convolutions at each resolution, 3 or 1.
+            With 1 at the low resolutions a token says what is near it and nothing else, so one
+            thing has the same tokens wherever it is; the decoder looks around in any case.
         decoder_base_channels: As base_channels, of the decoder (the fine-tuned one is wider).
         decoder_residual_blocks: As residual_blocks, of the decoder.
         codebook_size: Number of codes.
@@ -22,17 +25,26 @@ class TokenizerConfig:
     base_channels: int
     channel_multipliers: tuple[int, ...]
     residual_blocks: int
+    encoder_kernels: tuple[int, ...]
     decoder_base_channels: int
     decoder_residual_blocks: int
     codebook_size: int
     code_dim: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))
+        for name in ("channel_multipliers", "encoder_kernels"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, value in vars(self).items():
             for number in value if isinstance(value, tuple) else (value,):
                 if number < 1:
                     raise ValueError(f"{name} must be at least 1, got {value}")
+        if len(self.encoder_kernels) != len(self.channel_multipliers):
+            raise ValueError(
+                f"encoder_kernels must have one kernel a resolution, "
+                f"{len(self.channel_multipliers)}, got {self.encoder_kernels}"
+            )
+        if not set(self.encoder_kernels) <= {1, 3}:
+            raise ValueError(f"encoder_kernels must be 1 or 3 each, got {self.encoder_kernels}")
         if self.image_size % self.factor:
             raise ValueError(
                 f"image_size must be a multiple of the factor {self.factor}, got {self.image_size}"
@@ -55,6 +67,7 @@ F16_256 = TokenizerConfig(
     base_channels=128,
     channel_multipliers=(1, 1, 2, 2, 4),
     residual_blocks=2,
+    encoder_kernels=(3, 3, 3, 3, 3),
     decoder_base_channels=128,
     decoder_residual_blocks=2,
     codebook_size=8192,
@@ -68,6 +81,7 @@ F8_512 = TokenizerConfig(
     base_channels=128,
     channel_multipliers=(1, 1, 2, 4),
     residual_blocks=2,
+    encoder_kernels=(3, 3, 3, 3),
     decoder_base_channels=256,
     decoder_residual_blocks=4,
     codebook_size=8192,
@@ -80,6 +94,7 @@ DEMO_LOW = TokenizerConfig(
     base_channels=16,
     channel_multipliers=(1, 2, 4, 12),
     residual_blocks=1,
+    encoder_kernels=(3, 1, 1, 1),
     decoder_base_channels=16,
     decoder_residual_blocks=1,
     codebook_size=1024,
@@ -91,6 +106,7 @@ DEMO_HIGH = TokenizerConfig(
     base_channels=16,
     channel_multipliers=(1, 2, 4, 12),
     residual_blocks=1,
+    encoder_kernels=(3, 1, 1, 1),
     decoder_base_channels=16,
     decoder_residual_blocks=1,
     codebook_size=1024,
@@ -102,6 +118,7 @@ TINY_LOW = TokenizerConfig(
     base_channels=8,
     channel_multipliers=(1, 2, 2),
     residual_blocks=1,
+    encoder_kernels=(3, 3, 1),
     decoder_base_channels=8,
     decoder_residual_blocks=1,
     codebook_size=32,
@@ -113,6 +130,7 @@ TINY_HIGH = TokenizerConfig(
     base_channels=8,
     channel_multipliers=(1, 2, 2),
     residual_blocks=1,
+    encoder_kernels=(3, 3, 1),
     decoder_base_channels=8,
     decoder_residual_blocks=1,
     codebook_size=32,

@@ -86,6 +86,7 @@ class ResidualBlock(nnx.Module):
         self,
         inputs: int,
         outputs: int,
+        kernel: int = 3,
         *,
         rngs: nnx.Rngs,
         dtype: DTypeLike,
@@ -94,9 +95,9 @@ class ResidualBlock(nnx.Module):
         """Maps `inputs` channels to `outputs`; the shortcut is a 1x1 convolution if they differ."""
         kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.first_norm = Normalise(inputs, **kinds)
-        self.first = Convolution(inputs, outputs, **kinds)
+        self.first = Convolution(inputs, outputs, kernel, **kinds)
         self.second_norm = Normalise(outputs, **kinds)
-        self.second = Convolution(outputs, outputs, **kinds)
+        self.second = Convolution(outputs, outputs, kernel, **kinds)
         self.shortcut = Convolution(inputs, outputs, 1, **kinds) if inputs != outputs else None
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w D"]:
@@ -127,7 +128,8 @@ class Encoder(nnx.Module):
                 layers.append(Convolution(width, outputs, strides=2, **kinds))
                 width = outputs
             for _ in range(config.residual_blocks):
-                layers.append(ResidualBlock(width, outputs, **kinds))
+                kernel = config.encoder_kernels[level]
+                layers.append(ResidualBlock(width, outputs, kernel, **kinds))
         self.layers = nnx.List(layers)
         self.head_norm = Normalise(width, **kinds)
         self.head = Convolution(width, config.code_dim, 1, **kinds)

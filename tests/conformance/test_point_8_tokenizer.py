@@ -55,6 +55,30 @@ def test_a_plain_picture_is_one_code_however_near_the_border(
     np.testing.assert_allclose(again, jnp.tile(patch, repeats), atol=1e-5)
 
 
+def test_a_thing_has_the_same_tokens_wherever_it_is_and_whatever_is_far_from_it() -> None:
+    config = preset("demo").low_tokenizer
+    tokenizer = Tokenizer(config, rngs=nnx.Rngs(0))
+    thing = jax.random.uniform(jax.random.key(5), (24, 24, 3), minval=-1.0)
+
+    def tokens(row: int, column: int, far: float) -> jax.Array:
+        """Three tokens a side of the thing on a plain ground, one corner of which is changed."""
+        picture = jnp.full((1, 64, 64, 3), 0.25).at[:, :8, :8].set(far)
+        top, left = row * config.factor, column * config.factor
+        picture = picture.at[0, top : top + 24, left : left + 24].set(thing)
+        return tokenizer.encoder(picture)[:, row : row + 3, column : column + 3]
+
+    here = tokens(3, 2, 0.25)
+    np.testing.assert_allclose(tokens(4, 4, 0.25), here, atol=1e-5)
+    np.testing.assert_allclose(tokens(2, 2, -1.0), here, atol=1e-5)  # a token between
+    assert not np.allclose(tokens(1, 1, -1.0), here, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernels", [(3, 3), (3, 2, 1), ()])
+def test_kernels_of_another_number_or_size_are_refused(kernels: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="encoder_kernels must be"):
+        replace(TINY_LOW, encoder_kernels=kernels)
+
+
 def test_no_layer_attends() -> None:
     names = parameters_of(Tokenizer(TINY_LOW, rngs=nnx.Rngs(0)))
     kernels = [value for name, value in names.items() if name.endswith("kernel")]
