@@ -46,7 +46,7 @@ class BaseTransformer(nnx.Module):
         kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         hidden = config.hidden
         self.embedding = GridEmbedding(
-            config.vocabulary + 1, config.grid, hidden, rngs=rngs, **kinds
+            config.vocabulary + 1, config.grid, hidden, finest=config.grid, rngs=rngs, **kinds
         )
         self.text_projection = Projection(
             config.text_hidden, hidden, use_bias=False, rngs=rngs, **kinds

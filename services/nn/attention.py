@@ -136,7 +136,13 @@ class SelfAttention(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Builds the projections, without biases."""
+        """Builds the projections, without biases.
+
+        The keys' projection starts as the queries': like looks at like, so that a position first
+        looks around itself, which training would have to find out from little.
+
+        Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers".
+        """
         self.heads = heads
         kinds: dict[str, Any] = {
             "use_bias": False,
@@ -145,6 +151,8 @@ class SelfAttention(nnx.Module):
             "param_dtype": param_dtype,
         }
         self.project = Projection(hidden, 3 * hidden, **kinds)
+        drawn = self.project.kernel[...]
+        self.project.kernel[...] = drawn.at[:, hidden : 2 * hidden].set(drawn[:, :hidden])
         self.output = Projection(hidden, hidden, **kinds)
         self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
         self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)

@@ -16,15 +16,21 @@ TOKEN_SCALE = 0.5  # standard deviation of a fresh token embedding
 LOGIT_SCALE = 0.02  # of the fresh last kernel: a fresh model is nearly undecided
 
 
-def waves(side: int, hidden: int) -> Float[np.ndarray, "side hidden"]:
+def waves(side: int, hidden: int, *, finest: int) -> Float[np.ndarray, "side hidden"]:
     """Returns sines and cosines of a place's centre along one axis of the image.
 
     Places are measured as a share of the image, so that two grids of different resolution have
     about the same numbers where they overlap: the start from which superres learns which
     low-resolution token lies under it.
+
+    Args:
+        side: Places along the axis.
+        hidden: Width of the result.
+        finest: Half periods of the fastest wave along the axis. More than there are places on the
+            coarsest grid, and places there that lie apart would look alike.
     """
     centres = (np.arange(side) + 0.5) / side
-    frequencies = np.pi * np.geomspace(1.0, 32.0, -(-hidden // 2))
+    frequencies = np.pi * np.geomspace(1.0, finest, -(-hidden // 2))
     angles = centres[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)[:, :hidden]
 
@@ -38,20 +44,22 @@ class GridEmbedding(nnx.Module):
         grid: int,
         hidden: int,
         *,
+        finest: int,
         rngs: nnx.Rngs,
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
         """Draws embeddings for `ids` ids ([MASK] included) on a `grid` x `grid` square.
 
-        The learned positions start as waves: rows in one half of the width, columns in the other.
+        The learned positions start as `waves`: rows in one half of the width, columns in the other.
         """
         self.dtype = dtype
         initial = jax.random.normal(rngs.params(), (ids, hidden), param_dtype)
         self.token = nnx.Param(initial * TOKEN_SCALE)
         half = hidden // 2
-        rows = np.concatenate([waves(grid, half), np.zeros((grid, hidden - half))], axis=-1)
-        columns = np.concatenate([np.zeros((grid, half)), waves(grid, hidden - half)], axis=-1)
+        rows, columns = np.zeros((2, grid, hidden))
+        rows[:, :half] = waves(grid, half, finest=finest)
+        columns[:, half:] = waves(grid, hidden - half, finest=finest)
         self.row = nnx.Param(jnp.asarray(rows, param_dtype))
         self.column = nnx.Param(jnp.asarray(columns, param_dtype))
 

@@ -68,18 +68,15 @@ class SuperresTransformer(nnx.Module):
             built.cross.share_initial_projection()
             return built
 
-        self.low_embedding = GridEmbedding(
-            config.low_vocabulary, config.low_grid, hidden, rngs=rngs, **kinds
-        )
+        places: dict[str, Any] = {"finest": config.low_grid, "rngs": rngs, **kinds}
+        self.low_embedding = GridEmbedding(config.low_vocabulary, config.low_grid, hidden, **places)
         self.low_blocks = stacked(low_block, config.low_layers, rngs)
         self.low_norm = Norm(hidden, rngs=rngs, **kinds)
         self.text_projection = Projection(
             config.text_hidden, hidden, use_bias=False, rngs=rngs, **kinds
         )
         self.text_norm = Norm(hidden, rngs=rngs, **kinds)
-        self.embedding = GridEmbedding(
-            config.vocabulary + 1, config.grid, hidden, rngs=rngs, **kinds
-        )
+        self.embedding = GridEmbedding(config.vocabulary + 1, config.grid, hidden, **places)
         self.blocks = stacked(block, config.layers, rngs)
         self.head = LogitHead(hidden, config.vocabulary, rngs=rngs, **kinds)
 
