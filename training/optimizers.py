@@ -1,6 +1,7 @@
 """The optimizers of the paper, and the recipes that use them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 import optax
@@ -20,6 +21,9 @@ class Recipe:
         weight_decay: Decoupled; a step shrinks weights by learning_rate * weight_decay.
         average_every: Steps between the snapshots that the served weights average.
         average_decay: Weight of the old average when a snapshot joins it.
+        distinct_batches: After so many batches a transformer sees the same pictures and captions
+            again, hidden otherwise, and nothing is tokenised twice; None for ever new ones.
+        factors: Precision of the factors of a transformer's matrix products; sums are float32.
     """
 
     steps: int
@@ -31,12 +35,16 @@ class Recipe:
     weight_decay: float
     average_every: int = 5000
     average_decay: float = 0.7
+    distinct_batches: int | None = None
+    factors: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if not 0 < self.warm_up_steps < self.steps:
             raise ValueError(
                 f"warm_up_steps must lie between 0 and steps {self.steps}, got {self.warm_up_steps}"
             )
+        if self.distinct_batches is not None and self.distinct_batches < 1:
+            raise ValueError(f"distinct_batches must be at least 1, got {self.distinct_batches}")
         for name in ("first_decay", "second_decay", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")

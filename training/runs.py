@@ -23,9 +23,9 @@ from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.tokenizer import TokenizerTask
-from training.tasks.whitening import whitening_kernel
+from training.tasks.word_directions import telling_kernel
 
-WHITENED_CAPTIONS = 512  # from which the power of the embeddings' directions is measured
+MEASURED_CAPTIONS = 2048  # from which it is measured what tells words apart
 
 
 def tokenizer_task(
@@ -108,16 +108,16 @@ def transformer_task(
     config = preset.superres if high else preset.base
     frozen = load_frozen_stages(checkpoints, high=high)
     images = _source(preset, data, recipe, seed).captioned
-    batches = range(max(1, WHITENED_CAPTIONS // recipe.batch_size))
+    batches = range(max(1, MEASURED_CAPTIONS // recipe.batch_size))
     captions = [caption for step in batches for caption in images(step)[1]]
-    words = frozen.text_encoder.words(captions)
+    vectors, words = frozen.text_encoder.words(captions)
     return MaskedTokensTask(
         config,
         recipe,
         frozen,
         images,
         seed=seed,
-        text_projection=whitening_kernel(words, config.hidden, seed=seed),
+        text_projection=telling_kernel(vectors, words, config.hidden, seed=seed),
     )
 
 

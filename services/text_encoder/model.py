@@ -20,11 +20,11 @@ from jaxtyping import Array, Bool, Float, Int
 from services.text_encoder.config import TextEncoderConfig
 
 EPSILON = 1e-6
-# Where training starts. A strong position bias and a token embedding smaller than T5's own 1.0 let
-# the layers say from the first step which words stand where; from T5's values a small encoder of
-# short texts stayed a bag of words (swapping two objects moved their embeddings by 0.2%, not 10%).
+# Where training starts. A strong position bias lets the layers say from the first step which words
+# stand where. The embedding is T5's own: from 0.3 the layers drowned the words of short captions
+# (a linear probe of the mean embedding read 69% of single objects; from 1.0 it reads 95%).
 INITIAL_BIAS = 1.5
-INITIAL_EMBEDDING = 0.3
+INITIAL_EMBEDDING = 1.0
 MASKED = float(np.finfo(np.float32).min)  # finite, so that a row without any text is not NaN
 
 

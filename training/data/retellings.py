@@ -16,7 +16,7 @@ from training.data.scenes import Scene, draw_training_scene
 from training.data.sprites import Vocabulary
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-_TOLD_TWICE = 0.5  # share of texts; single captions are what the services send
+_TOLD_TWICE = 0.9  # share of texts; single captions are what the services send
 _TURNED = 0.7  # share of second tellings of a pair that start from its other object
 
 

@@ -90,10 +90,14 @@ class FrozenTextEncoder:
         ids, mask = ids[:, :length], mask[:, :length]
         return self._embed(self._parameters, ids, mask), jnp.asarray(mask)
 
-    def words(self, captions: Sequence[str]) -> Float[np.ndarray, "M D"]:
-        """Returns the embeddings of all words of captions, one after the other, no padding."""
+    def words(
+        self, captions: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "M D"], Int[np.ndarray, " M"]]:
+        """Returns the embeddings of all words of captions and their ids, no padding."""
         values, mask = self.embeddings(captions)
-        return np.asarray(values)[np.asarray(mask)]
+        ids, _ = self._vocabulary.encode_batch(captions, self._maximum_length)
+        kept = np.asarray(mask)
+        return np.asarray(values)[kept], ids[:, : kept.shape[1]][kept]
 
 
 class Examples(NamedTuple):
@@ -112,6 +116,20 @@ class Examples(NamedTuple):
     text_mask: Bool[Array, "B T"]
 
 
+class TokenisedBatch(NamedTuple):
+    """Captioned pictures as they are kept: a few hundred bytes each.
+
+    Attributes:
+        low: Low-resolution token ids.
+        high: High-resolution token ids; none for the base.
+        captions: What the pictures show.
+    """
+
+    low: Int[np.ndarray, "B Nl"]
+    high: Int[np.ndarray, "B N"] | None
+    captions: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrozenStages:
     """Everything before the transformer that learns.
@@ -126,12 +144,22 @@ class FrozenStages:
     low: FrozenTokenizer
     high: FrozenTokenizer | None = None
 
-    def examples(self, images: UInt8[np.ndarray, "B h w 3"], captions: Sequence[str]) -> Examples:
-        """Encodes high-resolution pictures and their captions."""
-        text, text_mask = self.text_encoder.embeddings(captions)
+    def tokenise(
+        self, images: UInt8[np.ndarray, "B h w 3"], captions: Sequence[str]
+    ) -> TokenisedBatch:
+        """Tokenises high-resolution pictures and keeps their captions beside them."""
+        return TokenisedBatch(
+            low=np.asarray(self.low.ids(half_size(images))),
+            high=None if self.high is None else np.asarray(self.high.ids(images)),
+            captions=tuple(captions),
+        )
+
+    def examples(self, batch: TokenisedBatch) -> Examples:
+        """Embeds the captions of a batch and puts them beside its tokens."""
+        text, text_mask = self.text_encoder.embeddings(batch.captions)
         return Examples(
-            low=self.low.ids(half_size(images)),
-            high=None if self.high is None else self.high.ids(images),
+            low=jnp.asarray(batch.low),
+            high=None if batch.high is None else jnp.asarray(batch.high),
             text=text,
             text_mask=text_mask,
         )

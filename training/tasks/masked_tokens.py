@@ -27,8 +27,9 @@ from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.optimizers import Recipe, adafactor
 from training.pictures import contact_sheet
+from training.products import with_bfloat16_products
 from training.state import Learner, Parameters, learn, new_learner, served
-from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer
+from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer, TokenisedBatch
 from training.tasks.masking import keep_text, masked_cross_entropy, random_masks
 
 CaptionedImages = Callable[[int], tuple[UInt8[np.ndarray, "B h w 3"], list[str]]]
@@ -61,6 +62,7 @@ class MaskedTokensTask:
         self.config, self.recipe, self.seed = config, recipe, seed
         self._frozen, self._images = frozen, images
         self._text_projection = text_projection
+        self._kept: dict[int, TokenisedBatch] = {}
         self._optimizer = adafactor(recipe)
         self._step = jax.jit(self._compiled_step, donate_argnums=0)
         self._guess = jax.jit(self._compiled_guess)
@@ -72,9 +74,12 @@ class MaskedTokensTask:
 
     def _build(self) -> BaseTransformer | SuperresTransformer:
         rngs = nnx.Rngs(self.seed)
-        if isinstance(self.config, BaseConfig):
-            return BaseTransformer(self.config, rngs=rngs)
-        return SuperresTransformer(self.config, rngs=rngs)
+        model = (
+            BaseTransformer(self.config, rngs=rngs)
+            if isinstance(self.config, BaseConfig)
+            else SuperresTransformer(self.config, rngs=rngs)
+        )
+        return with_bfloat16_products(model) if self.recipe.factors == "bfloat16" else model
 
     def initial_state(self) -> Learner:
         """Returns fresh parameters."""
@@ -84,8 +89,13 @@ class MaskedTokensTask:
         return new_learner(parameters, self._optimizer)
 
     def batch(self, step: int) -> Examples:
-        """Returns the examples of a step."""
-        return self._frozen.examples(*self._images(step))
+        """Returns the examples of a step; what comes again is tokenised once."""
+        if self.recipe.distinct_batches is None:
+            return self._frozen.examples(self._frozen.tokenise(*self._images(step)))
+        step %= self.recipe.distinct_batches
+        if step not in self._kept:
+            self._kept[step] = self._frozen.tokenise(*self._images(step))
+        return self._frozen.examples(self._kept[step])
 
     def train_step(
         self, state: Learner, batch: Examples, step: int

@@ -34,7 +34,7 @@ Captions = Callable[[int], Iterator[str]]  # seed to an endless iterator of text
 
 # About five minutes on one CPU core; captions of a small world need no more.
 DEMO_RECIPE = Recipe(
-    steps=1000,
+    steps=800,
     batch_size=32,
     learning_rate=2e-3,
     warm_up_steps=50,

@@ -1,0 +1,111 @@
+"""Every stage learns on top of the frozen ones before it, and exports what a server reads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from services.base.engine import BaseEngine
+from services.presets import preset
+from services.runtime.checkpoints import load_checkpoint
+from services.superres.config import SuperresConfig
+from services.tokenizer.config import TokenizerConfig
+from training import runs
+from training.loop import LoopSettings, train
+from training.optimizers import Recipe
+from training.recipes import RECIPES
+from training.tasks.frozen import TokenisedBatch
+from training.tasks.masked_tokens import MaskedTokensTask
+
+TINY = preset("tiny")
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the text encoder and both tokenizers, each trained for two steps."""
+    root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
+    text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, steps=STEPS)
+    _learn(text, out / "text", root / "text_encoder")
+    for resolution in ("low", "high"):
+        task = runs.tokenizer_task(
+            TINY, artwork, resolution=resolution, seed=0, steps=STEPS, initialize_from=None
+        )
+        _learn(task, out / resolution, root / "tokenizer" / resolution)
+    return root
+
+
+def _learn(task: object, out: Path, checkpoint: Path) -> None:
+    run = train(task, LoopSettings(steps=STEPS, out=out, report_every=1))  # type: ignore[arg-type]
+    assert run.finished
+    assert np.isfinite(run.metrics["loss"])
+    task.export(run.state, checkpoint, {"preset": "tiny"})  # type: ignore[attr-defined]
+
+
+def _transformer(stage: str, artwork: Path, checkpoints: Path) -> MaskedTokensTask:
+    return runs.transformer_task(TINY, stage, artwork, checkpoints, seed=0, steps=STEPS)
+
+
+def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(
+    artwork: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    _learn(_transformer("base", artwork, checkpoints), tmp_path / "run", tmp_path / "base")
+
+    low = load_checkpoint(
+        checkpoints / "tokenizer" / "low", stage="tokenizer", config_type=TokenizerConfig
+    )
+    engine = BaseEngine.load(tmp_path / "base")
+    assert engine.checkpoint.fingerprint["codebook"] == low.fingerprint["codebook"]
+    assert list((tmp_path / "run" / "pictures").iterdir())
+
+
+def test_superres_learns_and_names_both_codebooks(
+    artwork: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    _learn(_transformer("superres", artwork, checkpoints), tmp_path / "run", tmp_path / "superres")
+
+    made = load_checkpoint(tmp_path / "superres", stage="superres", config_type=SuperresConfig)
+    assert set(made.fingerprint) == {"encoder", "low_codebook", "codebook"}
+
+
+def test_batches_that_come_again_are_tokenised_once_and_are_the_same(
+    artwork: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = _with(_transformer("base", artwork, checkpoints), distinct_batches=2)
+    ever_new = _transformer("base", artwork, checkpoints)
+    tokenised: list[TokenisedBatch] = []
+    tokenise = type(again._frozen).tokenise
+    monkeypatch.setattr(
+        type(again._frozen),
+        "tokenise",
+        lambda *args: tokenised.append(tokenise(*args)) or tokenised[-1],
+    )
+    batches = [again.batch(step) for step in range(5)]
+
+    assert len(tokenised) == 2
+    for step, batch in enumerate(batches):
+        jax.tree.map(np.testing.assert_array_equal, batch, ever_new.batch(step % 2))
+    assert not np.array_equal(batches[0].low, batches[1].low)
+
+
+def test_rounded_factors_learn_nearly_the_same(artwork: Path, checkpoints: Path) -> None:
+    losses = []
+    for factors in ("float32", "bfloat16"):
+        task = _with(_transformer("superres", artwork, checkpoints), factors=factors)
+        _, metrics = task.train_step(task.initial_state(), task.batch(0), 0)
+        losses.append(float(metrics["loss"]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def _with(task: MaskedTokensTask, **changed: object) -> MaskedTokensTask:
+    recipe = replace(task.recipe, **changed)  # type: ignore[arg-type]
+    return MaskedTokensTask(task.config, recipe, task._frozen, task._images)
+
+
+def test_a_recipe_of_no_batches_is_refused() -> None:
+    base: Recipe = RECIPES["tiny"].base
+    with pytest.raises(ValueError, match="distinct_batches must be at least 1, got 0"):
+        replace(base, distinct_batches=0)
