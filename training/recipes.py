@@ -1,6 +1,6 @@
 """How long and how fast each stage of each preset learns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.optimizers import BASE_PAPER, SUPERRES_PAPER, TOKENIZER_PAPER, Recipe
 from training.tasks.tokenizer import TokenizerLosses
@@ -42,11 +42,11 @@ def _small(steps: int, batch_size: int, learning_rate: float, weight_decay: floa
 
 # Sized for two CPU cores; README.md has the arithmetic and what each took.
 _DEMO = PresetRecipes(
-    low_tokenizer=_small(2600, 8, 2e-3, 1e-4),
-    high_tokenizer=_small(1200, 4, 1.5e-3, 1e-4),
+    low_tokenizer=_small(4000, 8, 2e-3, 1e-4),
+    high_tokenizer=_small(1800, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=_small(4200, 16, 1e-3, 0.045),
-    superres=_small(2600, 8, 1e-3, 0.045),
+    base=replace(_small(15000, 16, 1e-3, 0.045), distinct_batches=5000, factors="bfloat16"),
+    superres=replace(_small(11000, 8, 1e-3, 0.045), distinct_batches=3000, factors="bfloat16"),
 )
 
 _TINY = PresetRecipes(

@@ -67,10 +67,10 @@ MUSE_632M = BaseConfig(
 DEMO = BaseConfig(
     grid=8,
     vocabulary=1024,
-    hidden=192,
-    layers=6,
-    heads=6,
-    mlp=768,
+    hidden=256,
+    layers=5,
+    heads=8,
+    mlp=1024,
     text_hidden=192,
     text_length=64,
 )
