@@ -53,7 +53,14 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
             )
 
         job = self._engine.job(text, row, negative_text=negative_text)
-        messages = decode_messages(self._batcher, job, request.progress, stage=STAGE, grid=grid)
+        messages = decode_messages(
+            self._batcher,
+            job,
+            request.progress,
+            stage=STAGE,
+            grid=grid,
+            within_s=context.time_remaining(),
+        )
         async with aclosing(messages):
             async for message in messages:
                 if isinstance(message, decoding_pb2.DecodeResult):

@@ -19,6 +19,7 @@ async def decode_messages(
     *,
     stage: str,
     grid: Grid,
+    within_s: float | None,
 ) -> AsyncGenerator[DecodeProgress | DecodeResult, None]:
     """Yields the decode after each step, as far as asked for, and last its result.
 
@@ -30,13 +31,14 @@ async def decode_messages(
         detail: What is told of the steps.
         stage: Name of the stage, for the timing.
         grid: What the stage decodes.
+        within_s: Seconds the caller waits; None for as long as it takes.
 
     Raises:
         RequestError: as `InflightBatcher.events`.
     """
     steps = detail != ProgressDetail.PROGRESS_DETAIL_UNSPECIFIED
     with_state = detail == ProgressDetail.PROGRESS_DETAIL_STATES
-    async with aclosing(batcher.events(job, steps=steps)) as events:
+    async with aclosing(batcher.events(job, steps=steps, within_s=within_s)) as events:
         async for event in events:
             if isinstance(event, Timed):
                 yield DecodeResult(

@@ -48,7 +48,9 @@ class InflightBatcher(Generic[Job, State]):
         """Requests that hold a slot."""
         return self._scheduler.active
 
-    async def events(self, job: Job, *, steps: bool) -> AsyncGenerator[State | Timed[State], None]:
+    async def events(
+        self, job: Job, *, steps: bool, within_s: float | None = None
+    ) -> AsyncGenerator[State | Timed[State], None]:
         """Yields the job's state after each step, if asked for, and last the timed result.
 
         Close it (contextlib.aclosing) or cancel it to give the job up: it leaves its slot, or its
@@ -57,10 +59,11 @@ class InflightBatcher(Generic[Job, State]):
         Args:
             job: What to run; validated before, since what raises on the device is INTERNAL.
             steps: Whether the steps are told.
+            within_s: Seconds its caller waits; None for as long as it takes.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED: too many requests wait already. INTERNAL: compute
-                failed; the message names the log's record of it.
+            RequestError: RESOURCE_EXHAUSTED: too many requests wait already, or the job would be
+                done too late. INTERNAL: compute failed; the message names the log's record of it.
         """
         loop = asyncio.get_running_loop()
         told: asyncio.Queue[State | Timed[State] | Failed] = asyncio.Queue()
@@ -69,7 +72,7 @@ class InflightBatcher(Generic[Job, State]):
             loop.call_soon_threadsafe(told.put_nowait, event)
 
         arrival_ns = time.time_ns()
-        ticket = self._scheduler.submit(job, tell, watched=steps)
+        ticket = self._scheduler.submit(job, tell, watched=steps, within_s=within_s)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         end_ns = 0

@@ -15,12 +15,12 @@ from threading import Lock
 from typing import Generic
 
 from services.runtime.dispatch import steps_to_take
-from services.runtime.errors import resource_exhausted
+from services.runtime.errors import RequestError, resource_exhausted
+from services.runtime.forecast import StepTimes, seconds_to_finish
 from services.runtime.slots import Failed, Job, SlotDevice, State, Ticket
 from services.runtime.timing import Timed
 
 logger = logging.getLogger(__name__)
-SMOOTHING = 0.2  # weight of the newest dispatch in the running mean of a step's seconds
 SHORTEST_RETRY_S = 0.01
 
 
@@ -53,7 +53,7 @@ class SlotScheduler(Generic[Job, State]):
         self._waiting: deque[Ticket[Job, State]] = deque()
         self._seated: dict[int, Ticket[Job, State]] = {}
         self._lock = Lock()  # over the two above; never held while the device works
-        self._step_s: float | None = None
+        self._times = StepTimes()
         self._clean = True
 
     @property
@@ -73,7 +73,12 @@ class SlotScheduler(Generic[Job, State]):
             return bool(self._waiting or self._seated)
 
     def submit(
-        self, job: Job, tell: Callable[[State | Timed[State] | Failed], None], *, watched: bool
+        self,
+        job: Job,
+        tell: Callable[[State | Timed[State] | Failed], None],
+        *,
+        watched: bool,
+        within_s: float | None = None,
     ) -> Ticket[Job, State]:
         """Queues a request.
 
@@ -81,16 +86,26 @@ class SlotScheduler(Generic[Job, State]):
             job: What to run.
             tell: Called on the device thread with what happens to it, see `Ticket`.
             watched: Whether each step is told.
+            within_s: Seconds its caller waits for it; None for as long as it takes.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED: too many wait already.
+            RequestError: RESOURCE_EXHAUSTED: too many wait already, or it would be done too late.
         """
         ticket = Ticket(job, tell, watched, self._clock(), job.steps_left)
         with self._lock:
             if len(self._waiting) >= self._max_queued:
-                raise resource_exhausted(
-                    f"{len(self._waiting)} requests wait already, as many as may: try again later",
-                    retry_after_s=max(SHORTEST_RETRY_S, self._backlog_s()),
+                raise self._refusal(
+                    f"{len(self._waiting)} requests wait already, as many as may",
+                    self._seconds_to_finish(0),
+                )
+            # Alone it is taken in any case: else one slow step would have all refused from then on.
+            alone = not self._waiting and not self._seated
+            done_s = None if alone else self._seconds_to_finish(ticket.left)
+            if done_s is not None and within_s is not None and done_s > within_s:
+                raise self._refusal(
+                    f"{ticket.left} steps from now would end in {done_s:.3g} s, and the caller "
+                    f"waits for {within_s:.3g} s",
+                    done_s - within_s,
                 )
             self._waiting.append(ticket)
         return ticket
@@ -151,14 +166,15 @@ class SlotScheduler(Generic[Job, State]):
             [ticket.left for ticket in seated.values()],
             watched=any(ticket.watched for ticket in seated.values()),
             waiting=self.queued > 0,
-            step_s=self._step_s,
+            step_s=self._times.seconds(len(seated)),
         )
         ending = {slot for slot, ticket in seated.items() if ticket.left == steps}
         watched = {slot for slot, ticket in seated.items() if ticket.watched}
         begin_s = self._clock()
         states = self._device.advance(steps, ending | watched)
         end_s = self._clock()
-        self._measure(steps, end_s - begin_s)
+        if steps:
+            self._times.measure(len(seated), (end_s - begin_s) / steps)
         for slot, ticket in seated.items():
             ticket.left -= steps
             if slot in watched and steps:
@@ -190,13 +206,17 @@ class SlotScheduler(Generic[Job, State]):
         with self._lock:
             del self._seated[slot]
 
-    def _measure(self, steps: int, elapsed_s: float) -> None:
-        if steps:
-            newest = elapsed_s / steps
-            usual = newest if self._step_s is None else self._step_s
-            self._step_s = usual + SMOOTHING * (newest - usual)
+    def _seconds_to_finish(self, steps: int) -> float | None:
+        """Returns when a request of so many steps that comes now is done; None if nobody knows."""
+        return seconds_to_finish(
+            steps,
+            [ticket.left for ticket in self._seated.values()],
+            [ticket.left for ticket in self._waiting],
+            slots=self._device.slots,
+            times=self._times,
+        )
 
-    def _backlog_s(self) -> float:
-        """Returns when the work ahead of a newcomer is done, if all slots stay busy."""
-        steps = sum(ticket.left for ticket in (*self._seated.values(), *self._waiting))
-        return steps / self._device.slots * (self._step_s or 0.0)
+    def _refusal(self, reason: str, retry_after_s: float | None) -> RequestError:
+        return resource_exhausted(
+            f"{reason}: try again later", retry_after_s=max(SHORTEST_RETRY_S, retry_after_s or 0.0)
+        )

@@ -61,7 +61,14 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
             )
 
         job = self._engine.job(low_tokens, text, row, negative_text=negative_text)
-        messages = decode_messages(self._batcher, job, request.progress, stage=STAGE, grid=grid)
+        messages = decode_messages(
+            self._batcher,
+            job,
+            request.progress,
+            stage=STAGE,
+            grid=grid,
+            within_s=context.time_remaining(),
+        )
         async with aclosing(messages):
             async for message in messages:
                 if isinstance(message, decoding_pb2.DecodeResult):

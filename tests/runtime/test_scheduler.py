@@ -31,10 +31,20 @@ class Bench:
 
         device.advance = advance
 
-    def submit(self, name: str, steps: int, *, watched: bool = False, poison: str = "") -> None:
+    def submit(
+        self,
+        name: str,
+        steps: int,
+        *,
+        watched: bool = False,
+        poison: str = "",
+        within_s: float | None = None,
+    ) -> None:
         events = self.told[name] = []
         job = self.countdown(name, steps, poison)
-        self.tickets[name] = self.scheduler.submit(job, events.append, watched=watched)
+        self.tickets[name] = self.scheduler.submit(
+            job, events.append, watched=watched, within_s=within_s
+        )
 
     def abandon(self, name: str) -> None:
         self.scheduler.abandon(self.tickets[name])
@@ -164,6 +174,40 @@ def test_a_request_too_many_is_refused_with_the_time_the_backlog_takes(
         ("c", 10),
         ("d", 10),
     ]
+
+
+def test_who_would_be_done_too_late_is_refused_at_once_and_told_when_it_would_fit(
+    bench: Bench,
+) -> None:
+    bench.submit("a", 5)
+    bench.submit("b", 9)
+    bench.scheduler.turn()  # a step takes a second
+    bench.submit("c", 3, within_s=7.5)  # seated in 4 s, done in 7
+    with pytest.raises(RequestError, match=r"2 steps from now would end in 9 s") as caught:
+        bench.submit("d", 2, within_s=6.0)
+    bench.submit("e", 2, within_s=9.0)
+    bench.finish()
+
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.retry_after_s == pytest.approx(3.0)
+    assert [sum(name in names for _, names in bench.device.dispatches) for name in "cde"] == [
+        3,
+        0,
+        2,
+    ]
+    assert bench.result("c").queue_s + bench.result("c").compute_s == pytest.approx(7.0)
+
+
+def test_nobody_is_refused_for_time_before_a_step_was_measured_or_with_the_device_idle(
+    bench: Bench,
+) -> None:
+    bench.submit("a", 50, within_s=0.1)
+    bench.submit("b", 50, within_s=0.1)
+    bench.finish()
+    bench.submit("alone", 50, within_s=0.1)  # as slow as ever, but it measures anew
+    bench.finish()
+
+    assert bench.result("alone").result == ("alone", 50)
 
 
 def test_a_step_that_raises_ends_its_own_requests_and_the_next_have_clean_slots(

@@ -1,0 +1,65 @@
+"""The forecast is what happens, if nobody else comes."""
+
+import random
+from typing import Any
+
+import pytest
+
+from services.runtime.forecast import StepTimes, seconds_to_finish
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.timing import Timed
+
+
+def test_more_rows_than_were_measured_take_longer_in_proportion_and_fewer_as_long() -> None:
+    times = StepTimes()
+    assert times.seconds(1) is None
+    times.measure(4, 2.0)
+    assert [times.seconds(rows) for rows in (1, 4, 6)] == [2.0, 2.0, 3.0]
+    times.measure(2, 1.0)
+    assert [times.seconds(rows) for rows in (1, 2, 3, 4)] == [1.0, 1.0, 2.0, 2.0]
+    times.measure(2, 2.0)
+    assert times.seconds(2) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_newcomer_is_done_when_it_was_said_to_be(
+    seed: int, fake_device: Any, countdown: Any
+) -> None:
+    random_ = random.Random(seed)
+    slots = random_.randint(1, 4)
+    step_s = [0.0, *(random_.uniform(0.1, 2.0) for _ in range(slots))]  # by rows that take part
+    times = StepTimes()
+    for rows in range(1, slots + 1):
+        times.measure(rows, step_s[rows])
+    device, now_s = fake_device(slots=slots), 0.0
+    original = device.advance
+
+    def advance(steps: int, wanted: Any) -> Any:
+        nonlocal now_s
+        now_s += steps * step_s[sum(device._left(slot) > 0 for slot in device.rows)]
+        return original(steps, wanted)
+
+    device.advance = advance
+    scheduler: SlotScheduler[Any, Any] = SlotScheduler(device, max_queued=100, clock=lambda: now_s)
+    ahead = [random_.randint(1, 12) for _ in range(random_.randint(0, 12))]
+    told: list[Any] = []
+    for index, steps in enumerate(ahead):
+        scheduler.submit(countdown(str(index), steps), lambda event: None, watched=False)
+    own = random_.randint(0, 12)
+    scheduler.submit(countdown("newcomer", own), told.append, watched=False)
+    expected_s = seconds_to_finish(own, [], ahead, slots=slots, times=times)
+    while not told:
+        scheduler.turn()
+
+    (timed,) = told
+    assert isinstance(timed, Timed)
+    assert timed.queue_s + timed.compute_s == pytest.approx(expected_s)
+
+
+def test_who_is_seated_already_counts_with_what_it_has_left() -> None:
+    times = StepTimes()
+    times.measure(1, 1.0)
+    times.measure(2, 1.0)
+    assert seconds_to_finish(4, [3, 10], [], slots=2, times=times) == 7.0
+    assert seconds_to_finish(4, [3], [], slots=2, times=times) == 4.0
+    assert seconds_to_finish(0, [3, 10], [2], slots=2, times=times) == 5.0
