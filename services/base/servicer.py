@@ -65,6 +65,8 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
             async for message in messages:
                 if isinstance(message, decoding_pb2.DecodeResult):
                     yield base_pb2.GenerateResponse(result=message)
+                elif isinstance(message, decoding_pb2.DecodeState):
+                    yield base_pb2.GenerateResponse(handed_back=message)
                 else:
                     yield base_pb2.GenerateResponse(progress=message)
 

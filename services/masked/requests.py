@@ -139,15 +139,30 @@ def pack_progress(
     """
     message = decoding_pb2.DecodeProgress(step=progress.step, total=progress.total)
     if with_state:
-        message.state.CopyFrom(
-            decoding_pb2.DecodeState(
-                tokens=pack_tokens(np.where(progress.known, progress.tokens, 0), grid),
-                known=progress.known.astype(np.uint8).tobytes(),
-                step=progress.step,
-                unknown=row.unknown,
-            )
-        )
+        message.state.CopyFrom(pack_state(progress, row, grid))
     return message
+
+
+def pack_state(progress: Progress, row: Row, grid: Grid) -> decoding_pb2.DecodeState:
+    """Makes the message from which a decode that took some steps goes on.
+
+    Args:
+        progress: The decode so far.
+        row: Its start.
+        grid: What the stage decodes.
+    """
+    return decoding_pb2.DecodeState(
+        tokens=pack_tokens(np.where(progress.known, progress.tokens, 0), grid),
+        known=progress.known.astype(np.uint8).tobytes(),
+        step=progress.step,
+        unknown=row.unknown,
+    )
+
+
+def pack_start(row: Row, grid: Grid) -> decoding_pb2.DecodeState:
+    """Makes the message from which a decode that took no step yet goes on: its start."""
+    start = Progress(tokens=row.tokens, known=row.known, step=row.step, total=row.total)
+    return pack_state(start, row, grid)
 
 
 def pack_tokens(tokens: np.ndarray, grid: Grid) -> tensor_pb2.TokenGrid:

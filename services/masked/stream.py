@@ -3,11 +3,17 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from muse.common.v1.decoding_pb2 import DecodeProgress, DecodeResult, ProgressDetail
+from muse.common.v1.decoding_pb2 import (
+    DecodeProgress,
+    DecodeResult,
+    DecodeState,
+    ProgressDetail,
+)
 
 from services.decoding.pool import Job, Progress
-from services.masked.requests import Grid, pack_progress, pack_tokens
+from services.masked.requests import Grid, pack_progress, pack_start, pack_state, pack_tokens
 from services.runtime.inflight import InflightBatcher
+from services.runtime.slots import HandedBack
 from services.runtime.timing import Timed
 from services.runtime.wire import pack_timing
 
@@ -20,8 +26,10 @@ async def decode_messages(
     stage: str,
     grid: Grid,
     within_s: float | None,
-) -> AsyncGenerator[DecodeProgress | DecodeResult, None]:
+) -> AsyncGenerator[DecodeProgress | DecodeResult | DecodeState, None]:
     """Yields the decode after each step, as far as asked for, and last its result.
+
+    A server that stops hands the decode back instead: then its state is last.
 
     Close it (contextlib.aclosing) or cancel it to give the decode up.
 
@@ -45,5 +53,10 @@ async def decode_messages(
                     tokens=pack_tokens(event.result.tokens, grid),
                     timing=pack_timing(stage, event.queue_s, event.compute_s),
                 )
+            elif isinstance(event, HandedBack):
+                if event.state is None:
+                    yield pack_start(job.row, grid)
+                else:
+                    yield pack_state(event.state, job.row, grid)
             else:
                 yield pack_progress(event, job.row, grid, with_state=with_state)

@@ -29,7 +29,7 @@ from services.orchestrator.calls import Deadline, call_stage, events, timed
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.stages import Stages
-from services.runtime.errors import FieldViolation, RequestError
+from services.runtime.errors import FieldViolation, RequestError, unavailable
 
 
 def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Receipt:
@@ -187,6 +187,8 @@ class _Work:
     ) -> DecodeResult:
         """Has base or superres decode one image; no step is told twice, even after a retry.
 
+        A replica that stops hands the decode back; the next try goes on from there.
+
         Args:
             index: Which image.
             message: What only that stage takes.
@@ -212,8 +214,12 @@ class _Work:
             result: DecodeResult | None = None
             async with aclosing(events(generate_call(message, timeout=left_s))) as responses:
                 async for response in responses:
-                    if response.WhichOneof("event") == "result":
+                    event = response.WhichOneof("event")
+                    if event == "result":
                         result = response.result
+                    elif event == "handed_back":
+                        message.resume.CopyFrom(response.handed_back)
+                        raise unavailable(f"stage {stage} stopped before the end")
                     elif response.progress.step > told:
                         told = response.progress.step
                         self.tell(index, stage, told, response.progress.total)

@@ -10,7 +10,7 @@ import grpc
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError
 from services.runtime.scheduler import SlotScheduler
-from services.runtime.slots import Failed, Job, SlotDevice, State
+from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State
 from services.runtime.telemetry import record_span
 from services.runtime.timing import Timed
 
@@ -50,8 +50,10 @@ class InflightBatcher(Generic[Job, State]):
 
     async def events(
         self, job: Job, *, steps: bool, within_s: float | None = None
-    ) -> AsyncGenerator[State | Timed[State], None]:
+    ) -> AsyncGenerator[State | Timed[State] | HandedBack[State], None]:
         """Yields the job's state after each step, if asked for, and last the timed result.
+
+        If `hand_back` comes before the result, how far the job came is last.
 
         Close it (contextlib.aclosing) or cancel it to give the job up: it leaves its slot, or its
         place in the queue, before the next dispatch.
@@ -63,12 +65,13 @@ class InflightBatcher(Generic[Job, State]):
 
         Raises:
             RequestError: RESOURCE_EXHAUSTED: too many requests wait already, or the job would be
-                done too late. INTERNAL: compute failed; the message names the log's record of it.
+                done too late. UNAVAILABLE: everything is handed back. INTERNAL: compute failed;
+                the message names the log's record of it.
         """
         loop = asyncio.get_running_loop()
-        told: asyncio.Queue[State | Timed[State] | Failed] = asyncio.Queue()
+        told: asyncio.Queue[State | Timed[State] | Failed | HandedBack[State]] = asyncio.Queue()
 
-        def tell(event: State | Timed[State] | Failed) -> None:
+        def tell(event: State | Timed[State] | Failed | HandedBack[State]) -> None:
             loop.call_soon_threadsafe(told.put_nowait, event)
 
         arrival_ns = time.time_ns()
@@ -89,9 +92,15 @@ class InflightBatcher(Generic[Job, State]):
                     yield event
                     return
                 yield event
+                if isinstance(event, HandedBack):
+                    return
         finally:
             self._scheduler.abandon(ticket)
             _record_spans(arrival_ns, ticket.queue_s, end_ns or time.time_ns())
+
+    def hand_back(self) -> None:
+        """Ends every job before its next step with how far it came; none is taken after."""
+        self._scheduler.hand_back()
 
     async def drain(self) -> None:
         """Waits until no request waits or holds a slot."""

@@ -15,9 +15,9 @@ from threading import Lock
 from typing import Generic
 
 from services.runtime.dispatch import steps_to_take
-from services.runtime.errors import RequestError, resource_exhausted
+from services.runtime.errors import RequestError, resource_exhausted, unavailable
 from services.runtime.forecast import StepTimes, seconds_to_finish
-from services.runtime.slots import Failed, Job, SlotDevice, State, Ticket
+from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State, Ticket
 from services.runtime.timing import Timed
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class SlotScheduler(Generic[Job, State]):
         self._lock = Lock()  # over the two above; never held while the device works
         self._times = StepTimes()
         self._clean = True
+        self._stopping = False
 
     @property
     def queued(self) -> int:
@@ -75,7 +76,7 @@ class SlotScheduler(Generic[Job, State]):
     def submit(
         self,
         job: Job,
-        tell: Callable[[State | Timed[State] | Failed], None],
+        tell: Callable[[State | Timed[State] | Failed | HandedBack[State]], None],
         *,
         watched: bool,
         within_s: float | None = None,
@@ -90,9 +91,12 @@ class SlotScheduler(Generic[Job, State]):
 
         Raises:
             RequestError: RESOURCE_EXHAUSTED: too many wait already, or it would be done too late.
+                UNAVAILABLE: everything is handed back.
         """
         ticket = Ticket(job, tell, watched, self._clock(), job.steps_left)
         with self._lock:
+            if self._stopping:
+                raise unavailable("this replica stops: another one may serve the request")
             if len(self._waiting) >= self._max_queued:
                 raise self._refusal(
                     f"{len(self._waiting)} requests wait already, as many as may",
@@ -120,6 +124,14 @@ class SlotScheduler(Generic[Job, State]):
             if ticket.start_s is None and ticket in self._waiting:
                 self._waiting.remove(ticket)
 
+    def hand_back(self) -> None:
+        """Has the next turn give up all requests, each told how far it came; none is taken after.
+
+        For a process that stops: what it cannot finish goes on elsewhere.
+        """
+        with self._lock:
+            self._stopping = True
+
     def turn(self) -> bool:
         """Frees the slots of those who left, seats those who wait, and dispatches once.
 
@@ -133,6 +145,9 @@ class SlotScheduler(Generic[Job, State]):
                 self._device.reset()
                 self._clean = True
             self._free_abandoned()
+            if self._stopping:
+                self._give_up_all()
+                return self.busy
             self._seat_waiting()
             if self._seated:
                 self._dispatch()
@@ -159,6 +174,18 @@ class SlotScheduler(Generic[Job, State]):
             except Exception as error:  # those who are seated already go on
                 self._empty(slot)
                 self._tell_failure(error, [ticket])
+
+    def _give_up_all(self) -> None:
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for ticket in waiting:
+            ticket.tell(HandedBack(None))
+        states = self._device.advance(0, set(self._seated)) if self._seated else {}
+        for slot, ticket in list(self._seated.items()):
+            self._device.release(slot)
+            self._empty(slot)
+            ticket.tell(HandedBack(states[slot]))
 
     def _dispatch(self) -> None:
         seated = dict(self._seated)

@@ -24,6 +24,7 @@ from services.runtime.telemetry import configure_tracing
 logger = logging.getLogger(__name__)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+HAND_BACK_AFTER = 0.8  # share of the grace after which unfinished calls are handed back
 
 
 class ServerError(Exception):
@@ -88,6 +89,8 @@ class Service:
         register: Adds the servicer to a server.
         warm_up: Makes it ready; the server says SERVING afterwards.
         close: Called after the last call has ended.
+        hand_back: Called when the grace is nearly over: ends calls under way with what another
+            replica can go on from. By default there is no such thing.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Service:
     register: Callable[[grpc.aio.Server], None]
     warm_up: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+    hand_back: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,14 +182,24 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
         yield running
     finally:
         await running.say(NOT_SERVING)
-        await _stop(server, calls, settings.grace_s)
+        await _stop(server, calls, settings.grace_s, service.hand_back)
         await service.close()
 
 
-async def _stop(server: grpc.aio.Server, calls: CallCount, grace_s: float) -> None:
+async def _stop(
+    server: grpc.aio.Server,
+    calls: CallCount,
+    grace_s: float,
+    hand_back: Callable[[], None] | None,
+) -> None:
     # A health watch or a reflection stream never ends by itself: only our own calls are waited for.
     stopping = asyncio.create_task(server.stop(grace_s))
     idle = asyncio.create_task(calls.idle())
+    if hand_back is not None:
+        await asyncio.wait([idle], timeout=grace_s * HAND_BACK_AFTER)
+        if calls.running:
+            logger.info("handing back what is unfinished", extra={"calls": calls.running})
+            hand_back()
     await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
     idle.cancel()
     if calls.running:

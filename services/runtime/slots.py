@@ -52,6 +52,17 @@ class Failed:
     failure: str
 
 
+@dataclass(frozen=True)
+class HandedBack(Generic[State]):
+    """The end of a request that this process gives up because it stops; another may go on.
+
+    Attributes:
+        state: How far it came; None if it never got a slot.
+    """
+
+    state: State | None
+
+
 @dataclass(eq=False)
 class Ticket(Generic[Job, State]):
     """A request from its arrival to its end.
@@ -59,7 +70,7 @@ class Ticket(Generic[Job, State]):
     Attributes:
         job: What to run.
         tell: Called on the device thread: with the state after each step, if watched, and at the
-            end with the timed result or the failure.
+            end with the timed result, the failure, or how far it came.
         watched: Whether each step is told.
         arrival_s: When it came.
         left: Steps it has left.
@@ -68,7 +79,7 @@ class Ticket(Generic[Job, State]):
     """
 
     job: Job
-    tell: Callable[[State | Timed[State] | Failed], None]
+    tell: Callable[[State | Timed[State] | Failed | HandedBack[State]], None]
     watched: bool
     arrival_s: float
     left: int

@@ -63,6 +63,7 @@ async def build(settings: Settings) -> Service:
         register=lambda server: add_SuperresServiceServicer_to_server(servicer, server),
         warm_up=warm_up,
         close=close,
+        hand_back=batcher.hand_back,
     )
 
 

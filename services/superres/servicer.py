@@ -73,6 +73,8 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
             async for message in messages:
                 if isinstance(message, decoding_pb2.DecodeResult):
                     yield superres_pb2.GenerateResponse(result=message)
+                elif isinstance(message, decoding_pb2.DecodeState):
+                    yield superres_pb2.GenerateResponse(handed_back=message)
                 else:
                     yield superres_pb2.GenerateResponse(progress=message)
 

@@ -222,6 +222,31 @@ async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
     await channel.close()
 
 
+@pytest.mark.usefixtures("slow_steps")
+async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_same_tokens(
+    checkpoints: Path, base: Any
+) -> None:
+    request = base_request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance=2.0))
+    settings = base_server.Settings(checkpoints=checkpoints, port=0, max_batch=1, grace_s=1.0)
+    async with running_server(await base_server.build(settings), settings) as running:
+        channel = grpc.aio.insecure_channel(running.address)
+        stub: Any = base_pb2_grpc.BaseServiceStub(channel)
+        calls = [asyncio.create_task(events(stub, request))]
+        await until_busy(stub, active=1)
+        calls.append(asyncio.create_task(events(stub, request)))
+        await until_busy(stub, active=1, queued=1)
+
+    states = [(await call)[-1].handed_back for call in calls]
+    assert 0 < states[0].step < 16
+    assert states[1].step == 0
+    expected = (await events(base, request))[-1].result.tokens
+    for state in states:
+        resumed = base_pb2.GenerateRequest(resume=state)
+        resumed.MergeFrom(request)
+        assert (await events(base, resumed))[-1].result.tokens == expected
+    await channel.close()
+
+
 async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
     base: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from muse.base.v1 import base_pb2, base_pb2_grpc
-from muse.common.v1.decoding_pb2 import DecodeProgress, DecodeResult, Sampling
+from muse.common.v1.decoding_pb2 import DecodeProgress, DecodeResult, DecodeState, Sampling
 from muse.common.v1.stage_pb2 import StageStatus, StageTiming
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
@@ -46,6 +46,8 @@ class Behaviour:
         cancelled: Calls that were cancelled while they ran.
         fingerprints: What it says it serves.
         around: Awaited in every call, with its seed (0 where there is none).
+        hands_back_at: Steps after which a decode that began elsewhere or here is handed back, each
+            once.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,6 +59,7 @@ class Behaviour:
         self.fingerprints = dict(FINGERPRINTS[name])
         self.around: Callable[[int], Any] | None = None
         self.steps_before_around = 0
+        self.hands_back_at: list[int] = []
 
     async def enter(self, request: Any, context: Any, seed: int = 0) -> None:
         if not self.asked or self.asked[-1] is not request:
@@ -113,7 +116,12 @@ class Decoder:
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         behaviour, sampling = self.behaviour, request.sampling
-        for step in range(1, sampling.steps + 1):
+        for step in range(request.resume.step + 1, sampling.steps + 1):
+            if step - 1 in behaviour.hands_back_at:
+                behaviour.hands_back_at.remove(step - 1)
+                state = DecodeState(step=step - 1)
+                yield self.messages.GenerateResponse(handed_back=state)
+                return
             if step == behaviour.steps_before_around + 1:
                 await behaviour.enter(request, context, sampling.seed)
             if request.progress:

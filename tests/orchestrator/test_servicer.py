@@ -130,6 +130,29 @@ async def test_unavailable_is_tried_again_and_no_step_is_told_twice(house: Any) 
     assert len(base.asked) == 3
 
 
+async def test_a_decode_that_is_handed_back_goes_on_from_there_and_no_step_is_told_twice(
+    house: Any,
+) -> None:
+    base = house.stages["base"]
+    base.hands_back_at = [2, 4]
+    starts: list[int] = []
+    original = base.enter
+
+    async def enter(request: Any, context: Any, seed: int = 0) -> None:
+        starts.append(request.resume.step)
+        await original(request, context, seed)
+
+    base.enter, base.steps_before_around = enter, 4
+
+    events = await house.events(progress=True)
+
+    steps = [event.progress.step for event in events if event.progress.stage == "base"]
+    assert steps == [1, 2, 3, 4, 5]
+    assert starts == [4]
+    assert base.hands_back_at == []
+    assert kinds(events)[-1] == "done"
+
+
 async def test_it_is_not_tried_for_ever(house: Any) -> None:
     fail(house.stages["tokenizer"], unavailable("gone"), times=100)
 

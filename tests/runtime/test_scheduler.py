@@ -8,7 +8,7 @@ import pytest
 
 from services.runtime.errors import RequestError
 from services.runtime.scheduler import SlotScheduler
-from services.runtime.slots import Failed, Ticket
+from services.runtime.slots import Failed, HandedBack, Ticket
 from services.runtime.timing import Timed
 
 
@@ -208,6 +208,28 @@ def test_nobody_is_refused_for_time_before_a_step_was_measured_or_with_the_devic
     bench.finish()
 
     assert bench.result("alone").result == ("alone", 50)
+
+
+def test_what_is_handed_back_says_how_far_it_came_and_nothing_is_taken_after(
+    bench: Bench,
+) -> None:
+    for name, steps in (("done", 1), ("begun", 5), ("seated", 5), ("waiting", 5)):
+        bench.submit(name, steps)
+    bench.scheduler.turn()
+    bench.scheduler.turn()
+    bench.scheduler.hand_back()
+    assert not bench.scheduler.turn()
+
+    assert bench.result("done").result == ("done", 1)
+    assert [bench.told[name][-1] for name in ("begun", "seated", "waiting")] == [
+        HandedBack(("begun", 2)),
+        HandedBack(("seated", 1)),
+        HandedBack(None),
+    ]
+    assert bench.device.rows == {}
+    with pytest.raises(RequestError) as caught:
+        bench.submit("late", 1)
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_step_that_raises_ends_its_own_requests_and_the_next_have_clean_slots(

@@ -76,6 +76,7 @@ class GenerateResponse(google.protobuf.message.Message):
 
     PROGRESS_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
+    HANDED_BACK_FIELD_NUMBER: builtins.int
     @property
     def progress(self) -> muse.common.v1.decoding_pb2.DecodeProgress:
         """After a step."""
@@ -84,15 +85,22 @@ class GenerateResponse(google.protobuf.message.Message):
     def result(self) -> muse.common.v1.decoding_pb2.DecodeResult:
         """At the end."""
 
+    @property
+    def handed_back(self) -> muse.common.v1.decoding_pb2.DecodeState:
+        """Instead of a result, and last: this replica stops. The same request with this as its `resume`
+        goes on in another one, to the same tokens.
+        """
+
     def __init__(
         self,
         *,
         progress: muse.common.v1.decoding_pb2.DecodeProgress | None = ...,
         result: muse.common.v1.decoding_pb2.DecodeResult | None = ...,
+        handed_back: muse.common.v1.decoding_pb2.DecodeState | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event", b"event", "progress", b"progress", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "progress", b"progress", "result", b"result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["progress", "result"] | None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event", "handed_back", b"handed_back", "progress", b"progress", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "handed_back", b"handed_back", "progress", b"progress", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["progress", "result", "handed_back"] | None: ...
 
 global___GenerateResponse = GenerateResponse
 
