@@ -12,6 +12,7 @@ from services.base.engine import STAGE, BaseEngine
 from services.decoding.pool import Job, Progress
 from services.masked.requests import (
     Grid,
+    cut_down,
     default_sampling,
     read_row,
     read_sampling,
@@ -43,7 +44,14 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         config, grid = self._engine.config, self._grid
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
+        within_s = context.time_remaining()
         sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
+        if not request.resume.step:  # a decode under way keeps its schedule
+            sampling = cut_down(
+                sampling,
+                request.sampling,
+                lambda steps: self._batcher.most_in_time(steps, within_s),
+            )
         row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)
         text = unpack_embedding(request.prompt, field="prompt", **texts)
         negative_text = None
@@ -59,7 +67,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
             request.progress,
             stage=STAGE,
             grid=grid,
-            within_s=context.time_remaining(),
+            within_s=within_s,
         )
         async with aclosing(messages):
             async for message in messages:

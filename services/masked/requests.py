@@ -4,7 +4,8 @@ Source: protos/muse/common/v1/decoding.proto, which says what each field may hol
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ class Grid:
 
 
 def default_sampling(steps: int) -> decoding_pb2.Sampling:
-    """Returns what `read_sampling` fills in, as a message for the status; the seed is left out.
+    """Returns what `read_sampling` fills in, as a message for the status.
+
+    The seed and the minimum of steps, which only a request can know, are left out.
 
     Args:
         steps: The stage's default.
@@ -82,6 +85,30 @@ def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Samp
     )
 
 
+def cut_down(
+    sampling: Sampling,
+    message: decoding_pb2.Sampling,
+    most_in_time: Callable[[int], int],
+) -> Sampling:
+    """Returns the knobs with as many steps as can be taken in time, if the request allows fewer.
+
+    Args:
+        sampling: The knobs that were read.
+        message: What they were read from; says how few steps will do.
+        most_in_time: Most steps, up to a number, that are done in time; 0 if none are.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT: the minimum is none of the steps asked for.
+    """
+    if not message.HasField("minimum_steps"):
+        return sampling
+    least = message.minimum_steps
+    if not 1 <= least <= sampling.steps:
+        raise invalid_field("sampling.minimum_steps", expected=f"1 to {sampling.steps}", got=least)
+    # Where not even the fewest are in time, the scheduler refuses and says when to try again.
+    return replace(sampling, steps=max(least, most_in_time(sampling.steps)))
+
+
 def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: Grid) -> Row:
     """Returns the start of a decode: a state handed in, or an image of which nothing is known.
 
@@ -114,6 +141,12 @@ def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: 
         raise invalid_field(
             "resume.unknown", expected=f"{still_open} to {tokens.size}", got=resume.unknown
         )
+    if resume.step and resume.total:  # it may have been cut down
+        if resume.total > MAXIMUM_STEPS:
+            raise invalid_field(
+                "resume.total", expected=f"at most {MAXIMUM_STEPS}", got=resume.total
+            )
+        sampling = replace(sampling, steps=resume.total)
     if resume.step > sampling.steps:
         raise invalid_field("resume.step", expected=f"0 to {sampling.steps}", got=resume.step)
     row = Row(tokens=tokens, known=known, sampling=sampling, unknown=unknown, step=resume.step)
@@ -156,6 +189,7 @@ def pack_state(progress: Progress, row: Row, grid: Grid) -> decoding_pb2.DecodeS
         known=progress.known.astype(np.uint8).tobytes(),
         step=progress.step,
         unknown=row.unknown,
+        total=progress.total,
     )
 
 

@@ -52,6 +52,7 @@ async def decode_messages(
                 yield DecodeResult(
                     tokens=pack_tokens(event.result.tokens, grid),
                     timing=pack_timing(stage, event.queue_s, event.compute_s),
+                    steps=event.result.total,
                 )
             elif isinstance(event, HandedBack):
                 if event.state is None:

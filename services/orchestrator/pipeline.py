@@ -1,6 +1,7 @@
 """A request through the stages: text, base, superres, decode; each image moves on by itself."""
 
 import asyncio
+import hashlib
 import io
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -13,6 +14,7 @@ from muse.common.v1.decoding_pb2 import DecodeResult, ProgressDetail, Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 from muse.orchestrator.v1.orchestrator_pb2 import (
     Accepted,
+    DecodeReceipt,
     Done,
     GeneratedImage,
     GenerateRequest,
@@ -106,6 +108,11 @@ def _in_the_callers_words(error: RequestError) -> RequestError:
     return RequestError(error.code, message, violations=violations)
 
 
+def _receipt_of(stage: str, result: DecodeResult) -> DecodeReceipt:
+    digest = hashlib.sha256(result.tokens.ids).hexdigest()
+    return DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Work:
     """A request whose text is encoded: what its images have in common.
@@ -173,6 +180,7 @@ class _Work:
             height_px=height,
             png=await asyncio.to_thread(png),
             timings=timings,
+            decodes=[_receipt_of("base", low), _receipt_of("superres", high)],
         )
         self.events.put_nowait(GenerateResponse(image=image))
 

@@ -82,10 +82,15 @@ def _check_sampling(sampling: Sampling, stage: str) -> None:
         )
     if sampling.HasField("steps") and not 1 <= sampling.steps <= MOST_STEPS:
         raise invalid_field(f"{stage}.steps", expected=f"1 to {MOST_STEPS}", got=sampling.steps)
+    most = sampling.steps if sampling.HasField("steps") else MOST_STEPS
+    if sampling.HasField("minimum_steps") and not 1 <= sampling.minimum_steps <= most:
+        raise invalid_field(
+            f"{stage}.minimum_steps", expected=f"1 to {most}", got=sampling.minimum_steps
+        )
     if sampling.top_k > MOST_TOP_K:
         raise invalid_field(f"{stage}.top_k", expected=f"0 to {MOST_TOP_K}", got=sampling.top_k)
     knobs: Any = sampling
-    for name, most in LARGEST.items():
+    for name, largest in LARGEST.items():
         value = getattr(knobs, name)  # 0, which is in every range, if it is not set
-        if not math.isfinite(value) or not 0 <= value <= most:
-            raise invalid_field(f"{stage}.{name}", expected=f"0 to {most:g}", got=value)
+        if not math.isfinite(value) or not 0 <= value <= largest:
+            raise invalid_field(f"{stage}.{name}", expected=f"0 to {largest:g}", got=value)

@@ -48,6 +48,15 @@ class InflightBatcher(Generic[Job, State]):
         """Requests that hold a slot."""
         return self._scheduler.active
 
+    def most_in_time(self, steps: int, within_s: float | None) -> int:
+        """Returns the most steps, at most so many, that a job of now is done with in time.
+
+        Args:
+            steps: As many as are wanted.
+            within_s: Seconds its caller waits; None for as long as it takes.
+        """
+        return self._scheduler.most_in_time(steps, within_s)
+
     async def events(
         self, job: Job, *, steps: bool, within_s: float | None = None
     ) -> AsyncGenerator[State | Timed[State] | HandedBack[State], None]:

@@ -9,6 +9,7 @@ Source: DESIGN 5; Yu et al. 2022, "Orca" (iteration-level scheduling).
 import logging
 import time
 import uuid
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
@@ -22,6 +23,7 @@ from services.runtime.timing import Timed
 
 logger = logging.getLogger(__name__)
 SHORTEST_RETRY_S = 0.01
+PLANNED_SHARE = 0.9  # of a caller's time; the rest is for the way back and for slower steps
 
 
 class SlotScheduler(Generic[Job, State]):
@@ -113,6 +115,23 @@ class SlotScheduler(Generic[Job, State]):
                 )
             self._waiting.append(ticket)
         return ticket
+
+    def most_in_time(self, steps: int, within_s: float | None) -> int:
+        """Returns the most steps, at most so many, that a request of now is done with in time.
+
+        Args:
+            steps: As many as are wanted.
+            within_s: Seconds its caller waits; None for as long as it takes.
+        """
+        with self._lock:
+            if within_s is None or self._seconds_to_finish(steps) is None:
+                return steps
+            # More steps never end sooner: the last of those that are in time is found by halving.
+            return bisect_right(
+                range(1, steps + 1),
+                PLANNED_SHARE * within_s,
+                key=lambda each: self._seconds_to_finish(each) or 0.0,
+            )
 
     def abandon(self, ticket: Ticket[Job, State]) -> None:
         """Takes note that nobody waits for a request: it leaves before the next dispatch.

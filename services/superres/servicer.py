@@ -11,6 +11,7 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from services.decoding.pool import Job, Progress
 from services.masked.requests import (
     Grid,
+    cut_down,
     default_sampling,
     read_row,
     read_sampling,
@@ -44,7 +45,14 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         config, grid = self._engine.config, self._grid
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
+        within_s = context.time_remaining()
         sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
+        if not request.resume.step:  # a decode under way keeps its schedule
+            sampling = cut_down(
+                sampling,
+                request.sampling,
+                lambda steps: self._batcher.most_in_time(steps, within_s),
+            )
         row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)
         low_tokens = unpack_grid(
             request.low_tokens,
@@ -67,7 +75,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
             request.progress,
             stage=STAGE,
             grid=grid,
-            within_s=context.time_remaining(),
+            within_s=within_s,
         )
         async with aclosing(messages):
             async for message in messages:

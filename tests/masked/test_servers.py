@@ -247,6 +247,37 @@ async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_sam
     await channel.close()
 
 
+@pytest.mark.usefixtures("slow_steps")
+async def test_a_decode_is_cut_down_to_its_deadline_only_where_the_request_allows_it(
+    checkpoints: Path, base: Any
+) -> None:
+    settings = base_server.Settings(checkpoints=checkpoints, port=0, max_batch=2)
+    async with (
+        running_server(await base_server.build(settings), settings) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        stub: Any = base_pb2_grpc.BaseServiceStub(channel)
+        long = base_request(sampling=decoding_pb2.Sampling(steps=16))
+        call = asyncio.create_task(events(stub, long))
+        await until_busy(stub, active=1)
+        await events(stub, base_request())  # measures what two at a time take
+
+        willing = base_request(sampling=decoding_pb2.Sampling(steps=16, minimum_steps=2, seed=1))
+        (cut,) = [event async for event in stub.Generate(willing, timeout=1.5)]
+        await call
+        call = asyncio.create_task(events(stub, long))
+        await until_busy(stub, active=1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Generate(long, timeout=0.5).read()
+        await call
+
+    assert 2 <= cut.result.steps < 16
+    short = base_request(sampling=decoding_pb2.Sampling(steps=cut.result.steps, seed=1))
+    assert (await events(base, short))[-1].result.tokens == cut.result.tokens
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (read_error(caught.value).retry_after_s or 0) > 0
+
+
 async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
     base: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -345,6 +376,11 @@ CONTRADICTION = decoding_pb2.DecodeState(
     [
         ({"sampling": decoding_pb2.Sampling(steps=0)}, "INVALID_ARGUMENT", "sampling.steps"),
         ({"sampling": decoding_pb2.Sampling(steps=10_000)}, "INVALID_ARGUMENT", "sampling.steps"),
+        (
+            {"sampling": decoding_pb2.Sampling(steps=4, minimum_steps=5)},
+            "INVALID_ARGUMENT",
+            "sampling.minimum_steps",
+        ),
         (
             {"sampling": decoding_pb2.Sampling(guidance=float("nan"))},
             "INVALID_ARGUMENT",

@@ -129,7 +129,7 @@ class Decoder:
                 yield self.messages.GenerateResponse(progress=progress)
         ids = np.full((2, 2), sampling.seed % 256)
         tokens = pack_grid(ids, behaviour.fingerprints["codebook"])
-        result = DecodeResult(tokens=tokens, timing=behaviour.timing())
+        result = DecodeResult(tokens=tokens, timing=behaviour.timing(), steps=sampling.steps)
         yield self.messages.GenerateResponse(result=result)
 
     async def GetStatus(self, request: Any, context: Any) -> Any:

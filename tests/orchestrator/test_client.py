@@ -1,11 +1,13 @@
 """The Python client, blocking and asynchronous, against an orchestrator that really serves."""
 
 import asyncio
+import hashlib
 import socket
 from contextlib import aclosing
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from muse.common.v1.decoding_pb2 import Sampling
 
@@ -45,6 +47,16 @@ async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> Non
         "superres",
         "tokenizer",
     ]
+
+
+async def test_a_picture_says_what_was_decoded_for_it(house: Any) -> None:
+    async with AsyncMuseClient(house.address) as client:
+        one, other = await client.generate("a fox", seed=7, count=2, base=Sampling(steps=3))
+
+    assert [(each.stage, each.steps) for each in one.decodes] == [("base", 3), ("superres", 3)]
+    ids = np.full((2, 2), 7, "<u2").tobytes()  # what the small stages make of a seed
+    assert one.decodes[0].tokens == f"sha256:{hashlib.sha256(ids).hexdigest()}"
+    assert other.decodes[0].tokens != one.decodes[0].tokens
 
 
 async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_end(

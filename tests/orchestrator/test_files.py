@@ -27,7 +27,7 @@ def picture(index: int = 0, shade: int = 200) -> Picture:
     )
     image = Image.open(io.BytesIO(content.getvalue()))
     image.load()
-    return Picture(index, 7 + index, image, content.getvalue(), ())
+    return Picture(index, 7 + index, image, content.getvalue(), (), ())
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.jpg", "c.JPEG", "d.webp"])

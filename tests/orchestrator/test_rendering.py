@@ -22,7 +22,7 @@ def lines(table: Table) -> list[list[str]]:
 
 def picture(index: int, compute_s: float) -> Picture:
     timings = (StageTiming(stage="base", queue_s=0.002, compute_s=compute_s, transfer_s=0.0005),)
-    return Picture(index, index, Image.new("RGB", (1, 1)), b"", timings)
+    return Picture(index, index, Image.new("RGB", (1, 1)), b"", timings, ())
 
 
 def test_the_timings_are_milliseconds_and_the_mean_of_several_pictures() -> None:

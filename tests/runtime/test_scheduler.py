@@ -210,6 +210,21 @@ def test_nobody_is_refused_for_time_before_a_step_was_measured_or_with_the_devic
     assert bench.result("alone").result == ("alone", 50)
 
 
+def test_the_most_steps_in_time_leave_a_tenth_of_it_over(bench: Bench) -> None:
+    assert bench.scheduler.most_in_time(9, 0.1) == 9  # nothing was measured yet
+    bench.submit("a", 4)
+    bench.submit("b", 7)
+    bench.scheduler.turn()  # a step takes a second; the first slot is free in three
+
+    assert bench.scheduler.most_in_time(9, None) == 9
+    assert [bench.scheduler.most_in_time(9, within) for within in (1.0, 5.0, 10.0, 99.0)] == [
+        0,
+        1,
+        6,
+        9,
+    ]
+
+
 def test_what_is_handed_back_says_how_far_it_came_and_nothing_is_taken_after(
     bench: Bench,
 ) -> None:

@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass, field
 
 from muse.common.v1.stage_pb2 import StageTiming
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateResponse, Receipt
+from muse.orchestrator.v1.orchestrator_pb2 import DecodeReceipt, GenerateResponse, Receipt
 from PIL import Image
 
 
@@ -48,6 +48,7 @@ class Picture:
         image: Its pixels.
         png: Its file, metadata included.
         timings: Where its time went, stage by stage.
+        decodes: Steps and digest of the tokens of base and superres.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Picture:
     image: Image.Image = field(repr=False)
     png: bytes = field(repr=False)
     timings: tuple[StageTiming, ...] = field(repr=False)
+    decodes: tuple[DecodeReceipt, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def read_event(response: GenerateResponse) -> Event:
         made = response.image
         image = Image.open(io.BytesIO(made.png))
         image.load()
-        return Picture(made.index, made.seed, image, made.png, tuple(made.timings))
+        timings, decodes = tuple(made.timings), tuple(made.decodes)
+        return Picture(made.index, made.seed, image, made.png, timings, decodes)
     if kind == "done":
         return Finished(total_s=response.done.total_s, receipt=response.done.receipt)
     raise ValueError(f"the server sent an event this client does not know: {response}")

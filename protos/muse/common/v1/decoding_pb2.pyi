@@ -56,6 +56,7 @@ class Sampling(google.protobuf.message.Message):
     CONFIDENCE_NOISE_FIELD_NUMBER: builtins.int
     TOP_K_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
+    MINIMUM_STEPS_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Decoding steps, 1 to 256; more than there are unknown tokens count as that many.
     Default: the preset's, 24 for base and 8 for superres.
@@ -78,6 +79,10 @@ class Sampling(google.protobuf.message.Message):
     """Ids sampled from at each position, the likeliest ones; 0 means all. Default: 0."""
     seed: builtins.int
     """Of every random choice; any 64-bit number. Default: 0."""
+    minimum_steps: builtins.int
+    """Fewest steps the decode may be cut down to, 1 to `steps`, if more would end after the call's
+    deadline. Default: it is not cut down but refused.
+    """
     def __init__(
         self,
         *,
@@ -88,15 +93,18 @@ class Sampling(google.protobuf.message.Message):
         confidence_noise: builtins.float | None = ...,
         top_k: builtins.int | None = ...,
         seed: builtins.int | None = ...,
+        minimum_steps: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_confidence_noise", b"_confidence_noise", "_first_guidance", b"_first_guidance", "_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_temperature", b"_temperature", "_top_k", b"_top_k", "confidence_noise", b"confidence_noise", "first_guidance", b"first_guidance", "guidance", b"guidance", "seed", b"seed", "steps", b"steps", "temperature", b"temperature", "top_k", b"top_k"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_confidence_noise", b"_confidence_noise", "_first_guidance", b"_first_guidance", "_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_temperature", b"_temperature", "_top_k", b"_top_k", "confidence_noise", b"confidence_noise", "first_guidance", b"first_guidance", "guidance", b"guidance", "seed", b"seed", "steps", b"steps", "temperature", b"temperature", "top_k", b"top_k"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_confidence_noise", b"_confidence_noise", "_first_guidance", b"_first_guidance", "_guidance", b"_guidance", "_minimum_steps", b"_minimum_steps", "_seed", b"_seed", "_steps", b"_steps", "_temperature", b"_temperature", "_top_k", b"_top_k", "confidence_noise", b"confidence_noise", "first_guidance", b"first_guidance", "guidance", b"guidance", "minimum_steps", b"minimum_steps", "seed", b"seed", "steps", b"steps", "temperature", b"temperature", "top_k", b"top_k"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_confidence_noise", b"_confidence_noise", "_first_guidance", b"_first_guidance", "_guidance", b"_guidance", "_minimum_steps", b"_minimum_steps", "_seed", b"_seed", "_steps", b"_steps", "_temperature", b"_temperature", "_top_k", b"_top_k", "confidence_noise", b"confidence_noise", "first_guidance", b"first_guidance", "guidance", b"guidance", "minimum_steps", b"minimum_steps", "seed", b"seed", "steps", b"steps", "temperature", b"temperature", "top_k", b"top_k"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_confidence_noise", b"_confidence_noise"]) -> typing.Literal["confidence_noise"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_first_guidance", b"_first_guidance"]) -> typing.Literal["first_guidance"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_guidance", b"_guidance"]) -> typing.Literal["guidance"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_minimum_steps", b"_minimum_steps"]) -> typing.Literal["minimum_steps"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
@@ -118,12 +126,15 @@ class DecodeState(google.protobuf.message.Message):
     KNOWN_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     UNKNOWN_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
     known: builtins.bytes
     """One byte a token: 1 where its id is settled, 0 where it is unknown."""
     step: builtins.int
-    """Steps taken, 0 to Sampling.steps."""
+    """Steps taken, 0 to the steps of the whole decode."""
     unknown: builtins.int
     """Tokens that were unknown before the first step."""
+    total: builtins.int
+    """Steps of the whole decode, where it is under way. Default: those of the request's Sampling."""
     @property
     def tokens(self) -> muse.common.v1.tensor_pb2.TokenGrid:
         """The ids; what stands at unknown places does not matter."""
@@ -135,9 +146,10 @@ class DecodeState(google.protobuf.message.Message):
         known: builtins.bytes = ...,
         step: builtins.int = ...,
         unknown: builtins.int = ...,
+        total: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["tokens", b"tokens"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["known", b"known", "step", b"step", "tokens", b"tokens", "unknown", b"unknown"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["known", b"known", "step", b"step", "tokens", b"tokens", "total", b"total", "unknown", b"unknown"]) -> None: ...
 
 global___DecodeState = DecodeState
 
@@ -179,6 +191,9 @@ class DecodeResult(google.protobuf.message.Message):
 
     TOKENS_FIELD_NUMBER: builtins.int
     TIMING_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """Steps of the whole decode: fewer than asked for if it was cut down, or has fewer tokens."""
     @property
     def tokens(self) -> muse.common.v1.tensor_pb2.TokenGrid:
         """All tokens."""
@@ -192,8 +207,9 @@ class DecodeResult(google.protobuf.message.Message):
         *,
         tokens: muse.common.v1.tensor_pb2.TokenGrid | None = ...,
         timing: muse.common.v1.stage_pb2.StageTiming | None = ...,
+        steps: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timing", b"timing", "tokens", b"tokens"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["timing", b"timing", "tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["steps", b"steps", "timing", b"timing", "tokens", b"tokens"]) -> None: ...
 
 global___DecodeResult = DecodeResult

@@ -271,6 +271,7 @@ class GeneratedImage(google.protobuf.message.Message):
     HEIGHT_PX_FIELD_NUMBER: builtins.int
     PNG_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
+    DECODES_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Which picture, from 0."""
     seed: builtins.int
@@ -285,6 +286,10 @@ class GeneratedImage(google.protobuf.message.Message):
     def timings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageTiming]:
         """Where its time went, stage by stage."""
 
+    @property
+    def decodes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DecodeReceipt]:
+        """What base and superres decoded for it, in this order."""
+
     def __init__(
         self,
         *,
@@ -294,10 +299,37 @@ class GeneratedImage(google.protobuf.message.Message):
         height_px: builtins.int = ...,
         png: builtins.bytes = ...,
         timings: collections.abc.Iterable[muse.common.v1.stage_pb2.StageTiming] | None = ...,
+        decodes: collections.abc.Iterable[global___DecodeReceipt] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["height_px", b"height_px", "index", b"index", "png", b"png", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decodes", b"decodes", "height_px", b"height_px", "index", b"index", "png", b"png", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
 
 global___GeneratedImage = GeneratedImage
+
+@typing.final
+class DecodeReceipt(google.protobuf.message.Message):
+    """What a stage decoded for a picture. The same checkpoints, knobs, steps and seed give the same."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    stage: builtins.str
+    """"base" or "superres"."""
+    steps: builtins.int
+    """Steps it took; fewer than asked for if it was cut down to meet the deadline."""
+    tokens: builtins.str
+    """Digest of the token ids as they travel, "sha256:" and 64 hex digits."""
+    def __init__(
+        self,
+        *,
+        stage: builtins.str = ...,
+        steps: builtins.int = ...,
+        tokens: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["stage", b"stage", "steps", b"steps", "tokens", b"tokens"]) -> None: ...
+
+global___DecodeReceipt = DecodeReceipt
 
 @typing.final
 class Done(google.protobuf.message.Message):

@@ -130,7 +130,9 @@ class GetStatusResponse(google.protobuf.message.Message):
 
     @property
     def defaults(self) -> muse.common.v1.decoding_pb2.Sampling:
-        """The knobs it takes where a request leaves them open, every one set but the seed."""
+        """The knobs it takes where a request leaves them open, every one set but the seed
+        and the minimum of steps.
+        """
 
     def __init__(
         self,
