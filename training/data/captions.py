@@ -86,7 +86,7 @@ def _things(
     random: np.random.Generator,
     says_relation: float,
 ) -> str:
-    names = [_one(thing) for thing in objects]
+    names = [with_article(thing) for thing in objects]
     if scene.kind == "count":
         return f"{random.choice(_COUNTS[len(objects)])} {objects[0].plural}"
     if scene.relation is not None and random.random() < says_relation:
@@ -95,6 +95,7 @@ def _things(
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _one(thing: SceneObject) -> str:
+def with_article(thing: SceneObject) -> str:
+    """Returns what a caption calls one of a thing: "an owl"."""
     article = "an" if thing.singular[0].lower() in "aeiou" else "a"
     return f"{article} {thing.singular}"

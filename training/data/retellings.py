@@ -11,12 +11,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.data.captions import describe
+from training.data.captions import describe, with_article
 from training.data.scenes import Scene, draw_training_scene
 from training.data.sprites import Vocabulary
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+_PLACES = {
+    "left of": ("on the left", "on the right"),
+    "right of": ("on the right", "on the left"),
+    "above": ("at the top", "at the bottom"),
+    "below": ("at the bottom", "at the top"),
+}
 _TOLD_TWICE = 0.9  # share of texts; single captions are what the services send
+_BY_PLACE = 0.6  # share of second tellings of a pair that name each object's own place
 _TURNED = 0.7  # share of second tellings of a pair that start from its other object
 
 
@@ -38,8 +45,13 @@ def retold_captions(vocabulary: Vocabulary, seed: int) -> Iterator[str]:
         scene = draw_training_scene(vocabulary, random)
         text = describe(scene, vocabulary, random)
         if random.random() < _TOLD_TWICE:
-            again = turned(scene) if random.random() < _TURNED else scene
-            text = f"{text}. {describe(again, vocabulary, random)}"
+            if scene.relation is not None and random.random() < _BY_PLACE:
+                again = told_by_place(scene, vocabulary, random)
+            else:
+                again = describe(
+                    turned(scene) if random.random() < _TURNED else scene, vocabulary, random
+                )
+            text = f"{text}. {again}" if random.random() < 0.5 else f"{again}. {text}"
         yield text
         index += 1
 
@@ -52,3 +64,22 @@ def turned(scene: Scene) -> Scene:
     if scene.relation is None:
         return scene
     return replace(scene, placed=scene.placed[::-1], relation=_OPPOSITE[scene.relation])
+
+
+def told_by_place(scene: Scene, vocabulary: Vocabulary, random: np.random.Generator) -> str:
+    """Words a pair by where each object is, in either order: "on the left a fox, ...".
+
+    Args:
+        scene: A pair that shows a relation.
+        vocabulary: The names of things.
+        random: Chooses the order and the wording.
+    """
+    assert scene.relation is not None
+    places = _PLACES[scene.relation]
+    parts = [
+        (place, with_article(vocabulary.objects[placed.index]))
+        for place, placed in zip(places, scene.placed, strict=True)
+    ]
+    random.shuffle(parts)
+    wording = str(random.choice(("{place} {thing}", "{thing} {place}")))
+    return ", ".join(wording.format(place=place, thing=thing) for place, thing in parts)

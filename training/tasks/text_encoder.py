@@ -32,11 +32,13 @@ from training.tasks.span_decoder import SpanModel
 
 Captions = Callable[[int], Iterator[str]]  # seed to an endless iterator of texts
 
-# About five minutes on one CPU core; captions of a small world need no more.
+# A few minutes on one CPU core. At a rate of 2e-3 the loss falls as far, but embeddings lose what
+# a fresh encoder has: a linear probe reads which of four places a noun names in 56% of pairs from
+# this rate, in 42% from that one.
 DEMO_RECIPE = Recipe(
-    steps=800,
+    steps=1200,
     batch_size=32,
-    learning_rate=2e-3,
+    learning_rate=3e-4,
     warm_up_steps=50,
     first_decay=0.9,
     second_decay=0.99,
