@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains every stage of the demo: sh scripts/train_demo.sh DATA [CHECKPOINTS] [RUNS]
-# Each stage goes on where it was stopped, and one that is done is not trained again.
+# Each stage goes on where it was stopped, and one whose checkpoint is there is not trained again.
 set -eu
 cd "$(dirname "$0")/.."
 data=${1:?"usage: sh scripts/train_demo.sh DATA [CHECKPOINTS] [RUNS]"}
@@ -14,19 +14,24 @@ export MALLOC_TOP_PAD_=268435456 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 train() {
     stage=$1
-    run=$2
-    shift 2
+    place=$2
+    run=$3
+    shift 3
+    if [ -f "$checkpoints/$place/training.json" ]; then
+        echo "$checkpoints/$place is there: not trained again"
+        return
+    fi
     .venv/bin/python -m training "$stage" --preset demo --data "$data" \
         --checkpoints "$checkpoints" --out "$runs/$run" "$@"
 }
 
 make setup
-train text_encoder text
-train tokenizer low --resolution low
+train text_encoder text_encoder text
+train tokenizer tokenizer/low low --resolution low
 # Two stages of one thread each get more done on two cores than one stage of two threads.
-train base base >"$runs/base.log" 2>&1 &
+train base base base >"$runs/base.log" 2>&1 &
 base=$!
 trap 'kill "$base" 2>/dev/null || true' EXIT
-train tokenizer high --resolution high --initialize-from "$checkpoints/tokenizer/low"
-train superres superres
+train tokenizer tokenizer/high high --resolution high --initialize-from "$checkpoints/tokenizer/low"
+train superres superres superres
 wait "$base"

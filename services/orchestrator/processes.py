@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 NAMES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
+PLACES = ("text_encoder", "tokenizer/low", "tokenizer/high", "base", "superres")  # of checkpoints
 STOP_S = 45.0  # a server drains for at most 30 s
 PAUSE_S = 0.1
 
@@ -87,7 +88,7 @@ def servers(checkpoints: Path, ports: Mapping[str, int], log: TextIO) -> Iterato
         The servers, all of them serving.
 
     Raises:
-        FileNotFoundError: there is no folder of checkpoints.
+        FileNotFoundError: a stage has no checkpoint.
         RuntimeError: one died before all were serving; names it and its last words.
     """
     check_checkpoints(checkpoints)
@@ -105,14 +106,16 @@ def servers(checkpoints: Path, ports: Mapping[str, int], log: TextIO) -> Iterato
 
 
 def check_checkpoints(folder: Path) -> None:
-    """Checks that there is a folder; what is in it is the servers' to check.
+    """Checks that every stage has a checkpoint; what is in it is the servers' to check.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: one has none; names all that are missing.
     """
-    if not folder.is_dir():
+    missing = [place for place in PLACES if not (folder / place / "config.json").is_file()]
+    if missing:
+        what = "checkpoints" if len(missing) == len(PLACES) else f"checkpoint of {missing}"
         raise FileNotFoundError(
-            f"no checkpoints in {folder}: expected a folder that training has filled; "
+            f"no {what} in {folder}: expected a folder that training has filled; "
             "name it with --checkpoints"
         )
 

@@ -9,19 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.processes import NAMES, consecutive_ports, free_ports, servers
+from services.orchestrator.processes import (
+    NAMES,
+    PLACES,
+    consecutive_ports,
+    free_ports,
+    servers,
+)
 
 
-def test_without_checkpoints_nothing_is_started(tmp_path: Path) -> None:
+def test_without_a_checkpoint_of_every_stage_nothing_is_started(tmp_path: Path) -> None:
+    for place in ("text_encoder", "tokenizer/low", "superres"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.json").write_text("{}")
     with (
-        pytest.raises(FileNotFoundError, match=f"no checkpoints in {tmp_path}/none"),
-        servers(tmp_path / "none", free_ports(), io.StringIO()),
+        pytest.raises(
+            FileNotFoundError, match=r"no checkpoint of \['tokenizer/high', 'base'\] in "
+        ),
+        servers(tmp_path, free_ports(), io.StringIO()),
     ):
         raise AssertionError("they must not serve")
 
 
 def test_a_server_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
     log = io.StringIO()
+    for place in PLACES:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.json").write_text("{}")
     with (
         pytest.raises(RuntimeError) as died,  # whichever of the four stages is first
         servers(tmp_path, free_ports(), log),
