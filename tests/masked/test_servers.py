@@ -182,7 +182,7 @@ async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any)
     assert not long.done()
 
     assert [(await long)[-1].result.tokens, short.tokens] == alone
-    assert short.timing.compute_s >= 0.2
+    assert short.timing.compute_s >= 0.1  # its steps may share a dispatch
     assert short.timing.queue_s + short.timing.compute_s < (await long)[-1].result.timing.compute_s
 
 
@@ -366,9 +366,12 @@ async def test_the_status_names_what_is_served(superres: Any) -> None:
 
 TRUNCATED = pack_embedding(TEXT, ENCODER)
 TRUNCATED.values.data = TRUNCATED.values.data[:-3]
-CONTRADICTION = decoding_pb2.DecodeState(
-    tokens=pack_grid(np.zeros((4, 4), int), LOW), known=bytes(16), step=3, unknown=16
-)
+RESUMED: dict[str, Any] = {
+    "tokens": pack_grid(np.zeros((4, 4), int), LOW),
+    "known": bytes(16),
+    "unknown": 16,
+}
+CONTRADICTION = decoding_pb2.DecodeState(**RESUMED, step=3)
 
 
 @pytest.mark.parametrize(
@@ -376,6 +379,11 @@ CONTRADICTION = decoding_pb2.DecodeState(
     [
         ({"sampling": decoding_pb2.Sampling(steps=0)}, "INVALID_ARGUMENT", "sampling.steps"),
         ({"sampling": decoding_pb2.Sampling(steps=10_000)}, "INVALID_ARGUMENT", "sampling.steps"),
+        (
+            {"resume": decoding_pb2.DecodeState(**RESUMED, step=1, total=10_000)},
+            "INVALID_ARGUMENT",
+            "resume.total",
+        ),
         (
             {"sampling": decoding_pb2.Sampling(steps=4, minimum_steps=5)},
             "INVALID_ARGUMENT",
