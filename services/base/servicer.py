@@ -6,17 +6,11 @@ from typing import Any
 
 import grpc
 from muse.base.v1 import base_pb2, base_pb2_grpc
-from muse.common.v1 import decoding_pb2, stage_pb2
+from muse.common.v1 import stage_pb2
 
 from services.base.engine import STAGE, BaseEngine
 from services.decoding.pool import Job, Progress
-from services.masked.requests import (
-    Grid,
-    cut_down,
-    default_sampling,
-    read_row,
-    read_sampling,
-)
+from services.masked.requests import Grid, default_sampling, read_decode
 from services.masked.stream import decode_messages
 from services.runtime.inflight import InflightBatcher
 from services.runtime.wire import package_version, unpack_embedding
@@ -45,14 +39,12 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
         within_s = context.time_remaining()
-        sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
-        if not request.resume.step:  # a decode under way keeps its schedule
-            sampling = cut_down(
-                sampling,
-                request.sampling,
-                lambda steps: self._batcher.most_in_time(steps, within_s),
-            )
-        row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)
+        row = read_decode(
+            request,
+            grid,
+            default_steps=DEFAULT_STEPS,
+            most_in_time=lambda steps: self._batcher.most_in_time(steps, within_s),
+        )
         text = unpack_embedding(request.prompt, field="prompt", **texts)
         negative_text = None
         if request.HasField("negative_prompt"):
@@ -62,6 +54,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
 
         job = self._engine.job(text, row, negative_text=negative_text)
         messages = decode_messages(
+            base_pb2.GenerateResponse,
             self._batcher,
             job,
             request.progress,
@@ -71,12 +64,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         )
         async with aclosing(messages):
             async for message in messages:
-                if isinstance(message, decoding_pb2.DecodeResult):
-                    yield base_pb2.GenerateResponse(result=message)
-                elif isinstance(message, decoding_pb2.DecodeState):
-                    yield base_pb2.GenerateResponse(handed_back=message)
-                else:
-                    yield base_pb2.GenerateResponse(progress=message)
+                yield message
 
     async def GetStatus(
         self, request: base_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

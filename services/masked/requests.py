@@ -85,28 +85,33 @@ def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Samp
     )
 
 
-def cut_down(
-    sampling: Sampling,
-    message: decoding_pb2.Sampling,
-    most_in_time: Callable[[int], int],
-) -> Sampling:
-    """Returns the knobs with as many steps as can be taken in time, if the request allows fewer.
+def read_decode(
+    request: Any, grid: Grid, *, default_steps: int, most_in_time: Callable[[int], int]
+) -> Row:
+    """Returns the start of the decode that a request of base or superres asks for.
 
     Args:
-        sampling: The knobs that were read.
-        message: What they were read from; says how few steps will do.
-        most_in_time: Most steps, up to a number, that are done in time; 0 if none are.
+        request: Its `GenerateRequest`.
+        grid: What the stage decodes.
+        default_steps: Of the stage.
+        most_in_time: Most steps, up to a number, that are done before the call's deadline; 0 if
+            none are. Asked only where the request allows fewer than it wants.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: the minimum is none of the steps asked for.
+        RequestError: FAILED_PRECONDITION: a state's tokens are of another codebook.
+            INVALID_ARGUMENT: a knob or the state is not what it may be.
     """
-    if not message.HasField("minimum_steps"):
-        return sampling
-    least = message.minimum_steps
-    if not 1 <= least <= sampling.steps:
-        raise invalid_field("sampling.minimum_steps", expected=f"1 to {sampling.steps}", got=least)
-    # Where not even the fewest are in time, the scheduler refuses and says when to try again.
-    return replace(sampling, steps=max(least, most_in_time(sampling.steps)))
+    sampling = read_sampling(request.sampling, default_steps=default_steps)
+    if request.sampling.HasField("minimum_steps"):
+        least = request.sampling.minimum_steps
+        if not 1 <= least <= sampling.steps:
+            raise invalid_field(
+                "sampling.minimum_steps", expected=f"1 to {sampling.steps}", got=least
+            )
+        if not request.resume.step:  # a decode under way keeps its schedule
+            # Where not even the fewest are in time, the scheduler refuses and says when to retry.
+            sampling = replace(sampling, steps=max(least, most_in_time(sampling.steps)))
+    return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 
 def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: Grid) -> Row:

@@ -1,14 +1,10 @@
-"""A decode in flight as the messages of muse.common.v1."""
+"""A decode in flight as the messages of a stage's stream."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
-from muse.common.v1.decoding_pb2 import (
-    DecodeProgress,
-    DecodeResult,
-    DecodeState,
-    ProgressDetail,
-)
+from muse.common.v1.decoding_pb2 import DecodeResult, ProgressDetail
 
 from services.decoding.pool import Job, Progress
 from services.masked.requests import Grid, pack_progress, pack_start, pack_state, pack_tokens
@@ -17,8 +13,11 @@ from services.runtime.slots import HandedBack
 from services.runtime.timing import Timed
 from services.runtime.wire import pack_timing
 
+Response = TypeVar("Response")
+
 
 async def decode_messages(
+    response: Callable[..., Response],
     batcher: InflightBatcher[Job, Progress],
     job: Job,
     detail: ProgressDetail.ValueType,
@@ -26,7 +25,7 @@ async def decode_messages(
     stage: str,
     grid: Grid,
     within_s: float | None,
-) -> AsyncGenerator[DecodeProgress | DecodeResult | DecodeState, None]:
+) -> AsyncGenerator[Response, None]:
     """Yields the decode after each step, as far as asked for, and last its result.
 
     A server that stops hands the decode back instead: then its state is last.
@@ -34,6 +33,7 @@ async def decode_messages(
     Close it (contextlib.aclosing) or cancel it to give the decode up.
 
     Args:
+        response: The stage's `GenerateResponse`, which is one of progress, result and handed_back.
         batcher: Runs the job.
         job: The decode.
         detail: What is told of the steps.
@@ -49,15 +49,18 @@ async def decode_messages(
     async with aclosing(batcher.events(job, steps=steps, within_s=within_s)) as events:
         async for event in events:
             if isinstance(event, Timed):
-                yield DecodeResult(
+                result = DecodeResult(
                     tokens=pack_tokens(event.result.tokens, grid),
                     timing=pack_timing(stage, event.queue_s, event.compute_s),
                     steps=event.result.total,
                 )
+                yield response(result=result)
             elif isinstance(event, HandedBack):
-                if event.state is None:
-                    yield pack_start(job.row, grid)
-                else:
-                    yield pack_state(event.state, job.row, grid)
+                start, state = job.row, event.state
+                yield response(
+                    handed_back=pack_start(start, grid)
+                    if state is None
+                    else pack_state(state, start, grid)
+                )
             else:
-                yield pack_progress(event, job.row, grid, with_state=with_state)
+                yield response(progress=pack_progress(event, job.row, grid, with_state=with_state))

@@ -5,17 +5,11 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
-from muse.common.v1 import decoding_pb2, stage_pb2
+from muse.common.v1 import stage_pb2
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 
 from services.decoding.pool import Job, Progress
-from services.masked.requests import (
-    Grid,
-    cut_down,
-    default_sampling,
-    read_row,
-    read_sampling,
-)
+from services.masked.requests import Grid, default_sampling, read_decode
 from services.masked.stream import decode_messages
 from services.runtime.inflight import InflightBatcher
 from services.runtime.wire import package_version, unpack_embedding, unpack_grid
@@ -46,14 +40,12 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
         within_s = context.time_remaining()
-        sampling = read_sampling(request.sampling, default_steps=DEFAULT_STEPS)
-        if not request.resume.step:  # a decode under way keeps its schedule
-            sampling = cut_down(
-                sampling,
-                request.sampling,
-                lambda steps: self._batcher.most_in_time(steps, within_s),
-            )
-        row = read_row(request.resume if request.HasField("resume") else None, sampling, grid)
+        row = read_decode(
+            request,
+            grid,
+            default_steps=DEFAULT_STEPS,
+            most_in_time=lambda steps: self._batcher.most_in_time(steps, within_s),
+        )
         low_tokens = unpack_grid(
             request.low_tokens,
             field="low_tokens",
@@ -70,6 +62,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
 
         job = self._engine.job(low_tokens, text, row, negative_text=negative_text)
         messages = decode_messages(
+            superres_pb2.GenerateResponse,
             self._batcher,
             job,
             request.progress,
@@ -79,12 +72,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         )
         async with aclosing(messages):
             async for message in messages:
-                if isinstance(message, decoding_pb2.DecodeResult):
-                    yield superres_pb2.GenerateResponse(result=message)
-                elif isinstance(message, decoding_pb2.DecodeState):
-                    yield superres_pb2.GenerateResponse(handed_back=message)
-                else:
-                    yield superres_pb2.GenerateResponse(progress=message)
+                yield message
 
     async def GetStatus(
         self, request: superres_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from services.runtime.checkpoints import load_checkpoint
 from services.superres.config import SuperresConfig
 from services.tokenizer.config import TokenizerConfig
 from training import runs
-from training.loop import LoopSettings, train
+from training.loop import LoopSettings, Task, train
 from training.optimizers import Recipe
 from training.recipes import RECIPES
 from training.tasks.frozen import TokenisedBatch
@@ -37,11 +38,11 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
-def _learn(task: object, out: Path, checkpoint: Path) -> None:
-    run = train(task, LoopSettings(steps=STEPS, out=out, report_every=1))  # type: ignore[arg-type]
+def _learn(task: Task, out: Path, checkpoint: Path) -> None:
+    run = train(task, LoopSettings(steps=STEPS, out=out, report_every=1))
     assert run.finished
     assert np.isfinite(run.metrics["loss"])
-    task.export(run.state, checkpoint, {"preset": "tiny"})  # type: ignore[attr-defined]
+    task.export(run.state, checkpoint, {"preset": "tiny"})
 
 
 def _transformer(stage: str, artwork: Path, checkpoints: Path) -> MaskedTokensTask:
@@ -100,8 +101,8 @@ def test_rounded_factors_learn_nearly_the_same(artwork: Path, checkpoints: Path)
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
-def _with(task: MaskedTokensTask, **changed: object) -> MaskedTokensTask:
-    recipe = replace(task.recipe, **changed)  # type: ignore[arg-type]
+def _with(task: MaskedTokensTask, **changed: Any) -> MaskedTokensTask:
+    recipe = replace(task.recipe, **changed)
     return MaskedTokensTask(task.config, recipe, task._frozen, task._images)
 
 

@@ -1,6 +1,7 @@
 """Captions for the text encoder alone: the same scene told twice, in different words.
 
     a fox above a key on a green background. a key under a fox in 3D style
+    at the bottom a key, at the top a fox. a fox above a key
 
 A masked word of one telling follows from the other only for a reader who knows which object stands
 where, and that is what the base transformer needs to read off the embeddings.
