@@ -34,6 +34,7 @@ class Decode:
 
     steps_left: int
     arrival_s: float
+    rows: int = 1
 
 
 @dataclass
@@ -93,7 +94,7 @@ def in_flight(requests: list[Decode]) -> Outcome:
     """Runs requests through the servers' scheduler."""
     device, ends_s = SimulatedDevice(), np.zeros(len(requests))
     scheduler: SlotScheduler[Decode, None] = SlotScheduler(
-        device, max_queued=len(requests), clock=device.clock
+        device, max_queued=2 * len(requests), clock=device.clock
     )
     arrived, busy_s = 0, 0.0
     while arrived < len(requests) or scheduler.busy:

@@ -61,6 +61,7 @@ async def build(settings: Settings) -> Service:
         warm_up=warm_up,
         close=close,
         hand_back=batcher.hand_back,
+        health=batcher.health,
     )
 
 

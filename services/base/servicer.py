@@ -12,6 +12,7 @@ from services.base.engine import STAGE, BaseEngine
 from services.decoding.pool import Job, Progress
 from services.masked.requests import Grid, default_sampling, read_decode
 from services.masked.stream import decode_messages
+from services.runtime.claims import unpack_claim
 from services.runtime.inflight import InflightBatcher
 from services.runtime.wire import package_version, unpack_embedding
 
@@ -38,12 +39,14 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         config, grid = self._engine.config, self._grid
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
-        within_s = context.time_remaining()
+        within_s, claim = context.time_remaining(), unpack_claim(request.claim)
         row = read_decode(
             request,
             grid,
             default_steps=DEFAULT_STEPS,
-            most_in_time=lambda steps: self._batcher.most_in_time(steps, within_s),
+            most_in_time=lambda sampling: self._batcher.most_in_time(
+                sampling.steps, sampling.rows, within_s, claim
+            ),
         )
         text = unpack_embedding(request.prompt, field="prompt", **texts)
         negative_text = None
@@ -61,6 +64,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
             stage=STAGE,
             grid=grid,
             within_s=within_s,
+            claim=claim,
         )
         async with aclosing(messages):
             async for message in messages:

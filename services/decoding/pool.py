@@ -73,6 +73,11 @@ class Job:
         """Steps from its start to its end."""
         return self.row.total - self.row.step
 
+    @property
+    def rows(self) -> int:
+        """Rows that one of its steps computes."""
+        return self.row.sampling.rows
+
 
 class DecodePool:
     """The slots of one network, and the programs that fill and advance them."""
@@ -129,28 +134,28 @@ class DecodePool:
         }
 
     def warm_up(self) -> None:
-        """Compiles every program, lays out the slots and runs one step through them."""
+        """Compiles every program, lays out the slots and takes a step."""
         self._compiled = {
             name: program.lower(*shapes).compile()
             for name, (program, shapes) in self.programs().items()
         }
         self.reset()
-        inputs = tuple(blank[0] for blank in self._blanks())
-        row = fresh_row(self.tokens, Sampling(steps=2, guidance=1.0))
-        self.admit(0, Job(inputs=inputs, opposite=inputs, row=row))
-        self.advance(1, [0])
-        self.release(0)
 
     def reset(self) -> None:
-        """Lays out clean slots, all free, whatever became of those before.
+        """Lays out clean slots, all free, and takes a step in one, whatever became of those before.
 
         Raises:
-            RuntimeError: the pool was not warmed up.
+            RuntimeError: the pool was not warmed up. Whatever else: the device does not work.
         """
         if not self._compiled:
             raise RuntimeError("the pool has no programs yet: call warm_up() first")
         context = self._compiled["context"](self._parameters, *self._blanks())
         self._device_slots = slot_programs.empty_slots(self._resting(), context)
+        inputs = tuple(blank[0] for blank in self._blanks())
+        row = fresh_row(self.tokens, Sampling(steps=2, guidance=1.0))
+        self.admit(0, Job(inputs=inputs, opposite=inputs, row=row))
+        self.advance(1, [0])
+        self.release(0)
 
     def admit(self, slot: int, job: Job) -> None:
         """Puts a job into a slot; it takes part in the next step.

@@ -54,6 +54,11 @@ class Sampling:
     top_k: int = 0
     seed: int = 0
 
+    @property
+    def rows(self) -> int:
+        """Rows that a step computes: both branches of guidance, or one where it is off."""
+        return 2 if self.guidance or self.first_guidance else 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

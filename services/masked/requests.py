@@ -86,7 +86,7 @@ def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Samp
 
 
 def read_decode(
-    request: Any, grid: Grid, *, default_steps: int, most_in_time: Callable[[int], int]
+    request: Any, grid: Grid, *, default_steps: int, most_in_time: Callable[[Sampling], int]
 ) -> Row:
     """Returns the start of the decode that a request of base or superres asks for.
 
@@ -94,8 +94,8 @@ def read_decode(
         request: Its `GenerateRequest`.
         grid: What the stage decodes.
         default_steps: Of the stage.
-        most_in_time: Most steps, up to a number, that are done before the call's deadline; 0 if
-            none are. Asked only where the request allows fewer than it wants.
+        most_in_time: Most steps, up to those of the knobs, that are done before the call's
+            deadline; 0 if none are. Asked only where the request allows fewer than it wants.
 
     Raises:
         RequestError: FAILED_PRECONDITION: a state's tokens are of another codebook.
@@ -110,7 +110,7 @@ def read_decode(
             )
         if not request.resume.step:  # a decode under way keeps its schedule
             # Where not even the fewest are in time, the scheduler refuses and says when to retry.
-            sampling = replace(sampling, steps=max(least, most_in_time(sampling.steps)))
+            sampling = replace(sampling, steps=max(least, most_in_time(sampling)))
     return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 

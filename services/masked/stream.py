@@ -8,6 +8,7 @@ from muse.common.v1.decoding_pb2 import DecodeResult, ProgressDetail
 
 from services.decoding.pool import Job, Progress
 from services.masked.requests import Grid, pack_progress, pack_start, pack_state, pack_tokens
+from services.runtime.claims import Claim
 from services.runtime.inflight import InflightBatcher
 from services.runtime.slots import HandedBack
 from services.runtime.timing import Timed
@@ -25,6 +26,7 @@ async def decode_messages(
     stage: str,
     grid: Grid,
     within_s: float | None,
+    claim: Claim,
 ) -> AsyncGenerator[Response, None]:
     """Yields the decode after each step, as far as asked for, and last its result.
 
@@ -40,13 +42,15 @@ async def decode_messages(
         stage: Name of the stage, for the timing.
         grid: What the stage decodes.
         within_s: Seconds the caller waits; None for as long as it takes.
+        claim: On whose behalf, and how urgent.
 
     Raises:
         RequestError: as `InflightBatcher.events`.
     """
     steps = detail != ProgressDetail.PROGRESS_DETAIL_UNSPECIFIED
     with_state = detail == ProgressDetail.PROGRESS_DETAIL_STATES
-    async with aclosing(batcher.events(job, steps=steps, within_s=within_s)) as events:
+    happening = batcher.events(job, steps=steps, within_s=within_s, claim=claim)
+    async with aclosing(happening) as events:
         async for event in events:
             if isinstance(event, Timed):
                 result = DecodeResult(

@@ -213,6 +213,7 @@ class _Work:
             message.negative_prompt.CopyFrom(self.encoded.embeddings[1])
         message.sampling.CopyFrom(knobs)
         message.sampling.seed = seed
+        message.claim.CopyFrom(self.request.claim)
         if self.request.progress:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
         begun, told = time.monotonic(), 0

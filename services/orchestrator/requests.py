@@ -9,6 +9,7 @@ import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
+from services.runtime.claims import unpack_claim
 from services.runtime.errors import RequestError, invalid_field
 
 LONGEST_PROMPT = 4096
@@ -47,6 +48,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
             )
     for stage in DECODING:
         _check_sampling(getattr(request, stage), stage)
+    unpack_claim(request.claim)
     full = GenerateRequest()
     full.CopyFrom(request)
     if not request.HasField("count"):

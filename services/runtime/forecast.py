@@ -4,9 +4,23 @@ Source: DESIGN 5: "steps are known, so the finish time is known".
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 SMOOTHING = 0.2  # weight of the newest dispatch in a running mean
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request has to do.
+
+    Attributes:
+        steps: Steps left.
+        rows: Rows that one of its steps computes: 1, or 2 with guidance.
+    """
+
+    steps: int
+    rows: int
 
 
 class StepTimes:
@@ -37,14 +51,21 @@ class StepTimes:
 
 
 def seconds_to_finish(
-    steps: int, seated: Iterable[int], waiting: Iterable[int], *, slots: int, times: StepTimes
+    own: Work,
+    *,
+    seated: Sequence[Work] = (),
+    ahead: Sequence[Work] = (),
+    behind: Sequence[Work] = (),
+    slots: int,
+    times: StepTimes,
 ) -> float | None:
-    """Returns when a request that comes now is done, if nobody leaves and nobody goes before it.
+    """Returns when a request that comes now is done, if nobody leaves and nobody else comes.
 
     Args:
-        steps: It has to take.
-        seated: Steps left of each request in a slot.
-        waiting: Steps of each request that waits, in the order in which they are seated.
+        own: What it has to do.
+        seated: Requests in a slot.
+        ahead: Requests that are seated before it, in order.
+        behind: Requests that wait and are seated after it, in order.
         slots: Requests that are computed at a time.
         times: What steps take.
 
@@ -53,15 +74,17 @@ def seconds_to_finish(
     """
     if times.seconds(1) is None:
         return None
-    running = [left for left in seated if left > 0]
-    ahead = deque([*waiting, steps])
+    line = deque(enumerate([*seated, *ahead, own, *behind]))
+    newcomer = len(seated) + len(ahead)
+    running: dict[int, Work] = {}
     elapsed_s = 0.0
-    while True:
-        while ahead and len(running) < slots:
-            running.append(ahead.popleft())
-        taken = min(running)
-        elapsed_s += taken * (times.seconds(len(running)) or 0.0)
-        # Last in line, the newcomer is the last of those that run once nobody is ahead of it.
-        if not ahead and running[-1] == taken:
-            return elapsed_s
-        running = [left - taken for left in running if left > taken]
+    while newcomer not in running or running[newcomer].steps > 0:
+        running = {index: work for index, work in running.items() if work.steps > 0}
+        while line and len(running) < slots:
+            index, work = line.popleft()
+            running[index] = work
+        taken = min(work.steps for work in running.values())
+        rows = sum(work.rows for work in running.values() if work.steps > 0)
+        elapsed_s += taken * (times.seconds(rows) or 0.0) if taken else 0.0
+        running = {index: Work(work.steps - taken, work.rows) for index, work in running.items()}
+    return elapsed_s

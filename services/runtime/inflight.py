@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Generic
 
 import grpc
 
+from services.runtime.claims import ANYBODY, Claim
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError
-from services.runtime.scheduler import SlotScheduler
+from services.runtime.scheduler import MEND_EVERY_S, SlotScheduler
 from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State
 from services.runtime.telemetry import record_span
 from services.runtime.timing import Timed
@@ -29,7 +31,7 @@ class InflightBatcher(Generic[Job, State]):
         Args:
             device: What computes.
             thread: The one thread that uses it.
-            max_queued: Requests that may wait; further ones are refused.
+            max_queued: Places of the waiting line; whoever finds no room in it is refused.
 
         Raises:
             ValueError: max_queued is below 1.
@@ -37,6 +39,8 @@ class InflightBatcher(Generic[Job, State]):
         self._scheduler = SlotScheduler(device, max_queued=max_queued)
         self._thread = thread
         self._worker: asyncio.Task[None] | None = None
+        self._works, self._works_changed = True, asyncio.Event()
+        self._draining = asyncio.Event()
 
     @property
     def queued(self) -> int:
@@ -48,21 +52,33 @@ class InflightBatcher(Generic[Job, State]):
         """Requests that hold a slot."""
         return self._scheduler.active
 
-    def most_in_time(self, steps: int, within_s: float | None) -> int:
+    def most_in_time(
+        self, steps: int, rows: int, within_s: float | None, claim: Claim = ANYBODY
+    ) -> int:
         """Returns the most steps, at most so many, that a job of now is done with in time.
 
         Args:
             steps: As many as are wanted.
+            rows: Rows that one of them computes.
             within_s: Seconds its caller waits; None for as long as it takes.
+            claim: On whose behalf, and how urgent.
         """
-        return self._scheduler.most_in_time(steps, within_s)
+        return self._scheduler.most_in_time(steps, rows, within_s, claim)
+
+    async def health(self) -> AsyncGenerator[bool, None]:
+        """Yields whether the device works, each time that changes; never ends by itself."""
+        while True:
+            await self._works_changed.wait()
+            self._works_changed.clear()
+            yield self._works
 
     async def events(
-        self, job: Job, *, steps: bool, within_s: float | None = None
+        self, job: Job, *, steps: bool, within_s: float | None = None, claim: Claim = ANYBODY
     ) -> AsyncGenerator[State | Timed[State] | HandedBack[State], None]:
         """Yields the job's state after each step, if asked for, and last the timed result.
 
-        If `hand_back` comes before the result, how far the job came is last.
+        If `hand_back` comes before the result, or the device fails before the job got a slot, how
+        far it came is last.
 
         Close it (contextlib.aclosing) or cancel it to give the job up: it leaves its slot, or its
         place in the queue, before the next dispatch.
@@ -71,11 +87,12 @@ class InflightBatcher(Generic[Job, State]):
             job: What to run; validated before, since what raises on the device is INTERNAL.
             steps: Whether the steps are told.
             within_s: Seconds its caller waits; None for as long as it takes.
+            claim: On whose behalf, and how urgent.
 
         Raises:
             RequestError: RESOURCE_EXHAUSTED: too many requests wait already, or the job would be
-                done too late. UNAVAILABLE: everything is handed back. INTERNAL: compute failed;
-                the message names the log's record of it.
+                done too late. UNAVAILABLE: everything is handed back, or the device fails.
+                INTERNAL: compute failed; the message names the log's record of it.
         """
         loop = asyncio.get_running_loop()
         told: asyncio.Queue[State | Timed[State] | Failed | HandedBack[State]] = asyncio.Queue()
@@ -84,7 +101,7 @@ class InflightBatcher(Generic[Job, State]):
             loop.call_soon_threadsafe(told.put_nowait, event)
 
         arrival_ns = time.time_ns()
-        ticket = self._scheduler.submit(job, tell, watched=steps, within_s=within_s)
+        ticket = self._scheduler.submit(job, tell, watched=steps, within_s=within_s, claim=claim)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         end_ns = 0
@@ -112,7 +129,8 @@ class InflightBatcher(Generic[Job, State]):
         self._scheduler.hand_back()
 
     async def drain(self) -> None:
-        """Waits until no request waits or holds a slot."""
+        """Waits until no request waits or holds a slot; a device that fails is given up."""
+        self._draining.set()
         while self._worker is not None:
             await asyncio.wait([self._worker])
 
@@ -121,6 +139,14 @@ class InflightBatcher(Generic[Job, State]):
             # Asked again after the thread came back: a request may have come on the way.
             while self._scheduler.busy:
                 await self._thread.run(self._turn_until_idle)
+                if self._works != self._scheduler.works:
+                    self._works = self._scheduler.works
+                    self._works_changed.set()
+                if not self._works:
+                    if self._draining.is_set():
+                        return
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._draining.wait(), MEND_EVERY_S)
         finally:
             self._worker = None
 

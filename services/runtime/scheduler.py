@@ -10,24 +10,26 @@ import logging
 import time
 import uuid
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Generic
 
+from services.runtime.claims import ANYBODY, Claim
 from services.runtime.dispatch import steps_to_take
 from services.runtime.errors import RequestError, resource_exhausted, unavailable
-from services.runtime.forecast import StepTimes, seconds_to_finish
+from services.runtime.forecast import StepTimes, Work, seconds_to_finish
 from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State, Ticket
 from services.runtime.timing import Timed
+from services.runtime.waiting import WaitingLine
 
 logger = logging.getLogger(__name__)
 SHORTEST_RETRY_S = 0.01
+MEND_EVERY_S = 2.0  # between tries to use a device again that failed
 PLANNED_SHARE = 0.9  # of a caller's time; the rest is for the way back and for slower steps
 
 
 class SlotScheduler(Generic[Job, State]):
-    """Gives waiting requests the slots of a device, first come, first served.
+    """Gives waiting requests the slots of a device, in the order of `WaitingLine`.
 
     `turn` is called by the device's thread alone, the rest by any.
     """
@@ -43,7 +45,7 @@ class SlotScheduler(Generic[Job, State]):
 
         Args:
             device: What computes.
-            max_queued: Requests that may wait; further ones are refused.
+            max_queued: Places of the waiting line; whoever finds no room in it is refused.
             clock: Tells the seconds.
 
         Raises:
@@ -51,12 +53,12 @@ class SlotScheduler(Generic[Job, State]):
         """
         if max_queued < 1:
             raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
-        self._device, self._max_queued, self._clock = device, max_queued, clock
-        self._waiting: deque[Ticket[Job, State]] = deque()
+        self._device, self._clock = device, clock
+        self._waiting: WaitingLine[Ticket[Job, State]] = WaitingLine(max_queued)
         self._seated: dict[int, Ticket[Job, State]] = {}
         self._lock = Lock()  # over the two above; never held while the device works
         self._times = StepTimes()
-        self._clean = True
+        self._clean = self._works = True
         self._stopping = False
 
     @property
@@ -71,9 +73,14 @@ class SlotScheduler(Generic[Job, State]):
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether there is anything to do, were it to mend the device."""
         with self._lock:
-            return bool(self._waiting or self._seated)
+            return bool(self._waiting or self._seated or not self._clean)
+
+    @property
+    def works(self) -> bool:
+        """Whether the device can be used; if not, each turn tries to mend it."""
+        return self._works
 
     def submit(
         self,
@@ -82,6 +89,7 @@ class SlotScheduler(Generic[Job, State]):
         *,
         watched: bool,
         within_s: float | None = None,
+        claim: Claim = ANYBODY,
     ) -> Ticket[Job, State]:
         """Queues a request.
 
@@ -90,47 +98,58 @@ class SlotScheduler(Generic[Job, State]):
             tell: Called on the device thread with what happens to it, see `Ticket`.
             watched: Whether each step is told.
             within_s: Seconds its caller waits for it; None for as long as it takes.
+            claim: On whose behalf, and how urgent.
 
         Raises:
             RequestError: RESOURCE_EXHAUSTED: too many wait already, or it would be done too late.
-                UNAVAILABLE: everything is handed back.
+                UNAVAILABLE: everything is handed back, or the device fails.
         """
         ticket = Ticket(job, tell, watched, self._clock(), job.steps_left)
         with self._lock:
             if self._stopping:
                 raise unavailable("this replica stops: another one may serve the request")
-            if len(self._waiting) >= self._max_queued:
-                raise self._refusal(
-                    f"{len(self._waiting)} requests wait already, as many as may",
-                    self._seconds_to_finish(0),
+            if not self._works:
+                raise unavailable(
+                    "this replica's device fails: another one may serve the request",
+                    retry_after_s=MEND_EVERY_S,
+                )
+            if not self._waiting.room_for(claim):
+                waiting = len(self._waiting)
+                raise _refusal(
+                    f"{waiting} requests wait already, no place is left for another of this caller",
+                    self._seconds_to_finish(0, 1, claim),
                 )
             # Alone it is taken in any case: else one slow step would have all refused from then on.
-            alone = not self._waiting and not self._seated
-            done_s = None if alone else self._seconds_to_finish(ticket.left)
-            if done_s is not None and within_s is not None and done_s > within_s:
-                raise self._refusal(
-                    f"{ticket.left} steps from now would end in {done_s:.3g} s, and the caller "
-                    f"waits for {within_s:.3g} s",
-                    done_s - within_s,
-                )
-            self._waiting.append(ticket)
+            if within_s is not None and (self._waiting or self._seated):
+                done_s = self._seconds_to_finish(ticket.left, job.rows, claim)
+                if done_s is not None and done_s > within_s:
+                    raise _refusal(
+                        f"{ticket.left} steps from now would end in {done_s:.3g} s, and the caller "
+                        f"waits for {within_s:.3g} s",
+                        done_s - within_s,
+                    )
+            self._waiting.join(ticket, claim, ticket.left * job.rows)
         return ticket
 
-    def most_in_time(self, steps: int, within_s: float | None) -> int:
+    def most_in_time(
+        self, steps: int, rows: int, within_s: float | None, claim: Claim = ANYBODY
+    ) -> int:
         """Returns the most steps, at most so many, that a request of now is done with in time.
 
         Args:
             steps: As many as are wanted.
+            rows: Rows that one of them computes.
             within_s: Seconds its caller waits; None for as long as it takes.
+            claim: On whose behalf, and how urgent.
         """
         with self._lock:
-            if within_s is None or self._seconds_to_finish(steps) is None:
+            if within_s is None or self._seconds_to_finish(steps, rows, claim) is None:
                 return steps
             # More steps never end sooner: the last of those that are in time is found by halving.
             return bisect_right(
                 range(1, steps + 1),
                 PLANNED_SHARE * within_s,
-                key=lambda each: self._seconds_to_finish(each) or 0.0,
+                key=lambda each: self._seconds_to_finish(each, rows, claim) or 0.0,
             )
 
     def abandon(self, ticket: Ticket[Job, State]) -> None:
@@ -140,8 +159,7 @@ class SlotScheduler(Generic[Job, State]):
         """
         with self._lock:
             ticket.abandoned = True
-            if ticket.start_s is None and ticket in self._waiting:
-                self._waiting.remove(ticket)
+            self._waiting.leave(ticket)
 
     def hand_back(self) -> None:
         """Has the next turn give up all requests, each told how far it came; none is taken after.
@@ -154,15 +172,15 @@ class SlotScheduler(Generic[Job, State]):
     def turn(self) -> bool:
         """Frees the slots of those who left, seats those who wait, and dispatches once.
 
-        Whatever the device raises ends the requests in its slots and nothing else.
+        Whatever the device raises ends the requests in its slots and nothing else; the next turn
+        mends it. If that fails too, who waits is handed back and nobody is taken until it works.
 
         Returns:
-            Whether there is more to do.
+            Whether there is more to do at once.
         """
+        if not self._clean and not self._mended():
+            return False
         try:
-            if not self._clean:
-                self._device.reset()
-                self._clean = True
             self._free_abandoned()
             if self._stopping:
                 self._give_up_all()
@@ -174,6 +192,17 @@ class SlotScheduler(Generic[Job, State]):
             self._fail(error)
         return self.busy
 
+    def _mended(self) -> bool:
+        try:
+            self._device.reset()
+        except Exception:
+            logger.exception("the device cannot be used", extra={"again_in_s": MEND_EVERY_S})
+            self._works = False
+            self._hand_back_waiting()
+        else:
+            self._clean = self._works = True
+        return self._works
+
     def _free_abandoned(self) -> None:
         for slot in [slot for slot, ticket in self._seated.items() if ticket.abandoned]:
             self._device.release(slot)
@@ -184,9 +213,10 @@ class SlotScheduler(Generic[Job, State]):
             if slot in self._seated:
                 continue
             with self._lock:
-                if not self._waiting:
+                ticket = self._waiting.next()
+                if ticket is None:
                     return
-                ticket = self._seated[slot] = self._waiting.popleft()
+                self._seated[slot] = ticket
                 ticket.start_s = self._clock()
             try:
                 self._device.admit(slot, ticket.job)
@@ -194,12 +224,16 @@ class SlotScheduler(Generic[Job, State]):
                 self._empty(slot)
                 self._tell_failure(error, [ticket])
 
-    def _give_up_all(self) -> None:
-        with self._lock:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        for ticket in waiting:
+    def _hand_back_waiting(self) -> None:
+        while True:
+            with self._lock:
+                ticket = self._waiting.next()
+            if ticket is None:
+                return
             ticket.tell(HandedBack(None))
+
+    def _give_up_all(self) -> None:
+        self._hand_back_waiting()
         states = self._device.advance(0, set(self._seated)) if self._seated else {}
         for slot, ticket in list(self._seated.items()):
             self._device.release(slot)
@@ -208,11 +242,12 @@ class SlotScheduler(Generic[Job, State]):
 
     def _dispatch(self) -> None:
         seated = dict(self._seated)
+        rows = sum(ticket.job.rows for ticket in seated.values())
         steps = steps_to_take(
             [ticket.left for ticket in seated.values()],
             watched=any(ticket.watched for ticket in seated.values()),
             waiting=self.queued > 0,
-            step_s=self._times.seconds(len(seated)),
+            step_s=self._times.seconds(rows),
         )
         ending = {slot for slot, ticket in seated.items() if ticket.left == steps}
         watched = {slot for slot, ticket in seated.items() if ticket.watched}
@@ -220,7 +255,7 @@ class SlotScheduler(Generic[Job, State]):
         states = self._device.advance(steps, ending | watched)
         end_s = self._clock()
         if steps:
-            self._times.measure(len(seated), (end_s - begin_s) / steps)
+            self._times.measure(rows, (end_s - begin_s) / steps)
         for slot, ticket in seated.items():
             ticket.left -= steps
             if slot in watched and steps:
@@ -235,8 +270,6 @@ class SlotScheduler(Generic[Job, State]):
         self._clean = False
         with self._lock:
             failed = list(self._seated.values())
-            if not failed and self._waiting:  # the reset itself failed: nobody would ever be seated
-                failed = [self._waiting.popleft()]
             self._seated.clear()
         self._tell_failure(error, failed)
 
@@ -252,17 +285,24 @@ class SlotScheduler(Generic[Job, State]):
         with self._lock:
             del self._seated[slot]
 
-    def _seconds_to_finish(self, steps: int) -> float | None:
-        """Returns when a request of so many steps that comes now is done; None if nobody knows."""
+    def _seconds_to_finish(self, steps: int, rows: int, claim: Claim) -> float | None:
+        """Returns when a request that comes now is done; None if nobody knows."""
+        ahead, behind = self._waiting.around(claim)
         return seconds_to_finish(
-            steps,
-            [ticket.left for ticket in self._seated.values()],
-            [ticket.left for ticket in self._waiting],
+            Work(steps, rows),
+            seated=_work(self._seated.values()),
+            ahead=_work(ahead),
+            behind=_work(behind),
             slots=self._device.slots,
             times=self._times,
         )
 
-    def _refusal(self, reason: str, retry_after_s: float | None) -> RequestError:
-        return resource_exhausted(
-            f"{reason}: try again later", retry_after_s=max(SHORTEST_RETRY_S, retry_after_s or 0.0)
-        )
+
+def _work(tickets: Iterable[Ticket[Job, State]]) -> list[Work]:
+    return [Work(ticket.left, ticket.job.rows) for ticket in tickets]
+
+
+def _refusal(reason: str, retry_after_s: float | None) -> RequestError:
+    return resource_exhausted(
+        f"{reason}: try again later", retry_after_s=max(SHORTEST_RETRY_S, retry_after_s or 0.0)
+    )

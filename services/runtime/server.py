@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,8 @@ class StageSettings(ServerSettings):
 
     Attributes:
         max_batch: Requests computed together; of base and superres, the number of slots.
-        max_queued: Requests that may wait; further ones are refused.
+        max_queued: Requests that may wait; of base and superres, one caller may take half of the
+            places, so that others find some. Further ones are refused.
         compilation_cache: Folder that keeps compiled programs, so that a second start is fast.
     """
 
@@ -91,6 +92,7 @@ class Service:
         close: Called after the last call has ended.
         hand_back: Called when the grace is nearly over: ends calls under way with what another
             replica can go on from. By default there is no such thing.
+        health: Yields whether it works, each time that changes. By default it always does.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Service:
     warm_up: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
     hand_back: Callable[[], None] | None = None
+    health: Callable[[], AsyncGenerator[bool, None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,15 +178,28 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
     running = Running(f"{settings.host}:{port}", port, states, ("", service.full_name))
     await running.say(NOT_SERVING)
     await server.start()
+    following: asyncio.Task[None] | None = None
     try:
         await service.warm_up()
         await running.say(SERVING)
         logger.info("serving", extra={"address": running.address})
+        if service.health is not None:
+            following = asyncio.create_task(_follow(service.health(), running))
         yield running
     finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         await running.say(NOT_SERVING)
         await _stop(server, calls, settings.grace_s, service.hand_back)
         await service.close()
+
+
+async def _follow(health: AsyncGenerator[bool, None], running: Running) -> None:
+    async with aclosing(health):
+        async for works in health:
+            await running.say(SERVING if works else NOT_SERVING)
+            logger.log(logging.INFO if works else logging.ERROR, "works: %s", works)
 
 
 async def _stop(

@@ -8,11 +8,15 @@ from services.runtime.timing import Timed
 
 
 class Stepped(Protocol):
-    """A job whose number of steps is known before it begins."""
+    """A job whose work is known before it begins."""
 
     @property
     def steps_left(self) -> int:
         """Steps from its start to its end; 0 if there is nothing to do."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that one of its steps computes: 1, or 2 with guidance."""
 
 
 Job = TypeVar("Job", bound=Stepped)
@@ -38,7 +42,7 @@ class SlotDevice(Protocol[JobIn, StateOut]):
         """Frees the slot of a job that has not ended; one that has ended frees its own."""
 
     def reset(self) -> None:
-        """Makes all slots clean and free after a failure."""
+        """Makes all slots clean and free after a failure, and proves with a step that it works."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class HandedBack(Generic[State]):
-    """The end of a request that this process gives up because it stops; another may go on.
+    """The end of a request that this process gives up, for it stops or fails; another may go on.
 
     Attributes:
         state: How far it came; None if it never got a slot.

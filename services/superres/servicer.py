@@ -11,6 +11,7 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from services.decoding.pool import Job, Progress
 from services.masked.requests import Grid, default_sampling, read_decode
 from services.masked.stream import decode_messages
+from services.runtime.claims import unpack_claim
 from services.runtime.inflight import InflightBatcher
 from services.runtime.wire import package_version, unpack_embedding, unpack_grid
 from services.superres.engine import STAGE, SuperresEngine
@@ -39,12 +40,14 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         config, grid = self._engine.config, self._grid
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
-        within_s = context.time_remaining()
+        within_s, claim = context.time_remaining(), unpack_claim(request.claim)
         row = read_decode(
             request,
             grid,
             default_steps=DEFAULT_STEPS,
-            most_in_time=lambda steps: self._batcher.most_in_time(steps, within_s),
+            most_in_time=lambda sampling: self._batcher.most_in_time(
+                sampling.steps, sampling.rows, within_s, claim
+            ),
         )
         low_tokens = unpack_grid(
             request.low_tokens,
@@ -69,6 +72,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
             stage=STAGE,
             grid=grid,
             within_s=within_s,
+            claim=claim,
         )
         async with aclosing(messages):
             async for message in messages:

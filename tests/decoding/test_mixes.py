@@ -80,7 +80,7 @@ def check_mix(
     expected: list[list[Progress]],
 ) -> None:
     """Runs some jobs that come, are watched and are given up at random; compares every result."""
-    scheduler = SlotScheduler[Job, Progress](pool, max_queued=JOBS)
+    scheduler = SlotScheduler[Job, Progress](pool, max_queued=2 * JOBS)
     arrivals = random.choice(len(jobs), size=random.integers(2, 9)).tolist()
     running: list[tuple[int, Listener, Ticket[Job, Progress]]] = []
     while arrivals or scheduler.busy:

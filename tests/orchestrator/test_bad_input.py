@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
+from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint
 
@@ -15,6 +16,8 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("count", {"count": 0}),
     ("count", {"count": 17}),
     ("count", {"count": 1000}),
+    ("claim.caller", {"claim": Claim(caller="x" * 65)}),
+    ("claim.priority", {"claim": Claim(priority=7)}),
     *(
         (f"{stage}.{knob}", {stage: Sampling(**{knob: value})})
         for stage in ("base", "superres")

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from muse.common.v1.claim_pb2 import PRIORITY_BATCH, Claim
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GetStatusRequest
 
@@ -84,6 +85,13 @@ async def test_requests_after_the_first_ask_no_stage_for_its_status(house: Any) 
         assert await house.works()
 
     assert [stage.statuses for stage in house.stages.values()] == before == [1] * 4
+
+
+async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) -> None:
+    claim = Claim(priority=PRIORITY_BATCH, caller="nightly")
+    await house.events(claim=claim)
+
+    assert [house.stages[name].asked[0].claim for name in ("base", "superres")] == [claim] * 2
 
 
 async def test_open_knobs_are_what_the_stages_say_and_the_receipt_names_them(house: Any) -> None:

@@ -15,11 +15,13 @@ class Countdown:
         name: Tells jobs apart.
         steps_left: Steps to take.
         poison: When it raises: "admit" or "advance"; "" never.
+        rows: Rows that a step of it computes.
     """
 
     name: str
     steps_left: int
     poison: str = ""
+    rows: int = 1
 
 
 class FakeDevice:

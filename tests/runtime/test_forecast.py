@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.runtime.forecast import StepTimes, seconds_to_finish
+from services.runtime.forecast import StepTimes, Work, seconds_to_finish
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.timing import Timed
 
@@ -47,7 +47,9 @@ def test_a_newcomer_is_done_when_it_was_said_to_be(
         scheduler.submit(countdown(str(index), steps), lambda event: None, watched=False)
     own = random_.randint(0, 12)
     scheduler.submit(countdown("newcomer", own), told.append, watched=False)
-    expected_s = seconds_to_finish(own, [], ahead, slots=slots, times=times)
+    expected_s = seconds_to_finish(
+        Work(own, 1), ahead=[Work(steps, 1) for steps in ahead], slots=slots, times=times
+    )
     while not told:
         scheduler.turn()
 
@@ -60,6 +62,28 @@ def test_who_is_seated_already_counts_with_what_it_has_left() -> None:
     times = StepTimes()
     times.measure(1, 1.0)
     times.measure(2, 1.0)
-    assert seconds_to_finish(4, [3, 10], [], slots=2, times=times) == 7.0
-    assert seconds_to_finish(4, [3], [], slots=2, times=times) == 4.0
-    assert seconds_to_finish(0, [3, 10], [2], slots=2, times=times) == 5.0
+
+    def forecast(steps: int, seated: list[int], ahead: list[int]) -> float | None:
+        return seconds_to_finish(
+            Work(steps, 1),
+            seated=[Work(left, 1) for left in seated],
+            ahead=[Work(left, 1) for left in ahead],
+            slots=2,
+            times=times,
+        )
+
+    assert forecast(4, [3, 10], []) == 7.0
+    assert forecast(4, [3], []) == 4.0
+    assert forecast(0, [3, 10], [2]) == 5.0
+
+
+def test_who_comes_after_takes_part_in_the_steps_of_who_is_before_it() -> None:
+    times = StepTimes()
+    for rows in (1, 2, 4):
+        times.measure(rows, float(rows))
+    guided, single = Work(3, 2), Work(3, 1)
+
+    assert seconds_to_finish(single, slots=2, times=times) == 3.0
+    assert seconds_to_finish(guided, slots=2, times=times) == 6.0
+    assert seconds_to_finish(guided, behind=[guided], slots=2, times=times) == 12.0
+    assert seconds_to_finish(single, behind=[Work(1, 1)] * 9, slots=2, times=times) == 6.0

@@ -43,7 +43,7 @@ async def test_many_requests_share_the_slots_and_each_gets_its_own(
     fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     device = fake_device(slots=3)
-    batcher = InflightBatcher(device, thread, max_queued=64)
+    batcher = InflightBatcher(device, thread, max_queued=128)
     jobs = [countdown(str(number), number % 7) for number in range(40)]
     results = await asyncio.gather(*(result_of(batcher, job) for job in jobs))
 

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.runtime.claims import ANYBODY, Claim, Priority
 from services.runtime.errors import RequestError
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.slots import Failed, HandedBack, Ticket
@@ -39,11 +40,12 @@ class Bench:
         watched: bool = False,
         poison: str = "",
         within_s: float | None = None,
+        claim: Claim = ANYBODY,
     ) -> None:
         events = self.told[name] = []
         job = self.countdown(name, steps, poison)
         self.tickets[name] = self.scheduler.submit(
-            job, events.append, watched=watched, within_s=within_s
+            job, events.append, watched=watched, within_s=within_s, claim=claim
         )
 
     def abandon(self, name: str) -> None:
@@ -156,7 +158,7 @@ def test_an_abandoned_request_frees_its_slot_within_one_step_and_its_place_at_on
 def test_a_request_too_many_is_refused_with_the_time_the_backlog_takes(
     fake_device: Any, countdown: Any
 ) -> None:
-    bench = Bench(fake_device(slots=2), countdown, max_queued=2)
+    bench = Bench(fake_device(slots=2), countdown, max_queued=4)
     for name in "ab":
         bench.submit(name, 9)
     bench.scheduler.turn()
@@ -211,13 +213,13 @@ def test_nobody_is_refused_for_time_before_a_step_was_measured_or_with_the_devic
 
 
 def test_the_most_steps_in_time_leave_a_tenth_of_it_over(bench: Bench) -> None:
-    assert bench.scheduler.most_in_time(9, 0.1) == 9  # nothing was measured yet
+    assert bench.scheduler.most_in_time(9, 1, 0.1) == 9  # nothing was measured yet
     bench.submit("a", 4)
     bench.submit("b", 7)
     bench.scheduler.turn()  # a step takes a second; the first slot is free in three
 
-    assert bench.scheduler.most_in_time(9, None) == 9
-    assert [bench.scheduler.most_in_time(9, within) for within in (1.0, 5.0, 10.0, 99.0)] == [
+    assert bench.scheduler.most_in_time(9, 1, None) == 9
+    assert [bench.scheduler.most_in_time(9, 1, within) for within in (1.0, 5.0, 10.0, 99.0)] == [
         0,
         1,
         6,
@@ -278,18 +280,64 @@ def test_a_request_that_cannot_be_admitted_fails_alone(bench: Bench) -> None:
     assert bench.device.resets == 0
 
 
-def test_a_device_that_cannot_be_reset_fails_request_after_request_until_it_can(
+def test_a_device_that_cannot_be_mended_gives_back_who_waits_and_takes_nobody_until_it_can(
     bench: Bench,
 ) -> None:
-    bench.device.refuse_resets = 1
+    bench.device.refuse_resets = 2
     bench.submit("bad", 2, poison="advance")
-    bench.scheduler.turn()
-    bench.submit("unlucky", 2)
+    bench.submit("beside", 2)
+    bench.submit("waiting", 2)
+    assert bench.scheduler.turn()
+    assert bench.scheduler.works  # one step failed; the next is not tried yet
+    assert not bench.scheduler.turn()
+
+    assert not bench.scheduler.works
+    assert bench.told["waiting"] == [HandedBack(None)]
+    with pytest.raises(RequestError, match="device fails") as caught:
+        bench.submit("early", 2)
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.retry_after_s
+    bench.finish()  # fails once more
+    assert bench.scheduler.busy
+    bench.finish()
+    assert bench.scheduler.works
     bench.submit("lucky", 2)
     bench.finish()
-
-    assert isinstance(bench.told["unlucky"][0], Failed)
     assert bench.result("lucky").result == ("lucky", 2)
+
+
+def test_the_urgent_are_seated_first_and_take_no_slot_away(bench: Bench) -> None:
+    batch = Claim(priority=Priority.BATCH)
+    for name in "abcd":
+        bench.submit(name, 3, claim=batch)
+    bench.scheduler.turn()
+    bench.submit("urgent", 1)
+    bench.finish()
+
+    assert [names for _, names in bench.device.dispatches] == [
+        {"a", "b"},
+        {"a", "b"},
+        {"a", "b"},
+        {"urgent", "c"},
+        {"c", "d"},
+        {"c", "d"},
+        {"d"},
+    ]
+
+
+def test_a_deadline_counts_on_the_place_that_the_claim_gives(bench: Bench) -> None:
+    flood, other = Claim(caller="flood"), Claim(caller="other")
+    for number in range(10):
+        bench.submit(f"flood {number}", 5, claim=flood)
+    bench.scheduler.turn()  # a step takes a second; two are seated, with 4 steps left
+    assert bench.scheduler.most_in_time(9, 1, 10.0, other) == 5
+    with pytest.raises(RequestError, match="5 steps from now would end in 29 s"):
+        bench.submit("late", 5, within_s=10.0, claim=flood)
+    bench.submit("other", 5, within_s=10.0, claim=other)
+    bench.finish()
+
+    other_s = bench.result("other").queue_s + bench.result("other").compute_s
+    assert other_s == pytest.approx(9.0)
 
 
 def test_a_job_with_nothing_to_do_ends_without_a_step(bench: Bench) -> None:
@@ -304,7 +352,7 @@ def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures
 ) -> None:
     chance = random.Random(3)
     device = fake_device(slots=4)
-    bench = Bench(device, countdown, max_queued=10_000)
+    bench = Bench(device, countdown, max_queued=20_000)
     names = iter(map(str, range(10_000)))
     left = 10_000
     while left or bench.scheduler.busy:

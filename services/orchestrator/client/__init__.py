@@ -1,5 +1,6 @@
 """The Python SDK: `MuseClient().generate("an owl")`. Needs neither JAX nor Flax."""
 
+from muse.common.v1.claim_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, Claim
 from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.client.asynchronous import AsyncMuseClient
@@ -18,8 +19,11 @@ from services.orchestrator.client.errors import (
 from services.orchestrator.client.events import Event, Finished, Picture, Started, Step
 
 __all__ = [
+    "PRIORITY_BATCH",
+    "PRIORITY_INTERACTIVE",
     "AsyncMuseClient",
     "CheckpointConflict",
+    "Claim",
     "DeadlineExceeded",
     "Event",
     "Finished",

@@ -2,6 +2,7 @@
 
 from typing import Any, TypedDict
 
+from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
@@ -22,6 +23,7 @@ class Wanted(TypedDict, total=False):
         count: Pictures; 1 if absent.
         base: Knobs of the base; the servers' defaults where not set.
         superres: Knobs of the super-resolution.
+        claim: Who asks, and how urgent it is.
     """
 
     negative_prompt: str
@@ -29,6 +31,7 @@ class Wanted(TypedDict, total=False):
     count: int
     base: Sampling
     superres: Sampling
+    claim: Claim
 
 
 def sampling(**knobs: float | int | None) -> Sampling:

@@ -6,6 +6,7 @@ The base transformer: text to low-resolution tokens."""
 import builtins
 import google.protobuf.descriptor
 import google.protobuf.message
+import muse.common.v1.claim_pb2
 import muse.common.v1.decoding_pb2
 import muse.common.v1.stage_pb2
 import muse.common.v1.tensor_pb2
@@ -24,6 +25,7 @@ class GenerateRequest(google.protobuf.message.Message):
     SAMPLING_FIELD_NUMBER: builtins.int
     RESUME_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
+    CLAIM_FIELD_NUMBER: builtins.int
     progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType
     """What to stream on the way."""
     @property
@@ -44,6 +46,10 @@ class GenerateRequest(google.protobuf.message.Message):
         some tokens of which are known, at step 0.
         """
 
+    @property
+    def claim(self) -> muse.common.v1.claim_pb2.Claim:
+        """Who asks, and how urgent it is."""
+
     def __init__(
         self,
         *,
@@ -52,9 +58,10 @@ class GenerateRequest(google.protobuf.message.Message):
         sampling: muse.common.v1.decoding_pb2.Sampling | None = ...,
         resume: muse.common.v1.decoding_pb2.DecodeState | None = ...,
         progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType = ...,
+        claim: muse.common.v1.claim_pb2.Claim | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "claim", b"claim", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "claim", b"claim", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_negative_prompt", b"_negative_prompt"]) -> typing.Literal["negative_prompt"] | None: ...
     @typing.overload

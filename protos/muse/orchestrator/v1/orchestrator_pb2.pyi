@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import muse.common.v1.claim_pb2
 import muse.common.v1.decoding_pb2
 import muse.common.v1.stage_pb2
 import typing
@@ -27,6 +28,7 @@ class GenerateRequest(google.protobuf.message.Message):
     BASE_FIELD_NUMBER: builtins.int
     SUPERRES_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
+    CLAIM_FIELD_NUMBER: builtins.int
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
@@ -51,6 +53,10 @@ class GenerateRequest(google.protobuf.message.Message):
         """Knobs of the super-resolution; its seed must not be set."""
 
     @property
+    def claim(self) -> muse.common.v1.claim_pb2.Claim:
+        """Who asks, and how urgent it is."""
+
+    @property
     def inpaint(self) -> global___Inpaint:
         """Repaints what a mask covers."""
 
@@ -72,12 +78,13 @@ class GenerateRequest(google.protobuf.message.Message):
         base: muse.common.v1.decoding_pb2.Sampling | None = ...,
         superres: muse.common.v1.decoding_pb2.Sampling | None = ...,
         progress: builtins.bool = ...,
+        claim: muse.common.v1.claim_pb2.Claim | None = ...,
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
     @typing.overload

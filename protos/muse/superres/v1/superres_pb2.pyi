@@ -6,6 +6,7 @@ The super-resolution transformer: text and low-resolution tokens to high-resolut
 import builtins
 import google.protobuf.descriptor
 import google.protobuf.message
+import muse.common.v1.claim_pb2
 import muse.common.v1.decoding_pb2
 import muse.common.v1.stage_pb2
 import muse.common.v1.tensor_pb2
@@ -25,6 +26,7 @@ class GenerateRequest(google.protobuf.message.Message):
     RESUME_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     LOW_TOKENS_FIELD_NUMBER: builtins.int
+    CLAIM_FIELD_NUMBER: builtins.int
     progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType
     """What to stream on the way."""
     @property
@@ -49,6 +51,10 @@ class GenerateRequest(google.protobuf.message.Message):
     def low_tokens(self) -> muse.common.v1.tensor_pb2.TokenGrid:
         """The low-resolution image."""
 
+    @property
+    def claim(self) -> muse.common.v1.claim_pb2.Claim:
+        """Who asks, and how urgent it is."""
+
     def __init__(
         self,
         *,
@@ -58,9 +64,10 @@ class GenerateRequest(google.protobuf.message.Message):
         resume: muse.common.v1.decoding_pb2.DecodeState | None = ...,
         progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType = ...,
         low_tokens: muse.common.v1.tensor_pb2.TokenGrid | None = ...,
+        claim: muse.common.v1.claim_pb2.Claim | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "low_tokens", b"low_tokens", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "low_tokens", b"low_tokens", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "claim", b"claim", "low_tokens", b"low_tokens", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "claim", b"claim", "low_tokens", b"low_tokens", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_negative_prompt", b"_negative_prompt"]) -> typing.Literal["negative_prompt"] | None: ...
     @typing.overload

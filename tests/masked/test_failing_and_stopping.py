@@ -1,0 +1,109 @@
+"""A device that fails and a server that stops cost nobody else a picture."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import grpc
+import pytest
+from muse.base.v1 import base_pb2
+from muse.common.v1 import decoding_pb2
+
+from services.decoding.pool import DecodePool, Progress
+from services.runtime import inflight
+from services.runtime.errors import read_error
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.usefixtures("slow_steps")
+async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
+    serve: Any, base: Any
+) -> None:
+    request = base.request(sampling=decoding_pb2.Sampling(steps=10))
+    async with serve("base", max_batch=1) as stopping:
+        calls = [asyncio.create_task(stopping.events(request)) for _ in range(2)]  # one has to wait
+        await stopping.until_busy(active=1, queued=1)
+        await stopping.stop()
+        results = [(await call)[-1].result.tokens for call in calls]
+
+    assert results == [(await base.events(request))[-1].result.tokens] * 2
+
+
+@pytest.mark.usefixtures("slow_steps")
+async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_same_tokens(
+    serve: Any, base: Any
+) -> None:
+    request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance=2.0))
+    async with serve("base", max_batch=1, grace_s=1.0) as stopping:
+        calls = [asyncio.create_task(stopping.events(request))]
+        await stopping.until_busy(active=1)
+        calls.append(asyncio.create_task(stopping.events(request)))
+        await stopping.until_busy(active=1, queued=1)
+        await stopping.stop()
+        states = [(await call)[-1].handed_back for call in calls]
+
+    assert 0 < states[0].step < 16
+    assert states[1].step == 0
+    expected = (await base.events(request))[-1].result.tokens
+    for state in states:
+        resumed = base_pb2.GenerateRequest(resume=state)
+        resumed.MergeFrom(request)
+        assert (await base.events(resumed))[-1].result.tokens == expected
+
+
+def fail(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+    """Stands in for `advance` of a device that is lost."""
+    raise OSError("the device has gone")
+
+
+async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
+    base: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(DecodePool, "advance", fail)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await base.events(base.request())
+
+    (record,) = [record for record in caplog.records if "failure" in record.__dict__]
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert record.__dict__["failure"] in str(caught.value.details())
+    assert "device has gone" in str(record.exc_info)
+    assert (await base.events(base.request()))[-1].HasField("result")
+
+
+async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
+    serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inflight, "MEND_EVERY_S", 0.05)
+    expected = (await base.events(base.request()))[-1].result.tokens
+    async with serve("base", max_batch=1) as broken:
+        with monkeypatch.context() as patch:
+            patch.setattr(DecodePool, "advance", fail)
+            calls = [asyncio.create_task(broken.events(broken.request())) for _ in range(2)]
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await calls[0]
+            assert caught.value.code() is grpc.StatusCode.INTERNAL
+            handed_back = (await calls[1])[-1].handed_back
+            await broken.until_serving(False)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await broken.events(broken.request())
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert (read_error(refused.value).retry_after_s or 0) > 0
+        await broken.until_serving(True)
+
+        assert (await broken.events(broken.request()))[-1].result.tokens == expected
+    resumed = base.request(resume=handed_back)
+    assert (await base.events(resumed))[-1].result.tokens == expected
+
+
+async def test_a_server_whose_device_is_broken_can_be_stopped(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve("base", max_batch=1) as broken:
+        monkeypatch.setattr(DecodePool, "advance", fail)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await broken.events(broken.request())
+        await broken.until_serving(False)
+        async with asyncio.timeout(10):
+            await broken.stop()

@@ -1,0 +1,132 @@
+"""Ten thousand requests that are given up at random: nothing is left of them."""
+
+import asyncio
+import gc
+import random
+import statistics
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from services.runtime import telemetry
+from services.runtime.claims import Claim, Priority
+from services.runtime.device import DeviceThread
+from services.runtime.inflight import InflightBatcher
+
+ROUNDS, CANCELS_A_ROUND = 10, 1000
+AT_A_TIME = 24
+MOST_GROWTH_BYTES = 10  # for each request that was given up
+
+
+class OpenSpans(SpanProcessor):
+    """Counts the spans that were begun and not ended."""
+
+    def __init__(self) -> None:
+        self.begun = self.open = 0
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.begun += 1
+        self.open += 1
+
+    def on_end(self, span: Any) -> None:
+        self.open -= 1
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> OpenSpans:
+    counter, provider = OpenSpans(), TracerProvider()
+    provider.add_span_processor(counter)
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    return counter
+
+
+@pytest.fixture
+def thread() -> Iterator[DeviceThread]:
+    device_thread = DeviceThread()
+    yield device_thread
+    device_thread.close()
+
+
+async def give_up(
+    batcher: InflightBatcher[Any, Any], countdown: Any, chance: random.Random, count: int
+) -> None:
+    """Asks for endless decodes and gives each up: before its turn, in its slot, or while told."""
+    names = iter(range(count))
+
+    async def reader(name: int) -> None:
+        claim = Claim(priority=chance.choice(list(Priority)), caller=str(name % 5))
+        told, most = 0, chance.randrange(4)
+        with telemetry.span("request"):
+            events = batcher.events(
+                countdown(str(name), 10**9), steps=chance.random() < 0.5, claim=claim
+            )
+            try:
+                async for _ in events:
+                    told += 1
+                    if told > most:  # a reader who stops reading
+                        return
+            finally:
+                await events.aclose()
+
+    async def caller() -> None:
+        for name in names:
+            task = asyncio.create_task(reader(name))
+            for _ in range(chance.randrange(30)):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    await asyncio.gather(*(caller() for _ in range(AT_A_TIME)))
+    await batcher.drain()
+
+
+async def growth(device: Any, countdown: Any, thread: DeviceThread) -> float:
+    """Returns by how many bytes the memory grew for each request, and checks the slots."""
+    batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=1000)
+    chance, kept = random.Random(2), []
+    tracemalloc.start()
+    try:
+        for _ in range(ROUNDS):
+            await give_up(batcher, countdown, chance, CANCELS_A_ROUND)
+            assert (batcher.active, batcher.queued) == (0, 0)
+            assert device.rows == {}
+            device.dispatches.clear()  # the made-up device takes notes
+            gc.collect()
+            kept.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    results = [event async for event in batcher.events(countdown("next", 2), steps=False)]
+    assert results[-1].result == ("next", 2)
+    # The middle of the first and of the last three, without the first, which fills caches.
+    apart = (ROUNDS - 4) * CANCELS_A_ROUND
+    return (statistics.median(kept[-3:]) - statistics.median(kept[1:4])) / apart
+
+
+async def test_no_slot_no_span_and_no_memory_is_lost(
+    fake_device: Any, countdown: Any, thread: DeviceThread, spans: OpenSpans
+) -> None:
+    grown = await growth(fake_device(slots=4), countdown, thread)
+
+    assert grown < MOST_GROWTH_BYTES
+    assert spans.begun > 2 * ROUNDS * CANCELS_A_ROUND
+    assert spans.open == 0
+
+
+async def test_the_check_sees_a_leak_of_one_small_object_a_request(
+    fake_device: Any, countdown: Any, thread: DeviceThread
+) -> None:
+    device = fake_device(slots=4)
+    admit, leaked = device.admit, []
+
+    def leak(slot: int, job: Any) -> None:
+        leaked.append(job)
+        admit(slot, job)
+
+    device.admit = leak
+
+    assert await growth(device, countdown, thread) > MOST_GROWTH_BYTES
