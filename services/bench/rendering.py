@@ -29,6 +29,8 @@ def summary_table(runs: Sequence[Summary]) -> Table:
                 str(run.requests) if whole else "",
                 refused or "none" if whole else "",
             )
+        if run.refusal_s:
+            table.add_row("", "refused", *_cells(run.refusal_s), "", "", "")
         table.add_section()
     return table
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import grpc
 import numpy as np
 
 from services.bench.load import OK, Outcome
 
 PERCENTILES = (50, 95, 99)
+REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class Summary:
         requests: Requests sent.
         codes: How many ended with each gRPC status.
         latency_s: p50, p95 and p99 of those answered, by kind, and "all".
+        refusal_s: p50, p95 and p99 of the time until a request was refused for want of room.
         queue_s: p50, p95 and p99 of the time queued, by stage.
         compute_s: p50, p95 and p99 of the time computed, by stage.
         occupancy: Requests in compute at a time, on average, by stage.
@@ -32,6 +35,7 @@ class Summary:
     requests: int
     codes: dict[str, int]
     latency_s: dict[str, list[float]]
+    refusal_s: list[float]
     queue_s: dict[str, list[float]]
     compute_s: dict[str, list[float]]
     occupancy: dict[str, float]
@@ -71,6 +75,7 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
         requests=len(outcomes),
         codes=dict(Counter(outcome.code for outcome in outcomes)),
         latency_s={name: _percentiles(values) for name, values in latencies.items()},
+        refusal_s=_percentiles([each.latency_s for each in outcomes if each.code == REFUSED]),
         queue_s={name: _percentiles([row.queue_s for row in of]) for name, of in rows.items()},
         compute_s={name: _percentiles([row.compute_s for row in of]) for name, of in rows.items()},
         occupancy={name: sum(row.compute_s for row in of) / span_s for name, of in rows.items()},

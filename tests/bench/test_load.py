@@ -74,6 +74,16 @@ def test_a_summary_counts_goodput_to_the_last_end_and_percentiles_of_the_answere
     assert run.occupancy["base"] == pytest.approx((0.5 + 1.5 + 3.5) / 10)
 
 
+def test_refusals_have_their_own_percentiles_and_a_row_of_the_table() -> None:
+    full = [outcome(0, seconds, code="RESOURCE_EXHAUSTED") for seconds in (0.002, 0.004, 0.006)]
+    run = summarise([outcome(0, 1), outcome(0, 9, code="UNAVAILABLE"), *full], seconds=1)
+
+    assert run.refusal_s[0] == 0.004
+    assert 0.004 < run.refusal_s[2] <= 0.006
+    assert run.latency_s["all"] == [1.0, 1.0, 1.0]
+    assert summary_table([run]).row_count == 2
+
+
 def test_a_run_without_a_single_request_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="higher rate or more seconds"):
         summarise([], seconds=1)
