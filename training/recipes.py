@@ -45,8 +45,8 @@ _DEMO = PresetRecipes(
     low_tokenizer=_small(4000, 8, 2e-3, 1e-4),
     high_tokenizer=_small(1800, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=replace(_small(15000, 16, 1e-3, 0.045), distinct_batches=5000, factors="bfloat16"),
-    superres=replace(_small(11000, 8, 1e-3, 0.045), distinct_batches=3000, factors="bfloat16"),
+    base=replace(_small(27000, 16, 1e-3, 0.045), distinct_batches=5000, factors="bfloat16"),
+    superres=replace(_small(15000, 8, 1e-3, 0.045), distinct_batches=3000, factors="bfloat16"),
 )
 
 _TINY = PresetRecipes(

@@ -12,17 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.data.captions import describe, with_article
+from training.data.captions import PLACES, describe, with_article
 from training.data.scenes import Scene, draw_training_scene
 from training.data.sprites import Vocabulary
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-_PLACES = {
-    "left of": ("on the left", "on the right"),
-    "right of": ("on the right", "on the left"),
-    "above": ("at the top", "at the bottom"),
-    "below": ("at the bottom", "at the top"),
-}
 _TOLD_TWICE = 0.9  # share of texts; single captions are what the services send
 _BY_PLACE = 0.6  # share of second tellings of a pair that name each object's own place
 _TURNED = 0.7  # share of second tellings of a pair that start from its other object
@@ -76,7 +70,7 @@ def told_by_place(scene: Scene, vocabulary: Vocabulary, random: np.random.Genera
         random: Chooses the order and the wording.
     """
     assert scene.relation is not None
-    places = _PLACES[scene.relation]
+    places = PLACES[scene.relation]
     parts = [
         (place, with_article(vocabulary.objects[placed.index]))
         for place, placed in zip(places, scene.placed, strict=True)

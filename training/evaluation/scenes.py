@@ -17,14 +17,32 @@ from training.data.scenes import Scene, draw_scene, scene_is_held_out
 from training.data.sprites import Vocabulary
 from training.evaluation.detector import Detector, Reading
 
-# What is measured, and which kind of scene it draws; held-out ones are never in a training scene.
-GROUPS: Mapping[str, tuple[str, bool]] = {
-    "single": ("single", False),
-    "pair": ("pair", False),
-    "count": ("count", False),
-    "several": ("several", False),
-    "held-out pair": ("pair", True),
-    "held-out count": ("count", True),
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts that are measured together.
+
+    Attributes:
+        kind: Of their scenes.
+        held_out: Whether no training scene has such a combination.
+        by_place: Whether they say "a fox on the left and a key on the right", not "a fox left of a
+            key".
+    """
+
+    kind: str
+    held_out: bool = False
+    by_place: bool = False
+
+
+GROUPS: Mapping[str, Group] = {
+    "single": Group("single"),
+    "pair": Group("pair"),
+    "pair by place": Group("pair", by_place=True),
+    "count": Group("count"),
+    "several": Group("several"),
+    "held-out pair": Group("pair", held_out=True),
+    "held-out pair by place": Group("pair", held_out=True, by_place=True),
+    "held-out count": Group("count", held_out=True),
 }
 QUESTIONS = ("objects", "counts", "relation", "background", "style", "all")
 
@@ -104,23 +122,23 @@ def draw_questions(
     for group in groups:
         if group not in GROUPS:
             raise ValueError(f"unknown group {group!r}: expected one of {', '.join(GROUPS)}")
-        kind, held_out = GROUPS[group]
         random = np.random.default_rng([seed, list(GROUPS).index(group)])
         for index in range(per_group):
-            scene = _draw(vocabulary, random, kind, held_out)
-            prompt = describe_fully(scene, vocabulary, random)
+            scene = _draw(vocabulary, random, GROUPS[group])
+            prompt = describe_fully(scene, vocabulary, random, by_place=GROUPS[group].by_place)
             picture_seed = seed * 1_000_003 + index
             questions.append(Asked(group=group, scene=scene, prompt=prompt, seed=picture_seed))
     return questions
 
 
-def _draw(vocabulary: Vocabulary, random: np.random.Generator, kind: str, held_out: bool) -> Scene:
+def _draw(vocabulary: Vocabulary, random: np.random.Generator, group: Group) -> Scene:
     for _ in range(10_000):
-        scene = draw_scene(vocabulary, random, kind=kind)
-        if scene_is_held_out(scene, vocabulary) == held_out:
+        scene = draw_scene(vocabulary, random, kind=group.kind)
+        if scene_is_held_out(scene, vocabulary) == group.held_out:
             return scene
+    sort = "held-out" if group.held_out else "training"
     raise ValueError(
-        f"no {'held-out' if held_out else 'training'} scene of kind {kind!r} in 10,000 draws: "
+        f"no {sort} scene of kind {group.kind!r} in 10,000 draws: "
         "the vocabulary has too few objects"
     )
 
@@ -175,7 +193,7 @@ def shares(judged: Sequence[Judged]) -> dict[str, dict[str, float | int | None]]
     """
     sorts = {group: [one for one in judged if one.asked.group == group] for group in GROUPS}
     for name, held_out in (("training-like", False), ("held-out", True)):
-        sorts[name] = [one for one in judged if GROUPS[one.asked.group][1] == held_out]
+        sorts[name] = [one for one in judged if GROUPS[one.asked.group].held_out == held_out]
     return {
         name: {"pictures": len(members)}
         | {question: _share(members, question) for question in QUESTIONS}

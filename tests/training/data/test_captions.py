@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.captions import describe, training_captions
+from training.data.captions import (
+    describe,
+    describe_fully,
+    training_captions,
+    with_article,
+)
 from training.data.scene_batches import SceneBatches
 from training.data.scenes import draw_scene
 from training.data.sprites import load_sprites
@@ -49,6 +54,27 @@ def test_a_count_is_said_in_words_or_figures(artwork: Path) -> None:
         words = describe(scene, vocabulary, random).replace(",", " ").split()
         count = len(scene.placed)
         assert {("two", "three", "four")[count - 2], str(count)} & set(words)
+
+
+def test_places_are_named_as_one_reads_and_are_where_the_objects_stand(artwork: Path) -> None:
+    vocabulary = load_sprites(artwork).vocabulary
+    random = np.random.default_rng(5)
+    for _ in range(40):
+        scene = draw_scene(vocabulary, random, kind="pair")
+        caption = describe_fully(scene, vocabulary, random, by_place=True)
+        ends = ("on the left", "on the right"), ("at the top", "at the bottom")
+        across, (begin, end) = next(
+            (axis, places) for axis, places in enumerate(ends) if places[0] in caption
+        )
+        first, second = sorted(
+            scene.placed, key=lambda placed: placed.row if across else placed.column
+        )
+        names = [with_article(vocabulary.objects[placed.index]) for placed in (first, second)]
+
+        assert f"{names[0]} {begin} and {names[1]} {end}" in caption
+        other = describe_fully(scene, vocabulary, random, by_place=False)
+        assert f"{end} and " not in other
+        assert f"{begin} and " not in other
 
 
 def test_captions_and_batches_are_functions_of_seed_and_step(artwork: Path) -> None:

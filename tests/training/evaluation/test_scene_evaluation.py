@@ -19,7 +19,7 @@ from training.evaluation.__main__ import server_painter
 from training.evaluation.detector import Detector
 from training.evaluation.scenes import draw_questions, judge, judge_all, shares
 
-LIKE_TRAINING = ("single", "pair", "count", "several")
+LIKE_TRAINING = ("single", "pair", "pair by place", "count", "several")
 
 
 def test_scenes_are_read_as_they_were_drawn(artwork: Path) -> None:
@@ -61,6 +61,9 @@ def test_questions_are_repeatable_and_held_out_only_where_they_say(artwork: Path
     first = draw_questions(vocabulary, 5, seed=3, groups=LIKE_TRAINING)
     assert first == draw_questions(vocabulary, 5, seed=3, groups=LIKE_TRAINING)
     assert not any(scene_is_held_out(asked.scene, vocabulary) for asked in first)
+    by_place = [" and " in asked.prompt for asked in first if asked.group == "pair by place"]
+    assert by_place == [True] * 5
+    assert not any(" and " in asked.prompt for asked in first if asked.group == "pair")
 
 
 def test_pictures_come_from_a_server(artwork: Path) -> None:
