@@ -17,13 +17,12 @@ from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.runtime.errors import invalid_field
 from services.runtime.wire import pack_grid, unpack_grid
 
-DEFAULT_GUIDANCE = 4.0
-LARGEST_GUIDANCE = 100.0
-LARGEST_TEMPERATURE = 100.0
-LARGEST_CONFIDENCE_NOISE = 1000.0
-DEFAULT_FIRST_GUIDANCE = 0.0
-DEFAULT_TEMPERATURE = 1.0
-DEFAULT_CONFIDENCE_NOISE = 4.5
+LARGEST = {
+    "guidance": 100.0,
+    "first_guidance": 100.0,
+    "temperature": 100.0,
+    "confidence_noise": 1000.0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,59 +40,49 @@ class Grid:
     codebook: str
 
 
-def default_sampling(steps: int) -> decoding_pb2.Sampling:
-    """Returns what `read_sampling` fills in, as a message for the status.
-
-    The seed and the minimum of steps, which only a request can know, are left out.
-
-    Args:
-        steps: The stage's default.
-    """
-    return decoding_pb2.Sampling(
-        steps=steps,
-        guidance=DEFAULT_GUIDANCE,
-        first_guidance=DEFAULT_FIRST_GUIDANCE,
-        temperature=DEFAULT_TEMPERATURE,
-        confidence_noise=DEFAULT_CONFIDENCE_NOISE,
-        top_k=0,
-    )
-
-
-def read_sampling(message: decoding_pb2.Sampling, *, default_steps: int) -> Sampling:
+def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Sampling) -> Sampling:
     """Checks the knobs of a decode and fills in what is not set.
 
     Args:
         message: The knobs.
-        default_steps: Of the stage.
+        defaults: Of the stage, every one set.
 
     Raises:
         RequestError: INVALID_ARGUMENT: a knob is out of its range or not a number.
     """
-    steps = message.steps if message.HasField("steps") else default_steps
-    if not 1 <= steps <= MAXIMUM_STEPS:
-        raise invalid_field("sampling.steps", expected=f"1 to {MAXIMUM_STEPS}", got=steps)
+    knobs = decoding_pb2.Sampling()
+    knobs.CopyFrom(defaults)
+    knobs.MergeFrom(message)
+    if not 1 <= knobs.steps <= MAXIMUM_STEPS:
+        raise invalid_field("sampling.steps", expected=f"1 to {MAXIMUM_STEPS}", got=knobs.steps)
+    for name, largest in LARGEST.items():
+        value = getattr(knobs, name)
+        if not (math.isfinite(value) and 0.0 <= value <= largest):
+            raise invalid_field(f"sampling.{name}", expected=f"0 to {largest:g}", got=value)
     return Sampling(
-        steps=steps,
-        guidance=_number(message, "guidance", LARGEST_GUIDANCE, DEFAULT_GUIDANCE),
-        first_guidance=_number(message, "first_guidance", LARGEST_GUIDANCE, DEFAULT_FIRST_GUIDANCE),
-        temperature=_number(message, "temperature", LARGEST_TEMPERATURE, DEFAULT_TEMPERATURE),
-        confidence_noise=_number(
-            message, "confidence_noise", LARGEST_CONFIDENCE_NOISE, DEFAULT_CONFIDENCE_NOISE
-        ),
-        top_k=min(message.top_k, 2**31 - 1),
-        seed=message.seed,
+        steps=knobs.steps,
+        guidance=knobs.guidance,
+        first_guidance=knobs.first_guidance,
+        temperature=knobs.temperature,
+        confidence_noise=knobs.confidence_noise,
+        top_k=min(knobs.top_k, 2**31 - 1),
+        seed=knobs.seed,
     )
 
 
 def read_decode(
-    request: Any, grid: Grid, *, default_steps: int, most_in_time: Callable[[Sampling], int]
+    request: Any,
+    grid: Grid,
+    defaults: decoding_pb2.Sampling,
+    *,
+    most_in_time: Callable[[Sampling], int],
 ) -> Row:
     """Returns the start of the decode that a request of base or superres asks for.
 
     Args:
         request: Its `GenerateRequest`.
         grid: What the stage decodes.
-        default_steps: Of the stage.
+        defaults: Of the stage's knobs, every one set.
         most_in_time: Most steps, up to those of the knobs, that are done before the call's
             deadline; 0 if none are. Asked only where the request allows fewer than it wants.
 
@@ -101,7 +90,7 @@ def read_decode(
         RequestError: FAILED_PRECONDITION: a state's tokens are of another codebook.
             INVALID_ARGUMENT: a knob or the state is not what it may be.
     """
-    sampling = read_sampling(request.sampling, default_steps=default_steps)
+    sampling = read_sampling(request.sampling, defaults)
     if request.sampling.HasField("minimum_steps"):
         least = request.sampling.minimum_steps
         if not 1 <= least <= sampling.steps:
@@ -207,12 +196,3 @@ def pack_start(row: Row, grid: Grid) -> decoding_pb2.DecodeState:
 def pack_tokens(tokens: np.ndarray, grid: Grid) -> tensor_pb2.TokenGrid:
     """Makes a message of an image's tokens, row by row."""
     return pack_grid(tokens.reshape(grid.side, grid.side), grid.codebook)
-
-
-def _number(message: Any, name: str, largest: float, default: float) -> float:
-    if not message.HasField(name):
-        return default
-    value = float(getattr(message, name))
-    if not (math.isfinite(value) and 0.0 <= value <= largest):
-        raise invalid_field(f"sampling.{name}", expected=f"0 to {largest:g}", got=value)
-    return value

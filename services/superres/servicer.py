@@ -9,7 +9,8 @@ from muse.common.v1 import stage_pb2
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 
 from services.decoding.pool import Job, Progress
-from services.masked.requests import Grid, default_sampling, read_decode
+from services.masked.defaults import checkpoint_defaults
+from services.masked.requests import Grid, read_decode
 from services.masked.stream import decode_messages
 from services.runtime.claims import unpack_claim
 from services.runtime.inflight import InflightBatcher
@@ -24,9 +25,14 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
     """Answers muse.superres.v1.SuperresService."""
 
     def __init__(self, engine: SuperresEngine, batcher: InflightBatcher[Job, Progress]) -> None:
-        """Serves an engine through the batcher of its pool."""
+        """Serves an engine through the batcher of its pool.
+
+        Raises:
+            CheckpointMismatch: the checkpoint's own defaults are no knobs.
+        """
         self._engine, self._batcher = engine, batcher
         config, fingerprint = engine.config, engine.checkpoint.fingerprint
+        self._defaults = checkpoint_defaults(engine.checkpoint.folder, steps=DEFAULT_STEPS)
         self._encoder = fingerprint["encoder"]
         self._low_codebook = fingerprint["low_codebook"]
         self._grid = Grid(
@@ -44,7 +50,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         row = read_decode(
             request,
             grid,
-            default_steps=DEFAULT_STEPS,
+            self._defaults,
             most_in_time=lambda sampling: self._batcher.most_in_time(
                 sampling.steps, sampling.rows, within_s, claim
             ),
@@ -84,7 +90,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         """Says what it serves and how busy it is."""
         checkpoint = self._engine.checkpoint
         return superres_pb2.GetStatusResponse(
-            defaults=default_sampling(DEFAULT_STEPS),
+            defaults=self._defaults,
             status=stage_pb2.StageStatus(
                 stage=STAGE,
                 preset=str(checkpoint.record.get("preset", "custom")),

@@ -45,7 +45,9 @@ global___ProgressDetail = ProgressDetail
 
 @typing.final
 class Sampling(google.protobuf.message.Message):
-    """The knobs of one decode. What is not set takes the stage's default, which its GetStatus tells."""
+    """The knobs of one decode. What is not set takes the stage's default, which its GetStatus tells: the
+    one named here, unless the checkpoint has its own.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -59,7 +61,7 @@ class Sampling(google.protobuf.message.Message):
     MINIMUM_STEPS_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Decoding steps, 1 to 256; more than there are unknown tokens count as that many.
-    Default: the preset's, 24 for base and 8 for superres.
+    Default: 24 for base and 8 for superres.
     """
     guidance: builtins.float
     """Guidance scale t of the last step, 0 to 100, in l = (1 + t) l_cond - t l_uncond. 0 is conditional

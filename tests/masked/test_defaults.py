@@ -1,0 +1,46 @@
+"""Knobs that a request leaves open: the paper's, or those of the checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.masked.defaults import FILE_NAME, checkpoint_defaults, paper_defaults
+from services.runtime.checkpoints import CheckpointMismatch
+
+
+def test_a_checkpoint_without_its_own_has_the_papers(tmp_path: Path) -> None:
+    assert checkpoint_defaults(tmp_path, steps=24) == paper_defaults(24)
+
+
+def test_a_checkpoints_own_knobs_go_before_the_papers(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps({"temperature": 0.5, "guidance": 0, "steps": 16}))
+
+    defaults = checkpoint_defaults(tmp_path, steps=24)
+
+    assert (defaults.steps, defaults.temperature, defaults.guidance) == (16, 0.5, 0.0)
+    assert defaults.confidence_noise == paper_defaults(24).confidence_noise
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('{"temperature": 0.5', "delimiter"),
+        ('{"temprature": 0.5}', "temprature"),
+        ('{"temperature": "hot"}', "temperature"),
+        ('{"temperature": -1}', "temperature"),
+        ('{"guidance": NaN}', "guidance"),
+        ('{"steps": 0}', "steps"),
+        ('{"seed": 3}', "seed"),
+        ('{"minimum_steps": 3}', "minimum_steps"),
+        ("[1]", "expected knobs"),
+    ],
+)
+def test_what_is_no_knob_is_refused_with_the_name_of_the_file(
+    tmp_path: Path, content: str, named: str
+) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+
+    with pytest.raises(CheckpointMismatch, match=named) as caught:
+        checkpoint_defaults(tmp_path, steps=24)
+    assert str(tmp_path / FILE_NAME) in str(caught.value)
