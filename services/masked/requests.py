@@ -3,7 +3,6 @@
 Source: protos/muse/common/v1/decoding.proto, which says what each field may hold.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +14,8 @@ from services.decoding.pool import Progress
 from services.decoding.schedule import MAXIMUM_STEPS
 from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.runtime.errors import invalid_field
+from services.runtime.knobs import check_knobs
 from services.runtime.wire import pack_grid, unpack_grid
-
-LARGEST = {
-    "guidance": 100.0,
-    "first_guidance": 100.0,
-    "temperature": 100.0,
-    "confidence_noise": 1000.0,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +46,7 @@ def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Samplin
     knobs = decoding_pb2.Sampling()
     knobs.CopyFrom(defaults)
     knobs.MergeFrom(message)
-    if not 1 <= knobs.steps <= MAXIMUM_STEPS:
-        raise invalid_field("sampling.steps", expected=f"1 to {MAXIMUM_STEPS}", got=knobs.steps)
-    for name, largest in LARGEST.items():
-        value = getattr(knobs, name)
-        if not (math.isfinite(value) and 0.0 <= value <= largest):
-            raise invalid_field(f"sampling.{name}", expected=f"0 to {largest:g}", got=value)
+    check_knobs(knobs, "sampling")
     return Sampling(
         steps=knobs.steps,
         guidance=knobs.guidance,
@@ -93,10 +81,6 @@ def read_decode(
     sampling = read_sampling(request.sampling, defaults)
     if request.sampling.HasField("minimum_steps"):
         least = request.sampling.minimum_steps
-        if not 1 <= least <= sampling.steps:
-            raise invalid_field(
-                "sampling.minimum_steps", expected=f"1 to {sampling.steps}", got=least
-            )
         if not request.resume.step:  # a decode under way keeps its schedule
             # Where not even the fewest are in time, the scheduler refuses and says when to retry.
             sampling = replace(sampling, steps=max(least, most_in_time(sampling)))

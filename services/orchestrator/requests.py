@@ -1,9 +1,7 @@
 """Checks a request before any stage is called, and sets what it left open."""
 
-import math
 import secrets
 from collections.abc import Mapping
-from typing import Any
 
 import grpc
 from muse.common.v1.decoding_pb2 import Sampling
@@ -11,19 +9,13 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.runtime.claims import unpack_claim
 from services.runtime.errors import RequestError, invalid_field
+from services.runtime.knobs import check_knobs
 
 LONGEST_PROMPT = 4096
 MOST_IMAGES = 16
-MOST_STEPS = 256
 MOST_TOP_K = 65_536  # ids have two bytes on the wire
 SEEDS = 2**64
 DECODING = ("base", "superres")
-LARGEST = {
-    "guidance": 100.0,
-    "first_guidance": 100.0,
-    "temperature": 100.0,
-    "confidence_noise": 1000.0,
-}
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:
@@ -82,17 +74,6 @@ def _check_sampling(sampling: Sampling, stage: str) -> None:
         raise invalid_field(
             f"{stage}.seed", expected="not set", got=sampling.seed, advice="set the request's seed"
         )
-    if sampling.HasField("steps") and not 1 <= sampling.steps <= MOST_STEPS:
-        raise invalid_field(f"{stage}.steps", expected=f"1 to {MOST_STEPS}", got=sampling.steps)
-    most = sampling.steps if sampling.HasField("steps") else MOST_STEPS
-    if sampling.HasField("minimum_steps") and not 1 <= sampling.minimum_steps <= most:
-        raise invalid_field(
-            f"{stage}.minimum_steps", expected=f"1 to {most}", got=sampling.minimum_steps
-        )
     if sampling.top_k > MOST_TOP_K:
         raise invalid_field(f"{stage}.top_k", expected=f"0 to {MOST_TOP_K}", got=sampling.top_k)
-    knobs: Any = sampling
-    for name, largest in LARGEST.items():
-        value = getattr(knobs, name)  # 0, which is in every range, if it is not set
-        if not math.isfinite(value) or not 0 <= value <= largest:
-            raise invalid_field(f"{stage}.{name}", expected=f"0 to {largest:g}", got=value)
+    check_knobs(sampling, stage)
