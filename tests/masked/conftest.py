@@ -151,12 +151,13 @@ async def superres(serve: Serve) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-def slow_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Makes every dispatch take a tenth of a second longer; says how many steps each took."""
+def slow_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes every dispatch so much longer, 0.1 s by default; says how many steps each took."""
     advance, taken = DecodePool.advance, []
+    longer_s = getattr(request, "param", 0.1)
 
     def slowly(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        time.sleep(0.1)
+        time.sleep(longer_s)
         taken.append(steps)
         return advance(self, steps, wanted)
 

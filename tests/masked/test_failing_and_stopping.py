@@ -1,6 +1,7 @@
 """A device that fails and a server that stops cost nobody else a picture."""
 
 import asyncio
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -31,17 +32,19 @@ async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
 
 
 @pytest.mark.usefixtures("slow_steps")
+@pytest.mark.parametrize("slow_steps", [0.4], indirect=True)
 async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_same_tokens(
-    serve: Any, base: Any
+    serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance=2.0))
-    async with serve("base", max_batch=1, grace_s=1.0) as stopping:
+    async with serve("base", max_batch=1, grace_s=5.0) as stopping:
         calls = [asyncio.create_task(stopping.events(request))]
         await stopping.until_busy(active=1)
         calls.append(asyncio.create_task(stopping.events(request)))
         await stopping.until_busy(active=1, queued=1)
         await stopping.stop()
         states = [(await call)[-1].handed_back for call in calls]
+    monkeypatch.undo()
 
     assert 0 < states[0].step < 16
     assert states[1].step == 0
@@ -60,10 +63,17 @@ def fail(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Pro
 async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
     base: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(DecodePool, "advance", fail)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await base.events(base.request())
+    advance, failed = DecodePool.advance, []
+
+    def fail_once(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+        if failed:  # the step by which the device is proved works again
+            return advance(self, steps, wanted)
+        failed.append(steps)
+        return fail(self, steps, wanted)
+
+    monkeypatch.setattr(DecodePool, "advance", fail_once)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await base.events(base.request())
 
     (record,) = [record for record in caplog.records if "failure" in record.__dict__]
     assert caught.value.code() is grpc.StatusCode.INTERNAL
@@ -77,10 +87,20 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
 ) -> None:
     monkeypatch.setattr(inflight, "MEND_EVERY_S", 0.05)
     expected = (await base.events(base.request()))[-1].result.tokens
+    breaks = threading.Event()
+
+    def fail_then(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+        assert breaks.wait(10), "nobody came to wait"
+        return fail(self, steps, wanted)
+
     async with serve("base", max_batch=1) as broken:
         with monkeypatch.context() as patch:
-            patch.setattr(DecodePool, "advance", fail)
-            calls = [asyncio.create_task(broken.events(broken.request())) for _ in range(2)]
+            patch.setattr(DecodePool, "advance", fail_then)
+            calls = [asyncio.create_task(broken.events(broken.request()))]
+            await broken.until_busy(active=1)
+            calls.append(asyncio.create_task(broken.events(broken.request())))
+            await broken.until_busy(active=1, queued=1)  # or it would be refused
+            breaks.set()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await calls[0]
             assert caught.value.code() is grpc.StatusCode.INTERNAL
