@@ -4,9 +4,10 @@ import asyncio
 import gc
 import random
 import statistics
+import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -51,32 +52,45 @@ def thread() -> Iterator[DeviceThread]:
     device_thread.close()
 
 
+@pytest.fixture
+def device(fake_device: Any) -> Any:
+    """Four slots whose steps take a moment: free ones would tell faster than anybody can listen."""
+    made_up = fake_device(slots=4)
+    advance = made_up.advance
+
+    def slowly(steps: int, wanted: Any) -> Any:
+        time.sleep(0.0002)
+        return advance(steps, wanted)
+
+    made_up.advance = slowly
+    return made_up
+
+
 async def give_up(
     batcher: InflightBatcher[Any, Any], countdown: Any, chance: random.Random, count: int
 ) -> None:
-    """Asks for endless decodes and gives each up: before its turn, in its slot, or while told."""
+    """Asks for endless decodes and gives each up: half in their slots, half at any time."""
     names = iter(range(count))
 
-    async def reader(name: int) -> None:
+    async def read(name: int, told: asyncio.Event, most: int) -> None:
         claim = Claim(priority=chance.choice(list(Priority)), caller=str(name % 5))
-        told, most = 0, chance.randrange(4)
+        job = countdown(str(name), 10**9)
         with telemetry.span("request"):
-            events = batcher.events(
-                countdown(str(name), 10**9), steps=chance.random() < 0.5, claim=claim
-            )
-            try:
-                async for _ in events:
-                    told += 1
-                    if told > most:  # a reader who stops reading
+            async with aclosing(batcher.events(job, steps=True, claim=claim)) as events:
+                async for _, step in events:
+                    told.set()
+                    if step > most:  # a reader who stops reading
                         return
-            finally:
-                await events.aclose()
 
     async def caller() -> None:
         for name in names:
-            task = asyncio.create_task(reader(name))
-            for _ in range(chance.randrange(30)):
-                await asyncio.sleep(0)
+            told = asyncio.Event()
+            task = asyncio.create_task(read(name, told, chance.randrange(1, 5)))
+            if name % 2:
+                await told.wait()
+            else:
+                for _ in range(chance.randrange(1, 30)):
+                    await asyncio.sleep(0)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -108,9 +122,9 @@ async def growth(device: Any, countdown: Any, thread: DeviceThread) -> float:
 
 
 async def test_no_slot_no_span_and_no_memory_is_lost(
-    fake_device: Any, countdown: Any, thread: DeviceThread, spans: OpenSpans
+    device: Any, countdown: Any, thread: DeviceThread, spans: OpenSpans
 ) -> None:
-    grown = await growth(fake_device(slots=4), countdown, thread)
+    grown = await growth(device, countdown, thread)
 
     assert grown < MOST_GROWTH_BYTES
     assert spans.begun > 2 * ROUNDS * CANCELS_A_ROUND
@@ -118,9 +132,8 @@ async def test_no_slot_no_span_and_no_memory_is_lost(
 
 
 async def test_the_check_sees_a_leak_of_one_small_object_a_request(
-    fake_device: Any, countdown: Any, thread: DeviceThread
+    device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
-    device = fake_device(slots=4)
     admit, leaked = device.admit, []
 
     def leak(slot: int, job: Any) -> None:
