@@ -11,7 +11,7 @@ from muse.common.v1 import stage_pb2
 from services.base.engine import STAGE, BaseEngine
 from services.decoding.pool import Job, Progress
 from services.masked.defaults import checkpoint_defaults
-from services.masked.requests import Grid, read_decode
+from services.masked.requests import Grid, read_decode, read_resampling
 from services.masked.stream import decode_messages
 from services.runtime.claims import unpack_claim
 from services.runtime.inflight import InflightBatcher
@@ -46,14 +46,17 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
         within_s, claim = context.time_remaining(), unpack_claim(request.claim)
-        row = read_decode(
-            request,
-            grid,
-            self._defaults,
-            most_in_time=lambda sampling: self._batcher.most_in_time(
-                sampling.steps, sampling.rows, within_s, claim
-            ),
-        )
+        if request.HasField("resample"):
+            row = read_resampling(request, grid, self._defaults)
+        else:
+            row = read_decode(
+                request,
+                grid,
+                self._defaults,
+                most_in_time=lambda sampling: self._batcher.most_in_time(
+                    sampling.steps, sampling.rows, within_s, claim
+                ),
+            )
         text = unpack_embedding(request.prompt, field="prompt", **texts)
         negative_text = None
         if request.HasField("negative_prompt"):

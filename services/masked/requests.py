@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int
 from muse.common.v1 import decoding_pb2, tensor_pb2
 
 from services.decoding.pool import Progress
 from services.decoding.schedule import MAXIMUM_STEPS
-from services.decoding.state import Row, Sampling, fresh_row, state_of
+from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
 from services.runtime.errors import invalid_field
 from services.runtime.knobs import check_knobs
 from services.runtime.wire import pack_grid, unpack_grid
+
+RESAMPLED_FRACTION = 0.08  # of the tokens, a step of a mask-free edit (Muse, section 3.3.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,49 @@ def read_decode(
     return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 
+def read_resampling(
+    request: Any,
+    grid: Grid,
+    defaults: decoding_pb2.Sampling,
+) -> Row:
+    """Returns the start of the mask-free edit that a request of base asks for.
+
+    Args:
+        request: Its `GenerateRequest`, which has `resample`.
+        grid: What the stage decodes.
+        defaults: Of the stage's knobs, every one set.
+
+    Raises:
+        RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT:
+            there are none, none of them is open, or a knob is out of its range.
+    """
+    sampling, resume = read_sampling(request.sampling, defaults), request.resume
+    if request.sampling.HasField("minimum_steps"):
+        raise invalid_field(
+            "sampling.minimum_steps", expected="not set", got=request.sampling.minimum_steps
+        )
+    if not request.HasField("resume"):
+        raise invalid_field("resume", expected="the tokens to change", got="none")
+    asked = request.resample
+    fraction = asked.fraction if asked.HasField("fraction") else RESAMPLED_FRACTION
+    if not 0 < fraction <= 1:
+        raise invalid_field("resample.fraction", expected="more than 0 to 1", got=fraction)
+    tokens, known = _tokens_and_known(resume, grid)
+    still_open = int((~known).sum())
+    if not still_open:
+        raise invalid_field("resume.known", expected="an open token", got="none")
+    if resume.step > sampling.steps:
+        raise invalid_field("resume.step", expected=f"0 to {sampling.steps}", got=resume.step)
+    return Row(
+        tokens=tokens,
+        known=known,
+        sampling=sampling,
+        unknown=max(1, round(fraction * still_open)),
+        step=resume.step,
+        kind=Kind.RESAMPLE,
+    )
+
+
 def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: Grid) -> Row:
     """Returns the start of a decode: a state handed in, or an image of which nothing is known.
 
@@ -101,18 +147,7 @@ def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: 
     """
     if resume is None:
         return fresh_row(grid.side**2, sampling)
-    tokens = unpack_grid(
-        resume.tokens,
-        field="resume.tokens",
-        codebook=grid.codebook,
-        codebook_size=grid.vocabulary,
-        shape=(grid.side, grid.side),
-    ).reshape(-1)
-    if len(resume.known) != tokens.size:
-        raise invalid_field(
-            "resume.known", expected=f"{tokens.size} bytes", got=f"{len(resume.known)} bytes"
-        )
-    known = np.frombuffer(resume.known, np.uint8) != 0
+    tokens, known = _tokens_and_known(resume, grid)
     still_open = int((~known).sum())
     unknown = resume.unknown if resume.step else still_open
     if not still_open <= unknown <= tokens.size:
@@ -135,6 +170,23 @@ def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: 
             "resume", expected="a state this stage handed out", got=f"a contradiction: {error}"
         ) from error
     return row
+
+
+def _tokens_and_known(
+    resume: decoding_pb2.DecodeState, grid: Grid
+) -> tuple[Int[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    tokens = unpack_grid(
+        resume.tokens,
+        field="resume.tokens",
+        codebook=grid.codebook,
+        codebook_size=grid.vocabulary,
+        shape=(grid.side, grid.side),
+    ).reshape(-1)
+    if len(resume.known) != tokens.size:
+        raise invalid_field(
+            "resume.known", expected=f"{tokens.size} bytes", got=f"{len(resume.known)} bytes"
+        )
+    return tokens, np.frombuffer(resume.known, np.uint8) != 0
 
 
 def pack_progress(
@@ -162,8 +214,9 @@ def pack_state(progress: Progress, row: Row, grid: Grid) -> decoding_pb2.DecodeS
         row: Its start.
         grid: What the stage decodes.
     """
+    settled = progress.known | (row.kind is Kind.RESAMPLE)  # an edit's tokens all count
     return decoding_pb2.DecodeState(
-        tokens=pack_tokens(np.where(progress.known, progress.tokens, 0), grid),
+        tokens=pack_tokens(np.where(settled, progress.tokens, 0), grid),
         known=progress.known.astype(np.uint8).tobytes(),
         step=progress.step,
         unknown=row.unknown,

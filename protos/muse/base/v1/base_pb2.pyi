@@ -26,6 +26,7 @@ class GenerateRequest(google.protobuf.message.Message):
     RESUME_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     CLAIM_FIELD_NUMBER: builtins.int
+    RESAMPLE_FIELD_NUMBER: builtins.int
     progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType
     """What to stream on the way."""
     @property
@@ -50,6 +51,12 @@ class GenerateRequest(google.protobuf.message.Message):
     def claim(self) -> muse.common.v1.claim_pb2.Claim:
         """Who asks, and how urgent it is."""
 
+    @property
+    def resample(self) -> global___Resampling:
+        """Changes the tokens of `resume` towards the prompt instead of revealing unknown ones: a mask-free
+        edit. Its steps are those of `sampling`; `resume` must be set.
+        """
+
     def __init__(
         self,
         *,
@@ -59,15 +66,41 @@ class GenerateRequest(google.protobuf.message.Message):
         resume: muse.common.v1.decoding_pb2.DecodeState | None = ...,
         progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType = ...,
         claim: muse.common.v1.claim_pb2.Claim | None = ...,
+        resample: global___Resampling | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "claim", b"claim", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "claim", b"claim", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resample", b"_resample", "_resume", b"_resume", "claim", b"claim", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resample", b"resample", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_negative_prompt", b"_negative_prompt", "_resample", b"_resample", "_resume", b"_resume", "claim", b"claim", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resample", b"resample", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_negative_prompt", b"_negative_prompt"]) -> typing.Literal["negative_prompt"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_resample", b"_resample"]) -> typing.Literal["resample"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_resume", b"_resume"]) -> typing.Literal["resume"] | None: ...
 
 global___GenerateRequest = GenerateRequest
+
+@typing.final
+class Resampling(google.protobuf.message.Message):
+    """How a mask-free edit changes an image: each step draws a random share of its tokens anew, given the
+    others and the prompt. Of `resume`, `known` marks the tokens that no step changes, all of `tokens`
+    counts, and `unknown` does not.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: builtins.int
+    fraction: builtins.float
+    """Share of the open tokens that each step draws, more than 0 to 1; at least one token. Default: 0.08."""
+    def __init__(
+        self,
+        *,
+        fraction: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fraction", b"_fraction", "fraction", b"fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fraction", b"_fraction", "fraction", b"fraction"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_fraction", b"_fraction"]) -> typing.Literal["fraction"] | None: ...
+
+global___Resampling = Resampling
 
 @typing.final
 class GenerateResponse(google.protobuf.message.Message):

@@ -1,0 +1,109 @@
+"""Mask-free edits of base: every step draws a share of the tokens anew."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from muse.base.v1.base_pb2 import Resampling
+from muse.common.v1.decoding_pb2 import DecodeState, ProgressDetail, Sampling
+
+from services.presets import preset
+from services.runtime.errors import read_error
+from services.runtime.wire import pack_grid
+
+TINY = preset("tiny")
+LOW = "codebook:low"
+SIDE = TINY.base.grid
+TOKENS = SIDE**2
+STATES = ProgressDetail.PROGRESS_DETAIL_STATES
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def tokens_of(grid: Any) -> np.ndarray:
+    return np.frombuffer(grid.ids, "<u2").astype(int)
+
+
+def start(known: bytes = bytes(TOKENS), seed: int = 0) -> DecodeState:
+    """Some image's tokens, by default all of them open."""
+    ids = np.random.default_rng(seed).integers(0, TINY.base.vocabulary, (SIDE, SIDE))
+    return DecodeState(tokens=pack_grid(ids, LOW), known=known)
+
+
+def edit(base: Any, **changes: Any) -> Any:
+    fields: dict[str, Any] = {
+        "resume": start(),
+        "resample": Resampling(fraction=0.25),
+        "sampling": Sampling(steps=10, guidance=4, first_guidance=4, top_k=3, seed=5),
+        "progress": STATES,
+    }
+    return base.request(**(fields | changes))
+
+
+async def test_each_iteration_changes_at_most_its_share_and_the_last_is_the_result(
+    base: Any,
+) -> None:
+    events = await base.events(edit(base))
+
+    *states, result = events
+    assert [each.progress.step for each in states] == list(range(1, 11))
+    before = tokens_of(start().tokens)
+    for each in states:
+        after = tokens_of(each.progress.state.tokens)
+        assert (before != after).sum() <= TOKENS // 4
+        before = after
+    assert (before == tokens_of(result.result.tokens)).all()
+    assert (before != tokens_of(start().tokens)).any()
+    assert result.result.steps == 10
+
+
+async def test_known_tokens_stay_and_the_default_share_is_eight_in_a_hundred(base: Any) -> None:
+    known = bytes([1] * (TOKENS // 2) + [0] * (TOKENS // 2))
+    events = await base.events(edit(base, resume=start(known), resample=Resampling()))
+
+    first, last = (tokens_of(grid) for grid in (start().tokens, events[-1].result.tokens))
+    assert (first[: TOKENS // 2] == last[: TOKENS // 2]).all()
+    after_one = tokens_of(events[0].progress.state.tokens)
+    assert (first != after_one).sum() <= max(1, round(0.08 * TOKENS / 2))
+
+
+async def test_any_iteration_can_be_gone_on_from_to_the_same_tokens(base: Any) -> None:
+    events = await base.events(edit(base))
+    for at in (0, 4, 9):
+        resumed = await base.events(edit(base, resume=events[at].progress.state))
+        assert resumed[-1].result.tokens == events[-1].result.tokens
+
+
+async def test_an_edit_is_the_same_alone_and_among_other_requests(base: Any) -> None:
+    alone = (await base.events(edit(base)))[-1].result.tokens
+    others = [base.events(base.request(sampling=Sampling(steps=9, seed=s))) for s in range(3)]
+    together = (await asyncio.gather(base.events(edit(base)), *others))[0]
+    assert together[-1].result.tokens == alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"resample": Resampling(fraction=0)}, "resample.fraction"),
+        ({"resample": Resampling(fraction=2)}, "resample.fraction"),
+        ({"resample": Resampling(fraction=float("nan"))}, "resample.fraction"),
+        ({"resume": None}, "resume"),
+        ({"resume": start(bytes([1] * TOKENS))}, "resume.known"),
+        ({"resume": start(bytes(3))}, "resume.known"),
+        ({"resume": DecodeState(tokens=start().tokens, known=bytes(TOKENS), step=11)}, "resume.st"),
+        ({"sampling": Sampling(steps=10, minimum_steps=3)}, "sampling.minimum_steps"),
+        ({"sampling": Sampling(steps=257)}, "sampling.steps"),
+    ],
+)
+async def test_a_bad_edit_is_refused_by_its_field_and_the_next_works(
+    base: Any, changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await base.events(edit(base, **changes))
+
+    refusal = read_error(caught.value)
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.violations[0].field.startswith(field)
+    assert (await base.events(edit(base)))[-1].WhichOneof("event") == "result"
