@@ -11,7 +11,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 
 from services.orchestrator.calls import Deadline, retried
-from services.orchestrator.stages import Heard, Stages
+from services.orchestrator.stages import Heard, Resolution, Stages
 from services.runtime.errors import RequestError, failed_precondition, unavailable
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,12 @@ class Agreed:
     Attributes:
         statuses: Of each stage, by name.
         defaults: Default knobs of each stage that decodes, by name.
+        resolutions: Of the tokenizers, by the role of their codebook.
     """
 
     statuses: Mapping[str, StageStatus]
     defaults: Mapping[str, Sampling]
+    resolutions: Mapping[str, Resolution]
 
 
 class Agreement:
@@ -155,7 +157,12 @@ def agreed_of(heard: list[Heard]) -> Agreed:
             )
     statuses = {each.report.stage: each.report.status for each in heard}
     check_fingerprints(statuses)
-    return Agreed(statuses=statuses, defaults={each.report.stage: each.defaults for each in heard})
+    resolutions = {role: size for each in heard for role, size in each.resolutions.items()}
+    return Agreed(
+        statuses=statuses,
+        defaults={each.report.stage: each.defaults for each in heard},
+        resolutions=resolutions,
+    )
 
 
 def check_fingerprints(found: Mapping[str, StageStatus]) -> None:

@@ -13,7 +13,9 @@ from xml.sax.saxutils import escape, quoteattr
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
 from PIL.PngImagePlugin import PngInfo
 
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+SOURCE_TYPE = _TYPES + "trainedAlgorithmicMedia"
+EDITED_TYPE = _TYPES + "compositeWithTrainedAlgorithmicMedia"
 XMP_CHUNK = "XML:com.adobe.xmp"  # the keyword of PNG's text chunk
 
 
@@ -25,7 +27,8 @@ def png_metadata(request: GenerateRequest, seed: int, receipt: Receipt) -> PngIn
         "seed": str(seed),
         "preset": receipt.preset,
         "checkpoints": json.dumps(dict(sorted(receipt.checkpoints.items()))),
-        "source": "AI-generated",
+        "edit": request.WhichOneof("edit") or "",
+        "source": "AI-edited" if request.WhichOneof("edit") else "AI-generated",
     }
     info = PngInfo()
     for name, value in fields.items():
@@ -41,6 +44,7 @@ def xmp_packet(fields: dict[str, str]) -> str:
     Args:
         fields: By name; empty ones are left out.
     """
+    source_type = EDITED_TYPE if fields.get("edit") else SOURCE_TYPE
     own = "".join(f" muse:{name}={quoteattr(value)}" for name, value in fields.items() if value)
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -50,7 +54,7 @@ def xmp_packet(fields: dict[str, str]) -> str:
         ' xmlns:dc="http://purl.org/dc/elements/1.1/"'
         ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
         ' xmlns:muse="urn:muse:picture:1"'
-        f" Iptc4xmpExt:DigitalSourceType={quoteattr(SOURCE_TYPE)}{own}>"
+        f" Iptc4xmpExt:DigitalSourceType={quoteattr(source_type)}{own}>"
         '<dc:description><rdf:Alt><rdf:li xml:lang="x-default">'
         f"{escape(fields['prompt'])}"
         "</rdf:li></rdf:Alt></dc:description>"

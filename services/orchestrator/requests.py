@@ -7,6 +7,7 @@ import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
+from services.orchestrator.edits.limits import check_edit
 from services.runtime.claims import unpack_claim
 from services.runtime.errors import RequestError, invalid_field
 from services.runtime.knobs import check_knobs
@@ -16,19 +17,22 @@ MOST_IMAGES = 16
 MOST_TOP_K = 65_536  # ids have two bytes on the wire
 SEEDS = 2**64
 DECODING = ("base", "superres")
+NOT_SERVED = ("outpaint", "mask_free_edit")
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:
     """Returns the request with its count and seed set, everything in its range.
 
-    A prompt of more tokens than the text encoder takes passes here: only that stage can count them.
+    The picture of an edit is left to `edits.read_source`, which takes longer. A prompt of more
+    tokens than the text encoder takes passes here: only that stage can count them.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: a field is out of range. UNIMPLEMENTED: it is an edit.
+        RequestError: INVALID_ARGUMENT: a field is out of range. UNIMPLEMENTED: it is an edit that
+            is not served yet.
     """
-    if request.WhichOneof("edit"):
+    if request.WhichOneof("edit") in NOT_SERVED:
         raise RequestError(
-            grpc.StatusCode.UNIMPLEMENTED, f"{request.WhichOneof('edit')}: edits are not served yet"
+            grpc.StatusCode.UNIMPLEMENTED, f"{request.WhichOneof('edit')}: not served yet"
         )
     if not request.prompt.strip():
         raise invalid_field("prompt", expected="a text", got="an empty one")
@@ -40,6 +44,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
             )
     for stage in DECODING:
         _check_sampling(getattr(request, stage), stage)
+    check_edit(request)
     unpack_claim(request.claim)
     full = GenerateRequest()
     full.CopyFrom(request)

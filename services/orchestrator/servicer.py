@@ -1,7 +1,8 @@
 """The public API on the wire."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import grpc
@@ -9,6 +10,8 @@ from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
 from services.orchestrator.agreement import Agreement
 from services.orchestrator.calls import Deadline
+from services.orchestrator.edits import Source, drop_files, read_source, result_pixels
+from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.pipeline import generate
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.stages import STATUS_TIMEOUT_S, Stages
@@ -24,6 +27,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     def __init__(self, stages: Stages, agreement: Agreement) -> None:
         """Serves with these stages, on what they agreed on."""
         self._stages, self._agreement = stages, agreement
+        self._budget = PixelBudget()
 
     async def Generate(
         self, request: orchestrator_pb2.GenerateRequest, context: Any
@@ -31,17 +35,24 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Streams the events of a request."""
         deadline = Deadline(context.time_remaining())
         valid = checked(request)
-        agreed = await self._agreement.found(deadline)
-        full = with_defaults(valid, agreed.defaults)
-        try:
-            responses = generate(self._stages, full, agreed.statuses, deadline)
-            async with aclosing(responses):
-                async for response in responses:
-                    yield response
-        except RequestError as error:
-            if error.code in DOUBTFUL:
-                self._agreement.doubt()
-            raise
+        async with AsyncExitStack() as stack:
+            source: Source | None = None
+            if valid.WhichOneof("edit"):
+                pixels = result_pixels(valid)
+                await stack.enter_async_context(self._budget.held(pixels, deadline))
+                source = await asyncio.to_thread(read_source, valid)
+                drop_files(valid)  # the pixels are what is held from here on
+            agreed = await self._agreement.found(deadline)
+            full = with_defaults(valid, agreed.defaults)
+            try:
+                responses = generate(self._stages, full, agreed, deadline, source)
+                async with aclosing(responses):
+                    async for response in responses:
+                        yield response
+            except RequestError as error:
+                if error.code in DOUBTFUL:
+                    self._agreement.doubt()
+                raise
 
     async def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: Any

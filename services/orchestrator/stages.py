@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -27,16 +27,33 @@ RECONNECTING = [
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """What one tokenizer takes and makes.
+
+    Attributes:
+        codebook: Fingerprint of its codebook.
+        side_px: Side of its pictures, in pixels.
+        grid: Tokens along a side of its grids.
+    """
+
+    codebook: str
+    side_px: int
+    grid: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Heard:
     """What a stage says of itself.
 
     Attributes:
         report: Its health and status, or why there is none.
         defaults: Its default knobs, if it decodes and can be reached.
+        resolutions: Of the tokenizers, by the role of their codebook, if it is they.
     """
 
     report: StageReport
     defaults: Sampling
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
 
 
 class Stages:
@@ -98,6 +115,11 @@ class Stages:
         heard.report.status.CopyFrom(answer.status)
         if name in ("base", "superres"):
             heard.defaults.CopyFrom(answer.defaults)
+        if name == "tokenizer":
+            for role, size in answer.resolutions.items():
+                heard.resolutions[role] = Resolution(
+                    codebook=answer.status.fingerprints[role], side_px=size.side_px, grid=size.grid
+                )
         return heard
 
     async def close(self) -> None:

@@ -90,6 +90,12 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         engines = self._tokenizers.engines
         record = engines["high"].checkpoint.record
         return tokenizer_pb2.GetStatusResponse(
+            resolutions={
+                ROLES[name]: tokenizer_pb2.Resolution(
+                    side_px=engine.config.image_size, grid=engine.config.grid
+                )
+                for name, engine in engines.items()
+            },
             status=stage_pb2.StageStatus(
                 stage=STAGE,
                 preset=str(record.get("preset", "custom")),
@@ -101,5 +107,5 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 queued=self._batcher.queued,
                 active=self._batcher.active,
                 version=package_version(),
-            )
+            ),
         )

@@ -32,6 +32,8 @@ FINGERPRINTS = {
     "superres": {"encoder": ENCODER, "low_codebook": LOW, "codebook": HIGH},
     "tokenizer": {"low_codebook": LOW, "codebook": HIGH},
 }
+LOW_GRID, HIGH_GRID, HIGH_SIDE_PX = 2, 4, 8
+RESOLUTIONS = {LOW: (4, LOW_GRID), HIGH: (HIGH_SIDE_PX, HIGH_GRID)}  # side in pixels, grid
 DEFAULTS = {"base": Sampling(steps=5, guidance=2.5), "superres": Sampling(steps=3, top_k=7)}
 LONGEST_TEXT = 32  # words the text encoder takes
 
@@ -107,9 +109,10 @@ class TextEncoder(text_encoder_pb2_grpc.TextEncoderServiceServicer):
 
 
 class Decoder:
-    """Base and superres: takes its steps, and makes a grid that holds the seed."""
+    """Base and superres: takes its steps, and makes a grid that holds the seed where unknown."""
 
     messages: Any
+    grid: int
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -127,7 +130,10 @@ class Decoder:
             if request.progress:
                 progress = DecodeProgress(step=step, total=sampling.steps)
                 yield self.messages.GenerateResponse(progress=progress)
-        ids = np.full((2, 2), sampling.seed % 256)
+        ids = np.full((self.grid, self.grid), sampling.seed % 256)
+        if known := request.resume.known:
+            kept = np.frombuffer(request.resume.tokens.ids, "<u2").reshape(ids.shape)
+            ids = np.where(np.frombuffer(known, np.uint8).reshape(ids.shape), kept, ids)
         tokens = pack_grid(ids, behaviour.fingerprints["codebook"])
         result = DecodeResult(tokens=tokens, timing=behaviour.timing(), steps=sampling.steps)
         yield self.messages.GenerateResponse(result=result)
@@ -140,26 +146,50 @@ class Decoder:
 
 class Base(Decoder, base_pb2_grpc.BaseServiceServicer):
     messages = base_pb2
+    grid = LOW_GRID
 
 
 class Superres(Decoder, superres_pb2_grpc.SuperresServiceServicer):
     messages = superres_pb2
+    grid = HIGH_GRID
 
 
 class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
+    """A token is how red its cell is, on the mean."""
+
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
 
     async def Decode(self, request: Any, context: Any) -> Any:
         shade = request.tokens.ids[0]
         await self.behaviour.enter(request, context, shade)
-        pixels = np.full((8, 8, 3), shade, np.uint8)
+        grid = request.tokens.width
+        ids = np.frombuffer(request.tokens.ids, "<u2").reshape(grid, grid)
+        cell = np.ones((HIGH_SIDE_PX // grid,) * 2)
+        pixels = np.repeat(np.kron(ids, cell)[..., None], 3, axis=2).astype(np.uint8)
         return tokenizer_pb2.DecodeResponse(
             pixels=pack_tensor(pixels), timing=self.behaviour.timing()
         )
 
+    async def Encode(self, request: Any, context: Any) -> Any:
+        await self.behaviour.enter(request, context)
+        side, grid = RESOLUTIONS[request.codebook]
+        pixels = np.frombuffer(request.pixels.data, np.uint8).reshape(side, side, 3)
+        cells = pixels[..., 0].reshape(grid, side // grid, grid, side // grid)
+        ids = cells.mean(axis=(1, 3)).astype(int)
+        return tokenizer_pb2.EncodeResponse(
+            tokens=pack_grid(ids, request.codebook), timing=self.behaviour.timing()
+        )
+
     async def GetStatus(self, request: Any, context: Any) -> Any:
-        return tokenizer_pb2.GetStatusResponse(status=self.behaviour.status())
+        return tokenizer_pb2.GetStatusResponse(
+            status=self.behaviour.status(),
+            resolutions={
+                role: tokenizer_pb2.Resolution(side_px=side, grid=grid)
+                for role, name in FINGERPRINTS["tokenizer"].items()
+                for side, grid in [RESOLUTIONS[name]]
+            },
+        )
 
 
 REGISTER: dict[str, Any] = {

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint
+from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit, Outpaint
 
 INVALID: list[tuple[str, dict[str, Any]]] = [
     ("prompt", {"prompt": ""}),
@@ -64,9 +64,7 @@ async def test_a_text_of_too_many_tokens_is_refused_in_the_callers_words(
     assert await house.works()
 
 
-@pytest.mark.parametrize(
-    "edit", [{"inpaint": Inpaint()}, {"outpaint": Outpaint()}, {"mask_free_edit": MaskFreeEdit()}]
-)
+@pytest.mark.parametrize("edit", [{"outpaint": Outpaint()}, {"mask_free_edit": MaskFreeEdit()}])
 async def test_an_edit_is_unimplemented_and_says_which(house: Any, edit: dict[str, Any]) -> None:
     refusal = await house.refusal(**edit)
 

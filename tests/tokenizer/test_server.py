@@ -90,7 +90,13 @@ async def test_bad_grids_are_refused_and_the_next_request_works(stub: Any) -> No
 
 
 async def test_the_status_names_both_codebooks(stub: Any) -> None:
-    status = (await stub.GetStatus(tokenizer_pb2.GetStatusRequest())).status
+    answer = await stub.GetStatus(tokenizer_pb2.GetStatusRequest())
+    status = answer.status
 
     assert dict(status.fingerprints) == {"low_codebook": LOW, "codebook": HIGH}
     assert set(status.checkpoints) == {"tokenizer/low", "tokenizer/high"}
+    resolutions = {role: (size.side_px, size.grid) for role, size in answer.resolutions.items()}
+    assert resolutions == {
+        "low_codebook": (TINY_LOW.image_size, TINY_LOW.grid),
+        "codebook": (TINY_HIGH.image_size, TINY_HIGH.grid),
+    }

@@ -15,8 +15,7 @@ def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray
         grid: Cells along a side.
     """
     cell = pixels.shape[0] // grid
-    marked: Bool[np.ndarray, "g g"] = pixels.reshape(grid, cell, grid, cell).any(axis=(1, 3))
-    return marked
+    return np.asarray(pixels.reshape(grid, cell, grid, cell).any(axis=(1, 3)))
 
 
 def unknown_cells(

@@ -62,11 +62,11 @@ class GenerateRequest(google.protobuf.message.Message):
 
     @property
     def outpaint(self) -> global___Outpaint:
-        """Paints beyond the borders."""
+        """Paints beyond the borders. Not served yet: answered UNIMPLEMENTED."""
 
     @property
     def mask_free_edit(self) -> global___MaskFreeEdit:
-        """Changes a picture towards the prompt without a mask."""
+        """Changes a picture towards the prompt without a mask. Not served yet: answered UNIMPLEMENTED."""
 
     def __init__(
         self,
@@ -96,23 +96,43 @@ global___GenerateRequest = GenerateRequest
 
 @typing.final
 class Inpaint(google.protobuf.message.Message):
-    """Repaints part of a picture."""
+    """Repaints part of a picture. The picture is scaled so that its longer side is that of what the stages
+    paint, and what was repainted is scaled back; pixels outside the mask are returned as they came.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: builtins.int
     MASK_FIELD_NUMBER: builtins.int
+    FEATHER_PX_FIELD_NUMBER: builtins.int
+    WITHOUT_COMPOSITE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """The picture, encoded as PNG, JPEG or WebP."""
+    """The picture: a still PNG, JPEG or WebP with sides of 16 to 16,384 pixels and at most 2^24 pixels.
+    EXIF says which way up it is. Whatever it holds is converted to RGB of 8 bits: alpha is laid over
+    white, colour profiles are not applied.
+    """
     mask: builtins.bytes
-    """What to repaint: an image of the same size, white where new, black where kept."""
+    """What to repaint: an image of the same size, white where new, black where kept; at least half white
+    counts as white, and transparent as black. At least one pixel must be white. Default: the
+    picture's own alpha, where it is less than half opaque.
+    """
+    feather_px: builtins.int
+    """Pixels of the picture, inside the mask, over which the new fades in, 0 to 1024. Default: half a
+    high-resolution token.
+    """
+    without_composite: builtins.bool
+    """Returns the decoded picture everywhere, instead of the unmasked pixels as they came."""
     def __init__(
         self,
         *,
         image: builtins.bytes = ...,
         mask: builtins.bytes = ...,
+        feather_px: builtins.int | None = ...,
+        without_composite: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["image", b"image", "mask", b"mask"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_feather_px", b"_feather_px", "feather_px", b"feather_px"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_feather_px", b"_feather_px", "feather_px", b"feather_px", "image", b"image", "mask", b"mask", "without_composite", b"without_composite"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_feather_px", b"_feather_px"]) -> typing.Literal["feather_px"] | None: ...
 
 global___Inpaint = Inpaint
 
@@ -128,7 +148,7 @@ class Outpaint(google.protobuf.message.Message):
     RIGHT_PX_FIELD_NUMBER: builtins.int
     BOTTOM_PX_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """The picture, encoded as PNG, JPEG or WebP."""
+    """The picture; as in `Inpaint`."""
     left_px: builtins.int
     """Pixels to add on the left."""
     top_px: builtins.int
@@ -159,9 +179,9 @@ class MaskFreeEdit(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     ITERATIONS_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """The picture, encoded as PNG, JPEG or WebP."""
+    """The picture; as in `Inpaint`."""
     iterations: builtins.int
-    """Iterations, 1 to 1000. Default: 100."""
+    """Iterations, 1 to 256. Default: 100."""
     def __init__(
         self,
         *,

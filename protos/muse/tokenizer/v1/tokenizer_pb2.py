@@ -26,13 +26,15 @@ from muse.common.v1 import stage_pb2 as muse_dot_common_dot_v1_dot_stage__pb2
 from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!muse/tokenizer/v1/tokenizer.proto\x12\x11muse.tokenizer.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"I\n\rEncodeRequest\x12&\n\x06pixels\x18\x01 \x01(\x0b\x32\x16.muse.common.v1.Tensor\x12\x10\n\x08\x63odebook\x18\x02 \x01(\t\"h\n\x0e\x45ncodeResponse\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\":\n\rDecodeRequest\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\"e\n\x0e\x44\x65\x63odeResponse\x12&\n\x06pixels\x18\x01 \x01(\x0b\x32\x16.muse.common.v1.Tensor\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\"\x12\n\x10GetStatusRequest\"@\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus2\x88\x02\n\x10TokenizerService\x12M\n\x06\x45ncode\x12 .muse.tokenizer.v1.EncodeRequest\x1a!.muse.tokenizer.v1.EncodeResponse\x12M\n\x06\x44\x65\x63ode\x12 .muse.tokenizer.v1.DecodeRequest\x1a!.muse.tokenizer.v1.DecodeResponse\x12V\n\tGetStatus\x12#.muse.tokenizer.v1.GetStatusRequest\x1a$.muse.tokenizer.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!muse/tokenizer/v1/tokenizer.proto\x12\x11muse.tokenizer.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"I\n\rEncodeRequest\x12&\n\x06pixels\x18\x01 \x01(\x0b\x32\x16.muse.common.v1.Tensor\x12\x10\n\x08\x63odebook\x18\x02 \x01(\t\"h\n\x0e\x45ncodeResponse\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\":\n\rDecodeRequest\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\"e\n\x0e\x44\x65\x63odeResponse\x12&\n\x06pixels\x18\x01 \x01(\x0b\x32\x16.muse.common.v1.Tensor\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\"\x12\n\x10GetStatusRequest\"\xdf\x01\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus\x12J\n\x0bresolutions\x18\x02 \x03(\x0b\x32\x35.muse.tokenizer.v1.GetStatusResponse.ResolutionsEntry\x1aQ\n\x10ResolutionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.muse.tokenizer.v1.Resolution:\x02\x38\x01\"+\n\nResolution\x12\x0f\n\x07side_px\x18\x01 \x01(\r\x12\x0c\n\x04grid\x18\x02 \x01(\r2\x88\x02\n\x10TokenizerService\x12M\n\x06\x45ncode\x12 .muse.tokenizer.v1.EncodeRequest\x1a!.muse.tokenizer.v1.EncodeResponse\x12M\n\x06\x44\x65\x63ode\x12 .muse.tokenizer.v1.DecodeRequest\x1a!.muse.tokenizer.v1.DecodeResponse\x12V\n\tGetStatus\x12#.muse.tokenizer.v1.GetStatusRequest\x1a$.muse.tokenizer.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muse.tokenizer.v1.tokenizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETSTATUSRESPONSE_RESOLUTIONSENTRY']._loaded_options = None
+  _globals['_GETSTATUSRESPONSE_RESOLUTIONSENTRY']._serialized_options = b'8\001'
   _globals['_ENCODEREQUEST']._serialized_start=113
   _globals['_ENCODEREQUEST']._serialized_end=186
   _globals['_ENCODERESPONSE']._serialized_start=188
@@ -43,8 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECODERESPONSE']._serialized_end=455
   _globals['_GETSTATUSREQUEST']._serialized_start=457
   _globals['_GETSTATUSREQUEST']._serialized_end=475
-  _globals['_GETSTATUSRESPONSE']._serialized_start=477
-  _globals['_GETSTATUSRESPONSE']._serialized_end=541
-  _globals['_TOKENIZERSERVICE']._serialized_start=544
-  _globals['_TOKENIZERSERVICE']._serialized_end=808
+  _globals['_GETSTATUSRESPONSE']._serialized_start=478
+  _globals['_GETSTATUSRESPONSE']._serialized_end=701
+  _globals['_GETSTATUSRESPONSE_RESOLUTIONSENTRY']._serialized_start=620
+  _globals['_GETSTATUSRESPONSE_RESOLUTIONSENTRY']._serialized_end=701
+  _globals['_RESOLUTION']._serialized_start=703
+  _globals['_RESOLUTION']._serialized_end=746
+  _globals['_TOKENIZERSERVICE']._serialized_start=749
+  _globals['_TOKENIZERSERVICE']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

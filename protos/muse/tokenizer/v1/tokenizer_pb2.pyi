@@ -4,7 +4,9 @@ isort:skip_file
 The tokenizers: pictures to token grids and back."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import muse.common.v1.stage_pb2
 import muse.common.v1.tensor_pb2
@@ -130,17 +132,63 @@ class GetStatusResponse(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ResolutionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Resolution: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Resolution | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     STATUS_FIELD_NUMBER: builtins.int
+    RESOLUTIONS_FIELD_NUMBER: builtins.int
     @property
     def status(self) -> muse.common.v1.stage_pb2.StageStatus:
         """The status."""
+
+    @property
+    def resolutions(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Resolution]:
+        """What each tokenizer takes and makes, by the role of its codebook as in `status.fingerprints`."""
 
     def __init__(
         self,
         *,
         status: muse.common.v1.stage_pb2.StageStatus | None = ...,
+        resolutions: collections.abc.Mapping[builtins.str, global___Resolution] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["status", b"status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["resolutions", b"resolutions", "status", b"status"]) -> None: ...
 
 global___GetStatusResponse = GetStatusResponse
+
+@typing.final
+class Resolution(google.protobuf.message.Message):
+    """The one size of picture that a tokenizer serves."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIDE_PX_FIELD_NUMBER: builtins.int
+    GRID_FIELD_NUMBER: builtins.int
+    side_px: builtins.int
+    """Side of its pictures, in pixels."""
+    grid: builtins.int
+    """Tokens along a side of its grids."""
+    def __init__(
+        self,
+        *,
+        side_px: builtins.int = ...,
+        grid: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grid", b"grid", "side_px", b"side_px"]) -> None: ...
+
+global___Resolution = Resolution

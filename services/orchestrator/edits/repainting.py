@@ -1,0 +1,82 @@
+"""A picture's tokens at both resolutions, and painting the unknown ones: low first, then high.
+
+Source: Muse, sections 2.8 and 3.3.1; DESIGN 4.11.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from muse.common.v1.decoding_pb2 import DecodeState
+from muse.common.v1.stage_pb2 import StageTiming
+from muse.common.v1.tensor_pb2 import TokenGrid
+
+from services.orchestrator.edits.placing import reduced
+from services.orchestrator.painting import Painting, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A picture as tokens.
+
+    Attributes:
+        low: Of the low resolution.
+        high: Of the high resolution.
+        timings: What making them took.
+    """
+
+    low: TokenGrid
+    high: TokenGrid
+    timings: tuple[StageTiming, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """Which tokens to paint, True where; all others stay.
+
+    Attributes:
+        low: Of the low resolution.
+        high: Of the high resolution.
+    """
+
+    low: Bool[np.ndarray, "g g"]
+    high: Bool[np.ndarray, "G G"]
+
+
+async def tokens_of(work: Work, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
+    """Has the tokenizer encode a canvas at both resolutions.
+
+    Args:
+        work: The request.
+        canvas: A picture of the high resolution's side; the low one is made by taking means.
+    """
+    low, high = work.resolutions["low_codebook"], work.resolutions["codebook"]
+    (low_tokens, low_timing), (high_tokens, high_timing) = await asyncio.gather(
+        work.encode(reduced(canvas, low.side_px), low.codebook),
+        work.encode(canvas, high.codebook),
+    )
+    return Tokens(low=low_tokens, high=high_tokens, timings=(low_timing, high_timing))
+
+
+async def repainted(
+    painting: Painting, tokens: Tokens, unknown: Unknown, *, seed: int | None = None
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Returns the canvas with its unknown tokens painted.
+
+    Args:
+        painting: The picture it is for.
+        tokens: Of the canvas.
+        unknown: Which of them to paint.
+        seed: Of the decodes; the picture's by default.
+    """
+    for timing in tokens.timings:
+        painting.spent(timing)
+    low = await painting.low(partly_known(tokens.low, unknown.low), seed=seed)
+    high = await painting.high(low, partly_known(tokens.high, unknown.high), seed=seed)
+    return await painting.pixels(high)
+
+
+def partly_known(tokens: TokenGrid, unknown: Bool[np.ndarray, "g g"]) -> DecodeState:
+    """Returns the start of a decode in which some tokens are known."""
+    return DecodeState(tokens=tokens, known=(~unknown).astype(np.uint8).tobytes())

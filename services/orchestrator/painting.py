@@ -1,0 +1,266 @@
+"""One picture of a request on its way: its calls of base, superres and tokenizer, and its file."""
+
+import asyncio
+import hashlib
+import io
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import grpc
+import numpy as np
+from jaxtyping import UInt8
+from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
+from muse.common.v1.decoding_pb2 import (
+    DecodeProgress,
+    DecodeResult,
+    DecodeState,
+    ProgressDetail,
+    Sampling,
+)
+from muse.common.v1.stage_pb2 import StageTiming
+from muse.common.v1.tensor_pb2 import TokenGrid
+from muse.orchestrator.v1.orchestrator_pb2 import (
+    DecodeReceipt,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResponse,
+    Progress,
+    Receipt,
+)
+from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
+from muse.text_encoder.v1.text_encoder_pb2 import EncodeResponse
+from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
+from PIL import Image
+
+from services.orchestrator.calls import Deadline, call_stage, events, timed
+from services.orchestrator.metadata import png_metadata
+from services.orchestrator.stages import STAGES, Resolution, Stages
+from services.runtime.errors import RequestError, unavailable
+from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
+
+Watch = Callable[[DecodeProgress], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A request whose text is encoded: what its pictures have in common.
+
+    Attributes:
+        stages: Whom to call.
+        request: Checked, with every knob set.
+        encoded: Its prompt and, if there is one, its negative prompt.
+        receipt: What makes the pictures.
+        resolutions: Of the tokenizers, by the role of their codebook.
+        deadline: Of the request.
+        events: What to tell the caller, in order; None at the end.
+    """
+
+    stages: Stages
+    request: GenerateRequest
+    encoded: EncodeResponse
+    receipt: Receipt
+    resolutions: Mapping[str, Resolution]
+    deadline: Deadline
+    events: asyncio.Queue[GenerateResponse | None]
+
+    async def encode(
+        self, pixels: UInt8[np.ndarray, "s s 3"], codebook: str
+    ) -> tuple[TokenGrid, StageTiming]:
+        """Has the tokenizer of a codebook turn a picture of its size into tokens."""
+        begun, request = time.monotonic(), EncodeRequest(codebook=codebook)
+        request.pixels.CopyFrom(pack_tensor(pixels))
+        encoded = await call_stage(
+            "tokenizer",
+            lambda left_s: self.stages.tokenizer.Encode(request, timeout=left_s),
+            self.deadline,
+        )
+        return encoded.tokens, timed(encoded.timing, begun)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painting:
+    """One picture of a request.
+
+    Attributes:
+        work: What it has in common with the others.
+        index: Which one, from 0.
+        seed: Its own.
+        timings: Where its time went so far, by stage.
+        decodes: What was decoded for it so far.
+    """
+
+    work: Work
+    index: int
+    seed: int
+    timings: dict[str, StageTiming] = field(default_factory=dict)
+    decodes: list[DecodeReceipt] = field(default_factory=list)
+
+    def fork(self) -> "Painting":
+        """Returns a painting that goes on from here by itself."""
+        timings: dict[str, StageTiming] = {}
+        for stage, timing in self.timings.items():
+            timings[stage] = StageTiming()
+            timings[stage].CopyFrom(timing)
+        return replace(self, timings=timings, decodes=list(self.decodes))
+
+    def spent(self, timing: StageTiming) -> None:
+        """Adds to where its time went."""
+        so_far = self.timings.setdefault(timing.stage, StageTiming(stage=timing.stage))
+        so_far.queue_s += timing.queue_s
+        so_far.compute_s += timing.compute_s
+        so_far.transfer_s += timing.transfer_s
+
+    def tell(self, stage: str, step: int, total: int) -> None:
+        """Tells the caller of a step, if it asked for progress."""
+        if self.work.request.progress:
+            progress = Progress(image=self.index, stage=stage, step=step, total=total)
+            self.work.events.put_nowait(GenerateResponse(progress=progress))
+
+    async def low(self, start: DecodeState | None = None, *, seed: int | None = None) -> TokenGrid:
+        """Has base decode the low-resolution tokens.
+
+        Args:
+            start: The tokens that are known; none by default.
+            seed: Of this decode; the picture's by default.
+        """
+        request = BaseRequest(resume=start)
+        return await self.decode(request, self.work.request.base, seed=seed)
+
+    async def high(
+        self, low: TokenGrid, start: DecodeState | None = None, *, seed: int | None = None
+    ) -> TokenGrid:
+        """Has superres decode the high-resolution tokens.
+
+        Args:
+            low: The low-resolution ones.
+            start: The tokens that are known; none by default.
+            seed: Of this decode; the picture's by default.
+        """
+        request = SuperresRequest(low_tokens=low, resume=start)
+        return await self.decode(request, self.work.request.superres, seed=seed)
+
+    async def pixels(self, tokens: TokenGrid) -> UInt8[np.ndarray, "s s 3"]:
+        """Has the tokenizer turn tokens into a picture."""
+        begun = time.monotonic()
+        decoded = await call_stage(
+            "tokenizer",
+            lambda left_s: self.work.stages.tokenizer.Decode(
+                DecodeRequest(tokens=tokens), timeout=left_s
+            ),
+            self.work.deadline,
+        )
+        self.spent(timed(decoded.timing, begun))
+        return unpack_tensor(
+            decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
+        )
+
+    async def deliver(self, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Hands the finished picture to the caller."""
+        work = self.work
+
+        def png() -> bytes:  # off the event loop: compressing takes many milliseconds
+            file = io.BytesIO()
+            info = png_metadata(work.request, self.seed, work.receipt)
+            Image.fromarray(pixels).save(file, "PNG", pnginfo=info)
+            return file.getvalue()
+
+        self.tell("tokenizer", 1, 1)
+        height, width = pixels.shape[:2]
+        image = GeneratedImage(
+            index=self.index,
+            seed=self.seed,
+            width_px=width,
+            height_px=height,
+            png=await asyncio.to_thread(png),
+            timings=[self.timings[stage] for stage in STAGES if stage in self.timings],
+            decodes=self.decodes,
+        )
+        work.events.put_nowait(GenerateResponse(image=image))
+
+    async def decode(
+        self,
+        message: BaseRequest | SuperresRequest,
+        knobs: Sampling,
+        *,
+        seed: int | None = None,
+        watch: Watch | None = None,
+    ) -> TokenGrid:
+        """Has base or superres decode; no step is told twice, even after a retry.
+
+        A replica that stops hands the decode back; the next try goes on from there.
+
+        Args:
+            message: What only that stage takes.
+            knobs: How to sample.
+            seed: Of this decode; the picture's by default.
+            watch: Awaited with each step and the state after it.
+
+        Returns:
+            All tokens.
+        """
+        stage = "base" if isinstance(message, BaseRequest) else "superres"
+        result = await self._decoded(stage, self._completed(message, knobs, seed, watch), watch)
+        digest = hashlib.sha256(result.tokens.ids).hexdigest()
+        self.decodes.append(
+            DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
+        )
+        return result.tokens
+
+    def _completed(
+        self,
+        message: BaseRequest | SuperresRequest,
+        knobs: Sampling,
+        seed: int | None,
+        watch: Watch | None,
+    ) -> BaseRequest | SuperresRequest:
+        """Returns the message with what is the same in both stages."""
+        work = self.work
+        message.prompt.CopyFrom(work.encoded.embeddings[0])
+        if len(work.encoded.embeddings) > 1:
+            message.negative_prompt.CopyFrom(work.encoded.embeddings[1])
+        message.sampling.CopyFrom(knobs)
+        message.sampling.seed = self.seed if seed is None else seed
+        message.claim.CopyFrom(work.request.claim)
+        if watch is not None:
+            message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
+        elif work.request.progress:
+            message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
+        return message
+
+    async def _decoded(
+        self, stage: str, message: BaseRequest | SuperresRequest, watch: Watch | None
+    ) -> DecodeResult:
+        generate_call = getattr(self.work.stages, stage).Generate
+        begun, told = time.monotonic(), 0
+
+        async def call(left_s: float | None) -> DecodeResult:
+            nonlocal told
+            result: DecodeResult | None = None
+            async with aclosing(events(generate_call(message, timeout=left_s))) as responses:
+                async for response in responses:
+                    event = response.WhichOneof("event")
+                    if event == "result":
+                        result = response.result
+                    elif event == "handed_back":
+                        message.resume.CopyFrom(response.handed_back)
+                        raise unavailable(f"stage {stage} stopped before the end")
+                    elif response.progress.step > told:
+                        told = response.progress.step
+                        self.tell(stage, told, response.progress.total)
+                        if watch is not None:
+                            await watch(response.progress)
+            if result is None:
+                raise RequestError(
+                    grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
+                )
+            return result
+
+        result = await call_stage(stage, call, self.work.deadline)
+        self.spent(timed(result.timing, begun))
+        return result
+
+
+Painter = Callable[[Painting], Coroutine[Any, Any, None]]

@@ -1,0 +1,63 @@
+"""Memory for edits: whoever finds none waits for its turn, and none is ever lost."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from services.orchestrator.calls import Deadline
+from services.orchestrator.edits.budget import PixelBudget
+from services.runtime.errors import RequestError
+
+FOREVER = Deadline(None)
+
+
+async def hold(budget: PixelBudget, pixels: int, held: list[int], until: asyncio.Event) -> None:
+    async with budget.held(pixels, FOREVER):
+        held.append(pixels)
+        await until.wait()
+
+
+async def begin(*coroutines: Any) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_does_not_fit_waits_and_the_first_to_come_is_the_first_to_go_on() -> None:
+    budget, held, until = PixelBudget(10), [], asyncio.Event()
+    tasks = await begin(*(hold(budget, pixels, held, until) for pixels in (6, 8, 1)))
+    assert held == [6]  # 1 would fit, but 8 came before it
+
+    until.set()
+    await asyncio.gather(*tasks)
+    assert held == [6, 8, 1]
+    assert budget.free == 10
+
+
+async def test_who_waits_too_long_is_refused_and_takes_nothing_along() -> None:
+    budget, until = PixelBudget(10), asyncio.Event()
+    (task,) = await begin(hold(budget, 6, [], until))
+    with pytest.raises(RequestError) as refused:
+        async with budget.held(8, Deadline(0.01)):
+            pass
+    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    async with budget.held(4, FOREVER):
+        assert budget.free == 0
+    until.set()
+    await task
+    assert budget.free == 10
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_who_is_cancelled_gives_back_what_it_had(waiting: bool) -> None:
+    budget, until = PixelBudget(10), asyncio.Event()
+    first, second = await begin(hold(budget, 6, [], until), hold(budget, 8, [], until))
+    (second if waiting else first).cancel()
+    await asyncio.gather(first if not waiting else second, return_exceptions=True)
+    until.set()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert budget.free == 10
