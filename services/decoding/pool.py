@@ -6,7 +6,7 @@ pool. Who joins when is not decided here: the scheduler of services/runtime driv
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from services.decoding import slots as slot_programs
-from services.decoding.slots import RowState, Slots
+from services.decoding.slots import MaskedTransformer, RowState, Slots
 from services.decoding.state import (
     DecodeState,
     Row,
@@ -25,16 +25,6 @@ from services.decoding.state import (
     state_of,
 )
 from services.nn.attention import Context
-
-
-class MaskedTransformer(Protocol):
-    """What base and superres have in common."""
-
-    def context(self, *inputs: Array) -> Context:
-        """Makes the context of some rows, once a decode."""
-
-    def logits(self, tokens: Array, context: Context, conditional: Array) -> Array:
-        """Predicts every token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +222,8 @@ class DecodePool:
     def _example_row(self) -> DecodeState:
         return resting_state(1, self.tokens, mask_id=self.mask_id)
 
-    def _model(self, parameters: Any) -> Any:
-        return nnx.merge(self._graph, parameters)
+    def _model(self, parameters: Any) -> MaskedTransformer:
+        return cast(MaskedTransformer, nnx.merge(self._graph, parameters))
 
     def _context(self, parameters: Any, *inputs: Array) -> Context:
         return self._model(parameters).context(*inputs)
@@ -242,7 +232,7 @@ class DecodePool:
         return slot_programs.advance(
             slots,
             limit,
-            self._model(parameters).logits,
+            self._model(parameters),
             mask_id=self.mask_id,
             group=self._group,
         )

@@ -18,7 +18,7 @@ from services.runtime.timing import Timed
 
 TINY = preset("tiny")
 TOKENS, VOCABULARY = TINY.base.tokens, TINY.base.vocabulary
-MIXES = 300
+MIXES = 1000
 JOBS = 40
 
 
