@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+import numpy as np
 from muse.base.v1 import base_pb2, base_pb2_grpc
 from muse.common.v1 import stage_pb2
 
@@ -57,7 +58,9 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
                     sampling.steps, sampling.rows, within_s, claim
                 ),
             )
-        text = unpack_embedding(request.prompt, field="prompt", **texts)
+        text = np.zeros((0, config.text_hidden), np.float32)  # nothing to hear: unconditional
+        if request.HasField("prompt"):
+            text = unpack_embedding(request.prompt, field="prompt", **texts)
         negative_text = None
         if request.HasField("negative_prompt"):
             negative_text = unpack_embedding(

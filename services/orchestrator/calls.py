@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -88,6 +88,16 @@ def _naming(stage: str, error: RequestError) -> RequestError:
     else:
         message = f"stage {stage}: {error.message}"
     return RequestError(error.code, message, retry_after_s=error.retry_after_s)
+
+
+async def together(*calls: Coroutine[Any, Any, None]) -> None:
+    """Awaits all at once; when one fails the others are cancelled and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(call)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def events(call: Any) -> AsyncGenerator[Any, None]:

@@ -21,7 +21,7 @@ from muse.common.v1.decoding_pb2 import (
     Sampling,
 )
 from muse.common.v1.stage_pb2 import StageTiming
-from muse.common.v1.tensor_pb2 import TokenGrid
+from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import (
     DecodeReceipt,
     GeneratedImage,
@@ -31,7 +31,6 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Receipt,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
-from muse.text_encoder.v1.text_encoder_pb2 import EncodeResponse
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
 from PIL import Image
 
@@ -45,13 +44,28 @@ Watch = Callable[[DecodeProgress], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The prompts of a request, encoded.
+
+    Attributes:
+        prompt: What the pictures show; None if nothing is said of that.
+        negative_prompt: What they must not show, if anything is said of that.
+        timing: What encoding them took.
+    """
+
+    prompt: TextEmbedding | None
+    negative_prompt: TextEmbedding | None
+    timing: StageTiming
+
+
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """A request whose text is encoded: what its pictures have in common.
 
     Attributes:
         stages: Whom to call.
         request: Checked, with every knob set.
-        encoded: Its prompt and, if there is one, its negative prompt.
+        texts: Its prompts.
         receipt: What makes the pictures.
         resolutions: Of the tokenizers, by the role of their codebook.
         deadline: Of the request.
@@ -60,7 +74,7 @@ class Work:
 
     stages: Stages
     request: GenerateRequest
-    encoded: EncodeResponse
+    texts: Texts
     receipt: Receipt
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
@@ -90,6 +104,8 @@ class Painting:
         seed: Its own.
         timings: Where its time went so far, by stage.
         decodes: What was decoded for it so far.
+        part: Which of its parts is being painted, from 0.
+        parts: How many there are.
     """
 
     work: Work
@@ -97,6 +113,8 @@ class Painting:
     seed: int
     timings: dict[str, StageTiming] = field(default_factory=dict)
     decodes: list[DecodeReceipt] = field(default_factory=list)
+    part: int = 0
+    parts: int = 1
 
     def fork(self) -> "Painting":
         """Returns a painting that goes on from here by itself."""
@@ -116,7 +134,14 @@ class Painting:
     def tell(self, stage: str, step: int, total: int) -> None:
         """Tells the caller of a step, if it asked for progress."""
         if self.work.request.progress:
-            progress = Progress(image=self.index, stage=stage, step=step, total=total)
+            progress = Progress(
+                image=self.index,
+                stage=stage,
+                step=step,
+                total=total,
+                part=self.part,
+                parts=self.parts,
+            )
             self.work.events.put_nowait(GenerateResponse(progress=progress))
 
     async def low(self, start: DecodeState | None = None, *, seed: int | None = None) -> TokenGrid:
@@ -157,8 +182,15 @@ class Painting:
             decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
         )
 
-    async def deliver(self, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Hands the finished picture to the caller."""
+    async def deliver(
+        self, pixels: UInt8[np.ndarray, "h w 3"], *, iteration: int | None = None
+    ) -> None:
+        """Hands the finished picture to the caller.
+
+        Args:
+            pixels: The picture.
+            iteration: Of a mask-free edit: after which iteration it was taken.
+        """
         work = self.work
 
         def png() -> bytes:  # off the event loop: compressing takes many milliseconds
@@ -177,6 +209,7 @@ class Painting:
             png=await asyncio.to_thread(png),
             timings=[self.timings[stage] for stage in STAGES if stage in self.timings],
             decodes=self.decodes,
+            iteration=iteration,
         )
         work.events.put_nowait(GenerateResponse(image=image))
 
@@ -218,9 +251,10 @@ class Painting:
     ) -> BaseRequest | SuperresRequest:
         """Returns the message with what is the same in both stages."""
         work = self.work
-        message.prompt.CopyFrom(work.encoded.embeddings[0])
-        if len(work.encoded.embeddings) > 1:
-            message.negative_prompt.CopyFrom(work.encoded.embeddings[1])
+        if work.texts.prompt is not None:
+            message.prompt.CopyFrom(work.texts.prompt)
+        if work.texts.negative_prompt is not None:
+            message.negative_prompt.CopyFrom(work.texts.negative_prompt)
         message.sampling.CopyFrom(knobs)
         message.sampling.seed = self.seed if seed is None else seed
         message.claim.CopyFrom(work.request.claim)

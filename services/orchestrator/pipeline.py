@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from muse.common.v1.stage_pb2 import StageStatus
+from muse.common.v1.stage_pb2 import StageStatus, StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import (
     Accepted,
     Done,
@@ -15,9 +15,9 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
 from services.orchestrator.agreement import Agreed
-from services.orchestrator.calls import Deadline, call_stage, timed
+from services.orchestrator.calls import Deadline, call_stage, timed, together
 from services.orchestrator.edits import Source, painter_of
-from services.orchestrator.painting import Painting, Work
+from services.orchestrator.painting import Painting, Texts, Work
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.stages import Stages
 from services.runtime.errors import FieldViolation, RequestError
@@ -56,20 +56,11 @@ async def generate(
     """
     begun = time.monotonic()
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    texts = [request.prompt, *([request.negative_prompt] if request.negative_prompt else [])]
-    try:
-        encoded = await call_stage(
-            "text_encoder",
-            lambda left_s: stages.text_encoder.Encode(EncodeRequest(texts=texts), timeout=left_s),
-            deadline,
-        )
-    except RequestError as error:
-        raise _in_the_callers_words(error) from error
-    encoded.timing.CopyFrom(timed(encoded.timing, begun))
+    texts = await _texts(stages, request, deadline)
     work = Work(
         stages=stages,
         request=request,
-        encoded=encoded,
+        texts=texts,
         receipt=receipt_of(request, agreed.statuses),
         resolutions=agreed.resolutions,
         deadline=deadline,
@@ -86,11 +77,34 @@ async def generate(
     yield GenerateResponse(done=Done(total_s=time.monotonic() - begun, receipt=work.receipt))
 
 
-def _in_the_callers_words(error: RequestError) -> RequestError:
+async def _texts(stages: Stages, request: GenerateRequest, deadline: Deadline) -> Texts:
+    """Has the prompts encoded, those that are not empty, in one call."""
+    begun = time.monotonic()
+    fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]
+    if not fields:
+        return Texts(prompt=None, negative_prompt=None, timing=StageTiming(stage="text_encoder"))
+    asked = EncodeRequest(texts=[getattr(request, name) for name in fields])
+    try:
+        encoded = await call_stage(
+            "text_encoder",
+            lambda left_s: stages.text_encoder.Encode(asked, timeout=left_s),
+            deadline,
+        )
+    except RequestError as error:
+        raise _in_the_callers_words(error, fields) from error
+    found = dict(zip(fields, encoded.embeddings, strict=True))
+    return Texts(
+        prompt=found.get("prompt"),
+        negative_prompt=found.get("negative_prompt"),
+        timing=timed(encoded.timing, begun),
+    )
+
+
+def _in_the_callers_words(error: RequestError, fields: Sequence[str]) -> RequestError:
     """Returns the text encoder's refusal with the fields of the request that the caller made."""
-    fields = {"texts[0]": "prompt", "texts[1]": "negative_prompt"}
+    named = {f"texts[{index}]": name for index, name in enumerate(fields)}
     violations = [
-        FieldViolation(fields.get(each.field, each.field), each.description)
+        FieldViolation(named.get(each.field, each.field), each.description)
         for each in error.violations
     ]
     if not violations:
@@ -108,15 +122,14 @@ async def _all_images(work: Work, source: Source | None) -> None:
     """
     try:
         paint = new_picture if source is None else await painter_of(work, source)
-        async with asyncio.TaskGroup() as group:
-            for index in range(work.request.count):
-                seed = (work.request.seed + index) % SEEDS
-                painting = Painting(work=work, index=index, seed=seed)
-                painting.spent(work.encoded.timing)
-                painting.tell("text_encoder", 1, 1)
-                group.create_task(paint(painting))
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        paintings = []
+        for index in range(work.request.count):
+            seed = (work.request.seed + index) % SEEDS
+            painting = Painting(work=work, index=index, seed=seed)
+            painting.spent(work.texts.timing)
+            painting.tell("text_encoder", 1, 1)
+            paintings.append(painting)
+        await together(*(paint(painting) for painting in paintings))
     finally:
         work.events.put_nowait(None)
 

@@ -3,13 +3,12 @@
 import secrets
 from collections.abc import Mapping
 
-import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
-from services.orchestrator.edits.limits import check_edit
+from services.orchestrator.edits.limits import check_edit, iterations_of
 from services.runtime.claims import unpack_claim
-from services.runtime.errors import RequestError, invalid_field
+from services.runtime.errors import invalid_field
 from services.runtime.knobs import check_knobs
 
 LONGEST_PROMPT = 4096
@@ -17,7 +16,6 @@ MOST_IMAGES = 16
 MOST_TOP_K = 65_536  # ids have two bytes on the wire
 SEEDS = 2**64
 DECODING = ("base", "superres")
-NOT_SERVED = ("outpaint", "mask_free_edit")
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:
@@ -27,14 +25,9 @@ def checked(request: GenerateRequest) -> GenerateRequest:
     tokens than the text encoder takes passes here: only that stage can count them.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: a field is out of range. UNIMPLEMENTED: it is an edit that
-            is not served yet.
+        RequestError: INVALID_ARGUMENT: a field is out of range.
     """
-    if request.WhichOneof("edit") in NOT_SERVED:
-        raise RequestError(
-            grpc.StatusCode.UNIMPLEMENTED, f"{request.WhichOneof('edit')}: not served yet"
-        )
-    if not request.prompt.strip():
+    if not request.prompt.strip() and request.WhichOneof("edit") != "vary":
         raise invalid_field("prompt", expected="a text", got="an empty one")
     for field in ("prompt", "negative_prompt"):
         length = len(getattr(request, field))
@@ -48,6 +41,8 @@ def checked(request: GenerateRequest) -> GenerateRequest:
     unpack_claim(request.claim)
     full = GenerateRequest()
     full.CopyFrom(request)
+    if not request.prompt.strip():
+        full.ClearField("prompt")
     if not request.HasField("count"):
         full.count = 1
     if not 1 <= full.count <= MOST_IMAGES:
@@ -70,8 +65,23 @@ def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) ->
         knobs = getattr(full, stage)
         knobs.CopyFrom(defaults[stage])
         knobs.ClearField("seed")  # every picture has its own
+        if stage == "base" and request.WhichOneof("edit") == "mask_free_edit":
+            knobs.MergeFrom(_edit_knobs(request))
         knobs.MergeFrom(getattr(request, stage))
+        if not (request.prompt.strip() or request.negative_prompt):
+            knobs.guidance = knobs.first_guidance = 0  # nothing to guide by
     return full
+
+
+def _edit_knobs(request: GenerateRequest) -> Sampling:
+    """Returns the knobs of a mask-free edit (Muse, section 3.3.2)."""
+    guidance = request.base.guidance if request.base.HasField("guidance") else 4.0
+    return Sampling(
+        steps=iterations_of(request.mask_free_edit),
+        guidance=guidance,
+        first_guidance=guidance,
+        top_k=3,
+    )
 
 
 def _check_sampling(sampling: Sampling, stage: str) -> None:

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+import numpy as np
 from muse.common.v1 import stage_pb2
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 
@@ -62,7 +63,9 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
             codebook_size=config.low_vocabulary,
             shape=(config.low_grid, config.low_grid),
         ).reshape(-1)
-        text = unpack_embedding(request.prompt, field="prompt", **texts)
+        text = np.zeros((0, config.text_hidden), np.float32)  # nothing to hear: unconditional
+        if request.HasField("prompt"):
+            text = unpack_embedding(request.prompt, field="prompt", **texts)
         negative_text = None
         if request.HasField("negative_prompt"):
             negative_text = unpack_embedding(

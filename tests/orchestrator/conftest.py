@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from muse.base.v1 import base_pb2, base_pb2_grpc
-from muse.common.v1.decoding_pb2 import DecodeProgress, DecodeResult, DecodeState, Sampling
+from muse.common.v1.decoding_pb2 import (
+    PROGRESS_DETAIL_STATES,
+    DecodeProgress,
+    DecodeResult,
+    DecodeState,
+    Sampling,
+)
 from muse.common.v1.stage_pb2 import StageStatus, StageTiming
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
@@ -129,14 +135,23 @@ class Decoder:
                 await behaviour.enter(request, context, sampling.seed)
             if request.progress:
                 progress = DecodeProgress(step=step, total=sampling.steps)
+                if request.progress == PROGRESS_DETAIL_STATES:
+                    progress.state.tokens.CopyFrom(self.tokens(request, step))
+                    progress.state.known = request.resume.known
                 yield self.messages.GenerateResponse(progress=progress)
-        ids = np.full((self.grid, self.grid), sampling.seed % 256)
-        if known := request.resume.known:
-            kept = np.frombuffer(request.resume.tokens.ids, "<u2").reshape(ids.shape)
-            ids = np.where(np.frombuffer(known, np.uint8).reshape(ids.shape), kept, ids)
-        tokens = pack_grid(ids, behaviour.fingerprints["codebook"])
+        tokens = self.tokens(request, sampling.steps)
         result = DecodeResult(tokens=tokens, timing=behaviour.timing(), steps=sampling.steps)
         yield self.messages.GenerateResponse(result=result)
+
+    def tokens(self, request: Any, step: int) -> Any:
+        """The tokens after a step: of a mask-free edit, those it began with and one more a step."""
+        ids = np.full((self.grid, self.grid), request.sampling.seed % 256)
+        if known := request.resume.known:
+            given = np.frombuffer(request.resume.tokens.ids, "<u2").reshape(ids.shape)
+            if self.messages is base_pb2 and request.HasField("resample"):
+                ids = (given + step) % 256
+            ids = np.where(np.frombuffer(known, np.uint8).reshape(ids.shape), given, ids)
+        return pack_grid(ids, self.behaviour.fingerprints["codebook"])
 
     async def GetStatus(self, request: Any, context: Any) -> Any:
         return self.messages.GetStatusResponse(

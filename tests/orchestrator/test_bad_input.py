@@ -6,7 +6,6 @@ import grpc
 import pytest
 from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit, Outpaint
 
 INVALID: list[tuple[str, dict[str, Any]]] = [
     ("prompt", {"prompt": ""}),
@@ -61,16 +60,6 @@ async def test_a_text_of_too_many_tokens_is_refused_in_the_callers_words(
     assert [violation.field for violation in refusal.violations] == [field]
     assert refusal.message.startswith(f"{field}: expected at most 32 tokens")
     assert not house.stages["base"].asked
-    assert await house.works()
-
-
-@pytest.mark.parametrize("edit", [{"outpaint": Outpaint()}, {"mask_free_edit": MaskFreeEdit()}])
-async def test_an_edit_is_unimplemented_and_says_which(house: Any, edit: dict[str, Any]) -> None:
-    refusal = await house.refusal(**edit)
-
-    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert refusal.message.startswith(next(iter(edit)))
-    assert house.calls() == 0
     assert await house.works()
 
 

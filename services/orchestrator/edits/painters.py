@@ -3,11 +3,19 @@
 from collections.abc import Awaitable, Callable
 
 from services.orchestrator.edits.inpaint import inpainter
+from services.orchestrator.edits.mask_free import mask_free_editor
+from services.orchestrator.edits.outpaint import outpainter
 from services.orchestrator.edits.sources import Source
+from services.orchestrator.edits.vary import varier
 from services.orchestrator.painting import Painter, Work
 from services.runtime.errors import failed_precondition
 
-_MAKERS: dict[str, Callable[[Work, Source], Awaitable[Painter]]] = {"inpaint": inpainter}
+_MAKERS: dict[str, Callable[[Work, Source], Awaitable[Painter]]] = {
+    "inpaint": inpainter,
+    "outpaint": outpainter,
+    "mask_free_edit": mask_free_editor,
+    "vary": varier,
+}
 
 
 async def painter_of(work: Work, source: Source) -> Painter:

@@ -21,12 +21,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from services.orchestrator.edits.limits import LONGEST_SIDE_PX, MOST_PIXELS
 from services.runtime.errors import RequestError, invalid_field
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SHORTEST_SIDE_PX = 16
-LONGEST_SIDE_PX = 16_384
-MOST_PIXELS = 2**24  # 48 MiB of RGB: even as a PNG that cannot be compressed it fits a message
 HALF = 128  # from which a mask is white, and alpha is there
 ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {
@@ -75,8 +74,10 @@ class SourcePicture:
         return self.rgb.shape[1]
 
 
-def declared_pixels(content: bytes, field: str) -> int:
-    """Returns how many pixels a file says it has, without decoding any.
+def declared_size(content: bytes, field: str) -> tuple[int, int]:
+    """Returns the two sides that a file says its picture has, without decoding any of it.
+
+    Which of them is the height only its orientation tells.
 
     Args:
         content: The file.
@@ -86,7 +87,7 @@ def declared_pixels(content: bytes, field: str) -> int:
         RequestError: INVALID_ARGUMENT: as `read_picture`, as far as its head shows.
     """
     with _opened(content, field) as image:
-        return image.width * image.height
+        return image.height, image.width
 
 
 def read_picture(content: bytes, field: str) -> SourcePicture:

@@ -4,16 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Inpaint
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Inpaint, Outpaint
 
-from services.orchestrator.edits.limits import MOST_EDITED_PIXELS
+from services.orchestrator.edits.limits import (
+    LONGEST_SIDE_PX,
+    MOST_EDITED_PIXELS,
+    MOST_PIXELS,
+    kept_of,
+)
 from services.orchestrator.edits.pictures import (
     HALF,
     SourcePicture,
-    declared_pixels,
+    declared_size,
     read_mask,
     read_picture,
 )
+from services.orchestrator.edits.windows import windows
 from services.runtime.errors import invalid_field
 
 
@@ -33,23 +39,35 @@ class Source:
 
 
 def result_pixels(request: GenerateRequest) -> int:
-    """Returns how many pixels all results of an edit have, without decoding its picture.
+    """Returns how many pixels all results of an edit have at most, without decoding its picture.
 
     Args:
         request: Checked; an edit.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: what the picture's head shows is wrong.
+        RequestError: INVALID_ARGUMENT: what the picture's head shows is wrong, or the results
+            are too large.
     """
     edit = request.WhichOneof("edit") or ""
-    pixels = declared_pixels(getattr(request, edit).image, f"{edit}.image")
-    if pixels * request.count > MOST_EDITED_PIXELS:
+    one, other = declared_size(getattr(request, edit).image, f"{edit}.image")
+    pictures = request.count
+    if edit == "mask_free_edit":
+        pictures *= len(kept_of(request.mask_free_edit))
+    down = request.outpaint.top_px + request.outpaint.bottom_px
+    across = request.outpaint.left_px + request.outpaint.right_px
+    # Which side is the height is known once the picture is decoded.
+    either = ((one + down) * (other + across), (other + down) * (one + across))
+    pixels = min(either)
+    if pixels > MOST_PIXELS:
+        expected = f"a result of at most {MOST_PIXELS} pixels"
+        raise invalid_field(edit, expected=expected, got=f"{pixels}", advice="extend it by less")
+    if pixels * pictures > MOST_EDITED_PIXELS:
         raise invalid_field(
             "count",
-            expected=f"at most {MOST_EDITED_PIXELS // pixels} pictures of {pixels} pixels",
-            got=request.count,
+            expected=f"at most {MOST_EDITED_PIXELS // pixels} pictures of {pixels} pixels in all",
+            got=pictures,
         )
-    return pixels * request.count
+    return min(max(either) * pictures, MOST_EDITED_PIXELS)
 
 
 def read_source(request: GenerateRequest) -> Source:
@@ -64,6 +82,8 @@ def read_source(request: GenerateRequest) -> Source:
     edit = request.WhichOneof("edit") or ""
     picture = read_picture(getattr(request, edit).image, f"{edit}.image")
     mask = _mask(request.inpaint, picture) if edit == "inpaint" else None
+    if edit == "outpaint":
+        _check_extended(request.outpaint, picture)
     return Source(edit=edit, rgb=picture.rgb, mask=mask)
 
 
@@ -73,6 +93,20 @@ def drop_files(request: GenerateRequest) -> None:
     edit.ClearField("image")
     if isinstance(edit, Inpaint):
         edit.ClearField("mask")
+
+
+def _check_extended(outpaint: Outpaint, picture: SourcePicture) -> None:
+    height = picture.height + outpaint.top_px + outpaint.bottom_px
+    width = picture.width + outpaint.left_px + outpaint.right_px
+    if max(height, width) > LONGEST_SIDE_PX or height * width > MOST_PIXELS:
+        raise invalid_field(
+            "outpaint",
+            expected=f"a result of at most {MOST_PIXELS} pixels and sides of at most "
+            f"{LONGEST_SIDE_PX}",
+            got=f"{width} x {height}",
+            advice="extend it by less",
+        )
+    windows(picture.height, picture.width, outpaint)
 
 
 def _mask(inpaint: Inpaint, picture: SourcePicture) -> Bool[np.ndarray, "h w"]:

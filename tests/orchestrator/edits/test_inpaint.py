@@ -193,7 +193,7 @@ async def test_more_pixels_than_there_is_memory_for_are_refused_by_the_count(hou
     refusal = await house.refusal(inpaint=inpaint(large), count=9)
 
     assert [violation.field for violation in refusal.violations] == ["count"]
-    assert "expected at most 8 pictures of 8388608 pixels, got 9" in refusal.message
+    assert "expected at most 8 pictures of 8388608 pixels in all, got 9" in refusal.message
 
 
 async def test_edits_and_new_pictures_at_once_do_not_disturb_each_other(house: Any) -> None:

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from services.orchestrator.edits.limits import MOST_PIXELS
 from services.orchestrator.edits.pictures import (
-    MOST_PIXELS,
-    declared_pixels,
+    declared_size,
     read_mask,
     read_picture,
 )
@@ -186,7 +186,7 @@ def test_what_cannot_is_refused_by_its_field_with_what_was_expected(name: str) -
 
 def test_the_declared_size_is_told_without_decoding() -> None:
     cut = saved(halves())[:-30]
-    assert declared_pixels(cut, "image") == WIDTH * HEIGHT
+    assert declared_size(cut, "image") == (HEIGHT, WIDTH)
 
 
 def test_alpha_is_kept_beside_the_colours() -> None:

@@ -32,8 +32,11 @@ class GenerateRequest(google.protobuf.message.Message):
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
+    VARY_FIELD_NUMBER: builtins.int
     prompt: builtins.str
-    """What the pictures show; 1 to 4096 characters, and no more tokens than the text encoder takes."""
+    """What the pictures show; 1 to 4096 characters, and no more tokens than the text encoder takes. Only
+    in `vary` it may be empty.
+    """
     negative_prompt: builtins.str
     """What they must not show; at most 4096 characters. Empty: unconditional guidance."""
     count: builtins.int
@@ -62,11 +65,15 @@ class GenerateRequest(google.protobuf.message.Message):
 
     @property
     def outpaint(self) -> global___Outpaint:
-        """Paints beyond the borders. Not served yet: answered UNIMPLEMENTED."""
+        """Paints beyond the borders."""
 
     @property
     def mask_free_edit(self) -> global___MaskFreeEdit:
-        """Changes a picture towards the prompt without a mask. Not served yet: answered UNIMPLEMENTED."""
+        """Changes a picture towards the prompt without a mask."""
+
+    @property
+    def vary(self) -> global___Vary:
+        """Paints a share of a picture anew, anywhere in it."""
 
     def __init__(
         self,
@@ -82,15 +89,16 @@ class GenerateRequest(google.protobuf.message.Message):
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
+        vary: global___Vary | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["edit", b"edit"]) -> typing.Literal["inpaint", "outpaint", "mask_free_edit"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["edit", b"edit"]) -> typing.Literal["inpaint", "outpaint", "mask_free_edit", "vary"] | None: ...
 
 global___GenerateRequest = GenerateRequest
 
@@ -138,7 +146,10 @@ global___Inpaint = Inpaint
 
 @typing.final
 class Outpaint(google.protobuf.message.Message):
-    """Extends a picture."""
+    """Extends a picture, window by window: each is a square as long as the picture's shorter side, at least
+    half of which is there already. The picture itself is returned as it came. The result has sides of at
+    most 16,384 pixels, at most 2^24 pixels, and takes at most 64 windows; at least one side grows.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -150,13 +161,13 @@ class Outpaint(google.protobuf.message.Message):
     image: builtins.bytes
     """The picture; as in `Inpaint`."""
     left_px: builtins.int
-    """Pixels to add on the left."""
+    """Pixels to add on the left, 0 to 16,384."""
     top_px: builtins.int
-    """Pixels to add on top."""
+    """Pixels to add on top, 0 to 16,384."""
     right_px: builtins.int
-    """Pixels to add on the right."""
+    """Pixels to add on the right, 0 to 16,384."""
     bottom_px: builtins.int
-    """Pixels to add at the bottom."""
+    """Pixels to add at the bottom, 0 to 16,384."""
     def __init__(
         self,
         *,
@@ -172,27 +183,82 @@ global___Outpaint = Outpaint
 
 @typing.final
 class MaskFreeEdit(google.protobuf.message.Message):
-    """Changes a picture without a mask."""
+    """Changes a picture without a mask (Muse, section 3.3.2): each iteration draws a random share of its
+    low-resolution tokens anew, given the others and the prompt; then all high-resolution tokens are
+    painted. In iterations * fraction draws on the mean, a token moves towards the prompt: 8 by default.
+    Of the knobs of base, which `base` of the request overrides, guidance is 4, constant unless
+    `first_guidance` is set, and top_k 3; its steps are the iterations.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: builtins.int
     ITERATIONS_FIELD_NUMBER: builtins.int
+    FRACTION_FIELD_NUMBER: builtins.int
+    KEEP_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """The picture; as in `Inpaint`."""
+    """The picture; as in `Inpaint`. Between its pixels and the result's none is equal by design."""
     iterations: builtins.int
     """Iterations, 1 to 256. Default: 100."""
+    fraction: builtins.float
+    """Share of the tokens that each iteration draws, more than 0 to 1; at least one token. Default: 0.08."""
+    strength: builtins.float
+    """How far to go, more than 0 to 1, instead of `iterations`: 200 * strength of them. 0.5 is the
+    default, and one that barely changes anything is 0.05.
+    """
+    @property
+    def keep(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Iterations after which the picture is wanted besides the last, 0 to `iterations`, at most 16. 0 is
+        the picture before the first.
+        """
+
     def __init__(
         self,
         *,
         image: builtins.bytes = ...,
         iterations: builtins.int | None = ...,
+        fraction: builtins.float | None = ...,
+        keep: collections.abc.Iterable[builtins.int] | None = ...,
+        strength: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_iterations", b"_iterations", "iterations", b"iterations"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_iterations", b"_iterations", "image", b"image", "iterations", b"iterations"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fraction", b"_fraction", "_iterations", b"_iterations", "_strength", b"_strength", "fraction", b"fraction", "iterations", b"iterations", "strength", b"strength"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fraction", b"_fraction", "_iterations", b"_iterations", "_strength", b"_strength", "fraction", b"fraction", "image", b"image", "iterations", b"iterations", "keep", b"keep", "strength", b"strength"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_fraction", b"_fraction"]) -> typing.Literal["fraction"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_iterations", b"_iterations"]) -> typing.Literal["iterations"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_strength", b"_strength"]) -> typing.Literal["strength"] | None: ...
 
 global___MaskFreeEdit = MaskFreeEdit
+
+@typing.final
+class Vary(google.protobuf.message.Message):
+    """A variation of a picture: a random share of its low-resolution tokens, and the high-resolution ones
+    in the same places, are painted anew. The whole picture is decoded, so no pixel is equal by design.
+    The prompt may be empty: then nothing but the picture says what is painted.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    image: builtins.bytes
+    """The picture; as in `Inpaint`."""
+    strength: builtins.float
+    """Share of the tokens to paint anew, more than 0 to 1; at least one token. Default: 0.5."""
+    def __init__(
+        self,
+        *,
+        image: builtins.bytes = ...,
+        strength: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_strength", b"_strength", "strength", b"strength"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "image", b"image", "strength", b"strength"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_strength", b"_strength"]) -> typing.Literal["strength"] | None: ...
+
+global___Vary = Vary
 
 @typing.final
 class GenerateResponse(google.protobuf.message.Message):
@@ -266,6 +332,8 @@ class Progress(google.protobuf.message.Message):
     STAGE_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
     image: builtins.int
     """Which picture, from 0."""
     stage: builtins.str
@@ -274,6 +342,12 @@ class Progress(google.protobuf.message.Message):
     """Steps taken."""
     total: builtins.int
     """Steps in all."""
+    part: builtins.int
+    """Of a picture that is painted in several parts, such as the windows of an outpainting: which one,
+    from 0.
+    """
+    parts: builtins.int
+    """How many parts it has, at least 1."""
     def __init__(
         self,
         *,
@@ -281,8 +355,10 @@ class Progress(google.protobuf.message.Message):
         stage: builtins.str = ...,
         step: builtins.int = ...,
         total: builtins.int = ...,
+        part: builtins.int = ...,
+        parts: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["image", b"image", "stage", b"stage", "step", b"step", "total", b"total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["image", b"image", "part", b"part", "parts", b"parts", "stage", b"stage", "step", b"step", "total", b"total"]) -> None: ...
 
 global___Progress = Progress
 
@@ -299,6 +375,7 @@ class GeneratedImage(google.protobuf.message.Message):
     PNG_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
     DECODES_FIELD_NUMBER: builtins.int
+    ITERATION_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Which picture, from 0."""
     seed: builtins.int
@@ -309,13 +386,17 @@ class GeneratedImage(google.protobuf.message.Message):
     """Height in pixels."""
     png: builtins.bytes
     """The picture as PNG; prompt, seed, checkpoints and that it was generated are in its metadata."""
+    iteration: builtins.int
+    """Of a mask-free edit: the iterations after which it was taken. Pictures of one edit come in any
+    order and share index and seed.
+    """
     @property
     def timings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageTiming]:
         """Where its time went, stage by stage."""
 
     @property
     def decodes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DecodeReceipt]:
-        """What base and superres decoded for it, in this order."""
+        """What base and superres decoded for it, in this order; once for each part."""
 
     def __init__(
         self,
@@ -327,8 +408,11 @@ class GeneratedImage(google.protobuf.message.Message):
         png: builtins.bytes = ...,
         timings: collections.abc.Iterable[muse.common.v1.stage_pb2.StageTiming] | None = ...,
         decodes: collections.abc.Iterable[global___DecodeReceipt] | None = ...,
+        iteration: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["decodes", b"decodes", "height_px", b"height_px", "index", b"index", "png", b"png", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "iteration", b"iteration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "png", b"png", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_iteration", b"_iteration"]) -> typing.Literal["iteration"] | None: ...
 
 global___GeneratedImage = GeneratedImage
 

@@ -31,7 +31,9 @@ class GenerateRequest(google.protobuf.message.Message):
     """What to stream on the way."""
     @property
     def prompt(self) -> muse.common.v1.tensor_pb2.TextEmbedding:
-        """What it shows."""
+        """What it shows. Default: nothing is said of that, so that both branches of guidance are
+        unconditional.
+        """
 
     @property
     def negative_prompt(self) -> muse.common.v1.tensor_pb2.TextEmbedding:

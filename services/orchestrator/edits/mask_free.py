@@ -1,0 +1,66 @@
+"""Mask-free editing: low-resolution tokens drawn anew, a few at a time, towards the prompt.
+
+Source: Muse, section 3.3.2; DESIGN 4.12.
+"""
+
+import asyncio
+
+import numpy as np
+from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
+from muse.base.v1.base_pb2 import Resampling
+from muse.common.v1.decoding_pb2 import DecodeProgress
+from muse.common.v1.tensor_pb2 import TokenGrid
+from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+
+from services.orchestrator.calls import together
+from services.orchestrator.edits.limits import iterations_of, kept_of
+from services.orchestrator.edits.placing import place_of, reduced
+from services.orchestrator.edits.repainting import partly_known
+from services.orchestrator.edits.sources import Source
+from services.orchestrator.painting import Painter, Painting, Work
+
+FRACTION = 0.08
+
+
+async def mask_free_editor(work: Work, source: Source) -> Painter:
+    """Encodes the picture once for all, and returns what edits each."""
+    edit, (height, width) = work.request.mask_free_edit, source.rgb.shape[:2]
+    low = work.resolutions["low_codebook"]
+    place = place_of(height, width, work.resolutions["codebook"].side_px)
+    canvas = await asyncio.to_thread(place.onto, source.rgb)
+    tokens, timing = await work.encode(reduced(canvas, low.side_px), low.codebook)
+
+    async def finish(painting: Painting, iteration: int, low_tokens: TokenGrid) -> None:
+        high = await painting.high(low_tokens)
+        painted = await painting.pixels(high)
+        await painting.deliver(await asyncio.to_thread(place.off, painted), iteration=iteration)
+
+    async def paint(painting: Painting) -> None:
+        painting.spent(timing)
+        taken = await _iterations(painting, edit, tokens)
+        await together(*(finish(painting.fork(), *each) for each in taken.items()))
+
+    return paint
+
+
+async def _iterations(
+    painting: Painting, edit: MaskFreeEdit, tokens: TokenGrid
+) -> dict[int, TokenGrid]:
+    """Returns the tokens after each of the iterations that are wanted."""
+    wanted, last = kept_of(edit), iterations_of(edit)
+    taken = {0: tokens} if 0 in wanted else {}
+
+    async def watch(progress: DecodeProgress) -> None:
+        if progress.step in wanted:
+            taken[progress.step] = progress.state.tokens
+
+    all_open = np.ones(tokens.height * tokens.width, bool)
+    request = BaseRequest(
+        resume=partly_known(tokens, all_open),
+        resample=Resampling(fraction=edit.fraction if edit.HasField("fraction") else FRACTION),
+    )
+    between = any(0 < each < last for each in wanted)
+    taken[last] = await painting.decode(
+        request, painting.work.request.base, watch=watch if between else None
+    )
+    return taken

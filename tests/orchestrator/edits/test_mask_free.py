@@ -1,0 +1,127 @@
+"""Mask-free editing through the stages: base resamples, superres paints what is wanted of it."""
+
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from muse.common.v1.decoding_pb2 import Sampling
+from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+
+from services.orchestrator.edits.limits import iterations_of, kept_of
+
+
+@pytest.fixture
+def image(file_of: Any, noise: Any) -> bytes:
+    return file_of(noise())
+
+
+def low_ids(request: Any) -> np.ndarray:
+    return np.frombuffer(request.low_tokens.ids, "<u2").astype(int)
+
+
+async def test_its_defaults_are_the_papers_and_every_token_is_open(
+    studio: Any, image: bytes
+) -> None:
+    events = await studio.house.events(mask_free_edit=MaskFreeEdit(image=image))
+
+    (base,) = studio.house.stages["base"].asked
+    assert base.resample.fraction == pytest.approx(0.08)
+    assert not any(base.resume.known)
+    knobs = Sampling(steps=100, guidance=4, first_guidance=4, top_k=3, seed=7)
+    assert base.sampling == knobs
+    receipt = events[-1].done.receipt
+    assert (receipt.base.steps, receipt.superres.steps) == (100, 3)
+
+
+async def test_every_number_can_be_set(studio: Any, image: bytes) -> None:
+    edit = MaskFreeEdit(image=image, iterations=12, fraction=0.5)
+    await studio.images(mask_free_edit=edit, base=Sampling(guidance=2, top_k=9, temperature=0.5))
+
+    (base,) = studio.house.stages["base"].asked
+    assert base.resample.fraction == 0.5
+    assert base.sampling == Sampling(
+        steps=12, guidance=2, first_guidance=2, top_k=9, temperature=0.5, seed=studio.seed
+    )
+
+
+async def test_the_iterations_asked_for_come_besides_the_last_each_with_its_own_superres(
+    studio: Any, image: bytes
+) -> None:
+    edit = MaskFreeEdit(image=image, iterations=40, keep=[10, 0, 25, 40])
+    images = await studio.images(mask_free_edit=edit)
+
+    assert [made.iteration for made in images] == [0, 10, 25, 40]
+    assert {(made.index, made.seed) for made in images} == {(0, studio.seed)}
+    before = np.frombuffer(studio.house.stages["base"].asked[0].resume.tokens.ids, "<u2")
+    asked = {tuple(low_ids(each) - before) for each in studio.house.stages["superres"].asked}
+    assert asked == {(step,) * 4 for step in (0, 10, 25, 40)}
+    assert not any(each.HasField("resume") for each in studio.house.stages["superres"].asked)
+    assert [decode.stage for decode in images[0].decodes] == ["base", "superres"]
+
+
+async def test_no_step_is_told_twice_when_it_is_handed_back(studio: Any, image: bytes) -> None:
+    studio.house.stages["base"].hands_back_at = [3]
+    edit = MaskFreeEdit(image=image, iterations=6, keep=[2, 5])
+    events = await studio.house.events(mask_free_edit=edit, progress=True)
+
+    told = [event.progress.step for event in events if event.progress.stage == "base"]
+    assert told == [1, 2, 3, 4, 5, 6]
+
+
+async def test_the_picture_comes_back_at_its_own_size_for_every_seed(
+    studio: Any, file_of: Any, noise: Any
+) -> None:
+    edit = MaskFreeEdit(image=file_of(noise(20, 50)), iterations=2, keep=[1])
+    images = await studio.images(mask_free_edit=edit, count=2)
+
+    assert [(made.index, made.iteration) for made in images] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert {(made.width_px, made.height_px) for made in images} == {(50, 20)}
+
+
+@pytest.mark.parametrize(
+    ("edit", "iterations", "kept"),
+    [
+        (MaskFreeEdit(), 100, [100]),
+        (MaskFreeEdit(strength=0.5), 100, [100]),
+        (MaskFreeEdit(strength=1), 200, [200]),
+        (MaskFreeEdit(strength=0.001), 1, [1]),
+        (MaskFreeEdit(iterations=75, keep=[50, 25, 50, 75]), 75, [25, 50, 75]),
+    ],
+)
+def test_strength_says_how_many_iterations(
+    edit: MaskFreeEdit, iterations: int, kept: list[int]
+) -> None:
+    assert iterations_of(edit) == iterations
+    assert kept_of(edit) == kept
+
+
+WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("mask_free_edit.image", {"image": b""}, {}),
+    ("mask_free_edit.iterations", {"iterations": 0}, {}),
+    ("mask_free_edit.iterations", {"iterations": 257}, {}),
+    ("mask_free_edit.fraction", {"fraction": 0}, {}),
+    ("mask_free_edit.fraction", {"fraction": 2}, {}),
+    ("mask_free_edit.fraction", {"fraction": float("nan")}, {}),
+    ("mask_free_edit.strength", {"strength": 0}, {}),
+    ("mask_free_edit.strength", {"strength": 1.5}, {}),
+    ("mask_free_edit.strength", {"strength": 0.5, "iterations": 9}, {}),
+    ("mask_free_edit.keep", {"keep": [101]}, {}),
+    ("mask_free_edit.keep", {"keep": range(17)}, {}),
+    ("base.steps", {}, {"base": Sampling(steps=5)}),
+    ("base.minimum_steps", {}, {"base": Sampling(minimum_steps=5)}),
+    ("prompt", {}, {"prompt": " "}),
+]
+
+
+@pytest.mark.parametrize(("field", "edit", "request_"), WRONG)
+async def test_a_wrong_one_is_refused_by_its_field_before_any_stage_is_called(
+    studio: Any, image: bytes, field: str, edit: dict[str, Any], request_: dict[str, Any]
+) -> None:
+    message = MaskFreeEdit(**{"image": image, **edit})
+    refusal = await studio.house.refusal(mask_free_edit=message, **request_)
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in refusal.violations] == [field]
+    assert studio.house.calls() == 0
+    assert await studio.house.works()
