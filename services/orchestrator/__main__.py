@@ -26,6 +26,8 @@ class Settings(ServerSettings):
 
     Attributes:
         port: Port to listen on; 0 takes a free one.
+        max_message_mib: Size of the largest message, in MiB: by default enough for any picture to
+            edit and its mask.
         text_encoder: Address of the text encoder.
         tokenizer: Address of the tokenizer.
         base: Address of the base transformer.
@@ -33,6 +35,7 @@ class Settings(ServerSettings):
     """
 
     port: int = DEFAULT_PORT
+    max_message_mib: int = 72
     text_encoder: str = "127.0.0.1:50051"
     tokenizer: str = "127.0.0.1:50052"
     base: str = "127.0.0.1:50053"

@@ -1,4 +1,4 @@
-"""The command line: `muse up`, `generate`, `status`, `describe`, `bench`.
+"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`.
 
 Each command imports what it needs when it is called, so that `muse --help` is instant.
 """
@@ -6,10 +6,12 @@ Each command imports what it needs when it is called, so that `muse --help` is i
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from services.orchestrator.addresses import DEFAULT_ADDRESS, DEFAULT_PORT
+from services.orchestrator.knobs import DEFAULTS, Knobs
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
@@ -22,6 +24,13 @@ app.command(
     name="bench",
     help="Loads a running system with requests that arrive by themselves, and measures it.",
 )
+for _name, _help in {
+    "inpaint": "Repaints what a mask covers; every other pixel stays as it is.",
+    "outpaint": "Paints beyond the borders of a picture, which itself stays as it is.",
+    "edit": "Changes a picture towards a prompt without a mask.",
+    "vary": "Paints a share of a picture anew.",
+}.items():
+    app.command(f"services.orchestrator.edit_commands:{_name}", name=_name, help=_help)
 
 
 @app.command
@@ -68,63 +77,17 @@ def _check_preset(address: str, preset: str) -> None:
 
 
 @app.command
-def generate(
-    prompt: str,
-    *,
-    negative_prompt: str = "",
-    seed: int | None = None,
-    count: int = 1,
-    guidance: float | None = None,
-    steps: int | None = None,
-    superres_steps: int | None = None,
-    temperature: float | None = None,
-    out: Path = Path("out/muse.png"),
-    server: str | None = None,
-    checkpoints: Path = Path("checkpoints/demo"),
-) -> None:
+def generate(prompt: str, *, knobs: Annotated[Knobs, Parameter(name="*")] = DEFAULTS) -> None:
     """Generates pictures; starts the servers for this call if none is at the default address.
 
     Parameters
     ----------
     prompt
         What the pictures show.
-    negative_prompt
-        What they must not show.
-    seed
-        Of the first picture, 0 to 2^64 - 1; picture i has seed + i. Drawn at random by default.
-    count
-        Pictures, 1 to 16.
-    guidance
-        Guidance scale of the last step, 0 to 100, of both transformers.
-    steps
-        Decoding steps of the base, 1 to 256.
-    superres_steps
-        Decoding steps of the super-resolution, 1 to 256.
-    temperature
-        Temperature of sampling, 0 to 100, of both transformers.
-    out
-        File to write: .png, .jpg or .webp. Several pictures get numbers, and a sheet of all.
-    server
-        Address of an orchestrator, HOST:PORT.
-    checkpoints
-        What the servers serve that are started for this call.
     """
-    from services.orchestrator.client import sampling
-    from services.orchestrator.generation import generate_files
+    from services.orchestrator.generation import paint_files
 
-    generate_files(
-        prompt,
-        {
-            "negative_prompt": negative_prompt,
-            "seed": seed,
-            "count": count,
-            "base": sampling(steps=steps, guidance=guidance, temperature=temperature),
-            "superres": sampling(steps=superres_steps, guidance=guidance, temperature=temperature),
-        },
-        out=out,
-        server=server,
-        checkpoints=checkpoints,
-    )
+    paint_files(prompt, knobs.wanted(), knobs)
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""`muse generate`: asks a server, or one started for this call, and writes the pictures."""
+"""Commands that paint: a server is asked, or one started for this call, and pictures written."""
 
 import signal
 from collections.abc import Iterator
@@ -20,7 +20,11 @@ from services.orchestrator.client import (
     Wanted,
 )
 from services.orchestrator.client.calls import generate_request
+from services.orchestrator.client.events import in_order
+from services.orchestrator.edits import read_source, result_pixels
+from services.orchestrator.edits.limits import kept_of
 from services.orchestrator.files import check_suffix, save_picture, save_sheet
+from services.orchestrator.knobs import Knobs
 from services.orchestrator.processes import check_checkpoints, free_ports, servers, serving
 from services.orchestrator.rendering import timing_table
 from services.orchestrator.requests import checked
@@ -28,36 +32,38 @@ from services.orchestrator.requests import checked
 LOG = Path("out/muse.log")
 
 
-def generate_files(
-    prompt: str, wanted: Wanted, *, out: Path, server: str | None, checkpoints: Path
-) -> None:
-    """Generates pictures into files and prints where the time went.
+def paint_files(prompt: str, wanted: Wanted, knobs: Knobs) -> None:
+    """Generates or edits pictures into files and prints where the time went.
+
+    A server is asked at the address of the knobs; without one at the default address, or, where
+    nothing serves there, five servers started for this call.
 
     Args:
         prompt: What they show.
         wanted: What else the request says.
-        out: File of one picture; several get numbers before the suffix, and a sheet of all.
-        server: Address of the orchestrator. None: the default address, or, where nothing serves
-            there, five servers started for this call.
-        checkpoints: What such servers serve.
+        knobs: Where to write and whom to ask.
 
     Raises:
         RequestError: the request is refused; as far as can be told, before anything is started.
-        ValueError: `out` is of no format we write.
+        ValueError: the file to write is of no format we write.
         RuntimeError: a server that was started for this call died.
     """
-    check_suffix(out)
+    check_suffix(knobs.out)
     request = checked(generate_request(prompt, wanted, progress=True))
-    messages = Console(stderr=True)
+    if request.WhichOneof("edit"):
+        result_pixels(request)
+        read_source(request)
+    messages, server = Console(stderr=True), knobs.server
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
         if server is None and not serving(DEFAULT_ADDRESS):
-            server = stack.enter_context(_embedded(checkpoints, messages))
+            server = stack.enter_context(_embedded(knobs.checkpoints, messages))
         client = stack.enter_context(MuseClient(server or DEFAULT_ADDRESS))
-        pictures, total_s = _collect(client.events(prompt, **wanted), request, out, messages)
+        events = client.events(prompt, **wanted)
+        pictures, total_s = _collect(events, request, knobs.out, messages)
     console = Console()
     if len(pictures) > 1:
-        sheet = out.with_stem(f"{out.stem}-sheet")
+        sheet = knobs.out.with_stem(f"{knobs.out.stem}-sheet")
         save_sheet(pictures, sheet)
         console.print(f"{sheet}  all of them", highlight=False)
     console.print(timing_table(pictures, total_s))
@@ -69,17 +75,18 @@ def _collect(
     """Writes each picture as it comes; returns all in order, and the seconds they took."""
     pictures: list[Picture] = []
     total_s = 0.0
+    kept = len(kept_of(request.mask_free_edit)) if request.HasField("mask_free_edit") else 1
     with _progress(messages) as progress:
         bars = {}
         for event in events:
             if isinstance(event, Step):
                 if event.stage not in bars:
-                    total = event.total * request.count
+                    total = event.total * event.parts * request.count
+                    total *= kept if event.stage in ("superres", "tokenizer") else 1
                     bars[event.stage] = progress.add_task(event.stage, total=total)
                 progress.advance(bars[event.stage])
             elif isinstance(event, Picture):
-                numbered = out.with_stem(f"{out.stem}-{event.index}")
-                file = numbered if request.count > 1 else out
+                file = _file_of(event, out, several=request.count > 1, kept=kept > 1)
                 save_picture(event, file)
                 progress.console.print(f"{file}  seed {event.seed}", highlight=False)
                 pictures.append(event)
@@ -87,7 +94,14 @@ def _collect(
                 total_s = event.total_s
             else:
                 assert isinstance(event, Started)
-    return sorted(pictures, key=lambda picture: picture.index), total_s
+    return in_order(pictures), total_s
+
+
+def _file_of(picture: Picture, out: Path, *, several: bool, kept: bool) -> Path:
+    """Returns a picture's file: numbered where there are several, with its iteration if kept."""
+    index = f"-{picture.index}" if several else ""
+    iteration = f"-after-{picture.iteration}" if kept else ""
+    return out.with_stem(f"{out.stem}{index}{iteration}")
 
 
 @contextmanager

@@ -6,6 +6,13 @@ from muse.common.v1.decoding_pb2 import Sampling
 from services.orchestrator.client.asynchronous import AsyncMuseClient
 from services.orchestrator.client.blocking import MuseClient
 from services.orchestrator.client.calls import Wanted, sampling
+from services.orchestrator.client.edits import (
+    ImageFile,
+    inpainting,
+    mask_free_editing,
+    outpainting,
+    variation,
+)
 from services.orchestrator.client.errors import (
     CheckpointConflict,
     DeadlineExceeded,
@@ -27,6 +34,7 @@ __all__ = [
     "DeadlineExceeded",
     "Event",
     "Finished",
+    "ImageFile",
     "InvalidRequest",
     "MuseClient",
     "MuseError",
@@ -39,5 +47,9 @@ __all__ = [
     "Step",
     "Unavailable",
     "Wanted",
+    "inpainting",
+    "mask_free_editing",
+    "outpainting",
     "sampling",
+    "variation",
 ]

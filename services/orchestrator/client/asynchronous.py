@@ -1,6 +1,6 @@
 """The client for programs with an event loop."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Unpack
 
@@ -16,8 +16,15 @@ from services.orchestrator.client.calls import (
     generate_request,
     trace_metadata,
 )
+from services.orchestrator.client.edits import (
+    ImageFile,
+    inpainting,
+    mask_free_editing,
+    outpainting,
+    variation,
+)
 from services.orchestrator.client.errors import muse_error
-from services.orchestrator.client.events import Event, Picture, read_event
+from services.orchestrator.client.events import Event, Picture, in_order, read_event
 
 
 class AsyncMuseClient:
@@ -55,7 +62,118 @@ class AsyncMuseClient:
         request = generate_request(prompt, wanted, progress=False)
         async with aclosing(self._events(request)) as events:
             pictures = [event async for event in events if isinstance(event, Picture)]
-        return sorted(pictures, key=lambda picture: picture.index)
+        return in_order(pictures)
+
+    async def inpaint(
+        self,
+        image: ImageFile,
+        mask: ImageFile | None,
+        prompt: str,
+        *,
+        feather_px: int | None = None,
+        without_composite: bool = False,
+        **wanted: Unpack[Wanted],
+    ) -> list[Picture]:
+        """Returns the picture with what the mask covers painted anew, once for each seed.
+
+        Args:
+            image: A file's name, its bytes, or a PIL image.
+            mask: White where new, black where kept; None for the picture's alpha.
+            prompt: What the whole picture shows.
+            feather_px: Pixels inside the mask over which the new fades in.
+            without_composite: Returns the decoded picture everywhere.
+            wanted: As in `generate`.
+
+        Raises:
+            MuseError: the call failed; its subclass says how.
+        """
+        wanted["inpaint"] = inpainting(
+            image, mask, feather_px=feather_px, without_composite=without_composite
+        )
+        return await self.generate(prompt, **wanted)
+
+    async def outpaint(
+        self,
+        image: ImageFile,
+        prompt: str,
+        *,
+        left_px: int = 0,
+        top_px: int = 0,
+        right_px: int = 0,
+        bottom_px: int = 0,
+        **wanted: Unpack[Wanted],
+    ) -> list[Picture]:
+        """Returns the picture extended by so many pixels, once for each seed.
+
+        Args:
+            image: A file's name, its bytes, or a PIL image.
+            prompt: What the whole picture shows.
+            left_px: Pixels to add on the left, as on the other sides.
+            top_px: On top.
+            right_px: On the right.
+            bottom_px: At the bottom.
+            wanted: As in `generate`.
+
+        Raises:
+            MuseError: the call failed; its subclass says how.
+        """
+        wanted["outpaint"] = outpainting(
+            image, left_px=left_px, top_px=top_px, right_px=right_px, bottom_px=bottom_px
+        )
+        return await self.generate(prompt, **wanted)
+
+    async def edit(
+        self,
+        image: ImageFile,
+        prompt: str,
+        *,
+        iterations: int | None = None,
+        fraction: float | None = None,
+        keep: Iterable[int] = (),
+        strength: float | None = None,
+        **wanted: Unpack[Wanted],
+    ) -> list[Picture]:
+        """Returns the picture changed towards the prompt without a mask.
+
+        Args:
+            image: A file's name, its bytes, or a PIL image.
+            prompt: What the changed picture shows.
+            iterations: 1 to 256; 100 by default.
+            fraction: Share of the tokens that each of them draws anew; 0.08 by default.
+            keep: Iterations after which it is wanted besides the last; `iteration` of each
+                picture says which it is.
+            strength: More than 0 to 1, instead of `iterations`: 200 times that.
+            wanted: As in `generate`.
+
+        Raises:
+            MuseError: the call failed; its subclass says how.
+        """
+        wanted["mask_free_edit"] = mask_free_editing(
+            image, iterations=iterations, fraction=fraction, keep=keep, strength=strength
+        )
+        return await self.generate(prompt, **wanted)
+
+    async def vary(
+        self,
+        image: ImageFile,
+        prompt: str = "",
+        *,
+        strength: float | None = None,
+        **wanted: Unpack[Wanted],
+    ) -> list[Picture]:
+        """Returns the picture with a share of it painted anew, once for each seed.
+
+        Args:
+            image: A file's name, its bytes, or a PIL image.
+            prompt: What it shows; nothing but the picture says so by default.
+            strength: The share, more than 0 to 1; 0.5 by default.
+            wanted: As in `generate`.
+
+        Raises:
+            MuseError: the call failed; its subclass says how.
+        """
+        wanted["vary"] = variation(image, strength=strength)
+        return await self.generate(prompt, **wanted)
 
     def events(self, prompt: str, **wanted: Unpack[Wanted]) -> AsyncGenerator[Event, None]:
         """Yields what happens, as it happens, as `MuseClient.events` does.

@@ -4,7 +4,13 @@ from typing import Any, TypedDict
 
 from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
+from muse.orchestrator.v1.orchestrator_pb2 import (
+    GenerateRequest,
+    Inpaint,
+    MaskFreeEdit,
+    Outpaint,
+    Vary,
+)
 
 from services.orchestrator.client.errors import invalid_request
 
@@ -24,6 +30,10 @@ class Wanted(TypedDict, total=False):
         base: Knobs of the base; the servers' defaults where not set.
         superres: Knobs of the super-resolution.
         claim: Who asks, and how urgent it is.
+        inpaint: Repaints part of a picture instead; see `client.edits`, as for the other three.
+        outpaint: Extends a picture instead.
+        mask_free_edit: Changes a picture instead, without a mask.
+        vary: Paints a share of a picture anew instead.
     """
 
     negative_prompt: str
@@ -32,6 +42,10 @@ class Wanted(TypedDict, total=False):
     base: Sampling
     superres: Sampling
     claim: Claim
+    inpaint: Inpaint
+    outpaint: Outpaint
+    mask_free_edit: MaskFreeEdit
+    vary: Vary
 
 
 def sampling(**knobs: float | int | None) -> Sampling:

@@ -1,6 +1,7 @@
 """What happens during a request, in this order: Started, Step ..., Picture ..., Finished."""
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from muse.common.v1.stage_pb2 import StageTiming
@@ -30,12 +31,16 @@ class Step:
         stage: "text_encoder", "base", "superres" or "tokenizer".
         step: Steps taken.
         total: Steps in all.
+        part: Of a picture painted in several parts, which one, from 0.
+        parts: How many there are.
     """
 
     index: int
     stage: str
     step: int
     total: int
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Picture:
         png: Its file, metadata included.
         timings: Where its time went, stage by stage.
         decodes: Steps and digest of the tokens of base and superres.
+        iteration: Of a mask-free edit: after which iteration it was taken.
     """
 
     index: int
@@ -57,6 +63,7 @@ class Picture:
     png: bytes = field(repr=False)
     timings: tuple[StageTiming, ...] = field(repr=False)
     decodes: tuple[DecodeReceipt, ...] = field(repr=False)
+    iteration: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,11 @@ class Finished:
 Event = Started | Step | Picture | Finished
 
 
+def in_order(pictures: Iterable[Picture]) -> list[Picture]:
+    """Returns pictures by index, those of one edit by iteration."""
+    return sorted(pictures, key=lambda picture: (picture.index, picture.iteration or 0))
+
+
 def read_event(response: GenerateResponse) -> Event:
     """Returns what a message of the stream says.
 
@@ -86,13 +98,21 @@ def read_event(response: GenerateResponse) -> Event:
         return Started(seed=response.accepted.seed, count=response.accepted.count)
     if kind == "progress":
         progress = response.progress
-        return Step(progress.image, progress.stage, progress.step, progress.total)
+        return Step(
+            index=progress.image,
+            stage=progress.stage,
+            step=progress.step,
+            total=progress.total,
+            part=progress.part,
+            parts=max(1, progress.parts),
+        )
     if kind == "image":
         made = response.image
         image = Image.open(io.BytesIO(made.png))
         image.load()
         timings, decodes = tuple(made.timings), tuple(made.decodes)
-        return Picture(made.index, made.seed, image, made.png, timings, decodes)
+        iteration = made.iteration if made.HasField("iteration") else None
+        return Picture(made.index, made.seed, image, made.png, timings, decodes, iteration)
     if kind == "done":
         return Finished(total_s=response.done.total_s, receipt=response.done.receipt)
     raise ValueError(f"the server sent an event this client does not know: {response}")

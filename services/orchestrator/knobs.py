@@ -1,0 +1,54 @@
+"""What every command that paints can be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.orchestrator.client import Wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """What every command that paints can be told.
+
+    Attributes:
+        negative_prompt: What the pictures must not show.
+        seed: Of the first picture, 0 to 2^64 - 1; picture i has seed + i. Drawn at random by
+            default.
+        count: Pictures, 1 to 16.
+        guidance: Guidance scale of the last step, 0 to 100, of both transformers.
+        steps: Decoding steps of the base, 1 to 256.
+        superres_steps: Decoding steps of the super-resolution, 1 to 256.
+        temperature: Temperature of sampling, 0 to 100, of both transformers.
+        out: File to write: .png, .jpg or .webp. Several pictures get numbers, and a sheet of all.
+        server: Address of an orchestrator, HOST:PORT.
+        checkpoints: What the servers serve that are started for this call.
+    """
+
+    negative_prompt: str = ""
+    seed: int | None = None
+    count: int = 1
+    guidance: float | None = None
+    steps: int | None = None
+    superres_steps: int | None = None
+    temperature: float | None = None
+    out: Path = Path("out/muse.png")
+    server: str | None = None
+    checkpoints: Path = Path("checkpoints/demo")
+
+    def wanted(self) -> "Wanted":
+        """Returns what a request says of them."""
+        from services.orchestrator.client import sampling
+
+        both = {"guidance": self.guidance, "temperature": self.temperature}
+        return {
+            "negative_prompt": self.negative_prompt,
+            "seed": self.seed,
+            "count": self.count,
+            "base": sampling(steps=self.steps, **both),
+            "superres": sampling(steps=self.superres_steps, **both),
+        }
+
+
+DEFAULTS = Knobs()

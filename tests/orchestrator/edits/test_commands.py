@@ -1,0 +1,84 @@
+"""The edits' commands: files in, files out; a mistake is one line, and nothing is started."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
+NOBODY = "127.0.0.1:1"
+
+
+def muse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run([*MUSE, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, noise: Any) -> Path:
+    """A folder of a picture and a mask."""
+    Image.fromarray(noise(40, 32)).save(tmp_path / "picture.png")
+    mask = np.zeros((40, 32), np.uint8)
+    mask[:16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    return tmp_path
+
+
+COMMANDS: list[tuple[list[str], dict[str, tuple[int, int]]]] = [
+    (["inpaint", "picture.png", "mask.png", "a fox", "--seed=1"], {"muse": (32, 40)}),
+    (["outpaint", "picture.png", "a fox", "--right=10", "--top=2"], {"muse": (42, 42)}),
+    (
+        ["edit", "picture.png", "a fox", "--iterations=6", "--fraction=0.1", "--keep=2,4"],
+        {"muse-after-2": (32, 40), "muse-after-4": (32, 40), "muse-after-6": (32, 40)},
+    ),
+    (
+        ["vary", "picture.png", "--strength=0.4", "--count=2"],
+        {"muse-0": (32, 40), "muse-1": (32, 40)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "files"), COMMANDS, ids=lambda value: str(value)[2:9])
+async def test_a_command_writes_its_pictures(
+    house: Any, folder: Path, words: list[str], files: dict[str, tuple[int, int]]
+) -> None:
+    ended = await asyncio.to_thread(muse, *words, "--server", house.address, cwd=folder)
+
+    assert ended.returncode == 0, ended.stderr
+    sheet = {"muse-sheet"} if len(files) > 1 else set()
+    assert {file.stem for file in (folder / "out").iterdir()} == files.keys() | sheet
+    for name, size in files.items():
+        with Image.open(folder / "out" / f"{name}.png") as image:
+            assert image.size == size
+    assert "whole request" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inpaint", "none.png", "mask.png", "a fox"], "muse: [Errno 2] No such file"),
+        (["inpaint", "picture.png", "picture.png", "a fox"], "muse: inpaint.mask: expected a mask"),
+        (["outpaint", "picture.png", "a fox"], "muse: outpaint: expected pixels to add on a side"),
+        (["outpaint", "picture.png", "a fox", "--right=-1"], "muse: outpaint.right_px: expected a"),
+        (["outpaint", "picture.png", "a fox", "--right=100000"], "muse: outpaint.right_px: expect"),
+        (["edit", "picture.png", "a fox", "--fraction=2"], "muse: mask_free_edit.fraction: expect"),
+        (["edit", "picture.png", "a fox", "--keep=x"], "muse: keep: expected numbers such as 25"),
+        (["edit", "picture.png", "a fox", "--steps=5"], "muse: base.steps: expected not set in a"),
+        (["edit", "picture.png", ""], "muse: prompt: expected a text, got an empty one"),
+        (["vary", "picture.png", "--strength=0"], "muse: vary.strength: expected more than 0 to 1"),
+        (["vary", "mask.png", "--out=a.gif"], "muse: out: expected a name that ends in .png"),
+    ],
+)
+def test_a_wrong_one_says_why_in_one_line(folder: Path, words: list[str], said: str) -> None:
+    before = set(folder.iterdir())
+    ended = muse(*words, "--server", NOBODY, cwd=folder)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(said)
+    assert ended.stderr.count("\n") == 1
+    assert set(folder.iterdir()) == before
