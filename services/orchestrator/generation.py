@@ -28,6 +28,7 @@ from services.orchestrator.knobs import Knobs
 from services.orchestrator.processes import check_checkpoints, free_ports, servers, serving
 from services.orchestrator.rendering import timing_table
 from services.orchestrator.requests import checked
+from services.orchestrator.watching import Watcher
 
 LOG = Path("out/muse.log")
 
@@ -49,6 +50,7 @@ def paint_files(prompt: str, wanted: Wanted, knobs: Knobs) -> None:
         RuntimeError: a server that was started for this call died.
     """
     check_suffix(knobs.out)
+    watcher = Watcher(folder=knobs.preview_dir, filmstrip=knobs.filmstrip, animation=knobs.animate)
     request = checked(generate_request(prompt, wanted, progress=True))
     if request.WhichOneof("edit"):
         result_pixels(request)
@@ -60,17 +62,23 @@ def paint_files(prompt: str, wanted: Wanted, knobs: Knobs) -> None:
             server = stack.enter_context(_embedded(knobs.checkpoints, messages))
         client = stack.enter_context(MuseClient(server or DEFAULT_ADDRESS))
         events = client.events(prompt, **wanted)
-        pictures, total_s = _collect(events, request, knobs.out, messages)
+        pictures, total_s = _collect(events, request, knobs.out, messages, watcher)
     console = Console()
     if len(pictures) > 1:
         sheet = knobs.out.with_stem(f"{knobs.out.stem}-sheet")
         save_sheet(pictures, sheet)
         console.print(f"{sheet}  all of them", highlight=False)
+    for file in watcher.finish(pictures):
+        console.print(f"{file}  as it formed", highlight=False)
     console.print(timing_table(pictures, total_s))
 
 
 def _collect(
-    events: Iterator[Event], request: GenerateRequest, out: Path, messages: Console
+    events: Iterator[Event],
+    request: GenerateRequest,
+    out: Path,
+    messages: Console,
+    watcher: Watcher,
 ) -> tuple[list[Picture], float]:
     """Writes each picture as it comes; returns all in order, and the seconds they took."""
     pictures: list[Picture] = []
@@ -82,9 +90,9 @@ def _collect(
             if isinstance(event, Step):
                 if event.stage not in bars:
                     total = event.total * event.parts * request.count
-                    total *= kept if event.stage in ("superres", "tokenizer") else 1
                     bars[event.stage] = progress.add_task(event.stage, total=total)
                 progress.advance(bars[event.stage])
+                watcher.add(event)
             elif isinstance(event, Picture):
                 file = _file_of(event, out, several=request.count > 1, kept=kept > 1)
                 save_picture(event, file)

@@ -24,6 +24,11 @@ class Knobs:
         out: File to write: .png, .jpg or .webp. Several pictures get numbers, and a sheet of all.
         server: Address of an orchestrator, HOST:PORT.
         checkpoints: What the servers serve that are started for this call.
+        preview_every: Steps after which to look at a picture under way, 1 to 256; every one by
+            default, if any of the three files below is wanted.
+        preview_dir: Folder to write each look into.
+        filmstrip: File of one strip of all looks with their steps: .png, .jpg or .webp.
+        animate: File of the first picture as it forms: .gif or .webp.
     """
 
     negative_prompt: str = ""
@@ -36,13 +41,20 @@ class Knobs:
     out: Path = Path("out/muse.png")
     server: str | None = None
     checkpoints: Path = Path("checkpoints/demo")
+    preview_every: int | None = None
+    preview_dir: Path | None = None
+    filmstrip: Path | None = None
+    animate: Path | None = None
 
     def wanted(self) -> "Wanted":
         """Returns what a request says of them."""
         from services.orchestrator.client import sampling
 
         both = {"guidance": self.guidance, "temperature": self.temperature}
+        watched = any((self.preview_dir, self.filmstrip, self.animate))
+        every = self.preview_every if self.preview_every is not None else int(watched)
         return {
+            "preview_every": every,
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
             "count": self.count,

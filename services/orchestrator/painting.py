@@ -27,6 +27,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     GeneratedImage,
     GenerateRequest,
     GenerateResponse,
+    Preview,
     Progress,
     Receipt,
 )
@@ -36,6 +37,7 @@ from PIL import Image
 
 from services.orchestrator.calls import Deadline, call_stage, events, timed
 from services.orchestrator.metadata import png_metadata
+from services.orchestrator.previews import preview_of
 from services.orchestrator.stages import STAGES, Resolution, Stages
 from services.runtime.errors import RequestError, unavailable
 from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
@@ -116,13 +118,13 @@ class Painting:
     part: int = 0
     parts: int = 1
 
-    def fork(self) -> "Painting":
-        """Returns a painting that goes on from here by itself."""
+    def fork(self, part: int, parts: int) -> "Painting":
+        """Returns a painting that goes on from here by itself, as one of several."""
         timings: dict[str, StageTiming] = {}
         for stage, timing in self.timings.items():
             timings[stage] = StageTiming()
             timings[stage].CopyFrom(timing)
-        return replace(self, timings=timings, decodes=list(self.decodes))
+        return replace(self, timings=timings, decodes=list(self.decodes), part=part, parts=parts)
 
     def spent(self, timing: StageTiming) -> None:
         """Adds to where its time went."""
@@ -131,9 +133,9 @@ class Painting:
         so_far.compute_s += timing.compute_s
         so_far.transfer_s += timing.transfer_s
 
-    def tell(self, stage: str, step: int, total: int) -> None:
-        """Tells the caller of a step, if it asked for progress."""
-        if self.work.request.progress:
+    def tell(self, stage: str, step: int, total: int, preview: Preview | None = None) -> None:
+        """Tells the caller of a step, if it asked for progress, or for this preview."""
+        if self.work.request.progress or preview is not None:
             progress = Progress(
                 image=self.index,
                 stage=stage,
@@ -141,6 +143,7 @@ class Painting:
                 total=total,
                 part=self.part,
                 parts=self.parts,
+                preview=preview,
             )
             self.work.events.put_nowait(GenerateResponse(progress=progress))
 
@@ -258,11 +261,22 @@ class Painting:
         message.sampling.CopyFrom(knobs)
         message.sampling.seed = self.seed if seed is None else seed
         message.claim.CopyFrom(work.request.claim)
-        if watch is not None:
+        if watch is not None or work.request.preview_every:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
         elif work.request.progress:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
         return message
+
+    async def _preview(
+        self, message: BaseRequest | SuperresRequest, progress: DecodeProgress
+    ) -> Preview | None:
+        """Returns a step's preview, if it is one that the caller asked for."""
+        every = self.work.request.preview_every
+        if not every or (progress.step % every and progress.step != progress.total):
+            return None
+        edited = isinstance(message, BaseRequest) and message.HasField("resample")
+        stages, deadline = self.work.stages, self.work.deadline
+        return await preview_of(stages, progress.state, deadline, all_known=edited)
 
     async def _decoded(
         self, stage: str, message: BaseRequest | SuperresRequest, watch: Watch | None
@@ -283,7 +297,8 @@ class Painting:
                         raise unavailable(f"stage {stage} stopped before the end")
                     elif response.progress.step > told:
                         told = response.progress.step
-                        self.tell(stage, told, response.progress.total)
+                        preview = await self._preview(message, response.progress)
+                        self.tell(stage, told, response.progress.total, preview)
                         if watch is not None:
                             await watch(response.progress)
             if result is None:

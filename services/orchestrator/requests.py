@@ -9,7 +9,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 from services.orchestrator.edits.limits import check_edit, iterations_of
 from services.runtime.claims import unpack_claim
 from services.runtime.errors import invalid_field
-from services.runtime.knobs import check_knobs
+from services.runtime.knobs import MOST_STEPS, check_knobs
 
 LONGEST_PROMPT = 4096
 MOST_IMAGES = 16
@@ -37,6 +37,10 @@ def checked(request: GenerateRequest) -> GenerateRequest:
             )
     for stage in DECODING:
         _check_sampling(getattr(request, stage), stage)
+    if request.preview_every > MOST_STEPS:
+        raise invalid_field(
+            "preview_every", expected=f"0 to {MOST_STEPS}", got=request.preview_every
+        )
     check_edit(request)
     unpack_claim(request.claim)
     full = GenerateRequest()

@@ -137,7 +137,9 @@ class Decoder:
                 progress = DecodeProgress(step=step, total=sampling.steps)
                 if request.progress == PROGRESS_DETAIL_STATES:
                     progress.state.tokens.CopyFrom(self.tokens(request, step))
-                    progress.state.known = request.resume.known
+                    edited = self.messages is base_pb2 and request.HasField("resample")
+                    all_known = bytes([1] * self.grid**2)
+                    progress.state.known = request.resume.known if edited else all_known
                 yield self.messages.GenerateResponse(progress=progress)
         tokens = self.tokens(request, sampling.steps)
         result = DecodeResult(tokens=tokens, timing=behaviour.timing(), steps=sampling.steps)

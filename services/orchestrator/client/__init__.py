@@ -23,7 +23,7 @@ from services.orchestrator.client.errors import (
     Overloaded,
     Unavailable,
 )
-from services.orchestrator.client.events import Event, Finished, Picture, Started, Step
+from services.orchestrator.client.events import Event, Finished, Picture, Preview, Started, Step
 
 __all__ = [
     "PRIORITY_BATCH",
@@ -42,6 +42,7 @@ __all__ = [
     "NotServed",
     "Overloaded",
     "Picture",
+    "Preview",
     "Sampling",
     "Started",
     "Step",

@@ -17,7 +17,7 @@ from services.orchestrator.client.errors import invalid_request
 DEFAULT_TIMEOUT_S = 300.0
 STATUS_TIMEOUT_S = 15.0
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)
-_LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1}
+_LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "preview_every": 2**32 - 1}
 
 
 class Wanted(TypedDict, total=False):
@@ -30,6 +30,7 @@ class Wanted(TypedDict, total=False):
         base: Knobs of the base; the servers' defaults where not set.
         superres: Knobs of the super-resolution.
         claim: Who asks, and how urgent it is.
+        preview_every: Steps after which a `Step` has a preview; none if absent.
         inpaint: Repaints part of a picture instead; see `client.edits`, as for the other three.
         outpaint: Extends a picture instead.
         mask_free_edit: Changes a picture instead, without a mask.
@@ -42,6 +43,7 @@ class Wanted(TypedDict, total=False):
     base: Sampling
     superres: Sampling
     claim: Claim
+    preview_every: int
     inpaint: Inpaint
     outpaint: Outpaint
     mask_free_edit: MaskFreeEdit

@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from muse.common.v1.stage_pb2 import StageTiming
-from muse.orchestrator.v1.orchestrator_pb2 import DecodeReceipt, GenerateResponse, Receipt
+from muse.common.v1.tensor_pb2 import TokenGrid
+from muse.orchestrator.v1.orchestrator_pb2 import (
+    DecodeReceipt,
+    GenerateResponse,
+    Progress,
+    Receipt,
+)
 from PIL import Image
 
 
@@ -23,6 +29,21 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A picture under way, on the square that the stages work on.
+
+    Attributes:
+        image: What is decided so far, grey where nothing is.
+        tokens: Its tokens; what stands at unknown places does not matter.
+        known: One byte a token: 1 where it is decided.
+    """
+
+    image: Image.Image = field(repr=False)
+    tokens: TokenGrid = field(repr=False)
+    known: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Step:
     """A stage took a step for one picture.
 
@@ -33,6 +54,7 @@ class Step:
         total: Steps in all.
         part: Of a picture painted in several parts, which one, from 0.
         parts: How many there are.
+        preview: What is decided after it, if it was asked for.
     """
 
     index: int
@@ -41,6 +63,7 @@ class Step:
     total: int
     part: int = 0
     parts: int = 1
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True)
@@ -105,14 +128,25 @@ def read_event(response: GenerateResponse) -> Event:
             total=progress.total,
             part=progress.part,
             parts=max(1, progress.parts),
+            preview=_preview(progress) if progress.HasField("preview") else None,
         )
     if kind == "image":
         made = response.image
-        image = Image.open(io.BytesIO(made.png))
-        image.load()
+        image = _image(made.png)
         timings, decodes = tuple(made.timings), tuple(made.decodes)
         iteration = made.iteration if made.HasField("iteration") else None
         return Picture(made.index, made.seed, image, made.png, timings, decodes, iteration)
     if kind == "done":
         return Finished(total_s=response.done.total_s, receipt=response.done.receipt)
     raise ValueError(f"the server sent an event this client does not know: {response}")
+
+
+def _preview(progress: Progress) -> Preview:
+    preview = progress.preview
+    return Preview(image=_image(preview.png), tokens=preview.tokens, known=preview.known)
+
+
+def _image(png: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    return image

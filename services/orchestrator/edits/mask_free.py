@@ -38,7 +38,12 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
     async def paint(painting: Painting) -> None:
         painting.spent(timing)
         taken = await _iterations(painting, edit, tokens)
-        await together(*(finish(painting.fork(), *each) for each in taken.items()))
+        await together(
+            *(
+                finish(painting.fork(part, len(taken)), iteration, taken[iteration])
+                for part, iteration in enumerate(sorted(taken))
+            )
+        )
 
     return paint
 

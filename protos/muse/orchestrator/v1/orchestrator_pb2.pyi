@@ -11,6 +11,7 @@ import google.protobuf.message
 import muse.common.v1.claim_pb2
 import muse.common.v1.decoding_pb2
 import muse.common.v1.stage_pb2
+import muse.common.v1.tensor_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -29,6 +30,7 @@ class GenerateRequest(google.protobuf.message.Message):
     SUPERRES_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     CLAIM_FIELD_NUMBER: builtins.int
+    PREVIEW_EVERY_FIELD_NUMBER: builtins.int
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
@@ -47,6 +49,10 @@ class GenerateRequest(google.protobuf.message.Message):
     """Seed of the first picture, any 64-bit number. Default: drawn at random and reported."""
     progress: builtins.bool
     """Whether to report every step."""
+    preview_every: builtins.int
+    """Sends a preview after every so many steps of base and of superres, and after the last, 0 to 256.
+    Each costs a call of the tokenizer. Default: 0, none.
+    """
     @property
     def base(self) -> muse.common.v1.decoding_pb2.Sampling:
         """Knobs of the base; its seed must not be set."""
@@ -86,13 +92,14 @@ class GenerateRequest(google.protobuf.message.Message):
         superres: muse.common.v1.decoding_pb2.Sampling | None = ...,
         progress: builtins.bool = ...,
         claim: muse.common.v1.claim_pb2.Claim | None = ...,
+        preview_every: builtins.int = ...,
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
         vary: global___Vary | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
     @typing.overload
@@ -334,6 +341,7 @@ class Progress(google.protobuf.message.Message):
     TOTAL_FIELD_NUMBER: builtins.int
     PART_FIELD_NUMBER: builtins.int
     PARTS_FIELD_NUMBER: builtins.int
+    PREVIEW_FIELD_NUMBER: builtins.int
     image: builtins.int
     """Which picture, from 0."""
     stage: builtins.str
@@ -343,11 +351,15 @@ class Progress(google.protobuf.message.Message):
     total: builtins.int
     """Steps in all."""
     part: builtins.int
-    """Of a picture that is painted in several parts, such as the windows of an outpainting: which one,
-    from 0.
+    """Of a picture that is painted in several parts, such as the windows of an outpainting or the kept
+    iterations of a mask-free edit: which one, from 0.
     """
     parts: builtins.int
     """How many parts it has, at least 1."""
+    @property
+    def preview(self) -> global___Preview:
+        """What is decided after that step, if it was asked for."""
+
     def __init__(
         self,
         *,
@@ -357,10 +369,42 @@ class Progress(google.protobuf.message.Message):
         total: builtins.int = ...,
         part: builtins.int = ...,
         parts: builtins.int = ...,
+        preview: global___Preview | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["image", b"image", "part", b"part", "parts", b"parts", "stage", b"stage", "step", b"step", "total", b"total"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_preview", b"_preview", "preview", b"preview"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_preview", b"_preview", "image", b"image", "part", b"part", "parts", b"parts", "preview", b"preview", "stage", b"stage", "step", b"step", "total", b"total"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_preview", b"_preview"]) -> typing.Literal["preview"] | None: ...
 
 global___Progress = Progress
+
+@typing.final
+class Preview(google.protobuf.message.Message):
+    """A decode under way, on the square that the stages work on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: builtins.int
+    KNOWN_FIELD_NUMBER: builtins.int
+    PNG_FIELD_NUMBER: builtins.int
+    known: builtins.bytes
+    """One byte a token: 1 where it is decided, 0 where not. In a mask-free edit all are."""
+    png: builtins.bytes
+    """The tokenizer's picture of them as PNG, grey where they are unknown; of base in the low resolution."""
+    @property
+    def tokens(self) -> muse.common.v1.tensor_pb2.TokenGrid:
+        """The tokens; what stands at unknown places does not matter."""
+
+    def __init__(
+        self,
+        *,
+        tokens: muse.common.v1.tensor_pb2.TokenGrid | None = ...,
+        known: builtins.bytes = ...,
+        png: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["tokens", b"tokens"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["known", b"known", "png", b"png", "tokens", b"tokens"]) -> None: ...
+
+global___Preview = Preview
 
 @typing.final
 class GeneratedImage(google.protobuf.message.Message):

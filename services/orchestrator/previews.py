@@ -1,0 +1,67 @@
+"""What a decode looks like between two steps: the tokens so far, and a picture of them."""
+
+import asyncio
+import io
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from muse.common.v1.decoding_pb2 import DecodeState
+from muse.orchestrator.v1.orchestrator_pb2 import Preview
+from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest
+from PIL import Image
+
+from services.orchestrator.calls import Deadline, call_stage
+from services.orchestrator.stages import Stages
+from services.runtime.wire import UINT8, unpack_tensor
+
+GREY = 128  # of what is not known yet
+
+
+async def preview_of(
+    stages: Stages, state: DecodeState, deadline: Deadline, *, all_known: bool
+) -> Preview:
+    """Has the tokenizer make a picture of a decode under way, grey where nothing is known yet.
+
+    Args:
+        stages: Whom to call.
+        state: The decode.
+        deadline: Of the request.
+        all_known: Whether all of its tokens count, as in a mask-free edit, whatever is settled.
+
+    Raises:
+        RequestError: the tokenizer refused, or stayed unavailable.
+    """
+    tokens = state.tokens
+    decoded = await call_stage(
+        "tokenizer",
+        lambda left_s: stages.tokenizer.Decode(DecodeRequest(tokens=tokens), timeout=left_s),
+        deadline,
+    )
+    pixels = unpack_tensor(
+        decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
+    )
+    known = np.ones((tokens.height, tokens.width), bool)
+    if not all_known:
+        known = np.frombuffer(state.known, np.uint8).reshape(known.shape) != 0
+    png = await asyncio.to_thread(lambda: _png(greyed(pixels, known)))
+    return Preview(tokens=tokens, known=known.astype(np.uint8).tobytes(), png=png)
+
+
+def greyed(
+    pixels: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "g g"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture that is grey where its token is not known.
+
+    Args:
+        pixels: Of a side that is a multiple of the grid's.
+        known: Which of its tokens are.
+    """
+    cell = len(pixels) // len(known)
+    shown = np.kron(known, np.ones((cell, cell), bool))
+    return np.where(shown[..., None], pixels, np.uint8(GREY))
+
+
+def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
