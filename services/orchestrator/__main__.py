@@ -32,6 +32,8 @@ class Settings(ServerSettings):
         tokenizer: Address of the tokenizer.
         base: Address of the base transformer.
         superres: Address of the super-resolution transformer.
+        scorer: What chooses the best of several pictures: "clip:FOLDER" of a checkpoint that
+            transformers saved. None by default.
     """
 
     port: int = DEFAULT_PORT
@@ -40,6 +42,7 @@ class Settings(ServerSettings):
     tokenizer: str = "127.0.0.1:50052"
     base: str = "127.0.0.1:50053"
     superres: str = "127.0.0.1:50054"
+    scorer: str = ""
 
 
 DEFAULTS = Settings()
@@ -60,9 +63,14 @@ async def build(settings: Settings) -> Service:
 
     from services.orchestrator.agreement import Agreement
     from services.orchestrator.calls import Deadline
+    from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
     from services.orchestrator.stages import STAGES, Stages
 
+    try:
+        scorer = await asyncio.to_thread(load_scorer, settings.scorer)
+    except ValueError as error:
+        raise ServerError(str(error)) from error
     stages = Stages(
         {name: getattr(settings, name) for name in STAGES},
         max_message_mib=settings.max_message_mib,
@@ -88,7 +96,7 @@ async def build(settings: Settings) -> Service:
         name="orchestrator",
         full_name=FULL_NAME,
         register=lambda server: add_OrchestratorServiceServicer_to_server(
-            OrchestratorServicer(stages, agreement), server
+            OrchestratorServicer(stages, agreement, scorer), server
         ),
         warm_up=warm_up,
         close=close,

@@ -89,14 +89,15 @@ def _collect(
         for event in events:
             if isinstance(event, Step):
                 if event.stage not in bars:
-                    total = event.total * event.parts * request.count
+                    total = event.total * event.parts * (request.best_of or request.count)
                     bars[event.stage] = progress.add_task(event.stage, total=total)
                 progress.advance(bars[event.stage])
                 watcher.add(event)
             elif isinstance(event, Picture):
                 file = _file_of(event, out, several=request.count > 1, kept=kept > 1)
                 save_picture(event, file)
-                progress.console.print(f"{file}  seed {event.seed}", highlight=False)
+                score = "" if event.score is None else f"  score {event.score:.4f}"
+                progress.console.print(f"{file}  seed {event.seed}{score}", highlight=False)
                 pictures.append(event)
             elif isinstance(event, Finished):
                 total_s = event.total_s
@@ -107,7 +108,8 @@ def _collect(
 
 def _file_of(picture: Picture, out: Path, *, several: bool, kept: bool) -> Path:
     """Returns a picture's file: numbered where there are several, with its iteration if kept."""
-    index = f"-{picture.index}" if several else ""
+    place = picture.index if picture.rank is None else picture.rank
+    index = f"-{place}" if several else ""
     iteration = f"-after-{picture.iteration}" if kept else ""
     return out.with_stem(f"{out.stem}{index}{iteration}")
 

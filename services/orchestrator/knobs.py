@@ -17,6 +17,8 @@ class Knobs:
         seed: Of the first picture, 0 to 2^64 - 1; picture i has seed + i. Drawn at random by
             default.
         count: Pictures, 1 to 16.
+        best_of: Candidates to paint, of which the best are written, best first, up to 16; needs an
+            orchestrator with a scorer.
         guidance: Guidance scale of the last step, 0 to 100, of both transformers.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
@@ -34,6 +36,7 @@ class Knobs:
     negative_prompt: str = ""
     seed: int | None = None
     count: int = 1
+    best_of: int = 0
     guidance: float | None = None
     steps: int | None = None
     superres_steps: int | None = None
@@ -58,6 +61,7 @@ class Knobs:
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
             "count": self.count,
+            "best_of": self.best_of,
             "base": sampling(steps=self.steps, **both),
             "superres": sampling(steps=self.superres_steps, **both),
         }

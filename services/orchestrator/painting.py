@@ -45,6 +45,19 @@ from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
 Watch = Callable[[DecodeProgress], Awaitable[None]]
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A finished picture that may be among the best.
+
+    Attributes:
+        image: The message.
+        pixels: Its pixels.
+    """
+
+    image: GeneratedImage
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Texts:
     """The prompts of a request, encoded.
@@ -72,6 +85,7 @@ class Work:
         resolutions: Of the tokenizers, by the role of their codebook.
         deadline: Of the request.
         events: What to tell the caller, in order; None at the end.
+        candidates: Finished pictures of which only the best are told; None where all are.
     """
 
     stages: Stages
@@ -81,6 +95,7 @@ class Work:
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
     events: asyncio.Queue[GenerateResponse | None]
+    candidates: list[Candidate] | None = None
 
     async def encode(
         self, pixels: UInt8[np.ndarray, "s s 3"], codebook: str
@@ -188,7 +203,7 @@ class Painting:
     async def deliver(
         self, pixels: UInt8[np.ndarray, "h w 3"], *, iteration: int | None = None
     ) -> None:
-        """Hands the finished picture to the caller.
+        """Hands the finished picture to the caller, or to those the best are chosen of.
 
         Args:
             pixels: The picture.
@@ -214,7 +229,10 @@ class Painting:
             decodes=self.decodes,
             iteration=iteration,
         )
-        work.events.put_nowait(GenerateResponse(image=image))
+        if work.candidates is None:
+            work.events.put_nowait(GenerateResponse(image=image))
+        else:
+            work.candidates.append(Candidate(image, pixels))
 
     async def decode(
         self,

@@ -17,8 +17,9 @@ from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 from services.orchestrator.agreement import Agreed
 from services.orchestrator.calls import Deadline, call_stage, timed, together
 from services.orchestrator.edits import Source, painter_of
-from services.orchestrator.painting import Painting, Texts, Work
+from services.orchestrator.painting import Candidate, Painting, Texts, Work
 from services.orchestrator.requests import SEEDS
+from services.orchestrator.scoring import Scorer
 from services.orchestrator.stages import Stages
 from services.runtime.errors import FieldViolation, RequestError
 
@@ -36,7 +37,9 @@ async def generate(
     request: GenerateRequest,
     agreed: Agreed,
     deadline: Deadline,
+    *,
     source: Source | None = None,
+    scorer: Scorer | None = None,
 ) -> AsyncGenerator[GenerateResponse, None]:
     """Carries out a complete request; whatever is under way is cancelled when the reader stops.
 
@@ -50,6 +53,7 @@ async def generate(
         agreed: What the stages say of themselves.
         deadline: Of the request; passed on to each call.
         source: The picture to edit, if the request is an edit.
+        scorer: Chooses the best, if the request asks for them.
 
     Raises:
         RequestError: a stage refused, or stayed unavailable.
@@ -65,8 +69,9 @@ async def generate(
         resolutions=agreed.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),
+        candidates=[] if request.best_of else None,
     )
-    working = asyncio.create_task(_all_images(work, source))
+    working = asyncio.create_task(_all_images(work, source, scorer))
     try:
         while (response := await work.events.get()) is not None:
             yield response
@@ -114,7 +119,7 @@ def _in_the_callers_words(error: RequestError, fields: Sequence[str]) -> Request
     return RequestError(error.code, message, violations=violations)
 
 
-async def _all_images(work: Work, source: Source | None) -> None:
+async def _all_images(work: Work, source: Source | None, scorer: Scorer | None) -> None:
     """Makes all images at once.
 
     Raises:
@@ -123,15 +128,29 @@ async def _all_images(work: Work, source: Source | None) -> None:
     try:
         paint = new_picture if source is None else await painter_of(work, source)
         paintings = []
-        for index in range(work.request.count):
+        for index in range(work.request.best_of or work.request.count):
             seed = (work.request.seed + index) % SEEDS
             painting = Painting(work=work, index=index, seed=seed)
             painting.spent(work.texts.timing)
             painting.tell("text_encoder", 1, 1)
             paintings.append(painting)
         await together(*(paint(painting) for painting in paintings))
+        if work.candidates is not None and scorer is not None:
+            await tell_best(work, work.candidates, scorer)
     finally:
         work.events.put_nowait(None)
+
+
+async def tell_best(work: Work, candidates: Sequence[Candidate], scorer: Scorer) -> None:
+    """Tells the caller of the best candidates, best first; of equal ones the first."""
+    request, pictures = work.request, [each.pixels for each in candidates]
+    scores = await asyncio.to_thread(scorer.scores, request.prompt, pictures)
+    ranked = sorted(
+        zip(candidates, scores, strict=True), key=lambda pair: (-pair[1], pair[0].image.index)
+    )
+    for rank, (candidate, score) in enumerate(ranked[: request.count]):
+        candidate.image.rank, candidate.image.score = rank, score
+        work.events.put_nowait(GenerateResponse(image=candidate.image))
 
 
 async def new_picture(painting: Painting) -> None:

@@ -51,6 +51,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
         full.count = 1
     if not 1 <= full.count <= MOST_IMAGES:
         raise invalid_field("count", expected=f"1 to {MOST_IMAGES}", got=full.count)
+    _check_best_of(full)
     if not request.HasField("seed"):
         full.seed = secrets.randbits(64)
     return full
@@ -75,6 +76,19 @@ def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) ->
         if not (request.prompt.strip() or request.negative_prompt):
             knobs.guidance = knobs.first_guidance = 0  # nothing to guide by
     return full
+
+
+def _check_best_of(request: GenerateRequest) -> None:
+    if not request.best_of:
+        return
+    if not request.count <= request.best_of <= MOST_IMAGES:
+        raise invalid_field(
+            "best_of", expected=f"0, or {request.count} to {MOST_IMAGES}", got=request.best_of
+        )
+    if not request.prompt:
+        raise invalid_field("best_of", expected="0 without a prompt", got=request.best_of)
+    if request.mask_free_edit.keep:
+        raise invalid_field("best_of", expected="0 where iterations are kept", got=request.best_of)
 
 
 def _edit_knobs(request: GenerateRequest) -> Sampling:

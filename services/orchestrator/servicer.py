@@ -14,6 +14,7 @@ from services.orchestrator.edits import Source, drop_files, read_source, result_
 from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.pipeline import generate
 from services.orchestrator.requests import checked, with_defaults
+from services.orchestrator.scoring import Scorer
 from services.orchestrator.stages import STATUS_TIMEOUT_S, Stages
 from services.runtime.errors import RequestError
 
@@ -24,10 +25,10 @@ DOUBTFUL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """Validates, then lets the pipeline work."""
 
-    def __init__(self, stages: Stages, agreement: Agreement) -> None:
-        """Serves with these stages, on what they agreed on."""
+    def __init__(self, stages: Stages, agreement: Agreement, scorer: Scorer | None = None) -> None:
+        """Serves with these stages, on what they agreed on; without a scorer never the best."""
         self._stages, self._agreement = stages, agreement
-        self._budget = PixelBudget()
+        self._budget, self._scorer = PixelBudget(), scorer
 
     async def Generate(
         self, request: orchestrator_pb2.GenerateRequest, context: Any
@@ -35,6 +36,11 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Streams the events of a request."""
         deadline = Deadline(context.time_remaining())
         valid = checked(request)
+        if valid.best_of and self._scorer is None:
+            raise RequestError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "best_of: this server has no scorer; start it with --scorer clip:FOLDER",
+            )
         async with AsyncExitStack() as stack:
             source: Source | None = None
             if valid.WhichOneof("edit"):
@@ -45,7 +51,9 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             agreed = await self._agreement.found(deadline)
             full = with_defaults(valid, agreed.defaults)
             try:
-                responses = generate(self._stages, full, agreed, deadline, source)
+                responses = generate(
+                    self._stages, full, agreed, deadline, source=source, scorer=self._scorer
+                )
                 async with aclosing(responses):
                     async for response in responses:
                         yield response

@@ -17,7 +17,7 @@ from services.orchestrator.client.errors import invalid_request
 DEFAULT_TIMEOUT_S = 300.0
 STATUS_TIMEOUT_S = 15.0
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)
-_LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "preview_every": 2**32 - 1}
+_LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
 
 
 class Wanted(TypedDict, total=False):
@@ -29,6 +29,7 @@ class Wanted(TypedDict, total=False):
         count: Pictures; 1 if absent.
         base: Knobs of the base; the servers' defaults where not set.
         superres: Knobs of the super-resolution.
+        best_of: Candidates to paint; the `count` best are returned, best first. All if absent.
         claim: Who asks, and how urgent it is.
         preview_every: Steps after which a `Step` has a preview; none if absent.
         inpaint: Repaints part of a picture instead; see `client.edits`, as for the other three.
@@ -42,6 +43,7 @@ class Wanted(TypedDict, total=False):
     count: int
     base: Sampling
     superres: Sampling
+    best_of: int
     claim: Claim
     preview_every: int
     inpaint: Inpaint

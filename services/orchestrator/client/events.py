@@ -78,6 +78,8 @@ class Picture:
         timings: Where its time went, stage by stage.
         decodes: Steps and digest of the tokens of base and superres.
         iteration: Of a mask-free edit: after which iteration it was taken.
+        rank: With `best_of`: how many pictures are better.
+        score: With `best_of`: what the scorer says of it.
     """
 
     index: int
@@ -87,6 +89,8 @@ class Picture:
     timings: tuple[StageTiming, ...] = field(repr=False)
     decodes: tuple[DecodeReceipt, ...] = field(repr=False)
     iteration: int | None = None
+    rank: int | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ Event = Started | Step | Picture | Finished
 
 
 def in_order(pictures: Iterable[Picture]) -> list[Picture]:
-    """Returns pictures by index, those of one edit by iteration."""
-    return sorted(pictures, key=lambda picture: (picture.index, picture.iteration or 0))
+    """Returns pictures by rank if they have one, then by index, those of one edit by iteration."""
+    return sorted(pictures, key=lambda each: (each.rank or 0, each.index, each.iteration or 0))
 
 
 def read_event(response: GenerateResponse) -> Event:
@@ -134,8 +138,17 @@ def read_event(response: GenerateResponse) -> Event:
         made = response.image
         image = _image(made.png)
         timings, decodes = tuple(made.timings), tuple(made.decodes)
-        iteration = made.iteration if made.HasField("iteration") else None
-        return Picture(made.index, made.seed, image, made.png, timings, decodes, iteration)
+        return Picture(
+            made.index,
+            made.seed,
+            image,
+            made.png,
+            timings,
+            decodes,
+            iteration=made.iteration if made.HasField("iteration") else None,
+            rank=made.rank if made.HasField("rank") else None,
+            score=made.score if made.HasField("score") else None,
+        )
     if kind == "done":
         return Finished(total_s=response.done.total_s, receipt=response.done.receipt)
     raise ValueError(f"the server sent an event this client does not know: {response}")

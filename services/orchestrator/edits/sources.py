@@ -50,7 +50,7 @@ def result_pixels(request: GenerateRequest) -> int:
     """
     edit = request.WhichOneof("edit") or ""
     one, other = declared_size(getattr(request, edit).image, f"{edit}.image")
-    pictures = request.count
+    pictures = request.best_of or request.count
     if edit == "mask_free_edit":
         pictures *= len(kept_of(request.mask_free_edit))
     down = request.outpaint.top_px + request.outpaint.bottom_px

@@ -31,6 +31,7 @@ class GenerateRequest(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     CLAIM_FIELD_NUMBER: builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
+    BEST_OF_FIELD_NUMBER: builtins.int
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
@@ -52,6 +53,11 @@ class GenerateRequest(google.protobuf.message.Message):
     preview_every: builtins.int
     """Sends a preview after every so many steps of base and of superres, and after the last, 0 to 256.
     Each costs a call of the tokenizer. Default: 0, none.
+    """
+    best_of: builtins.int
+    """Candidates to paint, `count` to 16, of which the `count` best are returned, best first, once all are
+    done: candidate i has seed (seed + i) modulo 2^64, which is also its index. A server without a scorer
+    answers UNIMPLEMENTED. Default: 0, all pictures are returned as they come.
     """
     @property
     def base(self) -> muse.common.v1.decoding_pb2.Sampling:
@@ -93,13 +99,14 @@ class GenerateRequest(google.protobuf.message.Message):
         progress: builtins.bool = ...,
         claim: muse.common.v1.claim_pb2.Claim | None = ...,
         preview_every: builtins.int = ...,
+        best_of: builtins.int = ...,
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
         vary: global___Vary | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "best_of", b"best_of", "claim", b"claim", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
     @typing.overload
@@ -420,6 +427,8 @@ class GeneratedImage(google.protobuf.message.Message):
     TIMINGS_FIELD_NUMBER: builtins.int
     DECODES_FIELD_NUMBER: builtins.int
     ITERATION_FIELD_NUMBER: builtins.int
+    RANK_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Which picture, from 0."""
     seed: builtins.int
@@ -434,6 +443,10 @@ class GeneratedImage(google.protobuf.message.Message):
     """Of a mask-free edit: the iterations after which it was taken. Pictures of one edit come in any
     order and share index and seed.
     """
+    rank: builtins.int
+    """With `best_of`: how many pictures are better, from 0."""
+    score: builtins.float
+    """With `best_of`: what the scorer says of it, the higher the better."""
     @property
     def timings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageTiming]:
         """Where its time went, stage by stage."""
@@ -453,10 +466,17 @@ class GeneratedImage(google.protobuf.message.Message):
         timings: collections.abc.Iterable[muse.common.v1.stage_pb2.StageTiming] | None = ...,
         decodes: collections.abc.Iterable[global___DecodeReceipt] | None = ...,
         iteration: builtins.int | None = ...,
+        rank: builtins.int | None = ...,
+        score: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "iteration", b"iteration"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "png", b"png", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "iteration", b"iteration", "rank", b"rank", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "png", b"png", "rank", b"rank", "score", b"score", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_iteration", b"_iteration"]) -> typing.Literal["iteration"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rank", b"_rank"]) -> typing.Literal["rank"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 global___GeneratedImage = GeneratedImage
 
