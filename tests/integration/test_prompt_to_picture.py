@@ -257,6 +257,27 @@ def test_a_reader_who_leaves_does_not_disturb_the_next(address: str) -> None:
         assert len(client.generate("a fox", seed=1)) == 1
 
 
+def test_every_edit_passes_the_whole_stack(address: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    picture, mask = Image.fromarray(pixels), np.zeros((40, 50), bool)
+    mask[10:20, 5:25] = True
+    marked = Image.fromarray(mask.astype(np.uint8) * 255)
+    with MuseClient(address) as client:
+        (inpainted,) = client.inpaint(picture, marked, "a fox", seed=1)
+        (outpainted,) = client.outpaint(picture, "a fox", left_px=30, seed=1)
+        edited = client.edit(picture, "a fox", iterations=6, keep=[0, 3], seed=1)
+        varied = [client.vary(picture, prompt, seed=1)[0] for prompt in ("", "a fox")]
+
+    assert (np.asarray(inpainted.image)[~mask] == pixels[~mask]).all()
+    assert (np.asarray(inpainted.image)[mask] != pixels[mask]).any()
+    assert outpainted.image.size == (80, 40)
+    assert (np.asarray(outpainted.image)[:, 30:] == pixels).all()
+    assert [each.iteration for each in edited] == [0, 3, 6]
+    assert [each.decodes[0].steps for each in edited] == [6, 6, 6]
+    assert {each.image.size for each in [*edited, *varied]} == {(50, 40)}
+    assert varied[0].png != varied[1].png
+
+
 def test_the_file_says_how_it_was_made(address: str) -> None:
     with MuseClient(address) as client:
         image = client.generate("a fox", seed=9)[0].image

@@ -1,4 +1,4 @@
-"""`python -m training.evaluation <scenes|edits|tokenizers>`: measures what was trained."""
+"""`python -m training.evaluation <scenes|edits|gallery|tokenizers>`: measures what was trained."""
 
 import json
 import sys
@@ -20,6 +20,7 @@ from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
 from training.evaluation.detector import Detector
 from training.evaluation.edits_command import edits
+from training.evaluation.gallery import gallery
 from training.evaluation.scenes import QUESTIONS, Asked, Painter, draw_questions, judge_all, shares
 from training.evaluation.tokenizers import measure_tokenizer, tokenizer_folders
 from training.pictures import contact_sheet
@@ -27,6 +28,7 @@ from training.tasks.frozen import FrozenTokenizer
 
 app = App(name="python -m training.evaluation", help="Measures what was trained.")
 app.command(edits)
+app.command(gallery)
 console = Console()
 
 
