@@ -10,14 +10,14 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from services.decoding import slots as slot_programs
 from services.decoding.slots import MaskedTransformer, Slots
 from services.decoding.state import DecodeState, resting_state
 from services.nn.attention import Context
-from services.nn.sharding import CONTEXT, WHOLE, shardings
+from services.nn.sharding import CONTEXT, WHOLE, divisions, shardings
 
 SLOTS = Slots(state=WHOLE, context=CONTEXT, opposite=CONTEXT, has_opposite=WHOLE)
 Program = tuple[Any, tuple[Any, ...]]  # a jitted function, and the shapes it is called with
@@ -29,7 +29,7 @@ class PoolPrograms:
     def __init__(
         self,
         graph: nnx.GraphDef,
-        parameters: Any,
+        parameters: nnx.State,
         *,
         inputs: Sequence[jax.ShapeDtypeStruct],
         tokens: int,
@@ -42,7 +42,7 @@ class PoolPrograms:
 
         Args:
             graph: Of a `MaskedTransformer`, split.
-            parameters: Its parameters or their shapes, placed where they lie.
+            parameters: Its parameters, or their shapes.
             inputs: Shapes of what its `context` takes, of a single row.
             tokens: Tokens of an image.
             mask_id: The [MASK] id.
@@ -53,7 +53,7 @@ class PoolPrograms:
         self._graph, self._inputs, self._mesh = graph, tuple(inputs), mesh
         self._tokens, self._mask_id, self._group = tokens, mask_id, group
         self._rows = slots
-        self._divided = jax.tree.map(_spec_of, parameters)
+        self._divided = divisions(parameters)
         self._parameters = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), parameters
         )
@@ -145,9 +145,3 @@ class PoolPrograms:
             mask_id=self._mask_id,
             group=self._group,
         )
-
-
-def _spec_of(leaf: Any) -> Any:
-    """Returns how a parameter is divided."""
-    sharding = getattr(leaf, "sharding", None)
-    return sharding.spec if isinstance(sharding, NamedSharding) else WHOLE

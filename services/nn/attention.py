@@ -253,7 +253,7 @@ class CrossAttention(nnx.Module):
     def keys_values(
         self, context: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
-        """Returns the context's keys and values, which no decoding step changes, of the heads here."""
+        """Returns what heads here see of the context, which no decoding step changes."""
         batch, count, hidden = context.shape
         split = self.key_value(context).reshape(batch, count, 2, -1, hidden // self.heads)
         return self.key_norm(split[:, :, 0]), split[:, :, 1]
