@@ -1,6 +1,6 @@
-"""Decodes on 1, 2, 4 and 8 devices, for test_mesh.py; run by itself with eight devices of a CPU.
+"""Decodes on several numbers of devices, for test_mesh.py; run by itself with eight of a CPU.
 
-    python tests/masked/eight_devices.py STAGE DTYPE
+    python tests/masked/eight_devices.py base float32 1 2 4 8
 
 Prints, as JSON, for each number of devices: what the engine says it computes on, the share of the
 bytes of its blocks that the first device holds, and the tokens of every decode after every step.
@@ -22,7 +22,6 @@ from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Job
 from services.decoding.serving import Layout
 from services.decoding.state import Row, Sampling, fresh_row
-from services.nn.parameters import parameters_of
 from services.presets import preset
 from services.runtime.checkpoints import Checkpoint
 from services.superres.engine import SuperresEngine
@@ -31,7 +30,6 @@ from services.superres.model import SuperresTransformer
 TINY = preset("tiny")
 BASE = replace(TINY.base, heads=8, hidden=32, layers=2)
 SUPERRES = replace(TINY.superres, heads=16, hidden=32)
-DEVICES = (1, 2, 4, 8)
 SAMPLINGS = (
     Sampling(steps=4, guidance=0.0, seed=1),
     Sampling(steps=5, guidance=6.0, seed=2),
@@ -44,10 +42,14 @@ def engine_of(stage: str, shards: int, dtype: Any) -> Any:
     """Returns the engine of an untrained checkpoint, over so many devices."""
     config: Any = BASE if stage == "base" else SUPERRES
     build: Any = BaseTransformer if stage == "base" else SuperresTransformer
-    parameters = parameters_of(build(config, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
+    random, flat = np.random.default_rng(0), nnx.to_flat_state(nnx.state(abstract, nnx.Param))
     checkpoint: Checkpoint[Any] = Checkpoint(
         config=config,
-        parameters={name: np.asarray(value) for name, value in parameters.items()},
+        parameters={
+            ".".join(map(str, path)): random.normal(0.2, 0.5, leaf.shape).astype(np.float32)
+            for path, leaf in flat
+        },
         fingerprint={"encoder": "t5:1", "low_codebook": "low", "codebook": "high"},
         digest="",
         record={},
@@ -97,10 +99,10 @@ def share_of_first(pool: DecodePool) -> float:
     return sum(first) / sum(leaf.nbytes for leaf in blocks)
 
 
-def main(stage: str, dtype: str) -> None:
+def main(stage: str, dtype: str, *devices: str) -> None:
     """Prints what each number of devices comes to."""
     told = {}
-    for shards in DEVICES:
+    for shards in map(int, devices):
         engine = engine_of(stage, shards, jnp.dtype(dtype))
         engine.warm_up()
         told[shards] = {
