@@ -9,10 +9,10 @@ from jaxtyping import Float
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job
+from services.decoding.loading import load_pool
+from services.decoding.pool import Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
-from services.nn.parameters import with_parameters
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
 
 STAGE = "base"
@@ -27,11 +27,12 @@ class BaseEngine:
 
         Args:
             checkpoint: A base checkpoint.
-            layout: Slots and precision; by default what suits the device.
+            layout: Devices, slots and precision; by default what suits the device.
 
         Raises:
             CheckpointMismatch: the parameters are not those of the configuration, or it does not
                 name the encoder and codebooks it was trained with.
+            ValueError: the layout's devices are not there, cannot divide it or have no room for it.
         """
         if missing := [name for name in FINGERPRINTS if name not in checkpoint.fingerprint]:
             raise CheckpointMismatch(
@@ -41,21 +42,17 @@ class BaseEngine:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
-        model = with_parameters(
+        self.pool = load_pool(
             lambda: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
             checkpoint.parameters,
-            dtype=dtype,
-        )
-        self.pool = DecodePool(
-            model,
+            layout=self.layout,
+            divided={"heads": config.heads, "columns of the MLP": config.mlp},
             inputs=(
                 jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
                 jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
             ),
             tokens=config.tokens,
             mask_id=config.vocabulary,
-            slots=self.layout.slots,
-            group=self.layout.group,
         )
 
     @classmethod
@@ -64,13 +61,14 @@ class BaseEngine:
 
         Raises:
             CheckpointError: there is none, or it is of another stage or shape.
+            ValueError: the layout's devices are not there, cannot divide it or have no room for it.
         """
         return cls(load_checkpoint(folder, stage=STAGE, config_type=BaseConfig), layout)
 
     @property
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
-        return f"{jax.devices()[0].device_kind} x1"
+        return self.layout.device
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

@@ -1,7 +1,7 @@
 """Moves parameters between Flax NNX modules and flat, named arrays."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ def with_parameters(
     parameters: Mapping[str, np.ndarray | jax.Array],
     *,
     dtype: DTypeLike = jnp.float32,
+    array: Callable[[Any, DTypeLike], Any] = jnp.asarray,
 ) -> Module:
     """Builds a module around given parameters, without initialising any of its own.
 
@@ -38,6 +39,8 @@ def with_parameters(
         build: Makes the module; only its shapes are used.
         parameters: Arrays by dotted path; exactly those the module has.
         dtype: What float parameters are cast to.
+        array: Makes an array of a type. By default on the default device; `numpy.asarray` leaves
+            them where the caller can place them.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.
@@ -60,6 +63,5 @@ def with_parameters(
                 f"this model needs {tuple(variable.shape)}"
             )
         floating = jnp.issubdtype(variable.dtype, jnp.floating)
-        array = jnp.asarray(value, dtype if floating else variable.dtype)
-        filled.append((path, variable.replace(array)))
+        filled.append((path, variable.replace(array(value, dtype if floating else variable.dtype))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
