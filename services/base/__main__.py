@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from services.runtime.precision import Weights
 from services.runtime.server import Service, StageSettings, command_line, run_server
 
 app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
@@ -17,10 +18,12 @@ class Settings(StageSettings):
 
     Attributes:
         checkpoints: Folder whose subfolder `base` holds the checkpoint.
+        weights: int8 keeps the matrices of the blocks in a byte a number.
         port: Port to listen on; 0 takes a free one.
     """
 
     checkpoints: Path
+    weights: Weights = "full"
     port: int = 50053
 
 
@@ -42,7 +45,8 @@ async def build(settings: Settings) -> Service:
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
-    folder, layout = settings.checkpoints / STAGE, layout_here(settings.max_batch)
+    folder = settings.checkpoints / STAGE
+    layout = layout_here(settings.max_batch, settings.weights)
     engine = (await device.run(BaseEngine.load, folder, layout))[0]
     batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = BaseServicer(engine, batcher)

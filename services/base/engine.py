@@ -12,8 +12,9 @@ from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
-from services.nn.parameters import with_parameters
+from services.nn.quantization import with_weights
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import served_digest
 
 STAGE = "base"
 FINGERPRINTS = ("encoder", "codebook")
@@ -41,10 +42,11 @@ class BaseEngine:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
-        model = with_parameters(
+        model = with_weights(
             lambda: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
             checkpoint.parameters,
             dtype=dtype,
+            weights=self.layout.weights,
         )
         self.pool = DecodePool(
             model,
@@ -71,6 +73,11 @@ class BaseEngine:
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
         return f"{jax.devices()[0].device_kind} x1"
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint, and its precision unless it is the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.layout.precision)
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from services.runtime.precision import Weights, check_weights, precision_name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -15,20 +17,28 @@ class Layout:
         slots: Decodes that run at a time.
         group: Rows computed together, a divisor of `slots`.
         dtype: Of parameters and matrix products.
+        weights: How the matrices of the blocks are kept.
     """
 
     slots: int
     group: int
     dtype: DTypeLike
+    weights: Weights = "full"
 
     def __post_init__(self) -> None:
+        check_weights(self.weights)
         if self.slots < 1 or self.group < 1 or self.slots % self.group:
             raise ValueError(
                 f"slots {self.slots} must be a positive multiple of group {self.group}"
             )
 
+    @property
+    def precision(self) -> str:
+        """Its name, such as "float32" or "int8+bfloat16"."""
+        return precision_name(jnp.dtype(self.dtype).name, self.weights)
 
-def layout_here(slots: int = 8) -> Layout:
+
+def layout_here(slots: int = 8, weights: Weights = "full") -> Layout:
     """Returns the layout for the default device.
 
     A CPU computes one row at a time in float32: a row keeps its cores busy, rows at rest cost
@@ -41,7 +51,8 @@ def layout_here(slots: int = 8) -> Layout:
 
     Args:
         slots: Decodes that run at a time.
+        weights: How the matrices of the blocks are kept.
     """
     if jax.default_backend() == "cpu":
-        return Layout(slots=slots, group=1, dtype=jnp.float32)
-    return Layout(slots=slots, group=slots, dtype=jnp.bfloat16)
+        return Layout(slots=slots, group=1, dtype=jnp.float32, weights=weights)
+    return Layout(slots=slots, group=slots, dtype=jnp.bfloat16, weights=weights)

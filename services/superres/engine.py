@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from services.decoding.pool import DecodePool, Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
-from services.nn.parameters import with_parameters
+from services.nn.quantization import with_weights
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import served_digest
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 
@@ -43,10 +44,11 @@ class SuperresEngine:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
-        model = with_parameters(
+        model = with_weights(
             lambda: SuperresTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
             checkpoint.parameters,
             dtype=dtype,
+            weights=self.layout.weights,
         )
         self.pool = DecodePool(
             model,
@@ -74,6 +76,11 @@ class SuperresEngine:
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
         return f"{jax.devices()[0].device_kind} x1"
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint, and its precision unless it is the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.layout.precision)
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""
