@@ -22,6 +22,8 @@ class Projection(nnx.Linear):
         flat = inputs.reshape(-1, inputs.shape[-1])
         if isinstance(self.kernel, QuantizedMatrix):
             mapped = self.kernel.product(flat, self.dtype)
+            if self.bias is not None:
+                mapped = mapped + self.bias[...].astype(self.dtype)
         else:
             mapped = super().__call__(flat, out_sharding)
         return mapped.reshape(*inputs.shape[:-1], mapped.shape[-1])
