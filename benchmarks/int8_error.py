@@ -1,9 +1,9 @@
 """What int8 weights save, what they change, and what they cost, on a checkpoint.
 
 `python benchmarks/int8_error.py [checkpoints]`, by default checkpoints/demo. Text encoder, base and
-superres are loaded twice, as their servers load them with `--weights full` and `--weights int8`, and
-given the same inputs: captions made up here, and the grids that the full base and superres decode
-from them. Predictions are compared where half of a grid is masked.
+superres are loaded twice, as their servers load them with `--weights full` and with
+`--weights int8`, and given the same inputs: captions made up here, and the grids that the full base
+and superres decode from them. Predictions are compared where half of a grid is masked.
 """
 
 import sys
