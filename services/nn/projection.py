@@ -21,9 +21,10 @@ class Projection(nnx.Linear):
         """Maps each vector; `out_sharding` as in `nnx.Linear`."""
         flat = inputs.reshape(-1, inputs.shape[-1])
         if isinstance(self.kernel, QuantizedMatrix):
-            mapped = self.kernel.product(flat, self.dtype)
+            dtype = flat.dtype if self.dtype is None else self.dtype
+            mapped = self.kernel.product(flat, dtype)
             if self.bias is not None:
-                mapped = mapped + self.bias[...].astype(self.dtype)
+                mapped = mapped + self.bias[...].astype(dtype)
         else:
             mapped = super().__call__(flat, out_sharding)
         return mapped.reshape(*inputs.shape[:-1], mapped.shape[-1])
