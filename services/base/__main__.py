@@ -45,7 +45,7 @@ async def build(settings: Settings) -> Service:
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
     folder = settings.checkpoints / STAGE
-    layout = layout_here(settings.max_batch, shards=settings.shards)
+    layout = layout_here(settings.max_batch, shards=settings.shards, weights=settings.weights)
     engine = (await device.run(BaseEngine.load, folder, layout))[0]
     batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = BaseServicer(engine, batcher)

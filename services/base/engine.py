@@ -14,6 +14,7 @@ from services.decoding.pool import Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import served_digest
 
 STAGE = "base"
 FINGERPRINTS = ("encoder", "codebook")
@@ -69,6 +70,11 @@ class BaseEngine:
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
         return self.layout.device
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint, and its precision unless it is the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.layout.precision)
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

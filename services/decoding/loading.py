@@ -11,7 +11,7 @@ from services.decoding.memory import check_memory
 from services.decoding.pool import DecodePool
 from services.decoding.programs import SLOTS, PoolPrograms
 from services.decoding.serving import Layout
-from services.nn.parameters import with_parameters
+from services.nn.quantization import keeping, with_weights
 from services.nn.sharding import bytes_on_each, check_divides, divisions, model_mesh
 
 
@@ -43,7 +43,7 @@ def load_pool(
     """
     mesh = model_mesh(layout.shards)
     check_divides(layout.shards, divided)
-    graph, shapes = nnx.split(nnx.eval_shape(build))
+    graph, shapes = nnx.split(nnx.eval_shape(keeping(build, layout.weights)))
     one = PoolPrograms(
         graph, shapes, inputs=inputs, tokens=tokens, mask_id=mask_id, slots=1, group=1, mesh=mesh
     )
@@ -56,7 +56,7 @@ def load_pool(
     # The parts of several devices are cut on the host: one alone may not hold the whole.
     array = jnp.asarray if mesh is None else np.asarray
     return DecodePool(
-        with_parameters(build, parameters, dtype=layout.dtype, array=array),
+        with_weights(build, parameters, dtype=layout.dtype, weights=layout.weights, array=array),
         inputs=inputs,
         tokens=tokens,
         mask_id=mask_id,

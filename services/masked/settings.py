@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from services.runtime.precision import Weights
 from services.runtime.server import StageSettings
 
 AXIS = "model"
@@ -14,9 +15,11 @@ class MaskedSettings(StageSettings):
     Attributes:
         mesh: Devices of this host to spread the network over, such as "model=4": each has a fourth
             of the heads and of the weights. By default one device has it all.
+        weights: int8 keeps the matrices of the blocks in a byte a number.
     """
 
     mesh: str = ""
+    weights: Weights = "full"
 
     @property
     def shards(self) -> int:

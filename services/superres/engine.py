@@ -12,6 +12,7 @@ from services.decoding.pool import Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import served_digest
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 
@@ -75,6 +76,11 @@ class SuperresEngine:
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
         return self.layout.device
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint, and its precision unless it is the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.layout.precision)
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

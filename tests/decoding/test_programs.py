@@ -39,12 +39,15 @@ def superres_pool() -> DecodePool:
     )
 
 
-@pytest.mark.parametrize("stage", ["base", "superres"])
+@pytest.mark.parametrize("stage", ["base", "base in int8", "superres"])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_every_program_exports_for_every_platform(
     build_base_pool: Callable[..., DecodePool], stage: str, platform: str
 ) -> None:
-    built = build_base_pool() if stage == "base" else superres_pool()
+    if stage == "superres":
+        built = superres_pool()
+    else:
+        built = build_base_pool(weights="full" if stage == "base" else "int8")
     for program, shapes in built.programs().values():
         exported = jax.export.export(program, platforms=[platform])(*shapes)
         assert exported.platforms == (platform,)

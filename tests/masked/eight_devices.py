@@ -1,6 +1,6 @@
 """Decodes on several numbers of devices, for test_mesh.py; run by itself with eight of a CPU.
 
-    python tests/masked/eight_devices.py base float32 1 2 4 8
+    python tests/masked/eight_devices.py base float32 full 1 2 4 8
 
 Prints, as JSON, for each number of devices: what the engine says it computes on, the share of the
 bytes of its blocks that the first device holds, and the tokens of every decode after every step.
@@ -38,7 +38,7 @@ SAMPLINGS = (
 )
 
 
-def engine_of(stage: str, shards: int, dtype: Any) -> Any:
+def engine_of(stage: str, shards: int, dtype: Any, weights: Any) -> Any:
     """Returns the engine of an untrained checkpoint, over so many devices."""
     config: Any = BASE if stage == "base" else SUPERRES
     build: Any = BaseTransformer if stage == "base" else SuperresTransformer
@@ -55,7 +55,7 @@ def engine_of(stage: str, shards: int, dtype: Any) -> Any:
         record={},
         folder=Path("nowhere"),
     )
-    layout = Layout(slots=4, group=2, dtype=dtype, shards=shards)
+    layout = Layout(slots=4, group=2, dtype=dtype, shards=shards, weights=weights)
     engine: Any = BaseEngine if stage == "base" else SuperresEngine
     return engine(checkpoint, layout)
 
@@ -99,11 +99,11 @@ def share_of_first(pool: DecodePool) -> float:
     return sum(first) / sum(leaf.nbytes for leaf in blocks)
 
 
-def main(stage: str, dtype: str, *devices: str) -> None:
+def main(stage: str, dtype: str, weights: str, *devices: str) -> None:
     """Prints what each number of devices comes to."""
     told = {}
     for shards in map(int, devices):
-        engine = engine_of(stage, shards, jnp.dtype(dtype))
+        engine = engine_of(stage, shards, jnp.dtype(dtype), weights)
         engine.warm_up()
         told[shards] = {
             "device": engine.device,
