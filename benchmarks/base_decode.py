@@ -7,7 +7,7 @@ taken. How to install the peers: benchmarks/README.md.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from cyclopts import App
 from flax import nnx
 
-from benchmarks.ceiling import matrix_ceiling
+from benchmarks.ceiling import SIDES, matrix_ceiling
 from benchmarks.measuring import Spread, conditions, in_turns, limit_cpus
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
@@ -42,6 +42,7 @@ SHAPE = BaseConfig(
 TINY = BaseConfig(
     grid=4, vocabulary=32, hidden=32, layers=2, heads=2, mlp=128, text_hidden=32, text_length=8
 )
+TINY_SIDES = (64,)
 CPUS = 2
 STEPS, GUIDANCE = 24, 4.0
 WORDS_SHARE = 0.25  # of the text's positions; the rest is padding
@@ -122,8 +123,7 @@ def _random_parameters(config: BaseConfig) -> dict[str, np.ndarray]:
     fresh = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
     random = np.random.default_rng(2)
     return {
-        name: np.asarray(value)
-        + 0.02 * random.standard_normal(value.shape, dtype=np.float32)
+        name: np.asarray(value) + 0.02 * random.standard_normal(value.shape, dtype=np.float32)
         for name, value in fresh.items()
     }
 
@@ -180,6 +180,12 @@ def peers_of(ours: OurDecode, text: Text, steps: int) -> dict[str, Callable[[], 
     )
     print(f"check: without noise, {same.sum()} of {same.size} tokens of an image are the same")
 
+    flops = eager.flops(text.embedding, text.mask, steps=steps, guidance=GUIDANCE)
+    print(
+        f"FLOPs of an image: ours {computed_flops(ours.config, steps) / 1e9:.2f} G, "
+        f"PyTorch {flops / 1e9:.2f} G"
+    )
+
     def timed(peer: TorchDecode) -> Callable[[], np.ndarray]:
         return lambda: peer.image(text.embedding, text.mask, steps=steps, guidance=GUIDANCE)
 
@@ -235,13 +241,20 @@ def main(*, rounds: int = 7, tiny: bool = False, peers: bool = True) -> None:
     for name, spread in seconds.items():
         print(f"{name:24} {spread:.3f} s an image, median (min-max) of {rounds}")
     print_ratios(seconds)
-    print_share(config, steps, seconds["ours"], tiny=tiny, peers=peers)
+    ceilings = matrix_ceiling(TINY_SIDES if tiny else SIDES, torch=_torch() if peers else None)
+    print_share(config, steps, seconds["ours"], ceilings)
 
 
-def print_share(config: BaseConfig, steps: int, ours: Spread, *, tiny: bool, peers: bool) -> None:
+def _torch() -> Any:
+    import torch
+
+    return torch
+
+
+def print_share(
+    config: BaseConfig, steps: int, ours: Spread, ceilings: Mapping[str, float]
+) -> None:
     """Prints our FLOPs an image and the share of the matrix ceiling they come to."""
-    torch = __import__("torch") if peers else None
-    ceilings = matrix_ceiling(torch=torch, **({"sides": (64,)} if tiny else {}))
     best = max(ceilings.values())
     flops = computed_flops(config, steps)
     rate = flops / ours.median

@@ -5,7 +5,7 @@ loop reaches says how much is left to gain without computing less.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,19 +15,16 @@ import numpy as np
 from services.description.arithmetic import product
 
 SIDES = (1024, 1536, 2048)  # of square matrices: 4 to 16 MiB each
-REPEATS = 12
+REPEATS = 12  # products of each size and library; the fastest counts
 Multiply = Callable[[], object]
 
 
-def matrix_ceiling(
-    *, torch: Any = None, sides: tuple[int, ...] = SIDES, repeats: int = REPEATS
-) -> dict[str, float]:
+def matrix_ceiling(sides: Sequence[int] = SIDES, *, torch: Any = None) -> dict[str, float]:
     """Measures the best product of each library.
 
     Args:
-        torch: PyTorch, if it is to take part.
         sides: Of the square matrices tried.
-        repeats: Products of each size; the fastest counts.
+        torch: PyTorch, if it is to take part.
 
     Returns:
         FLOPs a second, by library.
@@ -37,7 +34,7 @@ def matrix_ceiling(
         random = np.random.default_rng(side)
         left, right = random.standard_normal((2, side, side), dtype=np.float32)
         for library, multiply in _multiplications(left, right, torch).items():
-            rate = product(side, side, side) / _least_s(multiply, repeats)
+            rate = product(side, side, side) / _least_s(multiply)
             best[library] = max(best.get(library, 0.0), rate)
     return best
 
@@ -54,10 +51,10 @@ def _multiplications(left: np.ndarray, right: np.ndarray, torch: Any) -> dict[st
     return ways
 
 
-def _least_s(multiply: Multiply, repeats: int) -> float:
+def _least_s(multiply: Multiply) -> float:
     multiply()
     seconds = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         begun = time.perf_counter()
         multiply()
         seconds.append(time.perf_counter() - begun)

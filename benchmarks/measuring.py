@@ -1,4 +1,4 @@
-"""What every timing here shares: the cores it may use, turns taken in order, medians with ranges."""
+"""What every timing here shares: the CPUs it may use, turns in order, medians with ranges."""
 
 import importlib.metadata
 import os

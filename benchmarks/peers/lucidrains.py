@@ -8,7 +8,7 @@ drawn from the top tenth of the codes at a falling temperature. Its weights are 
 The picture is not decoded.
 """
 
-import os
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,11 +30,17 @@ class LucidrainsDecode:
             config: The shape to come near to.
             flash: Its own switch: tiled attention in Python (its default), or a plain product.
         """
-        os.environ.setdefault("TQDM_DISABLE", "1")
         _declare_missing_operators()
-        from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE
+        from muse_maskgit_pytorch import (
+            MaskGit,
+            MaskGitTransformer,
+            VQGanVAE,
+            muse_maskgit_pytorch,
+        )
         from muse_maskgit_pytorch.t5 import T5_CONFIGS
+        from tqdm import tqdm
 
+        muse_maskgit_pytorch.tqdm = partial(tqdm, disable=True)  # else it draws a bar an image
         T5_CONFIGS[TEXT_ENCODER] = {"config": SimpleNamespace(d_model=config.text_hidden)}
         transformer = MaskGitTransformer(
             num_tokens=config.vocabulary,

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from services.base.config import BaseConfig
 from services.decoding.schedule import unmasked_per_step
 
 EPSILON = 1e-6
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # not counted by default
 
 
 class SelfAttention(nn.Module):
@@ -190,6 +192,22 @@ class TorchDecode:
         gate = torch.from_numpy(conditional)[:, None, None].float()
         return self.network(torch.from_numpy(tokens), keys, values, mask, gate).numpy()
 
+    def flops(self, text: np.ndarray, text_mask: np.ndarray, **knobs: float) -> int:
+        """Returns the FLOPs of an image as PyTorch counts them: products and attention.
+
+        Args:
+            text: As of `image`.
+            text_mask: As of `image`.
+            knobs: Of `image`.
+        """
+
+        def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+            return sdpa_flop_count(query, key, value)
+
+        with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: attention}) as counter:
+            self.image(text, text_mask, **knobs)
+        return counter.get_total_flops()
+
     def propose(
         self,
         tokens: Tensor,
@@ -212,10 +230,8 @@ class TorchDecode:
             temperature: 0 takes the likeliest.
         """
         logits = self.network(tokens, keys, values, mask, gate)
-        if len(logits) == 2:
-            logits = torch.lerp(logits[1], logits[0], 1 + scale)  # (1+t) heard - t unheard
-        else:
-            logits = logits[0]
+        heard, unheard = logits[0], logits[-1]  # of a single row, the same
+        logits = torch.lerp(unheard, heard, 1 + scale)  # (1+t) heard - t unheard
         if temperature == 0:
             ids = logits.argmax(-1, keepdim=True)
         else:
