@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.peers.operators import import_torchvision
 from services.base.config import BaseConfig
 
 TEXT_ENCODER = "random"  # stands for a T5, which is not part of what is timed
@@ -30,7 +31,7 @@ class LucidrainsDecode:
             config: The shape to come near to.
             flash: Its own switch: tiled attention in Python (its default), or a plain product.
         """
-        _declare_missing_operators()
+        import_torchvision()
         from muse_maskgit_pytorch import (
             MaskGit,
             MaskGitTransformer,
@@ -71,21 +72,3 @@ class LucidrainsDecode:
         self._maskgit.transformer.encode_text = lambda texts: embedding
         ids = self._maskgit.generate(texts=["prompt"], timesteps=steps, cond_scale=1 + guidance)
         return ids.flatten().numpy()
-
-
-def _declare_missing_operators() -> None:
-    """Lets torchvision be imported where its operators cannot be loaded.
-
-    The wheel on PyPI is built against CUDA's libraries, which a CPU build of PyTorch lacks, and its
-    import fails on operators that are not there. Nothing that is timed calls them.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _declared.append(library)  # its operators live as long as it does
-
-
-_declared: list[Any] = []

@@ -8,19 +8,12 @@ import pytest
 from muse.common.v1.stage_pb2 import StageTiming
 from PIL import Image
 
-from benchmarks.base_decode import (
-    TINY,
-    OurDecode,
-    Text,
-    computed_flops,
-    print_ratios,
-    print_share,
-    random_text,
-)
+from benchmarks.base_decode import TINY, print_ratios, print_share
 from benchmarks.ceiling import matrix_ceiling
 from benchmarks.glue import account
 from benchmarks.inflight import in_flight, poisson, whole_requests
 from benchmarks.measuring import Spread, conditions, in_turns
+from benchmarks.ours import OurDecode, Text, computed_flops, random_text
 from services.decoding.state import Sampling
 from services.description.arithmetic import base_context
 from services.orchestrator.client.events import Picture
