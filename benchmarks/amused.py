@@ -5,11 +5,11 @@ turns. How to install the peer: benchmarks/README.md.
 
 Equal: about 603 M parameters in the transformer, 22 layers 1024 wide with 16 heads, 256 tokens of
 8192 codes, a text of 77 x 768, 12 steps with guidance, a VQGAN of the same channels to 256 x 256
-pixels. Not equal: aMUSEd has convolutions before and after its layers, and a quarter of each layer's
-parameters modulate norms, which costs next to nothing an image; ours has them in a wider MLP, so
-ours computes more. aMUSEd makes the text's keys and values at every step, hears an empty prompt in
-its other branch, and has two residual blocks more at the VQGAN's lowest resolution. The text
-encoders are not part of either.
+pixels. Not equal: aMUSEd has convolutions before and after its layers, and a quarter of each
+layer's parameters modulate norms, which costs next to nothing an image; ours has them in a wider
+MLP, so ours computes more. aMUSEd makes the text's keys and values at every step, hears an empty
+prompt in its other branch, and has two residual blocks more at the VQGAN's lowest resolution. The
+text encoders are not part of either.
 """
 
 from collections.abc import Callable
