@@ -18,6 +18,7 @@ from services.decoding.programs import PoolPrograms, Program
 from services.decoding.slots import RowState, Slots
 from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.nn.attention import Context
+from services.nn.layers import apart
 from services.nn.sharding import spread
 
 
@@ -91,11 +92,11 @@ class DecodePool:
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
         graph, parameters = nnx.split(model)
-        self._parameters = parameters if mesh is None else spread(parameters, mesh)
+        self._parameters = apart(parameters) if mesh is None else spread(parameters, mesh)
         self._inputs = tuple(inputs)
         self._programs = PoolPrograms(
             graph,
-            self._parameters,
+            parameters,
             inputs=inputs,
             tokens=tokens,
             mask_id=mask_id,

@@ -17,6 +17,7 @@ from services.decoding import slots as slot_programs
 from services.decoding.slots import MaskedTransformer, Slots
 from services.decoding.state import DecodeState, resting_state
 from services.nn.attention import Context
+from services.nn.layers import apart, together
 from services.nn.sharding import CONTEXT, WHOLE, divisions, shardings
 
 SLOTS = Slots(state=WHOLE, context=CONTEXT, opposite=CONTEXT, has_opposite=WHOLE)
@@ -54,9 +55,8 @@ class PoolPrograms:
         self._tokens, self._mask_id, self._group = tokens, mask_id, group
         self._rows = slots
         self._divided = divisions(parameters)
-        self._parameters = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), parameters
-        )
+        given = apart if mesh is None else lambda spread: spread
+        self._parameters = jax.eval_shape(given, parameters)
         self._one_context = jax.eval_shape(self._context, self._parameters, *inputs)
 
     def slots(self) -> Slots:
@@ -132,7 +132,7 @@ class PoolPrograms:
         return slot_programs.empty_slots(self._resting(self._rows), context)
 
     def _model(self, parameters: Any) -> MaskedTransformer:
-        return cast(MaskedTransformer, nnx.merge(self._graph, parameters))
+        return cast(MaskedTransformer, nnx.merge(self._graph, together(parameters)))
 
     def _context(self, parameters: Any, *inputs: Array) -> Context:
         return self._model(parameters).context(*inputs)
@@ -141,7 +141,7 @@ class PoolPrograms:
         return slot_programs.advance(
             slots,
             limit,
-            self._model(parameters),
+            lambda: self._model(parameters),
             mask_id=self._mask_id,
             group=self._group,
         )

@@ -225,7 +225,7 @@ def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
     filled = slots._replace(state=state, has_opposite=slots.has_opposite.at[1].set(negative))
 
-    ended = advance(filled, jnp.int32(99), network, mask_id=5, group=1)
+    ended = advance(filled, jnp.int32(99), lambda: network, mask_id=5, group=1)
     jax.block_until_ready(ended)
     jax.effects_barrier()
 

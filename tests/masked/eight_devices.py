@@ -90,11 +90,8 @@ def decoded(pool: DecodePool, made: list[Job]) -> list[list[int]]:
 
 def share_of_first(pool: DecodePool) -> float:
     """Returns which share of the bytes of the blocks' matrices lies on the first device."""
-    blocks = [
-        leaf
-        for leaf in jax.tree.leaves(pool._parameters["blocks"])
-        if leaf.ndim == 3  # layer, input, output
-    ]
+    named = jax.tree_util.tree_leaves_with_path(pool._parameters["blocks"])
+    blocks = [leaf for path, leaf in named if "'kernel'" in jax.tree_util.keystr(path)]
     first = [leaf.addressable_shards[0].data.nbytes for leaf in blocks]
     return sum(first) / sum(leaf.nbytes for leaf in blocks)
 
