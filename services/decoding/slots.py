@@ -14,6 +14,7 @@ layer, so that it is computed once.
 Source: DESIGN 5.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
@@ -135,7 +136,7 @@ def admit(
 def advance(
     slots: Slots,
     limit: Int[Array, ""],
-    network: MaskedTransformer,
+    network: Callable[[], MaskedTransformer],
     *,
     mask_id: int,
     group: int,
@@ -145,7 +146,8 @@ def advance(
     Args:
         slots: The decodes.
         limit: Most steps to take.
-        network: The transformer.
+        network: Makes the transformer, within the step: what it slices there is not copied then
+            (services/nn/layers.py).
         mask_id: Its [MASK] id.
         group: Rows computed together; divides the number of slots.
 
@@ -167,17 +169,19 @@ def advance(
             # At a scale of 0 the other branch does not count, whatever it holds.
             guides = (rows.step < rows.total) & (scale != 0)
 
+            model = network()
+
             def unconditional() -> Array:
-                return network.unconditional_features(tokens, heard)
+                return model.unconditional_features(tokens, heard)
 
             def negative() -> Array:
-                return network.features(tokens, _group_of(slots.opposite, first, group), everyone)
+                return model.features(tokens, _group_of(slots.opposite, first, group), everyone)
 
-            prompt = network.features(tokens, heard, everyone)
+            prompt = model.features(tokens, heard, everyone)
             without = jax.lax.cond(jnp.any(guides & ~against), unconditional, lambda: prompt)
             contrary = jax.lax.cond(jnp.any(guides & against), negative, lambda: prompt)
             other = jnp.where(against[:, None, None], contrary, without)
-            return network.last_layer(guided(prompt, other, scale))
+            return model.last_layer(guided(prompt, other, scale))
 
         def step(rows: DecodeState) -> DecodeState:
             return decode_step(rows, predict, mask_id=mask_id)

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from services.nn.attention import Context, CrossAttention
+from services.nn.gathering import whole
 from services.nn.projection import Projection
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -79,7 +80,7 @@ class FeedForward(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""
-        return self.contract(jax.nn.gelu(self.expand(tokens)))
+        return whole(self.contract(whole(jax.nn.gelu(self.expand(tokens)))))
 
 
 class EncoderBlock(nnx.Module):

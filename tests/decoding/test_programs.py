@@ -39,12 +39,15 @@ def superres_pool() -> DecodePool:
     )
 
 
-@pytest.mark.parametrize("stage", ["base", "superres"])
+@pytest.mark.parametrize("stage", ["base", "base in int8", "superres"])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_every_program_exports_for_every_platform(
     build_base_pool: Callable[..., DecodePool], stage: str, platform: str
 ) -> None:
-    built = build_base_pool() if stage == "base" else superres_pool()
+    if stage == "superres":
+        built = superres_pool()
+    else:
+        built = build_base_pool(weights="full" if stage == "base" else "int8")
     for program, shapes in built.programs().values():
         exported = jax.export.export(program, platforms=[platform])(*shapes)
         assert exported.platforms == (platform,)
@@ -222,7 +225,7 @@ def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
     filled = slots._replace(state=state, has_opposite=slots.has_opposite.at[1].set(negative))
 
-    ended = advance(filled, jnp.int32(99), network, mask_id=5, group=1)
+    ended = advance(filled, jnp.int32(99), lambda: network, mask_id=5, group=1)
     jax.block_until_ready(ended)
     jax.effects_barrier()
 

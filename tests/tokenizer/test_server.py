@@ -100,3 +100,4 @@ async def test_the_status_names_both_codebooks(stub: Any) -> None:
         "low_codebook": (TINY_LOW.image_size, TINY_LOW.grid),
         "codebook": (TINY_HIGH.image_size, TINY_HIGH.grid),
     }
+    assert status.precision == "float32"
