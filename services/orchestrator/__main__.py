@@ -13,6 +13,7 @@ from services.runtime.server import (
     ServerSettings,
     Service,
     command_line,
+    run_command_line,
     run_server,
 )
 
@@ -110,4 +111,4 @@ def main(settings: Annotated[Settings, Parameter(name="*")] = DEFAULTS) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run_command_line(app)

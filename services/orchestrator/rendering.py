@@ -29,23 +29,18 @@ def timing_table(pictures: Sequence[Picture], total_s: float) -> Table:
 
 
 def status_table(answer: GetStatusResponse) -> Table:
-    """Returns one row a stage: where it is, how it is, what it serves, on what, how precisely."""
-    table = Table(
-        "stage", "address", "health", "preset", "fingerprints", "device", "precision", "queue"
-    )
+    """Returns what each stage is, how it is and what it serves on what, 80 columns wide."""
+    table = Table("stage", "serves", "health")
     for report in answer.stages:
         status = report.status
-        health = "serving" if report.serving else report.problem or "not serving"
-        names = "\n".join(f"{role} {name}" for role, name in sorted(status.fingerprints.items()))
-        queue = f"{status.queued} waiting, {status.active} active" if status.stage else ""
-        table.add_row(
-            report.stage,
-            report.address,
-            health,
-            status.preset,
-            names,
-            status.device,
-            status.precision,
-            queue,
-        )
+        health = ["serving" if report.serving else report.problem or "not serving"]
+        serves = []
+        if status.stage:
+            health.append(f"{status.queued} waiting, {status.active} active")
+            serves = [
+                f"{status.preset}, {status.precision}, {status.device}",
+                *(f"{role} {name}" for role, name in sorted(status.fingerprints.items())),
+            ]
+        cells = ([report.stage, report.address], serves, health)
+        table.add_row(*("\n".join(lines) for lines in cells), end_section=True)
     return table

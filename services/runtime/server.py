@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -280,3 +281,11 @@ def command_line(name: str, help_text: str) -> App:
         help_text: One line on what it serves.
     """
     return App(name=f"python -m {name}", help=help_text, config=Env("MUSE_", command=False))
+
+
+def run_command_line(app: App) -> None:
+    """Runs a server's command line; a setting that cannot be is one line and a status of 1."""
+    try:
+        app()
+    except ValueError as error:
+        sys.exit(f"error: {error}")

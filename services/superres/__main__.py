@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
-from services.runtime.server import Service, command_line, run_server
+from services.runtime.server import Service, command_line, run_command_line, run_server
 
 app = command_line(
     "services.superres",
@@ -78,4 +78,4 @@ def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run_command_line(app)

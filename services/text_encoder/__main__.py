@@ -11,7 +11,7 @@ from services.runtime.batching import BatchedServerSettings
 from services.runtime.bootstrap import prepare_jax
 from services.runtime.device import DeviceThread
 from services.runtime.precision import Weights
-from services.runtime.server import Service, command_line, run_server
+from services.runtime.server import Service, command_line, run_command_line, run_server
 
 app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to embeddings.")
 
@@ -63,4 +63,4 @@ def main(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> Non
 
 
 if __name__ == "__main__":
-    app()
+    run_command_line(app)

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from services.runtime.batching import BatchedServerSettings
-from services.runtime.server import Service, command_line, run_server
+from services.runtime.server import Service, command_line, run_command_line, run_server
 
 app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
 
@@ -76,4 +76,4 @@ def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run_command_line(app)

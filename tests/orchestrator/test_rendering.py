@@ -12,10 +12,10 @@ from services.orchestrator.client import Picture
 from services.orchestrator.rendering import status_table, timing_table
 
 
-def lines(table: Table) -> list[list[str]]:
+def lines(table: Table, width: int = 200) -> list[list[str]]:
     """The cells of every printed row."""
     printed = io.StringIO()
-    Console(file=printed, width=200).print(table)
+    Console(file=printed, width=width).print(table)
     text = printed.getvalue()
     return [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
 
@@ -32,26 +32,31 @@ def test_the_timings_are_milliseconds_and_the_mean_of_several_pictures() -> None
     assert ["", "whole request", "", "", "500.0", ""] in lines(table)
 
 
-def test_the_status_says_who_serves_what_on_what_and_why_not() -> None:
+def test_the_status_says_in_80_columns_who_serves_what_on_what_and_why_not() -> None:
+    names = {"encoder": "t5:62e5137a35531b0b", "low_codebook": "codebook:8f4e1a2b3c4d5e6f"}
     status = StageStatus(
         stage="base",
         preset="tiny",
-        fingerprints={"encoder": "t5:1", "codebook": "codebook:2"},
+        fingerprints=names,
         device="cpu x1",
         queued=3,
         active=1,
         precision="int8+float32",
     )
-    rows = lines(
-        status_table(
-            GetStatusResponse(
-                stages=[
-                    StageReport(stage="base", address="a:1", serving=True, status=status),
-                    StageReport(stage="superres", address="b:2", problem="UNAVAILABLE: gone"),
-                ]
-            )
+    gone = "UNAVAILABLE: gone"
+    table = status_table(
+        GetStatusResponse(
+            stages=[
+                StageReport(stage="base", address="127.0.0.1:50053", serving=True, status=status),
+                StageReport(stage="superres", address="127.0.0.1:50054", problem=gone),
+            ]
         )
     )
-    serving = ["", "base", "a:1", "serving", "tiny", "codebook codebook:2", "cpu x1"]
-    assert [*serving, "int8+float32", "3 waiting, 1 active", ""] in rows
-    assert ["", "superres", "b:2", "UNAVAILABLE: gone", "", "", "", "", "", ""] in rows
+    assert lines(table, width=80) == [
+        ["", "base", "tiny, int8+float32, cpu x1", "serving", ""],
+        ["", "127.0.0.1:50053", f"encoder {names['encoder']}", "3 waiting, 1 active", ""],
+        ["", "", "low_codebook", "", ""],
+        ["", "", names["low_codebook"], "", ""],
+        ["", "superres", "", gone, ""],
+        ["", "127.0.0.1:50054", "", "", ""],
+    ]
