@@ -1,0 +1,76 @@
+"""Numbers at random: every request is checked to its end, or refused by a field of its own."""
+
+import io
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from muse.orchestrator.v1.orchestrator_pb2 import (
+    GenerateRequest,
+    Inpaint,
+    MaskFreeEdit,
+    Outpaint,
+    Vary,
+)
+from PIL import Image
+
+from services.orchestrator.edits import read_source, result_pixels
+from services.orchestrator.edits.limits import iterations_of, kept_of
+from services.orchestrator.requests import checked
+from services.runtime.errors import RequestError
+
+WORD = st.integers(0, 2**32 - 1) | st.integers(0, 300)
+NUMBER = st.floats(width=32)
+EDITS = st.one_of(
+    st.builds(lambda **f: {"inpaint": Inpaint(**f)}, feather_px=WORD, image=st.binary(max_size=9)),
+    st.builds(
+        lambda **f: {"outpaint": Outpaint(**f)},
+        left_px=WORD,
+        top_px=WORD,
+        right_px=WORD,
+        bottom_px=WORD,
+    ),
+    st.builds(
+        lambda **f: {"mask_free_edit": MaskFreeEdit(**f)},
+        iterations=WORD,
+        fraction=NUMBER,
+        keep=st.lists(WORD, max_size=20),
+    ),
+    st.builds(lambda **f: {"mask_free_edit": MaskFreeEdit(**f)}, strength=NUMBER),
+    st.builds(lambda **f: {"vary": Vary(**f)}, strength=NUMBER),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EDITS, WORD, WORD, WORD)
+def test_fields_at_random_are_checked_or_refused(
+    edit: dict[str, Any], count: int, best_of: int, preview_every: int
+) -> None:
+    request = GenerateRequest(
+        prompt="a fox", count=count, best_of=best_of, preview_every=preview_every, **edit
+    )
+    with suppress(RequestError):
+        valid = checked(request)
+        assert 1 <= iterations_of(valid.mask_free_edit) <= 256
+        assert all(0 <= each <= 256 for each in kept_of(valid.mask_free_edit))
+        assert not (valid.best_of and valid.best_of < valid.count)
+    with pytest.raises(RequestError) as refused:  # there is no picture in any of them
+        result_pixels(checked(request))
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(refused.value.violations) == 1
+
+
+def test_a_picture_is_read_after_its_head_was_counted() -> None:
+    content = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(content, "PNG")
+    request = GenerateRequest(
+        prompt="a fox",
+        count=2,
+        outpaint=Outpaint(image=content.getvalue(), right_px=10),
+    )
+    valid = checked(request)
+    assert result_pixels(valid) == 2 * max(40 * 20, 30 * 30)
+    assert read_source(valid).rgb.shape == (20, 30, 3)
