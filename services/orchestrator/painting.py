@@ -42,6 +42,8 @@ from services.orchestrator.stages import STAGES, Resolution, Stages
 from services.runtime.errors import RequestError, unavailable
 from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
 
+LARGE_PICTURE = 2**20  # pixels from which zlib's usual effort would take seconds
+
 Watch = Callable[[DecodeProgress], Awaitable[None]]
 
 
@@ -214,7 +216,8 @@ class Painting:
         def png() -> bytes:  # off the event loop: compressing takes many milliseconds
             file = io.BytesIO()
             info = png_metadata(work.request, self.seed, work.receipt)
-            Image.fromarray(pixels).save(file, "PNG", pnginfo=info)
+            level = 6 if pixels[..., 0].size <= LARGE_PICTURE else 1
+            Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=level)
             return file.getvalue()
 
         self.tell("tokenizer", 1, 1)
