@@ -10,4 +10,16 @@ lock() {
 }
 lock dev
 lock serve
+lock tpu
+lock cuda
+lock train
 lock orchestrator
+
+# Tools with an environment of their own.
+lock_tool() {
+    uv pip compile "requirements/$1.in" --universal --python-version 3.11 \
+        --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+        --output-file "requirements/$1.lock"
+}
+lock_tool build
+lock_tool checkov
