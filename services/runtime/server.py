@@ -16,7 +16,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoint_errors import CheckpointError
 from services.runtime.interceptors import CallCount, server_interceptors
 from services.runtime.logs import configure_logs
 from services.runtime.telemetry import configure_tracing
