@@ -20,9 +20,7 @@ app = App(
     help="Trains one stage: resumable state and pictures in OUT, the checkpoint in CHECKPOINTS.",
 )
 console = Console()
-INTERRUPTED = (
-    75  # EX_TEMPFAIL of sysexits.h: a job that ends so is not done, and is to be run again
-)
+INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be run again
 
 
 @app.command
