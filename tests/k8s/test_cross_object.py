@@ -295,6 +295,10 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         lambda sown: sown.without("NetworkPolicy", "orchestrator-to-base"),
         "Deployment/orchestrator may not call Deployment/base at port 50053, and has to",
     ),
+    "a pod that no policy governs": (
+        lambda sown: sown.without("NetworkPolicy", "default-deny"),
+        "Job/compile-base: no NetworkPolicy governs its ingress",
+    ),
     "a policy that misspells a label": (
         lambda sown: sown.spec("NetworkPolicy", "otlp").update(
             podSelector={"matchLabels": {"app.kubernetes.io/component": "stages"}}
