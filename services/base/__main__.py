@@ -6,13 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.server import Service, StageSettings, command_line, run_server
+from services.masked.settings import MaskedSettings
+from services.runtime.server import Service, command_line, run_server
 
 app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(StageSettings):
+class Settings(MaskedSettings):
     """Settings of the base server.
 
     Attributes:
@@ -29,6 +30,7 @@ async def build(settings: Settings) -> Service:
 
     Raises:
         CheckpointError: there is no checkpoint, or it is of another stage or shape.
+        ValueError: the mesh is not one, or has not the devices or the memory this takes.
     """
     # Imported here: what only asks for --help does without JAX.
     from muse.base.v1.base_pb2_grpc import add_BaseServiceServicer_to_server
@@ -42,7 +44,8 @@ async def build(settings: Settings) -> Service:
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
-    folder, layout = settings.checkpoints / STAGE, layout_here(settings.max_batch)
+    folder = settings.checkpoints / STAGE
+    layout = layout_here(settings.max_batch, shards=settings.shards, weights=settings.weights)
     engine = (await device.run(BaseEngine.load, folder, layout))[0]
     batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = BaseServicer(engine, batcher)

@@ -9,11 +9,12 @@ from jaxtyping import Float
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job
+from services.decoding.loading import load_pool
+from services.decoding.pool import Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
-from services.nn.parameters import with_parameters
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import served_digest
 
 STAGE = "base"
 FINGERPRINTS = ("encoder", "codebook")
@@ -27,11 +28,12 @@ class BaseEngine:
 
         Args:
             checkpoint: A base checkpoint.
-            layout: Slots and precision; by default what suits the device.
+            layout: Devices, slots and precision; by default what suits the device.
 
         Raises:
             CheckpointMismatch: the parameters are not those of the configuration, or it does not
                 name the encoder and codebooks it was trained with.
+            ValueError: the layout's devices are not there, cannot divide it or have no room for it.
         """
         if missing := [name for name in FINGERPRINTS if name not in checkpoint.fingerprint]:
             raise CheckpointMismatch(
@@ -41,21 +43,17 @@ class BaseEngine:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
-        model = with_parameters(
+        self.pool = load_pool(
             lambda: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
             checkpoint.parameters,
-            dtype=dtype,
-        )
-        self.pool = DecodePool(
-            model,
+            layout=self.layout,
+            divided={"heads": config.heads, "columns of the MLP": config.mlp},
             inputs=(
                 jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
                 jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
             ),
             tokens=config.tokens,
             mask_id=config.vocabulary,
-            slots=self.layout.slots,
-            group=self.layout.group,
         )
 
     @classmethod
@@ -64,13 +62,19 @@ class BaseEngine:
 
         Raises:
             CheckpointError: there is none, or it is of another stage or shape.
+            ValueError: the layout's devices are not there, cannot divide it or have no room for it.
         """
         return cls(load_checkpoint(folder, stage=STAGE, config_type=BaseConfig), layout)
 
     @property
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
-        return f"{jax.devices()[0].device_kind} x1"
+        return self.layout.device
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint, and its precision unless it is the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.layout.precision)
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

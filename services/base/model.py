@@ -19,7 +19,14 @@ from services.base.config import BaseConfig
 from services.nn.attention import Context, SelfAttention
 from services.nn.embeddings import GridEmbedding, LogitHead
 from services.nn.projection import Projection
-from services.nn.transformer import DecoderBlock, Norm, cross_keys_values, decode, stacked
+from services.nn.transformer import (
+    DecoderBlock,
+    Norm,
+    cross_keys_values,
+    decode,
+    decode_alone,
+    stacked,
+)
 
 
 class BaseTransformer(nnx.Module):
@@ -74,7 +81,13 @@ class BaseTransformer(nnx.Module):
     def logits(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N V"]:
-        """Predicts every token.
+        """Predicts every token; the arguments are those of `features`."""
+        return self.last_layer(self.features(tokens, context, conditional))
+
+    def features(
+        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
+    ) -> Float[Array, "B N D"]:
+        """Returns what the last layer takes.
 
         Args:
             tokens: Ids, or `config.vocabulary` where a token is masked.
@@ -85,4 +98,15 @@ class BaseTransformer(nnx.Module):
         hidden = decode(
             self.blocks, self.embedding(tokens), context, mask=context.mask, gate=conditional
         )
-        return self.head(hidden)
+        return self.head.features(hidden)
+
+    def unconditional_features(
+        self, tokens: Int[Array, "B N"], context: Context
+    ) -> Float[Array, "B N D"]:
+        """Returns `features` of rows that hear no text, and computes no cross-attention for it."""
+        del context  # all of it is text
+        return self.head.features(decode_alone(self.blocks, self.embedding(tokens)))
+
+    def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
+        """Returns the logits of features, guided or not: a linear map."""
+        return self.head.logits(features)

@@ -26,16 +26,20 @@ def guidance_at(
 
 
 def guided(
-    conditional: Float[Array, "S N V"],
-    unconditional: Float[Array, "S N V"],
+    conditional: Float[Array, "S N D"],
+    unconditional: Float[Array, "S N D"],
     scale: Float[Array, " S"],
-) -> Float[Array, "S N V"]:
+) -> Float[Array, "S N D"]:
     """Moves logits away from the unconditional (or negative) ones: (1+t) l_cond - t l_uncond.
 
+    The two factors add up to 1. So a last layer W x + b makes of guided features what guidance
+    makes of its logits, bias included, and is computed once, not for each branch.
+
     Args:
-        conditional: Logits that hear the prompt; a scale of 0 returns exactly these.
-        unconditional: Logits without text, or of the negative prompt.
+        conditional: Logits, or what the last layer takes, of the branch that hears the prompt; a
+            scale of 0 returns exactly these.
+        unconditional: The same without text, or of the negative prompt.
         scale: Each row's t.
     """
     t = scale.astype(jnp.float32)[:, None, None]
-    return (1.0 + t) * conditional - t * unconditional
+    return (1.0 + t) * conditional.astype(jnp.float32) - t * unconditional.astype(jnp.float32)

@@ -6,35 +6,19 @@ pool. Who joins when is not decided here: the scheduler of services/runtime driv
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Int
+from jax.sharding import Mesh
+from jaxtyping import Bool, Int
 
-from services.decoding import slots as slot_programs
+from services.decoding.programs import PoolPrograms, Program
 from services.decoding.slots import RowState, Slots
-from services.decoding.state import (
-    DecodeState,
-    Row,
-    Sampling,
-    fresh_row,
-    resting_state,
-    state_of,
-)
+from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.nn.attention import Context
-
-
-class MaskedTransformer(Protocol):
-    """What base and superres have in common."""
-
-    def context(self, *inputs: Array) -> Context:
-        """Makes the context of some rows, once a decode."""
-
-    def logits(self, tokens: Array, context: Context, conditional: Array) -> Array:
-        """Predicts every token."""
+from services.nn.sharding import spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,47 +75,40 @@ class DecodePool:
         mask_id: int,
         slots: int,
         group: int,
+        mesh: Mesh | None = None,
     ) -> None:
         """Prepares the pool; compiles nothing yet.
 
         Args:
-            model: A `MaskedTransformer`.
+            model: A `MaskedTransformer` (services/decoding/slots.py).
             inputs: Shapes of what its `context` takes, of a single row with its batch axis of 1.
             tokens: Tokens of an image.
             mask_id: The [MASK] id.
             slots: Decodes that run at a time.
             group: Rows computed together, a divisor of `slots`. The same picture comes out of
                 every batch for any group; another group may round differently.
+            mesh: Devices to spread the network over; by default it is where its parameters are.
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
-        self._graph, self._parameters = nnx.split(model)
-        self._inputs, self._group = tuple(inputs), group
+        graph, parameters = nnx.split(model)
+        self._parameters = parameters if mesh is None else spread(parameters, mesh)
+        self._inputs = tuple(inputs)
+        self._programs = PoolPrograms(
+            graph,
+            self._parameters,
+            inputs=inputs,
+            tokens=tokens,
+            mask_id=mask_id,
+            slots=slots,
+            group=group,
+            mesh=mesh,
+        )
         self._device_slots: Slots | None = None
         self._compiled: dict[str, Any] = {}
 
-    def programs(self) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    def programs(self) -> dict[str, Program]:
         """Returns every program by name: a jitted function and the shapes it is called with."""
-        parameters = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._parameters
-        )
-        context = jax.eval_shape(self._context, parameters, *self._inputs)
-        slots = jax.eval_shape(slot_programs.empty_slots, self._resting(), context)
-        row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, self._example_row()))
-        number = jax.ShapeDtypeStruct((), jnp.int32)
-        flag = jax.ShapeDtypeStruct((), jnp.bool_)
-        return {
-            "context": (jax.jit(self._context), (parameters, *self._inputs)),
-            "admit": (
-                jax.jit(slot_programs.admit, donate_argnums=0),
-                (slots, number, row, context, context, flag),
-            ),
-            "advance": (
-                jax.jit(self._advance, donate_argnums=1),
-                (parameters, slots, number),
-            ),
-            "read": (jax.jit(slot_programs.read), (slots, number)),
-            "release": (jax.jit(slot_programs.release, donate_argnums=0), (slots, number)),
-        }
+        return self._programs.all()
 
     def warm_up(self) -> None:
         """Compiles every program, lays out the slots and takes a step."""
@@ -150,7 +127,7 @@ class DecodePool:
         if not self._compiled:
             raise RuntimeError("the pool has no programs yet: call warm_up() first")
         context = self._compiled["context"](self._parameters, *self._blanks())
-        self._device_slots = slot_programs.empty_slots(self._resting(), context)
+        self._device_slots = self._compiled["empty"](context)
         inputs = tuple(blank[0] for blank in self._blanks())
         row = fresh_row(self.tokens, Sampling(steps=2, guidance=1.0))
         self.admit(0, Job(inputs=inputs, opposite=inputs, row=row))
@@ -225,27 +202,6 @@ class DecodePool:
 
     def _blanks(self) -> list[np.ndarray]:
         return [np.zeros(shape.shape, shape.dtype) for shape in self._inputs]
-
-    def _resting(self) -> DecodeState:
-        return resting_state(self.slots, self.tokens, mask_id=self.mask_id)
-
-    def _example_row(self) -> DecodeState:
-        return resting_state(1, self.tokens, mask_id=self.mask_id)
-
-    def _model(self, parameters: Any) -> Any:
-        return nnx.merge(self._graph, parameters)
-
-    def _context(self, parameters: Any, *inputs: Array) -> Context:
-        return self._model(parameters).context(*inputs)
-
-    def _advance(self, parameters: Any, slots: Slots, limit: Array) -> Slots:
-        return slot_programs.advance(
-            slots,
-            limit,
-            self._model(parameters).logits,
-            mask_id=self.mask_id,
-            group=self._group,
-        )
 
 
 def _progress(row: RowState) -> Progress:

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from services.decoding.guidance import guidance_at, guided
 from services.decoding.state import DecodeState, Kind
 
-# Masked tokens to conditional and unconditional (or negative) logits; at a scale of 0 the latter do
-# not count and may be anything finite.
-Predict = Callable[[Int[Array, "S N"]], tuple[Float[Array, "S N V"], Float[Array, "S N V"]]]
+# Masked tokens to guided logits in float32, for the rows as they stand.
+Predict = Callable[[Int[Array, "S N"]], Float[Array, "S N V"]]
+BLOCK = 128  # ids whose shares are summed before any one of them is looked at
 
 
 def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> DecodeState:
@@ -25,7 +24,7 @@ def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> Decode
 
     Args:
         state: The rows.
-        predict: The network, for these rows.
+        predict: The network with its guidance, for these rows.
         mask_id: What unknown tokens are shown as.
     """
     active = state.step < state.total
@@ -35,13 +34,11 @@ def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> Decode
     drawn = _first(jnp.where(state.known, -jnp.inf, choice_noise), state.unknown)
     hidden = jnp.where(resample[:, None], drawn & ~state.known, ~state.known)
 
-    conditional, unconditional = predict(jnp.where(hidden, mask_id, state.tokens))
-    scale = guidance_at(state.step, state.total, state.first_guidance, state.guidance)
-    logits = guided(conditional.astype(jnp.float32), unconditional.astype(jnp.float32), scale)
+    logits = predict(jnp.where(hidden, mask_id, state.tokens))
     ids = sample_ids(id_keys, logits, state.temperature, state.top_k)
 
-    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
-    chosen = jnp.take_along_axis(log_probabilities, ids[..., None], axis=-1)[..., 0]
+    level = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
+    chosen = level - jax.nn.logsumexp(logits, axis=-1)  # log p of the sampled id
     fade = 1.0 - (state.step + 1) / jnp.maximum(state.total, 1)
     noise = (state.confidence_noise * fade.astype(jnp.float32))[:, None] * choice_noise
     confidence = jnp.where(hidden, chosen + noise, -jnp.inf)
@@ -63,7 +60,11 @@ def sample_ids(
     temperature: Float[Array, " S"],
     top_k: Int[Array, " S"],
 ) -> Int[Array, "S N"]:
-    """Draws an id at every position of every row.
+    """Draws an id at every position of every row, with one random number a position.
+
+    The id is where the running sum of the probabilities passes that number. (Gumbel noise on every
+    logit draws the same distribution, for as many random numbers as there are logits: at 8192 codes
+    that took longer than the network's last layer.)
 
     Args:
         keys: Each row's source of noise.
@@ -76,9 +77,44 @@ def sample_ids(
         lambda: jnp.where(_among_top(logits, top_k), logits, -jnp.inf),
         lambda: logits,
     )
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
-    noisy = allowed + temperature[:, None, None] * noise
-    return jnp.argmax(noisy, axis=-1).astype(jnp.int32)
+    likeliest = jnp.argmax(allowed, axis=-1)
+    highest = jnp.max(allowed, axis=-1, keepdims=True)
+    warm = jnp.where(temperature > 0, temperature, 1.0)[:, None, None]
+    shares = jnp.exp((allowed - highest) / warm)
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:-1]))(keys)
+    drawn = _drawn(shares, uniform)
+    return jnp.where(temperature[:, None] > 0, drawn, likeliest).astype(jnp.int32)
+
+
+def _drawn(shares: Float[Array, "S N V"], uniform: Float[Array, "S N"]) -> Int[Array, "S N"]:
+    """Returns the first id whose running sum of shares passes that part of their sum.
+
+    Blocks of ids are summed first and then the ids of one block, which adds far fewer numbers up
+    than one running sum over all. An id whose share is 0 is never drawn, however sums are rounded.
+
+    Args:
+        shares: Not negative, one of them at least 1.
+        uniform: At least 0, less than 1.
+    """
+    missing = -shares.shape[-1] % BLOCK
+    padded = jnp.pad(shares, ((0, 0), (0, 0), (0, missing)))
+    blocks = padded.reshape(*shares.shape[:2], -1, BLOCK)
+    block, left = _passed(blocks.sum(axis=-1), uniform * blocks.sum(axis=(-2, -1)))
+    members = jnp.take_along_axis(blocks, block[..., None, None], axis=2)[:, :, 0]
+    return block * BLOCK + _passed(members, left)[0]
+
+
+def _passed(
+    shares: Float[Array, "S N M"], target: Float[Array, "S N"]
+) -> tuple[Int[Array, "S N"], Float[Array, "S N"]]:
+    """Returns where the running sum first passes a target, and how far into that share it lies."""
+    sums = jnp.cumsum(shares, axis=-1)
+    passed = (sums > target[..., None]) & (shares > 0)
+    # Rounding may leave the target at the whole sum: then it is the last share that is not 0.
+    last = shares.shape[-1] - 1 - jnp.argmax(shares[..., ::-1] > 0, axis=-1)
+    index = jnp.where(passed.any(axis=-1), jnp.argmax(passed, axis=-1), last)
+    before = jnp.take_along_axis(sums - shares, index[..., None], axis=-1)[..., 0]
+    return index, target - before
 
 
 def _keys(seed: UInt32[Array, "2"], step: Int[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""]]:

@@ -5,28 +5,45 @@ into a slot, `advance` takes steps until nothing is left to do or as many as ask
 one row and `release` puts one to rest before its end.
 
 Rows are computed in groups of a fixed size, so that a row goes through the very same arithmetic
-alone as in company, and groups at rest are skipped. The two branches of guidance are two calls of
-the network over the same rows, not one over twice as many: the second is left out while no row of
-the group is guided, and the first is the same arithmetic either way. (One call over both measured
-within 3% of two, for one row on a CPU.)
+alone as in company, and groups at rest are skipped. The branches of guidance are calls of the
+network of their own over the same rows, not one over twice as many: one that no row of the group
+needs is left out, and the others are the same arithmetic either way. (One call over two branches
+measured within 3% of two calls, for one row on a CPU.) Their features are combined before the last
+layer, so that it is computed once.
 
 Source: DESIGN 5.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from services.decoding.guidance import guidance_at
+from services.decoding.guidance import guidance_at, guided
 from services.decoding.sampler import decode_step
 from services.decoding.state import DecodeState
 from services.nn.attention import Context
 
-# tokens, context, conditional -> logits, as the transformers have it.
-Logits = Callable[[Int[Array, "B N"], Context, Bool[Array, " B"]], Array]
+
+class MaskedTransformer(Protocol):
+    """What base and superres have in common."""
+
+    def context(self, *inputs: Array) -> Context:
+        """Makes the context of some rows, once a decode."""
+
+    def features(
+        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
+    ) -> Float[Array, "B N D"]:
+        """Returns what the last layer takes."""
+
+    def unconditional_features(
+        self, tokens: Int[Array, "B N"], context: Context
+    ) -> Float[Array, "B N D"]:
+        """Returns the same of rows that hear no text."""
+
+    def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
+        """Returns logits, by a map under which guidance is the same before as after."""
 
 
 class Slots(NamedTuple):
@@ -116,14 +133,19 @@ def admit(
 
 
 def advance(
-    slots: Slots, limit: Int[Array, ""], logits: Logits, *, mask_id: int, group: int
+    slots: Slots,
+    limit: Int[Array, ""],
+    network: MaskedTransformer,
+    *,
+    mask_id: int,
+    group: int,
 ) -> Slots:
     """Takes steps of every row in one program, until all rest or `limit` steps were taken.
 
     Args:
         slots: The decodes.
         limit: Most steps to take.
-        logits: The network.
+        network: The transformer.
         mask_id: Its [MASK] id.
         group: Rows computed together; divides the number of slots.
 
@@ -138,19 +160,24 @@ def advance(
         first = index * group
         rows = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, first, group), state)
 
-        def predict(tokens: Int[Array, "G N"]) -> tuple[Array, Array]:
-            active = rows.step < rows.total
+        def predict(tokens: Int[Array, "G N"]) -> Float[Array, "G N V"]:
+            heard, everyone = _group_of(slots.context, first, group), jnp.ones(group, bool)
+            against = jax.lax.dynamic_slice_in_dim(slots.has_opposite, first, group)
             scale = guidance_at(rows.step, rows.total, rows.first_guidance, rows.guidance)
-            heard = _group_of(slots.context, first, group)
-            conditional = logits(tokens, heard, jnp.ones(group, bool))
-
-            def other() -> Array:
-                has_opposite = jax.lax.dynamic_slice_in_dim(slots.has_opposite, first, group)
-                return logits(tokens, _group_of(slots.opposite, first, group), has_opposite)
-
             # At a scale of 0 the other branch does not count, whatever it holds.
-            guides = jnp.any(active & (scale != 0))
-            return conditional, jax.lax.cond(guides, other, lambda: conditional)
+            guides = (rows.step < rows.total) & (scale != 0)
+
+            def unconditional() -> Array:
+                return network.unconditional_features(tokens, heard)
+
+            def negative() -> Array:
+                return network.features(tokens, _group_of(slots.opposite, first, group), everyone)
+
+            prompt = network.features(tokens, heard, everyone)
+            without = jax.lax.cond(jnp.any(guides & ~against), unconditional, lambda: prompt)
+            contrary = jax.lax.cond(jnp.any(guides & against), negative, lambda: prompt)
+            other = jnp.where(against[:, None, None], contrary, without)
+            return network.last_layer(guided(prompt, other, scale))
 
         def step(rows: DecodeState) -> DecodeState:
             return decode_step(rows, predict, mask_id=mask_id)

@@ -6,12 +6,40 @@ the products, and other units do them. Attention is counted over all positions, 
 the programs compute it.
 """
 
+from typing import NamedTuple
+
 from services.base.config import BaseConfig
 from services.superres.config import SuperresConfig
 from services.text_encoder.config import TextEncoderConfig
 from services.tokenizer.config import TokenizerConfig
 
-GUIDANCE_BRANCHES = 2  # with and without the prompt (or with the negative one), at every step
+
+class DecodeFlops(NamedTuple):
+    """FLOPs of the parts of a masked decode of one image.
+
+    Attributes:
+        context: What is computed once.
+        conditional: One step of the branch that hears the prompt, up to its features.
+        unconditional: The same of the branch without the prompt.
+        last_layer: From features to logits, once a step: guidance comes before it.
+    """
+
+    context: int
+    conditional: int
+    unconditional: int
+    last_layer: int
+
+    def image(self, steps: int) -> int:
+        """FLOPs of `steps` steps with the paper's guidance, which is 0 at the first of several.
+
+        At a scale of 0 the unconditional branch is not computed.
+        """
+        guided = max(1, steps - 1)
+        return (
+            self.context
+            + steps * (self.conditional + self.last_layer)
+            + guided * self.unconditional
+        )
 
 
 def product(rows: int, inner: int, columns: int) -> int:
@@ -47,21 +75,24 @@ def _feed_forward(tokens: int, hidden: int, mlp: int) -> int:
     return 2 * product(tokens, hidden, mlp)
 
 
-def _decoder_pass(config: BaseConfig | SuperresConfig, *, seen: int, context: int) -> int:
-    """One branch of one step: every layer and the head.
+def _features(config: BaseConfig | SuperresConfig, *, seen: int, context: int) -> int:
+    """One branch of one step, up to what the last layer takes.
 
     A layer: self-attention, cross-attention (query and output: 2 hidden^2; its keys and values are
-    cached), MLP. The head: hidden x hidden, hidden x vocabulary.
+    cached) unless there is no context, MLP. The head without its last layer: hidden x hidden.
     """
     tokens, hidden = config.tokens, config.hidden
+    cross = product(tokens, hidden, 2 * hidden) + attention(tokens, context, hidden)
     layer = (
         _self_attention(tokens, hidden, seen)
-        + product(tokens, hidden, 2 * hidden)
-        + attention(tokens, context, hidden)
+        + (cross if context else 0)
         + _feed_forward(tokens, hidden, config.mlp)
     )
-    head = product(tokens, hidden, hidden) + product(tokens, hidden, config.vocabulary)
-    return config.layers * layer + head
+    return config.layers * layer + product(tokens, hidden, hidden)
+
+
+def _last_layer(config: BaseConfig | SuperresConfig) -> int:
+    return product(config.tokens, config.hidden, config.vocabulary)
 
 
 def _text_and_keys(config: BaseConfig | SuperresConfig, context: int) -> int:
@@ -70,37 +101,34 @@ def _text_and_keys(config: BaseConfig | SuperresConfig, context: int) -> int:
     return projection + config.layers * product(context, config.hidden, 2 * config.hidden)
 
 
-def base_context(config: BaseConfig) -> int:
-    """FLOPs of what base computes once an image."""
-    return _text_and_keys(config, config.text_length)
+def base_decode(config: BaseConfig) -> DecodeFlops:
+    """FLOPs of base: each token sees all of them, and without the prompt nothing else."""
+    return DecodeFlops(
+        context=_text_and_keys(config, config.text_length),
+        conditional=_features(config, seen=config.tokens, context=config.text_length),
+        unconditional=_features(config, seen=config.tokens, context=0),
+        last_layer=_last_layer(config),
+    )
 
 
-def base_pass(config: BaseConfig) -> int:
-    """FLOPs of one guidance branch of one step of base: each token sees all of them."""
-    return _decoder_pass(config, seen=config.tokens, context=config.text_length)
+def superres_decode(config: SuperresConfig) -> DecodeFlops:
+    """FLOPs of superres, whose unconditional branch still sees the low-resolution tokens.
 
-
-def superres_context(config: SuperresConfig) -> int:
-    """FLOPs of what superres computes once an image: the low-resolution encoder, keys, values."""
-    low, hidden = config.low_tokens, config.hidden
-    layer = _self_attention(low, hidden, low) + _feed_forward(low, hidden, config.mlp)
-    return config.low_layers * layer + _text_and_keys(config, low + config.text_length)
-
-
-def superres_pass(config: SuperresConfig) -> int:
-    """FLOPs of one guidance branch of one step of superres.
-
-    In half of the heads a token sees the block^2 tokens of its block, in the other half one token
-    of each of the (grid / block)^2 blocks: on average half of the sum.
+    Once: the low-resolution encoder, and keys and values of its tokens and the text. In half of the
+    heads a token sees the block^2 tokens of its block, in the other half one token of each of the
+    (grid / block)^2 blocks: on average half of the sum.
     """
+    low, hidden = config.low_tokens, config.hidden
+    low_layer = _self_attention(low, hidden, low) + _feed_forward(low, hidden, config.mlp)
     seen_twice = config.block**2 + (config.grid // config.block) ** 2
-    whole = _decoder_pass(config, seen=0, context=config.low_tokens + config.text_length)
-    return whole + config.layers * attention(config.tokens, seen_twice, config.hidden // 2)
-
-
-def masked_decode(context: int, one_pass: int, steps: int) -> int:
-    """FLOPs of a whole decode: the context once, both guidance branches at every step."""
-    return context + steps * GUIDANCE_BRANCHES * one_pass
+    multi_axis = config.layers * attention(config.tokens, seen_twice, hidden // 2)
+    both = low + config.text_length
+    return DecodeFlops(
+        context=config.low_layers * low_layer + _text_and_keys(config, both),
+        conditional=_features(config, seen=0, context=both) + multi_axis,
+        unconditional=_features(config, seen=0, context=low) + multi_axis,
+        last_layer=_last_layer(config),
+    )
 
 
 def convolution(side: int, kernel: int, inputs: int, outputs: int) -> int:

@@ -177,21 +177,18 @@ def _text_encoder(config: TextEncoderConfig, chip: Chip) -> StageDescription:
 
 def _base(config: BaseConfig, steps: int, chip: Chip) -> StageDescription:
     sizes = parameter_sizes(lambda: BaseTransformer(config, rngs=nnx.Rngs(0)))
-    context, one_pass = arithmetic.base_context(config), arithmetic.base_pass(config)
-    return _masked(config, sizes, context, one_pass, steps, chip)
+    return _masked(config, sizes, arithmetic.base_decode(config), steps, chip)
 
 
 def _superres(config: SuperresConfig, steps: int, chip: Chip) -> StageDescription:
     sizes = parameter_sizes(lambda: SuperresTransformer(config, rngs=nnx.Rngs(0)))
-    context, one_pass = arithmetic.superres_context(config), arithmetic.superres_pass(config)
-    return _masked(config, sizes, context, one_pass, steps, chip)
+    return _masked(config, sizes, arithmetic.superres_decode(config), steps, chip)
 
 
 def _masked(
     config: BaseConfig | SuperresConfig,
     sizes: Mapping[str, int],
-    context: int,
-    one_pass: int,
+    flops: arithmetic.DecodeFlops,
     steps: int,
     chip: Chip,
 ) -> StageDescription:
@@ -204,7 +201,7 @@ def _masked(
         token_grid=(config.grid, config.grid),
         unmasked_per_step=unmasked,
         cost=_cost(
-            arithmetic.masked_decode(context, one_pass, taken),
+            flops.image(taken),
             traffic.masked_decode(config, sizes, steps=taken),
             chip,
         ),

@@ -4,6 +4,9 @@ Queries and keys are RMS-normalised per head with a learned scale before they me
 not state that; it keeps the logits of deep stacks bounded in bfloat16 (DESIGN 4.5 allows it).
 Softmax is in float32.
 
+A layer may have a share of the heads only, the others being on other devices: then `whole` gathers
+what all heads saw, and the columns that each device made of it (services/nn/sharding.py).
+
 Source: Vaswani et al. 2017; Zhao et al. 2021, "Improved Transformer for High-Resolution GANs"
 (multi-axis); Henry et al. 2020, "Query-Key Normalization for Transformers".
 """
@@ -16,6 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from services.nn.gathering import whole
 from services.nn.projection import Projection
 
 HIDDEN_SCORE = -1e30  # finite, so that a row with nothing to attend to gives a mean and not NaN
@@ -51,12 +55,15 @@ def attend(
         values: What those positions hold.
         mask: Positions that may be looked at; all of them if absent.
     """
-    scores = jnp.einsum("bnhk,bthk->bhnt", queries, keys, preferred_element_type=jnp.float32)
-    scores = scores * queries.shape[-1] ** -0.5
+    by_head = (0, 2, 1, 3)  # a CPU multiplies heads a fifth faster when each lies in one piece
+    queries = queries.transpose(by_head) * queries.shape[-1] ** -0.5  # fewer than the scores
+    scores = jnp.einsum(
+        "bhnk,bhtk->bhnt", queries, keys.transpose(by_head), preferred_element_type=jnp.float32
+    )
     if mask is not None:
         scores = jnp.where(mask[:, None, None, :], scores, HIDDEN_SCORE)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("bhnt,bthk->bnhk", weights, values)
+    return jnp.einsum("bhnt,bhtk->bhnk", weights, values.transpose(by_head)).transpose(by_head)
 
 
 def attend_within_blocks(
@@ -159,15 +166,15 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns what each position gathered."""
-        queries, keys, values = self.heads_of(tokens)
-        return self.output(attend(queries, keys, values).reshape(tokens.shape))
+        gathered = whole(attend(*self.heads_of(tokens)), axis=2)
+        return whole(self.output(gathered.reshape(tokens.shape)))
 
     def heads_of(
         self, tokens: Float[Array, "B N D"]
     ) -> tuple[Float[Array, "B N H K"], Float[Array, "B N H K"], Float[Array, "B N H K"]]:
-        """Returns the queries, keys and values of every head, queries and keys normalised."""
+        """Returns the queries, keys and values of the heads here, queries and keys normalised."""
         batch, count, hidden = tokens.shape
-        split = self.project(tokens).reshape(batch, count, 3, self.heads, hidden // self.heads)
+        split = self.project(tokens).reshape(batch, count, 3, -1, hidden // self.heads)
         return self.query_norm(split[:, :, 0]), self.key_norm(split[:, :, 1]), split[:, :, 2]
 
 
@@ -199,7 +206,7 @@ class MultiAxisAttention(nnx.Module):
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns what each position of a square grid, row by row, gathered."""
         queries, keys, values = self.attention.heads_of(tokens)
-        half = self.attention.heads // 2
+        half = queries.shape[2] // 2
         near, far = slice(None, half), slice(half, None)
         within = attend_within_blocks(
             queries[:, :, near], keys[:, :, near], values[:, :, near], block=self.block
@@ -207,8 +214,8 @@ class MultiAxisAttention(nnx.Module):
         across = attend_across_blocks(
             queries[:, :, far], keys[:, :, far], values[:, :, far], block=self.block
         )
-        gathered = jnp.concatenate([within, across], axis=2)
-        return self.attention.output(gathered.reshape(tokens.shape))
+        gathered = whole(jnp.stack([within, across], axis=2), axis=3)
+        return whole(self.attention.output(gathered.reshape(tokens.shape)))
 
 
 class CrossAttention(nnx.Module):
@@ -246,9 +253,9 @@ class CrossAttention(nnx.Module):
     def keys_values(
         self, context: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
-        """Returns the context's keys and values, which no decoding step changes."""
+        """Returns what heads here see of the context, which no decoding step changes."""
         batch, count, hidden = context.shape
-        split = self.key_value(context).reshape(batch, count, 2, self.heads, hidden // self.heads)
+        split = self.key_value(context).reshape(batch, count, 2, -1, hidden // self.heads)
         return self.key_norm(split[:, :, 0]), split[:, :, 1]
 
     def __call__(
@@ -260,6 +267,6 @@ class CrossAttention(nnx.Module):
     ) -> Float[Array, "B N D"]:
         """Returns what each image position gathered from the context."""
         batch, count, hidden = tokens.shape
-        queries = self.query(tokens).reshape(batch, count, self.heads, hidden // self.heads)
-        attended = attend(self.query_norm(queries), keys, values, mask)
-        return self.output(attended.reshape(tokens.shape))
+        queries = self.query(tokens).reshape(batch, count, -1, hidden // self.heads)
+        gathered = whole(attend(self.query_norm(queries), keys, values, mask), axis=2)
+        return whole(self.output(gathered.reshape(tokens.shape)))

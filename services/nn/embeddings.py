@@ -71,7 +71,10 @@ class GridEmbedding(nnx.Module):
 
 
 class LogitHead(nnx.Module):
-    """An MLP from the residual stream to one logit per code, in float32."""
+    """An MLP from the residual stream to one logit per code, in float32.
+
+    `features` is all of it but the last, linear layer, before which guidance can be applied.
+    """
 
     def __init__(
         self,
@@ -91,7 +94,10 @@ class LogitHead(nnx.Module):
             hidden, vocabulary, kernel_init=nnx.initializers.normal(LOGIT_SCALE), **kinds
         )
 
-    def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
+    def features(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns what the last layer takes."""
+        return self.output_norm(jax.nn.gelu(self.mix(self.input_norm(tokens))))
+
+    def logits(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
         """Returns logits over the codes; [MASK] is not among them."""
-        mixed = self.output_norm(jax.nn.gelu(self.mix(self.input_norm(tokens))))
-        return self.output(mixed).astype(jnp.float32)
+        return self.output(features).astype(jnp.float32)

@@ -1,7 +1,7 @@
 """Moves parameters between Flax NNX modules and flat, named arrays."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,40 +26,58 @@ def parameter_count(build: Callable[[], nnx.Module]) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
 
 
-def with_parameters(
-    build: Callable[[], Module],
-    parameters: Mapping[str, np.ndarray | jax.Array],
-    *,
-    dtype: DTypeLike = jnp.float32,
-) -> Module:
-    """Builds a module around given parameters, without initialising any of its own.
+def check_parameters(module: nnx.Module, parameters: Mapping[str, np.ndarray | jax.Array]) -> None:
+    """Checks that parameters are exactly those of a module.
 
     Args:
-        build: Makes the module; only its shapes are used.
-        parameters: Arrays by dotted path; exactly those the module has.
-        dtype: What float parameters are cast to.
+        module: It may be abstract, of `nnx.eval_shape`.
+        parameters: Arrays by dotted path.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.
     """
-    graph, state = nnx.split(nnx.eval_shape(build))
-    flat = {".".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
-    missing, unknown = sorted(flat.keys() - parameters), sorted(parameters.keys() - flat)
+    flat = nnx.to_flat_state(nnx.state(module))
+    shapes = {".".join(map(str, path)): tuple(variable.shape) for path, variable in flat}
+    missing, unknown = sorted(shapes.keys() - parameters), sorted(parameters.keys() - shapes)
     if missing or unknown:
         raise CheckpointMismatch(
             f"the parameters are those of another model: missing {missing[:4]}"
             f"{' ...' if len(missing) > 4 else ''}, unknown {unknown[:4]}"
             f"{' ...' if len(unknown) > 4 else ''}"
         )
-    filled = []
-    for name, (path, variable) in flat.items():
-        value = parameters[name]
-        if tuple(value.shape) != tuple(variable.shape):
+    for name, shape in shapes.items():
+        if tuple(parameters[name].shape) != shape:
             raise CheckpointMismatch(
-                f"parameter {name} has shape {tuple(value.shape)}: "
-                f"this model needs {tuple(variable.shape)}"
+                f"parameter {name} has shape {tuple(parameters[name].shape)}: "
+                f"this model needs {shape}"
             )
-        floating = jnp.issubdtype(variable.dtype, jnp.floating)
-        array = jnp.asarray(value, dtype if floating else variable.dtype)
-        filled.append((path, variable.replace(array)))
+
+
+def with_parameters(
+    build: Callable[[], Module],
+    parameters: Mapping[str, np.ndarray | jax.Array],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    array: Callable[[Any, DTypeLike], Any] = jnp.asarray,
+) -> Module:
+    """Builds a module around given parameters, without initialising any of its own.
+
+    Args:
+        build: Makes the module; only its shapes are used.
+        parameters: Arrays by dotted path; exactly those the module has.
+        dtype: What float parameters are cast to; other variables keep their own type.
+        array: Makes an array of a type. By default on the default device; `numpy.asarray` leaves
+            them where the caller can place them.
+
+    Raises:
+        CheckpointMismatch: a parameter is missing, unknown, or of another shape.
+    """
+    abstract = nnx.eval_shape(build)
+    check_parameters(abstract, parameters)
+    graph, state = nnx.split(abstract)
+    filled = []
+    for path, variable in nnx.to_flat_state(state):
+        cast = isinstance(variable, nnx.Param) and jnp.issubdtype(variable.dtype, jnp.floating)
+        value = parameters[".".join(map(str, path))]
+        filled.append((path, variable.replace(array(value, dtype if cast else variable.dtype))))
     return nnx.merge(graph, nnx.from_flat_state(filled))

@@ -5,6 +5,8 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float
 
+from services.nn.quantization import QuantizedMatrix
+
 
 class Projection(nnx.Linear):
     """A linear map of the last axis, computed as one product of two matrices.
@@ -17,5 +19,12 @@ class Projection(nnx.Linear):
         self, inputs: Float[Array, "*B D"], out_sharding: Any = None
     ) -> Float[Array, "*B M"]:
         """Maps each vector; `out_sharding` as in `nnx.Linear`."""
-        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
-        return flat.reshape(*inputs.shape[:-1], flat.shape[-1])
+        flat = inputs.reshape(-1, inputs.shape[-1])
+        if isinstance(self.kernel, QuantizedMatrix):
+            dtype = flat.dtype if self.dtype is None else self.dtype
+            mapped = self.kernel.product(flat, dtype)
+            if self.bias is not None:
+                mapped = mapped + self.bias[...].astype(dtype)
+        else:
+            mapped = super().__call__(flat, out_sharding)
+        return mapped.reshape(*inputs.shape[:-1], mapped.shape[-1])

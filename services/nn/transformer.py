@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from services.nn.attention import Context, CrossAttention
+from services.nn.gathering import whole
 from services.nn.projection import Projection
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -79,7 +80,7 @@ class FeedForward(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""
-        return self.contract(jax.nn.gelu(self.expand(tokens)))
+        return whole(self.contract(whole(jax.nn.gelu(self.expand(tokens)))))
 
 
 class EncoderBlock(nnx.Module):
@@ -153,6 +154,11 @@ class DecoderBlock(nnx.Module):
         tokens = tokens + jnp.where(gate[:, None, None], heard, 0)
         return tokens + self.mlp(self.mlp_norm(tokens))
 
+    def alone(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns what a call with every gate closed would, without computing what is not heard."""
+        tokens = tokens + self.attention(self.attention_norm(tokens))
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
 
 def encode(blocks: EncoderBlock, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
     """Runs a stack of encoder blocks."""
@@ -201,6 +207,19 @@ def decode(
 
     scanned = (state, context.keys, context.values)
     return jax.lax.scan(layer, tokens, scanned, unroll=_few(state))[0]
+
+
+def decode_alone(blocks: DecoderBlock, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Runs a stack of decoder blocks that hear no context: self-attention among the image's tokens.
+
+    Source: Muse, section 2.7.
+    """
+    graph, state = nnx.split(blocks)
+
+    def layer(carry: Array, parameters: nnx.State) -> tuple[Array, None]:
+        return nnx.merge(graph, parameters).alone(carry), None
+
+    return jax.lax.scan(layer, tokens, state, unroll=_few(state))[0]
 
 
 def _few(stack: nnx.State) -> bool:

@@ -29,14 +29,23 @@ def timing_table(pictures: Sequence[Picture], total_s: float) -> Table:
 
 
 def status_table(answer: GetStatusResponse) -> Table:
-    """Returns one row a stage: where it is, how it is, what it serves and on what."""
-    table = Table("stage", "address", "health", "preset", "fingerprints", "device", "queue")
+    """Returns one row a stage: where it is, how it is, what it serves, on what, how precisely."""
+    table = Table(
+        "stage", "address", "health", "preset", "fingerprints", "device", "precision", "queue"
+    )
     for report in answer.stages:
         status = report.status
         health = "serving" if report.serving else report.problem or "not serving"
         names = "\n".join(f"{role} {name}" for role, name in sorted(status.fingerprints.items()))
         queue = f"{status.queued} waiting, {status.active} active" if status.stage else ""
         table.add_row(
-            report.stage, report.address, health, status.preset, names, status.device, queue
+            report.stage,
+            report.address,
+            health,
+            status.preset,
+            names,
+            status.device,
+            status.precision,
+            queue,
         )
     return table

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.server import Service, StageSettings, command_line, run_server
+from services.masked.settings import MaskedSettings
+from services.runtime.server import Service, command_line, run_server
 
 app = command_line(
     "services.superres",
@@ -15,7 +16,7 @@ app = command_line(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(StageSettings):
+class Settings(MaskedSettings):
     """Settings of the superres server.
 
     Attributes:
@@ -32,6 +33,7 @@ async def build(settings: Settings) -> Service:
 
     Raises:
         CheckpointError: there is no checkpoint, or it is of another stage or shape.
+        ValueError: the mesh is not one, or has not the devices or the memory this takes.
     """
     # Imported here: what only asks for --help does without JAX.
     from muse.superres.v1.superres_pb2_grpc import add_SuperresServiceServicer_to_server
@@ -45,7 +47,8 @@ async def build(settings: Settings) -> Service:
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
-    folder, layout = settings.checkpoints / STAGE, layout_here(settings.max_batch)
+    folder = settings.checkpoints / STAGE
+    layout = layout_here(settings.max_batch, shards=settings.shards, weights=settings.weights)
     engine = (await device.run(SuperresEngine.load, folder, layout))[0]
     batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = SuperresServicer(engine, batcher)

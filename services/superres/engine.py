@@ -7,11 +7,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from services.decoding.pool import DecodePool, Job
+from services.decoding.loading import load_pool
+from services.decoding.pool import Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
-from services.nn.parameters import with_parameters
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import served_digest
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 
@@ -29,11 +30,12 @@ class SuperresEngine:
 
         Args:
             checkpoint: A superres checkpoint.
-            layout: Slots and precision; by default what suits the device.
+            layout: Devices, slots and precision; by default what suits the device.
 
         Raises:
             CheckpointMismatch: the parameters are not those of the configuration, or it does not
                 name the encoder and codebooks it was trained with.
+            ValueError: the layout's devices are not there, cannot divide it or have no room for it.
         """
         if missing := [name for name in FINGERPRINTS if name not in checkpoint.fingerprint]:
             raise CheckpointMismatch(
@@ -43,13 +45,14 @@ class SuperresEngine:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.layout = layout or layout_here()
         config, dtype = self.config, self.layout.dtype
-        model = with_parameters(
+        self.pool = load_pool(
             lambda: SuperresTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
             checkpoint.parameters,
-            dtype=dtype,
-        )
-        self.pool = DecodePool(
-            model,
+            layout=self.layout,
+            divided={
+                "pairs of near and far heads": config.heads // 2,
+                "columns of the MLP": config.mlp,
+            },
             inputs=(
                 jax.ShapeDtypeStruct((1, config.low_tokens), np.int32),
                 jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
@@ -57,8 +60,6 @@ class SuperresEngine:
             ),
             tokens=config.tokens,
             mask_id=config.vocabulary,
-            slots=self.layout.slots,
-            group=self.layout.group,
         )
 
     @classmethod
@@ -67,13 +68,19 @@ class SuperresEngine:
 
         Raises:
             CheckpointError: there is none, or it is of another stage or shape.
+            ValueError: the layout's devices are not there, cannot divide it or have no room for it.
         """
         return cls(load_checkpoint(folder, stage=STAGE, config_type=SuperresConfig), layout)
 
     @property
     def device(self) -> str:
         """What it computes on, such as "cpu x1"."""
-        return f"{jax.devices()[0].device_kind} x1"
+        return self.layout.device
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint, and its precision unless it is the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.layout.precision)
 
     def warm_up(self) -> None:
         """Compiles everything; nothing compiles afterwards."""

@@ -103,7 +103,13 @@ class SuperresTransformer(nnx.Module):
     def logits(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N V"]:
-        """Predicts every token.
+        """Predicts every token; the arguments are those of `features`."""
+        return self.last_layer(self.features(tokens, context, conditional))
+
+    def features(
+        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
+    ) -> Float[Array, "B N D"]:
+        """Returns what the last layer takes.
 
         Args:
             tokens: Ids, or `config.vocabulary` where a token is masked.
@@ -113,6 +119,26 @@ class SuperresTransformer(nnx.Module):
                 2.7), so a model without its low-resolution picture was never trained.
         """
         mask = context.mask & (conditional[:, None] | ~context.is_text[None, :])
-        heard = jnp.ones_like(conditional)
-        hidden = decode(self.blocks, self.embedding(tokens), context, mask=mask, gate=heard)
-        return self.head(hidden)
+        return self._features(tokens, context._replace(mask=mask))
+
+    def unconditional_features(
+        self, tokens: Int[Array, "B N"], context: Context
+    ) -> Float[Array, "B N D"]:
+        """Returns `features` of rows that hear no text, and looks at no position of it."""
+        low = self.config.low_tokens  # the text comes after them
+        seen = Context(
+            context.keys[:, :, :low],
+            context.values[:, :, :low],
+            context.mask[:, :low],
+            context.is_text[:low],
+        )
+        return self._features(tokens, seen)
+
+    def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
+        """Returns the logits of features, guided or not: a linear map."""
+        return self.head.logits(features)
+
+    def _features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "B N D"]:
+        gate = jnp.ones(tokens.shape[0], bool)
+        hidden = decode(self.blocks, self.embedding(tokens), context, mask=context.mask, gate=gate)
+        return self.head.features(hidden)

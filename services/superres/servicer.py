@@ -95,10 +95,11 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
                 stage=STAGE,
                 preset=str(checkpoint.record.get("preset", "custom")),
                 fingerprints=checkpoint.fingerprint,
-                checkpoints={STAGE: checkpoint.digest},
+                checkpoints={STAGE: self._engine.digest},
                 device=self._engine.device,
                 queued=self._batcher.queued,
                 active=self._batcher.active,
                 version=package_version(),
+                precision=self._engine.layout.precision,
             ),
         )

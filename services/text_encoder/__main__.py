@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from services.runtime.batching import BatchedServerSettings
 from services.runtime.bootstrap import prepare_jax
 from services.runtime.device import DeviceThread
+from services.runtime.precision import Weights
 from services.runtime.server import Service, command_line, run_server
 
 app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to embeddings.")
@@ -24,11 +25,13 @@ class Settings(BatchedServerSettings):
         encoder: Serve this instead: a folder in Hugging Face's layout, or a hub id such as
             google/flan-t5-xxl.
         dtype: Of parameters and arithmetic.
+        weights: int8 keeps the matrices of the layers in a byte a number.
     """
 
     checkpoints: Path = Path("checkpoints/demo")
     encoder: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    weights: Weights = "full"
     port: int = 50051
 
 
@@ -44,6 +47,7 @@ async def build(settings: Settings) -> Service:
         settings.encoder or settings.checkpoints / "text_encoder",
         maximum_batch=settings.max_batch,
         dtype=settings.dtype,
+        weights=settings.weights,
     )
     return text_encoder_service(engine, device, settings)
 

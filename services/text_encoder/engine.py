@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, BFloat16, Bool, Int
 
+from services.runtime.precision import Weights, served_digest
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
 from services.text_encoder.vocabulary import PADDING, PromptTooLong, Vocabulary
@@ -26,15 +27,15 @@ class EngineInfo:
 
     Attributes:
         fingerprint: "t5:" and 16 hex digits: names the embeddings it makes.
-        digest: "sha256:" and 64 hex digits of its weights.
+        digest: Of its weights, and their precision unless it is the checkpoint's own.
         device: What it computes on, such as "cpu x1".
-        dtype: Of its arithmetic.
+        precision: In which it is kept and computes, such as "float32".
     """
 
     fingerprint: str
     digest: str
     device: str
-    dtype: str
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +88,19 @@ class TextEncoderEngine:
         self._embed = jax.jit(embed)
         self.info = EngineInfo(
             fingerprint=loaded.fingerprint,
-            digest=loaded.digest,
+            digest=served_digest(loaded.digest, loaded.precision),
             device=f"{jax.default_backend()} x{jax.device_count()}",
-            dtype=jnp.dtype(loaded.encoder.dtype).name,
+            precision=loaded.precision,
         )
 
     @classmethod
     def load(
-        cls, source: str | Path, *, maximum_batch: int = 8, dtype: DTypeLike = jnp.float32
+        cls,
+        source: str | Path,
+        *,
+        maximum_batch: int = 8,
+        dtype: DTypeLike = jnp.float32,
+        weights: Weights = "full",
     ) -> "TextEncoderEngine":
         """Loads a checkpoint of ours, or one of Hugging Face's.
 
@@ -102,12 +108,14 @@ class TextEncoderEngine:
             source: A checkpoint folder, or a hub id.
             maximum_batch: Rows of one call of the device.
             dtype: Of parameters and arithmetic: float32 or bfloat16.
+            weights: How the matrices of the layers are kept.
 
         Raises:
             CheckpointNotFound: there is none.
             CheckpointMismatch: there is one, but not of a T5 v1.1 encoder.
         """
-        return cls(load_text_encoder(source, dtype=dtype), maximum_batch=maximum_batch)
+        loaded = load_text_encoder(source, dtype=dtype, weights=weights)
+        return cls(loaded, maximum_batch=maximum_batch)
 
     def warm_up(self) -> None:
         """Compiles every shape; call it before the first request."""

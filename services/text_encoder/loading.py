@@ -9,13 +9,14 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from services.nn.parameters import with_parameters
+from services.nn.quantization import with_weights
 from services.runtime.checkpoints import (
     CheckpointMismatch,
     CheckpointNotFound,
     load_checkpoint,
     parameters_fingerprint,
 )
+from services.runtime.precision import Weights, check_weights, precision_name
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
 from services.text_encoder.model import TextEncoder
@@ -33,12 +34,14 @@ class LoadedTextEncoder:
         vocabulary: What makes its ids.
         fingerprint: "t5:" and 16 hex digits: names the embeddings it makes.
         digest: "sha256:" and 64 hex digits of its weights.
+        precision: In which it is kept and computes, such as "float32".
     """
 
     encoder: TextEncoder
     vocabulary: Vocabulary
     fingerprint: str
     digest: str
+    precision: str
 
     @property
     def config(self) -> TextEncoderConfig:
@@ -46,50 +49,61 @@ class LoadedTextEncoder:
         return self.encoder.config
 
 
-def load_text_encoder(source: str | Path, *, dtype: DTypeLike = jnp.float32) -> LoadedTextEncoder:
+def load_text_encoder(
+    source: str | Path, *, dtype: DTypeLike = jnp.float32, weights: Weights = "full"
+) -> LoadedTextEncoder:
     """Reads a text encoder.
 
     Args:
         source: A folder that `python -m training text_encoder` wrote, a folder in Hugging Face's
             layout with spiece.model in it, or a hub id such as "google/flan-t5-xxl".
         dtype: Of parameters and arithmetic: float32 or bfloat16.
+        weights: How the matrices of the layers are kept.
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
         CheckpointMismatch: the files do not belong together.
-        ValueError: dtype is neither.
+        ValueError: dtype or weights is none of these.
     """
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise ValueError(
             f"dtype must be float32 or bfloat16, got {jnp.dtype(dtype).name}: "
             f"T5 exceeds the range of float16"
         )
+    check_weights(weights)
+    precision = precision_name(jnp.dtype(dtype).name, weights)
     folder = find_folder(source)
     if is_huggingface(folder):
         read = read_huggingface(folder)
         vocabulary = read_vocabulary(folder, read.config)
         return LoadedTextEncoder(
-            encoder=_filled(read.config, read.parameters, dtype),
+            encoder=_filled(read.config, read.parameters, dtype, weights),
             vocabulary=vocabulary,
             fingerprint=parameters_fingerprint("t5", read.parameters, vocabulary.model),
             digest=read.digest,
+            precision=precision,
         )
     checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
     return LoadedTextEncoder(
-        encoder=_filled(checkpoint.config, checkpoint.parameters, dtype),
+        encoder=_filled(checkpoint.config, checkpoint.parameters, dtype, weights),
         vocabulary=read_vocabulary(folder, checkpoint.config),
         fingerprint=checkpoint.fingerprint["encoder"],
         digest=checkpoint.digest,
+        precision=precision,
     )
 
 
 def _filled(
-    config: TextEncoderConfig, parameters: Mapping[str, np.ndarray], dtype: DTypeLike
+    config: TextEncoderConfig,
+    parameters: Mapping[str, np.ndarray],
+    dtype: DTypeLike,
+    weights: Weights,
 ) -> TextEncoder:
-    return with_parameters(
+    return with_weights(
         lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),
         parameters,
         dtype=dtype,
+        weights=weights,
     )
 
 

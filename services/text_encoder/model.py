@@ -17,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from services.nn.quantization import product
 from services.text_encoder.config import TextEncoderConfig
 
 EPSILON = 1e-6
@@ -85,13 +86,13 @@ class Attention(nnx.Module):
             source: What is attended to; the features themselves in self-attention.
             bias: Added to the logits in float32; very negative where nothing may be seen.
         """
-        query = self._heads(features @ self.query[...].astype(self.dtype))
-        key = self._heads(source @ self.key[...].astype(self.dtype))
-        value = self._heads(source @ self.value[...].astype(self.dtype))
+        query = self._heads(product(features, self.query, self.dtype))
+        key = self._heads(product(source, self.key, self.dtype))
+        value = self._heads(product(source, self.value, self.dtype))
         logits = jnp.einsum("bqhk,bthk->bhqt", query, key, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(logits + bias, axis=-1).astype(self.dtype)
         mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value)
-        return mixed.reshape(*mixed.shape[:2], -1) @ self.output[...].astype(self.dtype)
+        return product(mixed.reshape(*mixed.shape[:2], -1), self.output, self.dtype)
 
     def _heads(self, features: Float[Array, "B T I"]) -> Float[Array, "B T H K"]:
         return features.reshape(*features.shape[:2], self.heads, self.head_dim)
@@ -117,9 +118,9 @@ class GatedMLP(nnx.Module):
 
     def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Returns features of the same shape."""
-        gate = jax.nn.gelu(features @ self.gate[...].astype(self.dtype), approximate=True)
-        linear = features @ self.linear[...].astype(self.dtype)
-        return (gate * linear) @ self.output[...].astype(self.dtype)
+        gate = jax.nn.gelu(product(features, self.gate, self.dtype), approximate=True)
+        linear = product(features, self.linear, self.dtype)
+        return product(gate * linear, self.output, self.dtype)
 
 
 class EncoderBlock(nnx.Module):

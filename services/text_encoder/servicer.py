@@ -101,6 +101,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
                 queued=self.batcher.queued,
                 active=self.batcher.active,
                 version=package_version(),
+                precision=info.precision,
             )
         )
 

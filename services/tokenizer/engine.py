@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, UInt8
 
 from services.nn.parameters import with_parameters
 from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
+from services.runtime.precision import CHECKPOINT_PRECISION
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 
@@ -81,6 +82,8 @@ class TokenizerEngine:
 
 class Tokenizers:
     """The low- and the high-resolution tokenizer, by the fingerprint of their codebook."""
+
+    precision = CHECKPOINT_PRECISION  # everywhere: a token is one of two near ones by a hair
 
     def __init__(self, engines: dict[str, TokenizerEngine]) -> None:
         """Serves engines by the name of their folder."""

@@ -101,5 +101,6 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 queued=self._batcher.queued,
                 active=self._batcher.active,
                 version=package_version(),
+                precision=self._tokenizers.precision,
             )
         )

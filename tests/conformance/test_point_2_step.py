@@ -5,6 +5,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from services.decoding.sampler import decode_step, sample_ids
 from services.decoding.state import DecodeState, Row, Sampling, fresh_row, state_of
@@ -13,10 +14,9 @@ VOCABULARY, TOKENS, MASK = 12, 16, 12
 LOGITS = jax.random.normal(jax.random.key(0), (TOKENS, VOCABULARY)) * 2
 
 
-def predict(tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Prefers the same ids whatever it is shown; the unconditional branch prefers none."""
-    logits = jnp.broadcast_to(LOGITS, (*tokens.shape, VOCABULARY))
-    return logits, jnp.zeros_like(logits)
+def predict(tokens: jax.Array) -> jax.Array:
+    """Prefers the same ids whatever it is shown."""
+    return jnp.broadcast_to(LOGITS, (*tokens.shape, VOCABULARY))
 
 
 def state(*rows: Row) -> DecodeState:
@@ -24,11 +24,17 @@ def state(*rows: Row) -> DecodeState:
     return jax.tree.map(jnp.asarray, state_of(list(rows), mask_id=MASK))
 
 
+@jax.jit
+def one_step(decodes: DecodeState) -> DecodeState:
+    """Takes a step of every row."""
+    return decode_step(decodes, predict, mask_id=MASK)
+
+
 def take_all(decodes: DecodeState) -> list[DecodeState]:
     """Takes steps until every row rests."""
     states = [decodes]
     while np.any(states[-1].step < states[-1].total):
-        states.append(decode_step(states[-1], predict, mask_id=MASK))
+        states.append(one_step(states[-1]))
     return states
 
 
@@ -69,10 +75,8 @@ def test_without_noise_the_most_confident_tokens_come_first_and_ties_go_to_the_l
     sampling = Sampling(steps=4, guidance=0.0, temperature=0.0, confidence_noise=0.0)
     tied = jnp.zeros((1, TOKENS, VOCABULARY)).at[:, (9, 4), 5].set(3.0)
 
-    after = decode_step(
-        state(fresh_row(TOKENS, sampling)), lambda tokens: (tied, tied), mask_id=MASK
-    )
-    last = decode_step(after, lambda tokens: (tied, tied), mask_id=MASK)
+    after = decode_step(state(fresh_row(TOKENS, sampling)), lambda tokens: tied, mask_id=MASK)
+    last = decode_step(after, lambda tokens: tied, mask_id=MASK)
 
     assert np.flatnonzero(after.known[0]).tolist() == [4, 9]
     assert after.tokens[0, 4] == after.tokens[0, 9] == 5
@@ -87,15 +91,38 @@ def test_top_k_draws_from_exactly_the_k_likeliest_ids_with_ties_to_the_lower() -
     assert set(np.unique(drawn).tolist()) == {0, 1, 8}
 
 
-def test_sampled_ids_have_the_frequencies_of_the_tempered_logits() -> None:
-    count = 4000
-    logits = jnp.broadcast_to(LOGITS[0], (count, 1, VOCABULARY))
+@pytest.mark.parametrize("vocabulary", [5, VOCABULARY, 300])
+def test_sampled_ids_have_the_frequencies_of_the_tempered_logits(vocabulary: int) -> None:
+    count = 20_000
+    preferences = jax.random.normal(jax.random.key(1), (vocabulary,)) * 2
+    logits = jnp.broadcast_to(preferences, (count, 1, vocabulary))
     keys = jax.random.split(jax.random.key(3), count)
 
     drawn = sample_ids(keys, logits, jnp.full(count, 2.0), jnp.zeros(count, jnp.int32))
 
-    frequencies = np.bincount(np.asarray(drawn).ravel(), minlength=VOCABULARY) / count
-    assert np.max(np.abs(frequencies - jax.nn.softmax(LOGITS[0] / 2))) < 0.03
+    frequencies = np.bincount(np.asarray(drawn).ravel(), minlength=vocabulary) / count
+    assert np.max(np.abs(frequencies - jax.nn.softmax(preferences / 2))) < 0.01
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 130])
+def test_an_id_that_is_left_out_is_never_drawn_however_many_are(top_k: int) -> None:
+    count, vocabulary = 20_000, 257
+    logits = jnp.broadcast_to(jnp.arange(vocabulary) * 1e-3, (count, 1, vocabulary))[..., ::-1]
+    keys = jax.random.split(jax.random.key(5), count)
+
+    drawn = sample_ids(keys, logits, jnp.full(count, 1.0), jnp.full(count, top_k))
+
+    assert set(np.unique(drawn).tolist()) == set(range(top_k))
+
+
+def test_a_cold_row_takes_the_likeliest_id_beside_a_warm_one() -> None:
+    keys = jax.random.split(jax.random.key(0), 2)
+    logits = jnp.stack([LOGITS, LOGITS])
+
+    cold, warm = sample_ids(keys, logits, jnp.array([0.0, 9.0]), jnp.zeros(2, jnp.int32))
+
+    assert np.array_equal(cold, jnp.argmax(LOGITS, axis=-1))
+    assert not np.array_equal(warm, cold)
 
 
 def test_a_decode_depends_on_its_seed_and_on_nothing_beside_it() -> None:

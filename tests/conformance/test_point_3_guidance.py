@@ -23,6 +23,17 @@ def test_guidance_moves_away_from_the_unconditional_logits_by_equation_1() -> No
     )
 
 
+def test_guidance_before_a_last_layer_with_a_bias_is_guidance_after_it() -> None:
+    kernel = jax.random.normal(jax.random.key(2), (5, 7))
+    bias = jax.random.normal(jax.random.key(3), (7,))
+    scale = jnp.array([4.0])
+
+    before = guided(CONDITIONAL, UNCONDITIONAL, scale) @ kernel + bias
+    after = guided(CONDITIONAL @ kernel + bias, UNCONDITIONAL @ kernel + bias, scale)
+
+    np.testing.assert_allclose(before, after, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("first", "last", "expected"),
     [(0.0, 6.0, [0.0, 2.0, 4.0, 6.0]), (3.0, 3.0, [3.0, 3.0, 3.0, 3.0])],

@@ -89,6 +89,8 @@ def test_without_text_the_text_is_not_attended_to(model: SuperresTransformer) ->
     )
     heard = model.logits(TOKENS, context, ALL) - model.logits(TOKENS, other, ALL)
     assert np.max(np.abs(heard)) > 1e-4
+    alone = model.last_layer(model.unconditional_features(TOKENS, context))
+    np.testing.assert_allclose(alone, model.logits(TOKENS, context, NONE), atol=1e-6)
 
 
 def test_the_low_resolution_tokens_have_positions_of_their_own(

@@ -48,7 +48,17 @@ def test_cached_keys_and_values_give_the_logits_of_uncached_ones(model: BaseTran
         block = nnx.merge(graph, jax.tree.map(lambda leaf, index=layer: leaf[index], state))
         hidden = uncached_block(block, hidden, projected, MASK)
 
-    np.testing.assert_allclose(cached, model.head(hidden), atol=1e-5)
+    uncached = model.last_layer(model.head.features(hidden))
+    np.testing.assert_allclose(cached, uncached, atol=1e-5)
+
+
+def test_the_branch_without_text_is_the_one_whose_gate_is_closed(model: BaseTransformer) -> None:
+    context = model.context(TEXT, MASK)
+
+    alone = model.last_layer(model.unconditional_features(TOKENS, context))
+
+    closed = model.logits(TOKENS, context, jnp.zeros(2, bool))
+    np.testing.assert_allclose(alone, closed, atol=1e-6)
 
 
 def test_a_step_reads_the_context_and_never_the_text_or_its_projection(

@@ -10,7 +10,10 @@ from flax import nnx
 from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Row
+from services.nn.parameters import parameters_of
+from services.nn.quantization import with_weights
 from services.presets import preset
+from services.runtime.precision import Weights
 
 TINY = preset("tiny")
 BuildPool = Callable[..., DecodePool]
@@ -22,10 +25,16 @@ Alone = Callable[[DecodePool, Job], list[Progress]]
 def build_base_pool() -> BuildPool:
     """Builds a pool of an untrained base transformer, not warmed up."""
 
-    def build(slots: int = 4, group: int = 1) -> DecodePool:
+    def build(slots: int = 4, group: int = 1, weights: Weights = "full") -> DecodePool:
         config = TINY.base
+        drawn = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
         return DecodePool(
-            BaseTransformer(config, rngs=nnx.Rngs(0)),
+            with_weights(
+                lambda: BaseTransformer(config, rngs=nnx.Rngs(0)),
+                {name: np.asarray(value) for name, value in drawn.items()},
+                dtype=np.float32,
+                weights=weights,
+            ),
             inputs=(
                 jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
                 jax.ShapeDtypeStruct((1, config.text_length), np.bool_),

@@ -12,13 +12,14 @@ import pytest
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
+from services.runtime.precision import Weights
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.slots import Failed, Ticket
 from services.runtime.timing import Timed
 
 TINY = preset("tiny")
 TOKENS, VOCABULARY = TINY.base.tokens, TINY.base.vocabulary
-MIXES = 300
+MIXES = 1000
 JOBS = 40
 
 
@@ -111,14 +112,15 @@ def test_a_decode_is_the_same_alone_in_any_slot_in_any_mix_and_joining_late(
         check_mix(np.random.default_rng(seed), pool, jobs, expected)
 
 
-@pytest.mark.parametrize("group", [2, 4])
-def test_rows_computed_together_do_not_depend_on_their_company_either(
+@pytest.mark.parametrize(("group", "weights"), [(2, "full"), (4, "full"), (1, "int8"), (4, "int8")])
+def test_rows_do_not_depend_on_their_company_in_groups_and_with_int8_weights_either(
     build_base_pool: Callable[..., DecodePool],
     jobs: list[Job],
     alone: Callable[..., list[Any]],
     group: int,
+    weights: Weights,
 ) -> None:
-    grouped = build_base_pool(slots=4, group=group)
+    grouped = build_base_pool(slots=4, group=group, weights=weights)
     grouped.warm_up()
     expected = [alone(grouped, job) for job in jobs]
 

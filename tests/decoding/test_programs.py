@@ -1,5 +1,6 @@
 """The programs of base and superres: slots, and export to every platform."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -38,12 +39,15 @@ def superres_pool() -> DecodePool:
     )
 
 
-@pytest.mark.parametrize("stage", ["base", "superres"])
+@pytest.mark.parametrize("stage", ["base", "base in int8", "superres"])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_every_program_exports_for_every_platform(
     build_base_pool: Callable[..., DecodePool], stage: str, platform: str
 ) -> None:
-    built = build_base_pool() if stage == "base" else superres_pool()
+    if stage == "superres":
+        built = superres_pool()
+    else:
+        built = build_base_pool(weights="full" if stage == "base" else "int8")
     for program, shapes in built.programs().values():
         exported = jax.export.export(program, platforms=[platform])(*shapes)
         assert exported.platforms == (platform,)
@@ -169,30 +173,49 @@ def test_a_state_that_contradicts_its_steps_is_refused() -> None:
 
 
 class CountedNetwork:
-    """Gives logits of zero and counts, while it runs, the rows it is called for."""
+    """Has features of zero and counts, while it runs, the rows that each branch is called for."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows: Counter[str] = Counter()
 
-    def logits(self, tokens: jax.Array, context: Context, conditional: jax.Array) -> jax.Array:
+    def _counted(self, branch: str, tokens: jax.Array) -> jax.Array:
         def count(rows: np.ndarray) -> np.ndarray:
-            self.rows += len(rows)
+            self.rows[branch] += len(rows)
             return np.zeros((*rows.shape, 5), np.float32)
 
         shape = jax.ShapeDtypeStruct((*tokens.shape, 5), jnp.float32)
         return jax.experimental.io_callback(count, shape, tokens)
 
+    def context(self, *inputs: jax.Array) -> Context:
+        raise NotImplementedError("the slots hold it already")
+
+    def features(self, tokens: jax.Array, context: Context, conditional: jax.Array) -> jax.Array:
+        return self._counted("with text", tokens)
+
+    def unconditional_features(self, tokens: jax.Array, context: Context) -> jax.Array:
+        return self._counted("without", tokens)
+
+    def last_layer(self, features: jax.Array) -> jax.Array:
+        return features + self._counted("last layer", features[..., 0])
+
+
+UNGUIDED = Sampling(steps=4, guidance=0.0)
+GUIDED = Sampling(steps=4, guidance=3.0)  # the first step's scale is 0
+GUIDED_THROUGHOUT = Sampling(steps=4, guidance=3.0, first_guidance=3.0)
+
 
 @pytest.mark.parametrize(
-    ("sampling", "expected"),
+    ("sampling", "negative", "expected"),
     [
-        (Sampling(steps=4, guidance=0.0), 4),
-        (Sampling(steps=4, guidance=3.0, first_guidance=3.0), 8),
-        (Sampling(steps=4, guidance=3.0), 7),  # the first step's scale is 0
+        (UNGUIDED, False, {"with text": 4, "last layer": 4}),
+        (UNGUIDED, True, {"with text": 4, "last layer": 4}),
+        (GUIDED, False, {"with text": 4, "without": 3, "last layer": 4}),
+        (GUIDED_THROUGHOUT, False, {"with text": 4, "without": 4, "last layer": 4}),
+        (GUIDED_THROUGHOUT, True, {"with text": 8, "last layer": 4}),
     ],
 )
-def test_a_step_costs_one_row_without_guidance_and_two_with(
-    sampling: Sampling, expected: int
+def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
+    sampling: Sampling, negative: bool, expected: dict[str, int]
 ) -> None:
     network = CountedNetwork()
     blank = jnp.zeros((1, 1, 1, 1, 1))
@@ -200,8 +223,9 @@ def test_a_step_costs_one_row_without_guidance_and_two_with(
     slots: Slots = empty_slots(resting_state(3, 4, mask_id=5), context)
     row = state_of([fresh_row(4, sampling)], mask_id=5)
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
+    filled = slots._replace(state=state, has_opposite=slots.has_opposite.at[1].set(negative))
 
-    ended = advance(slots._replace(state=state), jnp.int32(99), network.logits, mask_id=5, group=1)
+    ended = advance(filled, jnp.int32(99), network, mask_id=5, group=1)
     jax.block_until_ready(ended)
     jax.effects_barrier()
 

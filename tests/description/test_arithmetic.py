@@ -51,6 +51,16 @@ def program_flops(build: Callable[[], nnx.Module], method: str, *arguments: Any)
     return counted(jax.make_jaxpr(run)(state, *arguments).jaxpr)
 
 
+def step_flops(
+    build: Callable[[], nnx.Module], tokens: Any, context: Any, gate: Any
+) -> tuple[int, int, int]:
+    """Counts the parts of a step: both branches and the last layer."""
+    conditional = program_flops(build, "features", tokens, context, gate)
+    unconditional = program_flops(build, "unconditional_features", tokens, context)
+    whole = program_flops(build, "logits", tokens, context, gate)
+    return conditional, unconditional, whole - conditional
+
+
 def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
     """Describes an array that is never made."""
     return jax.ShapeDtypeStruct(shape, dtype)
@@ -61,17 +71,20 @@ def test_a_product_counts_what_xla_counts() -> None:
     assert arithmetic.product(24, 40, 56) == lowered.cost_analysis()["flops"] == 2 * 24 * 40 * 56
 
 
-def test_a_pass_of_the_tiny_base_is_the_hand_count() -> None:
+def test_a_decode_of_the_tiny_base_is_the_hand_count() -> None:
     # 16 tokens of 16 wide, 32 text positions, MLP 32, 32 codes, one layer.
     self_attention = 2 * 16 * 16 * 64 + 2 * (2 * 16 * 16 * 16)
     cross_attention = 2 * 16 * 16 * 32 + 2 * (2 * 16 * 32 * 16)
     mlp = 2 * (2 * 16 * 16 * 32)
-    head = 2 * 16 * 16 * 16 + 2 * 16 * 16 * 32
-    one_pass = self_attention + cross_attention + mlp + head
+    unconditional = self_attention + mlp + 2 * 16 * 16 * 16
+    conditional = unconditional + cross_attention
     context = 2 * 32 * 16 * 16 + 2 * 32 * 16 * 32
-    assert arithmetic.base_pass(TINY_BASE) == one_pass
-    assert arithmetic.base_context(TINY_BASE) == context
-    assert arithmetic.masked_decode(context, one_pass, steps=3) == context + 6 * one_pass
+    last = 2 * 16 * 16 * 32
+    flops = arithmetic.base_decode(TINY_BASE)
+    assert flops == (context, conditional, unconditional, last)
+    # The first of several steps is not guided; a single step is.
+    assert flops.image(3) == context + 3 * (conditional + last) + 2 * unconditional
+    assert flops.image(1) == context + conditional + last + unconditional
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -97,8 +110,10 @@ def test_the_base_multiplies_as_counted(name: str) -> None:
     mask = array(1, config.text_length, dtype=jnp.bool_)
     context = nnx.eval_shape(lambda text, mask: build().context(text, mask), text, mask)
     tokens, gate = array(1, config.tokens, dtype=jnp.int32), array(1, dtype=jnp.bool_)
-    assert arithmetic.base_context(config) == program_flops(build, "context", text, mask)
-    assert arithmetic.base_pass(config) == program_flops(build, "logits", tokens, context, gate)
+    assert arithmetic.base_decode(config) == (
+        program_flops(build, "context", text, mask),
+        *step_flops(build, tokens, context, gate),
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -115,8 +130,10 @@ def test_the_superres_multiplies_as_counted(name: str) -> None:
     )
     context = nnx.eval_shape(lambda *inputs: build().context(*inputs), *given)
     tokens, gate = array(1, config.tokens, dtype=jnp.int32), array(1, dtype=jnp.bool_)
-    assert arithmetic.superres_context(config) == program_flops(build, "context", *given)
-    assert arithmetic.superres_pass(config) == program_flops(build, "logits", tokens, context, gate)
+    assert arithmetic.superres_decode(config) == (
+        program_flops(build, "context", *given),
+        *step_flops(build, tokens, context, gate),
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -40,6 +40,7 @@ def test_the_status_says_who_serves_what_on_what_and_why_not() -> None:
         device="cpu x1",
         queued=3,
         active=1,
+        precision="int8+float32",
     )
     rows = lines(
         status_table(
@@ -52,5 +53,5 @@ def test_the_status_says_who_serves_what_on_what_and_why_not() -> None:
         )
     )
     serving = ["", "base", "a:1", "serving", "tiny", "codebook codebook:2", "cpu x1"]
-    assert [*serving, "3 waiting, 1 active", ""] in rows
-    assert ["", "superres", "b:2", "UNAVAILABLE: gone", "", "", "", "", ""] in rows
+    assert [*serving, "int8+float32", "3 waiting, 1 active", ""] in rows
+    assert ["", "superres", "b:2", "UNAVAILABLE: gone", "", "", "", "", "", ""] in rows

@@ -88,6 +88,29 @@ def test_a_prompt_that_does_not_fit_is_refused_with_its_counts(engine: TextEncod
     )
 
 
+def test_int8_weights_move_an_embedding_little_and_its_company_not_at_all(
+    checkpoint: Path, engine: TextEncoderEngine
+) -> None:
+    int8 = TextEncoderEngine.load(checkpoint, maximum_batch=4, weights="int8")
+    rows = [engine.tokenize(text) for text in TEXTS]
+
+    for full, row, embedding in zip(engine.embed(rows), rows, int8.embed(rows), strict=True):
+        np.testing.assert_array_equal(embedding.values, int8.embed([row])[0].values)
+        expected, made = full.values.astype(np.float32), embedding.values.astype(np.float32)
+        assert not np.array_equal(expected, made)
+        assert np.linalg.norm(made - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_precision_is_part_of_what_weights_are_called_but_not_of_what_embeddings_are(
+    checkpoint: Path, engine: TextEncoderEngine
+) -> None:
+    int8 = TextEncoderEngine.load(checkpoint, dtype=jnp.bfloat16, weights="int8").info
+
+    assert (engine.info.precision, int8.precision) == ("float32", "int8+bfloat16")
+    assert int8.digest == f"{engine.info.digest}+int8+bfloat16"
+    assert int8.fingerprint == engine.info.fingerprint
+
+
 def test_float16_is_refused(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="T5 exceeds the range of float16"):
         load_text_encoder(checkpoint, dtype=jnp.float16)

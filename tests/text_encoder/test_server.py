@@ -109,6 +109,7 @@ async def test_the_status_names_preset_fingerprint_and_digest(
     assert dict(status.fingerprints) == {"encoder": engine.info.fingerprint}
     assert dict(status.checkpoints) == {"text_encoder": engine.info.digest}
     assert status.device.startswith(("cpu x", "gpu x", "tpu x"))
+    assert status.precision == "float32"
 
 
 def server_process(checkpoints: Path) -> "subprocess.Popen[str]":

@@ -94,3 +94,4 @@ async def test_the_status_names_both_codebooks(stub: Any) -> None:
 
     assert dict(status.fingerprints) == {"low_codebook": LOW, "codebook": HIGH}
     assert set(status.checkpoints) == {"tokenizer/low", "tokenizer/high"}
+    assert status.precision == "float32"

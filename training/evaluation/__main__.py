@@ -1,4 +1,4 @@
-"""`python -m training.evaluation <scenes|tokenizers>`: measures what was trained."""
+"""`python -m training.evaluation <scenes|knobs|tokenizers>`: measures what was trained."""
 
 import json
 import sys
@@ -19,6 +19,7 @@ from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
 from training.evaluation.detector import Detector
+from training.evaluation.knobs import GROUPS, Trial, search
 from training.evaluation.scenes import QUESTIONS, Asked, Painter, draw_questions, judge_all, shares
 from training.evaluation.tokenizers import measure_tokenizer, tokenizer_folders
 from training.pictures import contact_sheet
@@ -110,6 +111,62 @@ def scenes(
     sheet = contact_sheet([one.picture for one in judged], columns=prompts_per_group)
     sheet.save(out / "scenes.png")
     console.print(f"{out / 'scenes.json'} and {out / 'scenes.png'}, one row a group")
+
+
+@app.command
+def knobs(
+    *,
+    data: Path,
+    server: str = DEFAULT_ADDRESS,
+    prompts_per_group: int = 16,
+    seed: int = 100,
+    guidance: float = 1.5,
+    temperature: float = 0.7,
+    confidence_noise: float = 2.0,
+) -> None:
+    """Looks for the knobs of both transformers that paint best, one after the other.
+
+    Parameters
+    ----------
+    data
+        Folder of sprites.
+    server
+        Address of the orchestrator, HOST:PORT.
+    prompts_per_group
+        Pictures of each group and value.
+    seed
+        Of the questions and the pictures; another than that of `scenes`.
+    guidance
+        To begin with.
+    temperature
+        To begin with.
+    confidence_noise
+        To begin with.
+    """
+    sprites = load_sprites(data)
+    questions = draw_questions(sprites.vocabulary, prompts_per_group, seed=seed, groups=GROUPS)
+    start = {
+        "guidance": guidance,
+        "temperature": temperature,
+        "confidence_noise": confidence_noise,
+    }
+    trials = []
+    with MuseClient(server) as client:
+
+        def painter(chosen: Mapping[str, float]) -> Painter:
+            return server_painter(
+                client, {"base": sampling(**chosen), "superres": sampling(**chosen)}
+            )
+
+        for trial in search(start, questions, painter, Detector(sprites)):
+            trials.append(trial)
+            console.print(f"{dict(trial.knobs)}: {_outcome(trial)}")
+    best = max(trials, key=lambda trial: trial.score)
+    console.print(f"best of {len(questions)} pictures each: {json.dumps(dict(best.knobs))}")
+
+
+def _outcome(trial: Trial) -> str:
+    return f"all right {trial.all_right:.1%}, objects {trial.objects:.1%}"
 
 
 @app.command

@@ -88,6 +88,7 @@ class StageStatus(google.protobuf.message.Message):
     QUEUED_FIELD_NUMBER: builtins.int
     ACTIVE_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     stage: builtins.str
     """Name of the stage: "text_encoder", "tokenizer", "base", "superres"."""
     preset: builtins.str
@@ -100,13 +101,19 @@ class StageStatus(google.protobuf.message.Message):
     """Requests that are being computed."""
     version: builtins.str
     """Version of the package that runs."""
+    precision: builtins.str
+    """In which it keeps its weights and computes: "float32", "bfloat16", or with the matrices of its
+    blocks in int8 "int8+float32", "int8+bfloat16".
+    """
     @property
     def fingerprints(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """What its checkpoints make or need, by role: "encoder", "codebook", "low_codebook"."""
 
     @property
     def checkpoints(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Digest of each checkpoint it serves, "sha256:" and 64 hex digits, by name."""
+        """Digest of each checkpoint it serves by name: "sha256:" and 64 hex digits, then "+" and the
+        precision unless that is float32, such as "+int8+bfloat16": it paints other pictures.
+        """
 
     def __init__(
         self,
@@ -119,7 +126,8 @@ class StageStatus(google.protobuf.message.Message):
         queued: builtins.int = ...,
         active: builtins.int = ...,
         version: builtins.str = ...,
+        precision: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["active", b"active", "checkpoints", b"checkpoints", "device", b"device", "fingerprints", b"fingerprints", "preset", b"preset", "queued", b"queued", "stage", b"stage", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active", b"active", "checkpoints", b"checkpoints", "device", b"device", "fingerprints", b"fingerprints", "precision", b"precision", "preset", b"preset", "queued", b"queued", "stage", b"stage", "version", b"version"]) -> None: ...
 
 global___StageStatus = StageStatus

@@ -393,7 +393,9 @@ class Receipt(google.protobuf.message.Message):
     """Preset of the stages."""
     @property
     def checkpoints(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Digest of every checkpoint by its place, such as "tokenizer/high"."""
+        """Digest of every checkpoint by its place, such as "tokenizer/high", as its stage's status has it:
+        precision other than float32 is part of it.
+        """
 
     @property
     def base(self) -> muse.common.v1.decoding_pb2.Sampling:

@@ -1,0 +1,1 @@
+"""What measures speed; never part of the test run."""

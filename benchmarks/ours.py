@@ -1,0 +1,95 @@
+"""Our base transformer with random weights, driven as the server drives it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.serving import layout_here
+from services.decoding.state import Sampling, fresh_row
+from services.nn.parameters import parameters_of, with_parameters
+from services.runtime.scheduler import SlotScheduler
+from services.runtime.timing import Timed
+
+WORDS_SHARE = 0.25  # of the text's positions; the rest is padding
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt's embedding.
+
+    Attributes:
+        embedding: [T Dt], zero where there is padding.
+        mask: [T], True where there is text.
+    """
+
+    embedding: np.ndarray
+    mask: np.ndarray
+
+
+def random_text(config: BaseConfig) -> Text:
+    """Returns an embedding of random numbers, a quarter of it text."""
+    mask = np.arange(config.text_length) < WORDS_SHARE * config.text_length
+    shape = config.text_length, config.text_hidden
+    numbers = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    return Text(numbers * mask[:, None], mask)
+
+
+class OurDecode:
+    """The base's pool behind the servers' scheduler."""
+
+    def __init__(self, config: BaseConfig) -> None:
+        """Builds it with random weights and compiles everything."""
+        self.config, layout = config, layout_here()
+        self.parameters = _random_parameters(config)
+        self.model = with_parameters(
+            lambda: BaseTransformer(config, rngs=nnx.Rngs(0)), self.parameters
+        )
+        inputs = (
+            jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
+            jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
+        )
+        pool = DecodePool(
+            self.model,
+            inputs=inputs,
+            tokens=config.tokens,
+            mask_id=config.vocabulary,
+            slots=layout.slots,
+            group=layout.group,
+        )
+        pool.warm_up()
+        self._scheduler: SlotScheduler[Job, Progress] = SlotScheduler(pool, max_queued=1)
+
+    def image(self, text: Text, sampling: Sampling) -> np.ndarray:
+        """Decodes an image's tokens.
+
+        Raises:
+            RuntimeError: the decode failed; the log says why.
+        """
+        job = Job(
+            inputs=(text.embedding, text.mask),
+            opposite=None,
+            row=fresh_row(self.config.tokens, sampling),
+        )
+        told: list[Any] = []
+        self._scheduler.submit(job, told.append, watched=False)
+        while self._scheduler.turn():
+            pass
+        if not isinstance(told[-1], Timed):
+            raise RuntimeError(f"the decode ended with {told[-1]}")
+        return told[-1].result.tokens
+
+
+def _random_parameters(config: BaseConfig) -> dict[str, np.ndarray]:
+    """Returns fresh parameters, spread a little so that no scale is 1 and no bias 0."""
+    fresh = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
+    random = np.random.default_rng(2)
+    return {
+        name: np.asarray(value) + 0.02 * random.standard_normal(value.shape, dtype=np.float32)
+        for name, value in fresh.items()
+    }

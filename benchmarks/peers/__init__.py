@@ -1,0 +1,1 @@
+"""What others built, configured to do what ours does."""

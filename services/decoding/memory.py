@@ -1,0 +1,94 @@
+"""Whether a pool fits the memory there is, asked before anything is loaded or compiled."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+GIB = 2**30
+MEMORY_INFORMATION = Path("/proc/meminfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+class NotEnoughMemory(ValueError):
+    """A pool that its devices have no room for; the message has the numbers."""
+
+
+def check_memory(*, weights: int, slot: int, slots: int, devices: Sequence[jax.Device]) -> None:
+    """Checks that weights and slots fit. What a step needs besides comes on top, and is not known.
+
+    Args:
+        weights: Bytes of them on each device.
+        slot: Bytes of a slot on each device.
+        slots: How many there are.
+        devices: Those that share the pool; of one kind.
+
+    Raises:
+        NotEnoughMemory: they do not.
+    """
+    free = free_bytes(devices)
+    if free is None or weights + slots * slot <= free:
+        return
+    most = (free - weights) // slot
+    advice = (
+        f"at most {most} fit, to be named by --max-batch"
+        if most > 0
+        else "the weights alone do not fit: take a device with more memory, or more devices "
+        "with --mesh model=N"
+    )
+    raise NotEnoughMemory(
+        f"more slots than memory: {slots} slots need {_gib(slots * slot)} and the weights "
+        f"{_gib(weights)} on each device of {devices[0].device_kind} x{len(devices)}, where "
+        f"{_gib(free)} are free; {advice}"
+    )
+
+
+def free_bytes(devices: Sequence[jax.Device]) -> int | None:
+    """Returns the free memory of each of some devices; None where nobody knows.
+
+    Args:
+        devices: Of one kind. CPU devices share the machine's memory evenly.
+    """
+    statistics = [device.memory_stats() or {} for device in devices]
+    if all("bytes_limit" in each for each in statistics):
+        return min(each["bytes_limit"] - each.get("bytes_in_use", 0) for each in statistics)
+    if devices[0].platform != "cpu":
+        return None
+    free = machine_bytes()
+    return None if free is None else free // len(devices)
+
+
+def machine_bytes(
+    information: Path = MEMORY_INFORMATION, control_group: Path = CONTROL_GROUP
+) -> int | None:
+    """Returns what this machine has left, or this container if that is less; None if unknown.
+
+    Args:
+        information: The kernel's file on the machine's memory.
+        control_group: Folder of the kernel's files on the container's.
+    """
+    known = [_of_machine(information), _of_container(control_group)]
+    return min((free for free in known if free is not None), default=None)
+
+
+def _of_machine(information: Path) -> int | None:
+    if not information.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in information.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
+
+
+def _of_container(group: Path) -> int | None:
+    """Returns the limit less what is used; files that the kernel may drop do not count as used."""
+    files = [group / name for name in ("memory.max", "memory.current", "memory.stat")]
+    if not all(file.is_file() for file in files):
+        return None
+    limit, used, details = (file.read_text() for file in files)
+    if limit.strip() == "max":
+        return None
+    numbers = dict(line.split() for line in details.splitlines())
+    return max(0, int(limit) - int(used) + int(numbers.get("inactive_file", 0)))
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.2f} GiB"

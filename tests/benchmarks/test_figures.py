@@ -1,0 +1,88 @@
+"""What the benchmarks share and run without PyTorch, at sizes that take no time."""
+
+import re
+
+import numpy as np
+import pytest
+from muse.common.v1.stage_pb2 import StageTiming
+from PIL import Image
+
+from benchmarks.base_decode import TINY, print_ratios, print_share
+from benchmarks.ceiling import matrix_ceiling
+from benchmarks.glue import account
+from benchmarks.inflight import in_flight, poisson, whole_requests
+from benchmarks.measuring import Spread, conditions, in_turns
+from benchmarks.ours import OurDecode, Text, random_text
+from services.decoding.state import Sampling
+from services.description import arithmetic
+from services.orchestrator.client.events import Picture
+
+
+@pytest.fixture(scope="module")
+def ours() -> OurDecode:
+    return OurDecode(TINY)
+
+
+@pytest.fixture(scope="module")
+def text() -> Text:
+    return random_text(TINY)
+
+
+def test_contenders_take_turns_after_one_call_each_that_does_not_count() -> None:
+    called: list[str] = []
+    contenders = {name: lambda name=name: called.append(name) for name in "ABC"}
+    spreads = in_turns(contenders, rounds=3)
+    assert "".join(called) == "ABC" * 4
+    assert {name: len(spread.values) for name, spread in spreads.items()} == dict.fromkeys("ABC", 3)
+
+
+def test_a_spread_is_told_as_its_median_and_range() -> None:
+    assert f"{Spread([3.0, 1.0, 2.25]):.1f}" == "2.2 (1.0-3.0)"
+
+
+def test_conditions_name_the_day_the_cpus_and_the_versions() -> None:
+    assert re.match(
+        r"\d{4}-\d\d-\d\d · \d+ CPUs .* · Python 3\.\d+\.\d+ · jax \d", conditions("jax")
+    )
+
+
+def test_our_contender_decodes_the_whole_image_and_the_seed_decides_which(
+    ours: OurDecode, text: Text
+) -> None:
+    images = [ours.image(text, Sampling(steps=4, guidance=4.0, seed=seed)) for seed in (7, 7, 8)]
+    assert all(image.shape == (TINY.tokens,) and image.max() < TINY.vocabulary for image in images)
+    np.testing.assert_array_equal(images[0], images[1])
+    assert (images[0] != images[2]).any()
+
+
+def test_every_library_multiplies_and_the_share_is_of_the_best(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert all(rate > 0 for rate in matrix_ceiling((8, 16)).values())
+    flops = arithmetic.base_decode(TINY).image(4)
+    print_share(TINY, 4, Spread([2.0]), {"numpy": flops / 8, "jax": flops})
+    assert "share of the ceiling: 50% (target >= 85%)" in capsys.readouterr().out
+
+
+def test_the_faster_of_a_kind_of_peer_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    print_ratios(
+        {name: Spread([s]) for name, s in (("ours", 1), ("torch eager", 4), ("torch compiled", 2))}
+    )
+    assert capsys.readouterr().out == "ratio ours / torch compiled: 0.50 (target <= 0.8)\n"
+
+
+def test_glue_is_what_the_stages_do_not_compute_and_its_parts_sum_up() -> None:
+    timings = tuple(
+        StageTiming(stage=stage, queue_s=0.001, compute_s=0.04, transfer_s=0.002)
+        for stage in ("base", "superres")
+    )
+    picture = Picture(0, 1, Image.new("RGB", (1, 1)), b"", timings, ())
+    request = account(0.1, picture)
+    assert request.glue == pytest.approx(20)
+    assert request.rest == pytest.approx(request.glue - request.queue - request.transfer) == 14
+
+
+def test_both_ways_of_batching_answer_every_request() -> None:
+    requests = poisson(20, 200)
+    for way in (in_flight, whole_requests):
+        assert (way(requests).latencies_s > 0).all()

@@ -1,0 +1,123 @@
+"""A pool that has no room is refused with the numbers, before anything is loaded."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from services.base.model import BaseTransformer
+from services.decoding import memory
+from services.decoding.loading import load_pool
+from services.decoding.memory import GIB, NotEnoughMemory, check_memory, free_bytes, machine_bytes
+from services.decoding.pool import DecodePool
+from services.decoding.serving import Layout
+from services.nn.parameters import parameters_of
+from services.presets import preset
+
+TINY = preset("tiny").base
+INFORMATION = "MemTotal:       24000000 kB\nMemAvailable:   10000000 kB\nBuffers:  1 kB\n"
+
+
+class Device:
+    """Stands in for an accelerator of 16 GiB, of which 4 are in use."""
+
+    platform, device_kind = "tpu", "TPU"
+
+    def memory_stats(self) -> dict[str, int]:
+        return {"bytes_limit": 16 * GIB, "bytes_in_use": 4 * GIB}
+
+
+class SilentDevice(Device):
+    """One that does not say how much memory it has."""
+
+    def memory_stats(self) -> None:  # type: ignore[override]
+        return None
+
+
+def test_what_just_fits_is_taken_and_one_slot_more_is_not() -> None:
+    devices: list[Any] = [Device()] * 4
+
+    check_memory(weights=4 * GIB, slot=GIB, slots=8, devices=devices)
+    with pytest.raises(NotEnoughMemory) as caught:
+        check_memory(weights=4 * GIB, slot=GIB, slots=9, devices=devices)
+
+    assert str(caught.value) == (
+        "more slots than memory: 9 slots need 9.00 GiB and the weights 4.00 GiB on each device of "
+        "TPU x4, where 12.00 GiB are free; at most 8 fit, to be named by --max-batch"
+    )
+
+
+def test_weights_that_do_not_fit_alone_are_told_to_take_more_devices() -> None:
+    devices: list[Any] = [Device()]
+
+    with pytest.raises(NotEnoughMemory, match=r"13\.00 GiB .* --mesh model=N"):
+        check_memory(weights=13 * GIB, slot=GIB, slots=1, devices=devices)
+
+
+def test_a_device_that_does_not_say_what_it_has_is_not_asked_for_less() -> None:
+    devices: list[Any] = [SilentDevice()]
+
+    check_memory(weights=2**60, slot=2**60, slots=8, devices=devices)
+
+
+def test_the_devices_of_a_cpu_share_what_the_machine_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (device,) = jax.local_devices(backend="cpu")[:1]
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 12 * GIB)
+
+    assert free_bytes([device]) == 12 * GIB
+    assert free_bytes([device] * 4) == 3 * GIB
+
+
+def test_a_container_has_what_its_limit_leaves_and_files_do_not_count(tmp_path: Path) -> None:
+    information = tmp_path / "meminfo"
+    information.write_text(INFORMATION)
+    assert machine_bytes(information, tmp_path) == 10_000_000 * 1024
+
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 500\n")
+    assert machine_bytes(information, tmp_path) == 10_000_000 * 1024
+
+    (tmp_path / "memory.max").write_text("4000\n")
+    assert machine_bytes(information, tmp_path) == 1500
+    assert machine_bytes(tmp_path / "missing", tmp_path / "missing") is None
+
+
+def load(parameters: dict[str, Any], slots: int) -> DecodePool:
+    return load_pool(
+        lambda: BaseTransformer(TINY, rngs=nnx.Rngs(0)),
+        parameters,
+        layout=Layout(slots=slots, group=1, dtype=jnp.float32),
+        divided={"heads": TINY.heads},
+        inputs=(
+            jax.ShapeDtypeStruct((1, TINY.text_length, TINY.text_hidden), np.float32),
+            jax.ShapeDtypeStruct((1, TINY.text_length), np.bool_),
+        ),
+        tokens=TINY.tokens,
+        mask_id=TINY.vocabulary,
+    )
+
+
+def test_a_pool_is_counted_as_what_its_arrays_take(
+    monkeypatch: pytest.MonkeyPatch, build_base_pool: Callable[..., DecodePool]
+) -> None:
+    model = BaseTransformer(TINY, rngs=nnx.Rngs(0))
+    parameters = {name: np.asarray(value) for name, value in parameters_of(model).items()}
+    weights = sum(array.nbytes for array in parameters.values())
+    slots = build_base_pool(slots=3).programs()["release"][1][0]
+    needed = weights + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slots))
+    shared = 2 * 2 * TINY.text_length  # is_text, which slots share: counted for each of three
+
+    monkeypatch.setattr(memory, "machine_bytes", lambda: needed + shared)
+    assert load(parameters, slots=3).slots == 3
+    monkeypatch.setattr(memory, "machine_bytes", lambda: needed - 1)
+    with pytest.raises(NotEnoughMemory, match=re.escape("at most 2 fit")):
+        load({}, slots=3)
