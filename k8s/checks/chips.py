@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import prod
 
-from k8s.checks.objects import Objects
+from k8s.checks.objects import Objects, environment
 from k8s.checks.quantities import amount
 
 TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
@@ -33,6 +33,19 @@ def chips_come_with_their_shape(objects: Objects) -> Iterator[str]:
                 f"{each.title}: asks for {chips} chips, its shape {selector[TOPOLOGY]} has another "
                 "number"
             )
+
+
+def chips_are_used(objects: Objects) -> Iterator[str]:
+    """A stage uses as many chips as its MUSE_MESH says, one by default; others of the pod idle."""
+    for each in objects.workloads():
+        chips = each.chips(TPU) or each.chips(GPU)
+        if not chips or each.component not in ("stage", "compile-job"):
+            continue
+        for box in each.containers:
+            mesh = environment(box).get("MUSE_MESH") or "model=1"
+            used = prod(int(axis.partition("=")[2]) for axis in mesh.split(","))
+            if used != chips:
+                yield f"{each.title}: asks for {chips} chips and uses {used}, by its MUSE_MESH"
 
 
 def taints_are_tolerated(objects: Objects) -> Iterator[str]:

@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     pods.only_jobs_write_what_servers_run,
     pods.jobs_compile_what_servers_run,
     chips.chips_come_with_their_shape,
+    chips.chips_are_used,
     chips.taints_are_tolerated,
     chips.pods_fit_their_node,
     chips.roll_outs_do_not_wait_for_chips,

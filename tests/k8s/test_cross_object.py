@@ -256,6 +256,10 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         ],
         "Deployment/base: asks for 4 chips, its shape 1x1 has another number",
     ),
+    "a mesh of more chips than there are": (
+        lambda sown: sown.box("base")["env"].append({"name": "MUSE_MESH", "value": "model=4"}),
+        "Deployment/base: asks for 1 chips and uses 4, by its MUSE_MESH",
+    ),
     "a taint that is not tolerated": (
         lambda sown: sown.pod("base").pop("tolerations"),
         "Deployment/base: asks for google.com/tpu and does not tolerate its taint",
