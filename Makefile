@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a 3D picture of an owl to the left of a mushroom on a blue background
 SEED ?= 7
 
-.PHONY: setup demo test lint types imports protos protos-check check lock clean
+.PHONY: setup demo test lint types imports protos protos-check kubectl manifests check lock clean
 
 setup: $(VENV)/.ready
 
@@ -28,7 +28,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 types: setup
-	$(BIN)/mypy services training scripts
+	$(BIN)/mypy services training scripts k8s
 
 imports: setup
 	$(BIN)/lint-imports
@@ -40,6 +40,12 @@ protos-check:
 	sh scripts/generate_stubs.sh --check
 	cd requirements/buf && npm ci --silent --no-audit --no-fund
 	requirements/buf/node_modules/.bin/buf lint
+
+kubectl: # what renders the manifests, where there is none
+	sh scripts/fetch_kubectl.sh
+
+manifests: setup # renders every overlay and says what is wrong
+	$(BIN)/python -m k8s.checks k8s/overlays/* k8s/training k8s/policies
 
 check: lint types imports protos-check
 

@@ -3,11 +3,26 @@
 # Needs uv (https://docs.astral.sh/uv). The files name no package index: yours is used.
 set -eu
 cd "$(dirname "$0")/.."
-lock() {
-    uv pip compile pyproject.toml --extra "$1" --universal --python-version 3.11 \
+lock() { # NAME [EXTRA...]: extras are called as the file unless they are named
+    name=$1
+    [ $# -eq 1 ] || shift
+    uv pip compile pyproject.toml $(printf -- '--extra %s ' "$@") --universal --python-version 3.11 \
         --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
-        --output-file "requirements/$1.lock"
+        --output-file "requirements/$name.lock"
 }
 lock dev
 lock serve
+lock tpu
+lock cuda
+lock train
+lock train-tpu train tpu
 lock orchestrator
+
+# Tools with an environment of their own.
+lock_tool() {
+    uv pip compile "requirements/$1.in" --universal --python-version 3.11 \
+        --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+        --output-file "requirements/$1.lock"
+}
+lock_tool build
+lock_tool checkov

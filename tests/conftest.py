@@ -1,9 +1,36 @@
 """What tests of several folders use."""
 
+import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+NO_RENDERER = "nothing here renders manifests: install kubectl, or run make kubectl"
+
+
+@cache
+def _rendered(folder: str) -> list[dict[str, Any]]:
+    from k8s.checks.rendering import parse, render  # here: most tests do without
+
+    return parse(render(ROOT / folder))
+
+
+@pytest.fixture(scope="session")
+def rendered() -> Callable[[str], list[dict[str, Any]]]:
+    """Returns the objects of a folder with a kustomization, a fresh copy each time."""
+    from k8s.checks.rendering import renderer
+
+    if renderer() is None:
+        if os.environ.get("CI"):
+            pytest.fail(NO_RENDERER)
+        pytest.skip(NO_RENDERER)
+    return lambda folder: copy.deepcopy(_rendered(folder))
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ app = App(
     help="Trains one stage: resumable state and pictures in OUT, the checkpoint in CHECKPOINTS.",
 )
 console = Console()
+INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be run again
 
 
 @app.command
@@ -110,6 +111,7 @@ def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path, pres
         console.print(f"{task.name}: {run.step} steps, exported to {checkpoint}")
     else:
         console.print(f"{task.name}: stopped at step {run.step}; the same command goes on")
+        sys.exit(INTERRUPTED)
 
 
 def main() -> None:

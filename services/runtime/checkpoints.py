@@ -21,21 +21,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from services.runtime.checkpoint_errors import CheckpointError as CheckpointError
+from services.runtime.checkpoint_errors import CheckpointMismatch as CheckpointMismatch
+from services.runtime.checkpoint_errors import CheckpointNotFound as CheckpointNotFound
+
 FORMAT_VERSION = 1
 
 Config = TypeVar("Config")
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be served; the message says what was expected and what came."""
-
-
-class CheckpointNotFound(CheckpointError):
-    """No checkpoint lies where one was asked for."""
-
-
-class CheckpointMismatch(CheckpointError):
-    """A checkpoint is there, but of another stage, shape or format."""
 
 
 @dataclass(frozen=True, kw_only=True)

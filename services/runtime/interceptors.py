@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from services.runtime.checkpoints import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoint_errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.errors import (
     DETAILS_KEY,
     RequestError,

@@ -17,7 +17,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoint_errors import CheckpointError
 from services.runtime.interceptors import CallCount, server_interceptors
 from services.runtime.logs import configure_logs
 from services.runtime.telemetry import configure_tracing
@@ -25,6 +25,8 @@ from services.runtime.telemetry import configure_tracing
 logger = logging.getLogger(__name__)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+READINESS = "readiness"  # SERVING once warm, until it drains or its device fails
+LIVENESS = "liveness"  # SERVING from the moment the port is open: that it answers is what counts
 HAND_BACK_AFTER = 0.8  # share of the grace after which unfinished calls are handed back
 
 
@@ -68,17 +70,22 @@ class StageSettings(ServerSettings):
         max_queued: Requests that may wait; of base and superres, one caller may take half of the
             places, so that others find some. Further ones are refused.
         compilation_cache: Folder that keeps compiled programs, so that a second start is fast.
+            One that cannot be written to is only read.
+        compile_only: Compile everything into compilation_cache, then end instead of serving.
     """
 
     max_batch: int = 8
     max_queued: int = 64
     compilation_cache: Path | None = None
+    compile_only: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("max_batch", "max_queued"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.compile_only and self.compilation_cache is None:
+            raise ValueError("compile_only: expected a compilation_cache to compile into, got none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +120,7 @@ class Running:
         address: "host:port" to connect to.
         port: Port it listens on.
         health: Says whether it serves.
-        serving: Names it says that of: the service's and "".
+        serving: Names it says that of: the service's, "" and READINESS.
     """
 
     address: str
@@ -176,7 +183,9 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
         raise ServerError(
             f"cannot listen on {asked}: is another server there? Name another --port"
         ) from error
-    running = Running(f"{settings.host}:{port}", port, states, ("", service.full_name))
+    names = ("", service.full_name, READINESS)
+    running = Running(f"{settings.host}:{port}", port, states, names)
+    await states.set(LIVENESS, SERVING)
     await running.say(NOT_SERVING)
     await server.start()
     following: asyncio.Task[None] | None = None
@@ -230,6 +239,8 @@ def run_server(
 ) -> None:
     """Runs a server until SIGTERM or SIGINT, then returns; the whole life of a process.
 
+    With `compile_only` it returns as soon as it could serve.
+
     Args:
         build: Loads what is served; runs before the port opens.
         settings: Where and how.
@@ -270,6 +281,10 @@ async def _until_signalled(
             await asyncio.gather(starting, return_exceptions=True)
             return
         await starting
+        if isinstance(settings, StageSettings) and settings.compile_only:
+            logger.info("compiled", extra={"folder": str(settings.compilation_cache)})
+            ended.cancel()
+            return
         await ended
 
 

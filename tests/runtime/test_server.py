@@ -1,6 +1,7 @@
 """What every server does around its servicer, over real gRPC."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from services.runtime.checkpoints import CheckpointMismatch, CheckpointNotFound
 from services.runtime.errors import invalid_field, read_error, resource_exhausted
 from services.runtime.server import (
+    LIVENESS,
+    READINESS,
     Running,
     ServerError,
     ServerSettings,
@@ -81,9 +84,15 @@ async def serving(
         yield running, channel, tokenizer_pb2_grpc.TokenizerServiceStub(channel)
 
 
-async def health_of(channel: grpc.aio.Channel) -> int:
-    request = health_pb2.HealthCheckRequest(service=FULL_NAME)
+async def health_of(channel: grpc.aio.Channel, name: str = FULL_NAME) -> int:
+    request = health_pb2.HealthCheckRequest(service=name)
     return int((await health_pb2_grpc.HealthStub(channel).Check(request)).status)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def test_every_error_becomes_its_status_and_the_next_call_works() -> None:
@@ -157,6 +166,23 @@ async def test_reflection_lists_the_service() -> None:
     assert {FULL_NAME, "grpc.health.v1.Health"} <= names
 
 
+async def test_a_server_that_warms_up_lives_but_is_not_ready() -> None:
+    warmed = asyncio.Event()
+    port = free_port()
+    starting = running_server(service_of(Thrower(), warmed), ServerSettings(port=port))
+    entering = asyncio.create_task(starting.__aenter__())
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await asyncio.wait_for(channel.channel_ready(), 10)
+
+        assert await health_of(channel, LIVENESS) == SERVING
+        assert await health_of(channel, READINESS) == NOT_SERVING
+        warmed.set()
+        await entering
+        assert await health_of(channel, LIVENESS) == SERVING
+        assert await health_of(channel, READINESS) == SERVING
+    await starting.__aexit__(None, None, None)
+
+
 async def test_a_call_under_way_is_answered_before_the_server_ends() -> None:
     servicer = Thrower()
     servicer.gate.clear()
@@ -215,6 +241,7 @@ async def test_a_port_in_use_is_named() -> None:
         {"max_message_mib": 0},
         {"grace_s": float("nan")},
         {"grace_s": -1.0},
+        {"compile_only": True},
     ],
 )
 def test_senseless_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.__main__ import INTERRUPTED, _train
 from training.loop import LoopSettings, train
 
 
@@ -67,6 +68,19 @@ def test_a_run_stopped_by_a_signal_goes_on_exactly_where_it_stopped(tmp_path: Pa
     lines = (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
     assert resumed.seconds > 0
+
+
+def test_a_command_that_was_stopped_says_so_by_its_status(tmp_path: Path) -> None:
+    out, checkpoint = tmp_path / "out", tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    with pytest.raises(SystemExit) as ended:
+        _train(Counting(stop_at=2), 4, out, checkpoint, tmp_path, "demo")
+    assert ended.value.code == INTERRUPTED
+    assert list(checkpoint.iterdir()) == []
+
+    _train(Counting(), 4, out, checkpoint, tmp_path, "demo")
+
+    assert (checkpoint / "total").is_file()
 
 
 def test_a_finished_run_takes_no_further_step(tmp_path: Path) -> None:

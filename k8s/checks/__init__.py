@@ -1,0 +1,1 @@
+"""Checks of the rendered manifests: schemas, and what spans several objects."""

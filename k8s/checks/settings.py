@@ -1,0 +1,35 @@
+"""The servers' own settings: does each MUSE_ variable name one that its server has?"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+
+from k8s.checks.objects import Objects, environment
+
+PREFIX = "MUSE_"
+
+
+def variables_are_settings(objects: Objects) -> Iterator[str]:
+    """A server ignores a variable it does not know: a misspelt one is the default, unseen."""
+    for each in objects.workloads():
+        for box in each.containers:
+            module = next((word for word in box["command"] if word.startswith("services.")), None)
+            if module is None:
+                continue
+            known = {field.name for field in fields(import_module(f"{module}.__main__").Settings)}
+            for name in environment(box):
+                if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in known:
+                    yield f"{each.title}: {module} has no setting {name}"
+
+
+def ports_are_the_servers(objects: Objects) -> Iterator[str]:
+    """What is said to the server and what is said to Kubernetes is the same port."""
+    for each in objects.workloads():
+        for box in each.containers:
+            said = environment(box).get(f"{PREFIX}PORT")
+            if (
+                said
+                and box.get("ports")
+                and int(said) not in {p["containerPort"] for p in box["ports"]}
+            ):
+                yield f"{each.title}: listens on MUSE_PORT {said}, which is not among its ports"

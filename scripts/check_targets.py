@@ -1,0 +1,144 @@
+"""Installs the images' targets as the Containerfile does, and starts their commands.
+
+`python scripts/check_targets.py` runs scripts/install_target.sh for each target in a clean folder,
+then the commands of the Containerfile with nothing else on the path, on the demo checkpoint: the
+orchestrator is ready once all four stages are, and every server must end by itself on SIGTERM.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("text-encoder", "tokenizer", "base", "superres")
+READY_S, STOP_S = 600.0, 60.0
+
+
+def commands(containerfile: str) -> dict[str, list[str]]:
+    """Returns the command of every target that has one."""
+    found, target = {}, ""
+    for line in containerfile.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            target = rest.rpartition(" AS ")[2]
+        if word == "CMD":
+            found[target] = json.loads(rest)
+    return found
+
+
+def install(target: str, folder: Path) -> None:
+    """Installs a target for the CPU."""
+    start_s = time.monotonic()
+    script = ["sh", str(ROOT / "scripts/install_target.sh"), target, "cpu", str(folder)]
+    subprocess.run(script, check=True, env={**os.environ, "PYTHON": sys.executable})
+    size = sum(file.lstat().st_size for file in folder.rglob("*"))
+    took_s = time.monotonic() - start_s
+    print(f"{target}: installed in {took_s:.0f} s, {size / 1e6:.0f} MB", flush=True)
+
+
+def has(folder: Path, package: str) -> bool:
+    """Returns whether an environment can import a package."""
+    look = f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)"
+    return subprocess.run([folder / "bin/python", "-c", look], check=False).returncode == 0
+
+
+def free_port() -> int:
+    """Returns a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(folder: Path, work: Path, **settings: str) -> dict[str, str]:
+    """Returns what the image sets, and the settings of a server."""
+    return {
+        "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+        "HOME": str(work),
+        **{f"MUSE_{name.upper()}": value for name, value in settings.items()},
+    }
+
+
+@contextmanager
+def running(
+    command: list[str], variables: Mapping[str, str], work: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """Runs a server inside the block; it must end by itself, with status 0, when told to."""
+    process = subprocess.Popen(command, env=dict(variables), cwd=work, text=True)
+    try:
+        yield process
+        process.terminate()
+        status = process.wait(STOP_S)
+        if status:
+            raise SystemExit(f"{command}: ended with status {status}, expected 0")
+    finally:
+        process.kill()
+
+
+def wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
+    """Waits for a server to say that it is ready."""
+    deadline = time.monotonic() + READY_S
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise SystemExit(f"{process.args!r}: died with status {process.returncode}")
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=5)
+            except grpc.RpcError:
+                answer = None
+            if answer and answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.5)
+    raise SystemExit(f"{process.args!r}: was not ready after {READY_S:.0f} s")
+
+
+def main() -> None:
+    """Checks every target."""
+    of = commands((ROOT / "Containerfile").read_text())
+    with tempfile.TemporaryDirectory() as made:
+        work = Path(made)
+        folders = {target: work / target for target in ("orchestrator", "stage", "training")}
+        for target, folder in folders.items():
+            install(target, folder)
+        for package in ("jax", "flax", "safetensors", "pip"):
+            if has(folders["orchestrator"], package):
+                raise SystemExit(f"orchestrator: has {package}, which it does not need")
+
+        training = environment(folders["training"], work)
+        subprocess.run(of["training"], check=True, env=training, cwd=work, capture_output=True)
+        print("training: its command runs", flush=True)
+        ports = {name: str(free_port()) for name in ("orchestrator", *STAGES)}
+        addresses = {name.replace("-", "_"): f"127.0.0.1:{ports[name]}" for name in STAGES}
+        checkpoints = str(ROOT / "checkpoints/demo")
+        orchestrator = environment(
+            folders["orchestrator"], work, port=ports["orchestrator"], **addresses
+        )
+        stages = [
+            environment(folders["stage"], work, port=ports[name], checkpoints=checkpoints)
+            for name in STAGES
+        ]
+        with (
+            running(of["text-encoder"], stages[0], work),
+            running(of["tokenizer"], stages[1], work),
+            running(of["base"], stages[2], work),
+            running(of["superres"], stages[3], work),
+            running(of["orchestrator"], orchestrator, work) as front,
+        ):
+            wait_until_ready(front, int(ports["orchestrator"]))
+            print("orchestrator: ready, and so are the four stages", flush=True)
+        print("all servers: ended by themselves", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+"""Mistakes that no schema sees, seeded one by one into a good overlay: each must be named."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from k8s.checks.cross_object import mistakes
+from k8s.checks.objects import Objects
+from k8s.checks.rendering import Manifest
+
+Seed = Callable[["Sown"], None]
+
+
+class Sown:
+    """An overlay's objects, to be spoilt."""
+
+    def __init__(self, manifests: list[Manifest]) -> None:
+        self.manifests = manifests
+
+    def spec(self, kind: str, name: str) -> dict[str, Any]:
+        found = Objects(self.manifests).named(kind, name)
+        assert found is not None
+        spec: dict[str, Any] = found["spec"]
+        return spec
+
+    def pod(self, name: str, kind: str = "Deployment") -> dict[str, Any]:
+        pod: dict[str, Any] = self.spec(kind, name)["template"]["spec"]
+        return pod
+
+    def box(self, name: str, kind: str = "Deployment") -> dict[str, Any]:
+        box: dict[str, Any] = self.pod(name, kind)["containers"][0]
+        return box
+
+    def variable(self, name: str, variable: str, kind: str = "Deployment") -> dict[str, Any]:
+        return next(each for each in self.box(name, kind)["env"] if each["name"] == variable)
+
+    def mount(self, name: str, volume: str) -> dict[str, Any]:
+        return next(each for each in self.box(name)["volumeMounts"] if each["name"] == volume)
+
+    def without(self, kind: str, name: str) -> None:
+        self.manifests[:] = [
+            each
+            for each in self.manifests
+            if (each["kind"], each["metadata"]["name"]) != (kind, name)
+        ]
+
+    def also(self, kind: str, name: str, **changes: Any) -> None:
+        found = Objects(self.manifests).named(kind, name)
+        assert found is not None
+        self.manifests.append({**found, **changes})
+
+
+def relabel(sown: Sown) -> None:
+    sown.spec("Deployment", "base")["template"]["metadata"]["labels"]["app.kubernetes.io/name"] = (
+        "bas"
+    )
+
+
+def second_budget_field(sown: Sown) -> None:
+    sown.spec("PodDisruptionBudget", "base")["minAvailable"] = 1
+
+
+def budget_that_holds_every_pod(sown: Sown) -> None:
+    budget = sown.spec("PodDisruptionBudget", "superres")
+    del budget["maxUnavailable"]
+    budget["minAvailable"] = sown.spec("Deployment", "superres")["replicas"]
+
+
+def open_to_all(sown: Sown) -> None:
+    rule = sown.spec("NetworkPolicy", "orchestrator-to-base")["ingress"][0]
+    rule["from"] = [{"podSelector": {}}]
+    sown.also(
+        "NetworkPolicy",
+        "orchestrator-to-stages",
+        metadata={"name": "another", "namespace": "muse"},
+        spec={
+            "podSelector": {},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [{"podSelector": {}}]}],
+        },
+    )
+
+
+SEEDS: dict[str, tuple[Seed, str]] = {
+    "a selector that misses its own pods": (
+        relabel,
+        "Deployment/base: its selector does not select its own pods' labels",
+    ),
+    "a service that selects nobody": (
+        lambda sown: sown.spec("Service", "base")["selector"].update(tier="gold"),
+        "Service/base: selects no pods",
+    ),
+    "a target port that no container has": (
+        lambda sown: sown.spec("Service", "base")["ports"][0].update(targetPort="http"),
+        "Service/base: Deployment/base has no port 'http'",
+    ),
+    "a headless service that maps ports": (
+        lambda sown: sown.spec("Service", "base")["ports"][0].update(port=80),
+        "Service/base: is headless, so callers reach port 80 of the pod itself",
+    ),
+    "a port name of more than 15 characters": (
+        lambda sown: sown.box("base")["ports"][0].update(name="grpc-base-transformer"),
+        "Deployment/base: port name 'grpc-base-transformer' has more than 15 characters",
+    ),
+    "a mount without a volume": (
+        lambda sown: sown.mount("base", "tmp").update(name="temporary"),
+        "Deployment/base: mounts 'temporary', which is not among its volumes",
+    ),
+    "a volume without a claim": (
+        lambda sown: sown.without("PersistentVolumeClaim", "compiled"),
+        "Deployment/base: there is no PersistentVolumeClaim 'compiled'",
+    ),
+    "a claim without a volume": (
+        lambda sown: sown.spec("PersistentVolumeClaim", "checkpoints").update(volumeName="weights"),
+        "PersistentVolumeClaim/checkpoints: there is no PersistentVolume 'weights'",
+    ),
+    "a claim larger than its volume": (
+        lambda sown: sown.spec("PersistentVolume", "muse-checkpoints").update(
+            capacity={"storage": "1Gi"}
+        ),
+        "PersistentVolumeClaim/checkpoints: asks for more storage than",
+    ),
+    "a volume kept for another claim": (
+        lambda sown: sown.spec("PersistentVolume", "muse-compiled")["claimRef"].update(
+            namespace="default"
+        ),
+        "PersistentVolume/muse-compiled: is kept for {'name': 'compiled', 'namespace': 'default'}",
+    ),
+    "both fields of a budget": (
+        second_budget_field,
+        "PodDisruptionBudget/base: has both minAvailable and maxUnavailable",
+    ),
+    "a budget that can never be kept": (
+        budget_that_holds_every_pod,
+        "PodDisruptionBudget/superres: minAvailable 2 of 2 replicas: no pod could ever be evicted",
+    ),
+    "a deployment without a budget": (
+        lambda sown: sown.without("PodDisruptionBudget", "tokenizer"),
+        "Deployment/tokenizer: has no PodDisruptionBudget",
+    ),
+    "requests unlike limits": (
+        lambda sown: sown.box("base")["resources"]["limits"].update(memory="32Gi"),
+        "Deployment/base: memory requests 16Gi and limits 32Gi, expected the same",
+    ),
+    "chips in the limits alone": (
+        lambda sown: sown.box("base")["resources"]["requests"].pop("google.com/tpu"),
+        "Deployment/base: google.com/tpu requests None and limits 1, expected the same",
+    ),
+    "no request of cpu": (
+        lambda sown: sown.box("base")["resources"]["requests"].pop("cpu"),
+        "Deployment/base: says no request of cpu",
+    ),
+    "an account that is not there": (
+        lambda sown: sown.without("ServiceAccount", "base"),
+        "Deployment/base: there is no ServiceAccount 'base'",
+    ),
+    "an address that names no service": (
+        lambda sown: sown.variable("orchestrator", "MUSE_BASE").update(value="dns:///bass:50053"),
+        "Deployment/orchestrator: MUSE_BASE names the Service 'bass', which is not there",
+    ),
+    "an address with another's port": (
+        lambda sown: sown.variable("orchestrator", "MUSE_BASE").update(value="dns:///base:50054"),
+        "Deployment/orchestrator: MUSE_BASE names port 50054 of the Service 'base'",
+    ),
+    "replicas that an autoscaler sets": (
+        lambda sown: sown.spec("Deployment", "orchestrator").update(replicas=3),
+        "Deployment/orchestrator: says replicas, which HorizontalPodAutoscaler/orchestrator sets",
+    ),
+    "two autoscalers of one deployment": (
+        lambda sown: sown.also(
+            "HorizontalPodAutoscaler",
+            "orchestrator",
+            metadata={"name": "second", "namespace": "muse"},
+        ),
+        "Deployment/orchestrator: has 2 autoscalers",
+    ),
+    "an autoscaler that watches another container": (
+        lambda sown: sown.spec("HorizontalPodAutoscaler", "orchestrator")["metrics"][0][
+            "containerResource"
+        ].update(container="main"),
+        "HorizontalPodAutoscaler/orchestrator: Deployment/orchestrator has no container 'main'",
+    ),
+    "an object in another namespace": (
+        lambda sown: sown.manifests[-1]["metadata"].update(namespace="default"),
+        "is in namespace 'default', expected one of ['muse']",
+    ),
+    "the same object twice": (
+        lambda sown: sown.also("Service", "base"),
+        "Service/base: is there 2 times",
+    ),
+    "service links": (
+        lambda sown: sown.pod("orchestrator").pop("enableServiceLinks"),
+        "Deployment/orchestrator: expected enableServiceLinks: false",
+    ),
+    "a root that can be written": (
+        lambda sown: sown.box("base")["securityContext"].update(readOnlyRootFilesystem=False),
+        "Deployment/base: expected readOnlyRootFilesystem: true",
+    ),
+    "the root user": (
+        lambda sown: sown.pod("base")["securityContext"].update(runAsUser=0),
+        "Deployment/base: expected runAsNonRoot and user 65532",
+    ),
+    "a probe of a port that is not served": (
+        lambda sown: sown.box("base")["readinessProbe"]["grpc"].update(port=50054),
+        "Deployment/base: its readinessProbe asks port 50054, which it has not",
+    ),
+    "a liveness probe that asks for readiness": (
+        lambda sown: sown.box("base")["livenessProbe"]["grpc"].update(service="readiness"),
+        "Deployment/base: its livenessProbe asks for 'readiness', expected liveness",
+    ),
+    "a stage without a startup probe": (
+        lambda sown: sown.box("base").pop("startupProbe"),
+        "Deployment/base: has no startupProbe",
+    ),
+    "a startup probe that gives up while it compiles": (
+        lambda sown: sown.box("base")["startupProbe"].update(failureThreshold=30),
+        "Deployment/base: its startupProbe allows 150 s, expected at least 900",
+    ),
+    "a roll-out that gives up while it compiles": (
+        lambda sown: sown.spec("Deployment", "base").pop("progressDeadlineSeconds"),
+        "Deployment/base: its progressDeadlineSeconds must be above the 900 s of its startupProbe",
+    ),
+    "a drain that the kubelet cuts short": (
+        lambda sown: sown.variable("base", "MUSE_GRACE_S").update(value="50"),
+        "Deployment/base: preStop 5 s + drain 50 s + 10 s is more than",
+    ),
+    "no time for clients to learn": (
+        lambda sown: sown.box("base").pop("lifecycle"),
+        "Deployment/base: has no preStop sleep",
+    ),
+    "a server that may write programs": (
+        lambda sown: sown.mount("base", "compiled").update(readOnly=False),
+        "Deployment/base: may write to 'compiled', expected readOnly: true",
+    ),
+    "a job that compiles for other settings": (
+        lambda sown: sown.box("text-encoder")["env"].append(
+            {"name": "MUSE_MAX_BATCH", "value": "4"}
+        ),
+        "Job/compile-text-encoder: another image or other settings than Deployment/text-encoder",
+    ),
+    "a job that compiles on another chip": (
+        lambda sown: sown.pod("compile-base", "Job")["nodeSelector"].update(
+            {"cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice"}
+        ),
+        "Job/compile-base: another node than Deployment/base",
+    ),
+    "chips without their shape": (
+        lambda sown: sown.pod("base")["nodeSelector"].pop("cloud.google.com/gke-tpu-topology"),
+        "Deployment/base: asks for google.com/tpu without the nodeSelector",
+    ),
+    "more chips than the shape has": (
+        lambda sown: [
+            sown.box("base")["resources"][side].update({"google.com/tpu": "4"})
+            for side in ("requests", "limits")
+        ],
+        "Deployment/base: asks for 4 chips, its shape 1x1 has another number",
+    ),
+    "a mesh of more chips than there are": (
+        lambda sown: sown.box("base")["env"].append({"name": "MUSE_MESH", "value": "model=4"}),
+        "Deployment/base: asks for 1 chips and uses 4, by its MUSE_MESH",
+    ),
+    "a taint that is not tolerated": (
+        lambda sown: sown.pod("base").pop("tolerations"),
+        "Deployment/base: asks for google.com/tpu and does not tolerate its taint",
+    ),
+    "a pod larger than its node": (
+        lambda sown: [
+            sown.box("base")["resources"][side].update(memory="64Gi")
+            for side in ("requests", "limits")
+        ],
+        "Deployment/base: asks for 6.87e+10 of memory, a node with one tpu-v5-lite-podslice has",
+    ),
+    "a surge that waits for a chip": (
+        lambda sown: sown.spec("Deployment", "base").pop("strategy"),
+        "Deployment/base: maxSurge is 25%, expected 0",
+    ),
+    "a chip that may go unused": (
+        lambda sown: sown.variable("base", "JAX_PLATFORMS").update(value=""),
+        "Deployment/base: asks for google.com/tpu, expected JAX_PLATFORMS to name tpu",
+    ),
+    "a variable that the server does not know": (
+        lambda sown: sown.variable("base", "MUSE_GRACE_S").update(name="MUSE_GRACE"),
+        "Deployment/base: services.base has no setting MUSE_GRACE",
+    ),
+    "a server told another port": (
+        lambda sown: sown.variable("base", "MUSE_PORT").update(value="50060"),
+        "Deployment/base: listens on MUSE_PORT 50060, which is not among its ports",
+    ),
+    "an image without a version": (
+        lambda sown: sown.box("base").update(image="example.invalid/muse/muse-base"),
+        "Deployment/base: image 'example.invalid/muse/muse-base' has no version",
+    ),
+    "stages that may call each other": (
+        open_to_all,
+        "Deployment/superres may call Deployment/base at port 50053, and never does",
+    ),
+    "a stage that nobody may call": (
+        lambda sown: sown.without("NetworkPolicy", "orchestrator-to-base"),
+        "Deployment/orchestrator may not call Deployment/base at port 50053, and has to",
+    ),
+    "a pod that no policy governs": (
+        lambda sown: sown.without("NetworkPolicy", "default-deny"),
+        "Job/compile-base: no NetworkPolicy governs its ingress",
+    ),
+    "a policy that misspells a label": (
+        lambda sown: sown.spec("NetworkPolicy", "otlp").update(
+            podSelector={"matchLabels": {"app.kubernetes.io/component": "stages"}}
+        ),
+        "NetworkPolicy/otlp: governs no pods",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_seeded_mistake_is_named(name: str, rendered: Callable[[str], list[Manifest]]) -> None:
+    sown = Sown(rendered("k8s/overlays/gke-v5e"))
+    seed, message = SEEDS[name]
+    assert mistakes(sown.manifests) == []
+
+    seed(sown)
+
+    found = mistakes(sown.manifests)
+    assert any(message in line for line in found), found
