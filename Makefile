@@ -20,8 +20,8 @@ $(VENV)/.ready: requirements/dev.lock pyproject.toml
 demo: setup
 	$(BIN)/muse generate "$(PROMPT)" --seed $(SEED) --out out/demo.png
 
-test: setup
-	$(BIN)/python -m pytest --quiet
+test: setup # a file's tests share what they set up, so they stay in one process
+	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
