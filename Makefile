@@ -21,7 +21,8 @@ demo: setup
 	$(BIN)/muse generate "$(PROMPT)" --seed $(SEED) --out out/demo.png
 
 test: setup # a file's tests share what they set up, so they stay in one process
-	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 \
+		--dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

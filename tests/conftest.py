@@ -14,6 +14,16 @@ ROOT = Path(__file__).parents[1]
 NO_RENDERER = "nothing here renders manifests: install kubectl, or run make kubectl"
 
 
+# Files whose tests take minutes: begun first, no process is left alone with one at the end.
+LONGEST = ("test_stages.py", "test_prompt_to_picture.py", "test_mesh.py", "test_soak.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; all others stay in their order."""
+    names = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: names.get(item.path.name, len(LONGEST)))
+
+
 @cache
 def _rendered(folder: str) -> list[dict[str, Any]]:
     from k8s.checks.rendering import parse, render  # here: most tests do without
