@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROMPT ?= a 3D picture of an owl to the left of a mushroom on a blue background
-SEED ?= 7
+PROMPT ?= a 3D picture of a frog on the left and a strawberry on the right on a blue background
+SEED ?= 8
 
 .PHONY: setup demo test lint types imports protos protos-check kubectl manifests check lock clean
 
