@@ -78,9 +78,13 @@ def place_of(height: int, width: int, side: int) -> Place:
         side: Of the canvas, in pixels.
     """
     longer = max(height, width)
-    size = tuple(max(1, round(length * side / longer)) for length in (height, width))
-    corner = tuple((side - length) // 2 for length in size)
-    return Place(picture=(height, width), side=side, size=size, corner=corner)  # type: ignore[arg-type]
+    tall, wide = (max(1, round(length * side / longer)) for length in (height, width))
+    return Place(
+        picture=(height, width),
+        side=side,
+        size=(tall, wide),
+        corner=((side - tall) // 2, (side - wide) // 2),
+    )
 
 
 def reduced(canvas: UInt8[np.ndarray, "S S 3"], side: int) -> UInt8[np.ndarray, "s s 3"]:
