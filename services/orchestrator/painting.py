@@ -32,15 +32,15 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Receipt,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
-from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
+from muse.tokenizer.v1.tokenizer_pb2 import EncodeRequest
 from PIL import Image
 
 from services.orchestrator.calls import Deadline, call_stage, events, timed
 from services.orchestrator.metadata import png_metadata
-from services.orchestrator.previews import preview_of
+from services.orchestrator.previews import pixels_of, preview_of
 from services.orchestrator.stages import STAGES, Resolution, Stages
 from services.runtime.errors import RequestError, unavailable
-from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
+from services.runtime.wire import pack_tensor
 
 LARGE_PICTURE = 2**20  # pixels from which zlib's usual effort would take seconds
 
@@ -189,18 +189,9 @@ class Painting:
 
     async def pixels(self, tokens: TokenGrid) -> UInt8[np.ndarray, "s s 3"]:
         """Has the tokenizer turn tokens into a picture."""
-        begun = time.monotonic()
-        decoded = await call_stage(
-            "tokenizer",
-            lambda left_s: self.work.stages.tokenizer.Decode(
-                DecodeRequest(tokens=tokens), timeout=left_s
-            ),
-            self.work.deadline,
-        )
-        self.spent(timed(decoded.timing, begun))
-        return unpack_tensor(
-            decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
-        )
+        pixels, timing = await pixels_of(self.work.stages, tokens, self.work.deadline)
+        self.spent(timing)
+        return pixels
 
     async def deliver(
         self, pixels: UInt8[np.ndarray, "h w 3"], *, iteration: int | None = None

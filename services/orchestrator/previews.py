@@ -1,20 +1,43 @@
-"""What a decode looks like between two steps: the tokens so far, and a picture of them."""
+"""What tokens look like: those of a finished decode, and those of one between two steps."""
 
 import asyncio
 import io
+import time
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import DecodeState
+from muse.common.v1.stage_pb2 import StageTiming
+from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import Preview
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest
 from PIL import Image
 
-from services.orchestrator.calls import Deadline, call_stage
+from services.orchestrator.calls import Deadline, call_stage, timed
 from services.orchestrator.stages import Stages
 from services.runtime.wire import UINT8, unpack_tensor
 
 GREY = 128  # of what is not known yet
+
+
+async def pixels_of(
+    stages: Stages, tokens: TokenGrid, deadline: Deadline
+) -> tuple[UInt8[np.ndarray, "s s 3"], StageTiming]:
+    """Has the tokenizer turn tokens into a picture; also says what that took.
+
+    Raises:
+        RequestError: the tokenizer refused, or stayed unavailable.
+    """
+    begun = time.monotonic()
+    decoded = await call_stage(
+        "tokenizer",
+        lambda left_s: stages.tokenizer.Decode(DecodeRequest(tokens=tokens), timeout=left_s),
+        deadline,
+    )
+    pixels = unpack_tensor(
+        decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
+    )
+    return pixels, timed(decoded.timing, begun)
 
 
 async def preview_of(
@@ -32,14 +55,7 @@ async def preview_of(
         RequestError: the tokenizer refused, or stayed unavailable.
     """
     tokens = state.tokens
-    decoded = await call_stage(
-        "tokenizer",
-        lambda left_s: stages.tokenizer.Decode(DecodeRequest(tokens=tokens), timeout=left_s),
-        deadline,
-    )
-    pixels = unpack_tensor(
-        decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
-    )
+    pixels, _ = await pixels_of(stages, tokens, deadline)
     known = np.ones((tokens.height, tokens.width), bool)
     if not all_known:
         known = np.frombuffer(state.known, np.uint8).reshape(known.shape) != 0

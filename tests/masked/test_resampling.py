@@ -6,9 +6,11 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from muse.base.v1.base_pb2 import Resampling
+from muse.base.v1.base_pb2 import GenerateRequest, Resampling
 from muse.common.v1.decoding_pb2 import DecodeState, ProgressDetail, Sampling
 
+from services.masked.defaults import paper_defaults
+from services.masked.requests import Grid, read_resampling
 from services.presets import preset
 from services.runtime.errors import read_error
 from services.runtime.wire import pack_grid
@@ -57,6 +59,17 @@ async def test_each_iteration_changes_at_most_its_share_and_the_last_is_the_resu
     assert (before == tokens_of(result.result.tokens)).all()
     assert (before != tokens_of(start().tokens)).any()
     assert result.result.steps == 10
+
+
+async def test_of_the_papers_256_tokens_each_step_draws_the_papers_8_percent_by_default() -> None:
+    tokens = pack_grid(np.zeros((16, 16), int), LOW)
+    request = GenerateRequest(
+        resume=DecodeState(tokens=tokens, known=bytes(256)), resample=Resampling()
+    )
+
+    row = read_resampling(request, Grid(side=16, vocabulary=8192, codebook=LOW), paper_defaults(24))
+
+    assert row.unknown == 20  # 0.08 x 256 = 20.48
 
 
 async def test_known_tokens_stay_and_the_default_share_is_eight_in_a_hundred(base: Any) -> None:

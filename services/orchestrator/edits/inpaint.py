@@ -11,7 +11,7 @@ from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.painting import Painter, Painting, Work
 
-WIDEST_FEATHER_PX = 64  # of the canvas
+WIDEST_ON_CANVAS_PX = 64  # of a feather, whatever the picture's size
 
 
 async def inpainter(work: Work, source: Source) -> Painter:
@@ -30,7 +30,7 @@ async def inpainter(work: Work, source: Source) -> Painter:
     feather_px = high.side_px // high.grid // 2
     if inpaint.HasField("feather_px"):
         on_canvas = round(inpaint.feather_px * high.side_px / max(height, width))
-        feather_px = min(on_canvas, WIDEST_FEATHER_PX)
+        feather_px = min(on_canvas, WIDEST_ON_CANVAS_PX)
 
     async def paint(painting: Painting) -> None:
         painted = await repainted(painting, tokens, unknown)

@@ -19,8 +19,6 @@ from services.orchestrator.edits.repainting import partly_known
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.painting import Painter, Painting, Work
 
-FRACTION = 0.08
-
 
 async def mask_free_editor(work: Work, source: Source) -> Painter:
     """Encodes the picture once for all, and returns what edits each."""
@@ -60,10 +58,8 @@ async def _iterations(
             taken[progress.step] = progress.state.tokens
 
     all_open = np.ones(tokens.height * tokens.width, bool)
-    request = BaseRequest(
-        resume=partly_known(tokens, all_open),
-        resample=Resampling(fraction=edit.fraction if edit.HasField("fraction") else FRACTION),
-    )
+    resample = Resampling(fraction=edit.fraction if edit.HasField("fraction") else None)
+    request = BaseRequest(resume=partly_known(tokens, all_open), resample=resample)
     between = any(0 < each < last for each in wanted)
     taken[last] = await painting.decode(
         request, painting.work.request.base, watch=watch if between else None

@@ -26,7 +26,8 @@ async def test_its_defaults_are_the_papers_and_every_token_is_open(
     events = await studio.house.events(mask_free_edit=MaskFreeEdit(image=image))
 
     (base,) = studio.house.stages["base"].asked
-    assert base.resample.fraction == pytest.approx(0.08)
+    assert base.HasField("resample")
+    assert not base.resample.HasField("fraction")  # base's own default, the paper's 8%
     assert not any(base.resume.known)
     knobs = Sampling(steps=100, guidance=4, first_guidance=4, top_k=3, seed=7)
     assert base.sampling == knobs
