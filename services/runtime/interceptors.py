@@ -27,14 +27,14 @@ Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
 class AroundCalls(grpc.aio.ServerInterceptor):
     """Runs each handler inside a context manager."""
 
-    def __init__(self, around: Around, *, services: str = "/muse.") -> None:
+    def __init__(self, around: Around, *, wanted: Callable[[str, Handler], bool]) -> None:
         """Prepares to wrap.
 
         Args:
             around: Makes the context manager of a call, given its method's full name.
-            services: Start of the methods it is for; the others stay as they are.
+            wanted: Whether it is for a method, given its full name; the others stay as they are.
         """
-        self._around, self._services = around, services
+        self._around, self._wanted = around, wanted
 
     async def intercept_service(
         self,
@@ -43,14 +43,14 @@ class AroundCalls(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Wraps the handler of a call."""
         handler, method = await continuation(handler_call_details), handler_call_details.method
-        if handler is None or not method.startswith(self._services):
+        if handler is None or not self._wanted(method, handler):
             return handler
         return _wrapped(handler, method, self._around)
 
 
 def _wrapped(handler: Any, method: str, around: Around) -> Handler:
-    if handler.request_streaming:
-        raise TypeError(f"{method} takes a stream of requests: not supported")
+    if handler.request_streaming and not handler.response_streaming:
+        raise TypeError(f"{method} answers a stream of requests once: not supported")
     kinds = {
         "request_deserializer": handler.request_deserializer,
         "response_serializer": handler.response_serializer,
@@ -63,17 +63,22 @@ def _wrapped(handler: Any, method: str, around: Around) -> Handler:
 
         return grpc.unary_unary_rpc_method_handler(answer, **kinds)
 
+    both = handler.request_streaming
+    inner = handler.stream_stream if both else handler.unary_stream
+
     # A coroutine that writes, not a generator: all of it runs in the call's own task, so that
     # what it opened is closed there when the caller has gone between two answers.
     async def stream(request: Any, context: Context) -> None:
         async with around(method, context):
-            if not inspect.isasyncgenfunction(handler.unary_stream):
-                await handler.unary_stream(request, context)
+            if not inspect.isasyncgenfunction(inner):
+                await inner(request, context)
                 return
-            async with aclosing(handler.unary_stream(request, context)) as responses:
+            async with aclosing(inner(request, context)) as responses:
                 async for response in responses:
                     await context.write(response)
 
+    if both:
+        return grpc.stream_stream_rpc_method_handler(stream, **kinds)
     return grpc.unary_stream_rpc_method_handler(stream, **kinds)
 
 
@@ -139,10 +144,58 @@ class CallCount:
         await self._idle.wait()
 
 
-def server_interceptors(calls: CallCount) -> list[grpc.aio.ServerInterceptor]:
+class EndlessCalls:
+    """Streams that end only when told to, such as a health watch.
+
+    A server that stops has to end them itself: were it to cut off what is open once the others have
+    ended, it would cut off the last status of those too, which may not have been sent yet.
+    """
+
+    def __init__(self) -> None:
+        """Knows of none."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended = False
+
+    @asynccontextmanager
+    async def ending(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Ends a call as UNAVAILABLE when `end` is called."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError(f"{method} does not run in a task")
+        self._tasks.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+            task.uncancel()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this server stops")
+        finally:
+            self._tasks.discard(task)
+
+    def end(self) -> None:
+        """Ends those under way."""
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
+
+
+def server_interceptors(
+    calls: CallCount, endless: EndlessCalls
+) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; the traces only when they are on."""
     around: list[Around] = [calls.counting]
     if tracing_wanted() != "none":
         around.append(tracing_calls)
     around.append(answering_errors)
-    return [AroundCalls(each) for each in around]
+    return [
+        *(AroundCalls(each, wanted=lambda method, handler: _is_ours(method)) for each in around),
+        AroundCalls(
+            endless.ending,
+            wanted=lambda method, handler: handler.response_streaming and not _is_ours(method),
+        ),
+    ]
+
+
+def _is_ours(method: str) -> bool:
+    return method.startswith("/muse.")

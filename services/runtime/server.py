@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.runtime.checkpoint_errors import CheckpointError
-from services.runtime.interceptors import CallCount, server_interceptors
+from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.logs import configure_logs
 from services.runtime.telemetry import configure_tracing
 
@@ -159,9 +159,10 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
     Raises:
         ServerError: the port cannot be had.
     """
-    calls = CallCount()
+    calls, endless = CallCount(), EndlessCalls()
     server = grpc.aio.server(
-        interceptors=server_interceptors(calls), options=channel_options(settings.max_message_mib)
+        interceptors=server_interceptors(calls, endless),
+        options=channel_options(settings.max_message_mib),
     )
     service.register(server)
     states = health.aio.HealthServicer()
@@ -201,7 +202,7 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
         await running.say(NOT_SERVING)
-        await _stop(server, calls, settings.grace_s, service.hand_back)
+        await _stop(server, calls, endless, settings.grace_s, service.hand_back)
         await service.close()
 
 
@@ -215,10 +216,10 @@ async def _follow(health: AsyncGenerator[bool, None], running: Running) -> None:
 async def _stop(
     server: grpc.aio.Server,
     calls: CallCount,
+    endless: EndlessCalls,
     grace_s: float,
     hand_back: Callable[[], None] | None,
 ) -> None:
-    # A health watch or a reflection stream never ends by itself: only our own calls are waited for.
     stopping = asyncio.create_task(server.stop(grace_s))
     idle = asyncio.create_task(calls.idle())
     if hand_back is not None:
@@ -230,7 +231,7 @@ async def _stop(
     idle.cancel()
     if calls.running:
         logger.warning("calls were cut off", extra={"calls": calls.running, "grace_s": grace_s})
-    await server.stop(None)
+    endless.end()
     await stopping
 
 

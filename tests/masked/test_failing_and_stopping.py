@@ -37,7 +37,7 @@ async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_sam
     serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance=2.0))
-    async with serve("base", max_batch=1, grace_s=5.0) as stopping:
+    async with serve("base", max_batch=1, grace_s=7.0) as stopping:
         calls = [asyncio.create_task(stopping.events(request))]
         await stopping.until_busy(active=1)
         calls.append(asyncio.create_task(stopping.events(request)))

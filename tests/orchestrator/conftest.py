@@ -27,7 +27,7 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from services.orchestrator import __main__ as orchestrator
 from services.orchestrator.stages import STAGES
 from services.runtime.errors import RequestError, invalid_field, read_error
-from services.runtime.interceptors import CallCount, server_interceptors
+from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server import running_server
 from services.runtime.wire import pack_embedding, pack_grid, pack_tensor
 
@@ -294,7 +294,7 @@ class House:
 @asynccontextmanager
 async def a_stage(behaviour: Behaviour) -> AsyncIterator[int]:
     servicer, register = REGISTER[behaviour.name]
-    server = grpc.aio.server(interceptors=server_interceptors(CallCount()))
+    server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
     register(servicer(behaviour), server)
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)

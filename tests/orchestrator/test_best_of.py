@@ -14,7 +14,7 @@ from services.orchestrator.client import AsyncMuseClient
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stages import STAGES, Stages
-from services.runtime.interceptors import CallCount, server_interceptors
+from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
 
 FAVOURITE = 9
 
@@ -39,7 +39,7 @@ async def choosy(house: Any) -> AsyncIterator[tuple[str, Nearest]]:
 
     stages = Stages({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
     scorer, agreement = Nearest(), Agreement(stages)
-    server = grpc.aio.server(interceptors=server_interceptors(CallCount()))
+    server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
     add_OrchestratorServiceServicer_to_server(
         OrchestratorServicer(stages, agreement, scorer), server
     )

@@ -203,6 +203,27 @@ async def test_a_call_under_way_is_answered_before_the_server_ends() -> None:
         await second.close()
 
 
+async def test_a_stopping_server_cuts_off_no_answer_and_ends_the_watches() -> None:
+    for _ in range(20):  # an answer that is cut off is a matter of luck
+        servicer = Thrower()
+        servicer.gate.clear()
+        async with running_server(service_of(servicer), ServerSettings()) as running:
+            channel = grpc.aio.insecure_channel(running.address)
+            stub = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
+            health = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == SERVING
+            calls = [asyncio.ensure_future(stub.Decode(Request())) for _ in range(2)]
+            await servicer.entered.wait()
+            asyncio.get_running_loop().call_later(0.01, servicer.gate.set)
+
+        assert await asyncio.gather(*calls) == [tokenizer_pb2.DecodeResponse()] * 2
+        assert (await watch.read()).status == NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError, match="this server stops"):
+            await watch.read()
+        await channel.close()
+
+
 async def test_a_deadline_cancels_the_handler() -> None:
     servicer = Thrower()
     servicer.gate.clear()
