@@ -59,7 +59,10 @@ def seconds_to_finish(
     slots: int,
     times: StepTimes,
 ) -> float | None:
-    """Returns when a request that comes now is done, if nobody leaves and nobody else comes.
+    """Returns when a request that comes now is done, if nobody leaves.
+
+    One that has to wait comes at a busy hour: whoever ends is taken to be followed by another, so
+    that steps never compute fewer rows than now. Else nobody else is taken to come.
 
     Args:
         own: What it has to do.
@@ -76,6 +79,8 @@ def seconds_to_finish(
         return None
     line = deque(enumerate([*seated, *ahead, own, *behind]))
     newcomer = len(seated) + len(ahead)
+    busy = [*seated, *ahead][:slots]
+    least_rows = sum(work.rows for work in busy) if len(busy) == slots else 0
     running: dict[int, Work] = {}
     elapsed_s = 0.0
     while newcomer not in running or running[newcomer].steps > 0:
@@ -84,7 +89,7 @@ def seconds_to_finish(
             index, work = line.popleft()
             running[index] = work
         taken = min(work.steps for work in running.values())
-        rows = sum(work.rows for work in running.values() if work.steps > 0)
+        rows = max(least_rows, sum(work.rows for work in running.values() if work.steps > 0))
         elapsed_s += taken * (times.seconds(rows) or 0.0) if taken else 0.0
         running = {index: Work(work.steps - taken, work.rows) for index, work in running.items()}
     return elapsed_s

@@ -1,4 +1,4 @@
-"""The forecast is what happens, if nobody else comes."""
+"""The forecast is what happens, if others come where there is a line, and nobody where not."""
 
 import random
 from typing import Any
@@ -47,6 +47,8 @@ def test_a_newcomer_is_done_when_it_was_said_to_be(
         scheduler.submit(countdown(str(index), steps), lambda event: None, watched=False)
     own = random_.randint(0, 12)
     scheduler.submit(countdown("newcomer", own), told.append, watched=False)
+    for index in range(slots if len(ahead) >= slots else 0):
+        scheduler.submit(countdown(f"next {index}", 200), lambda event: None, watched=False)
     expected_s = seconds_to_finish(
         Work(own, 1), ahead=[Work(steps, 1) for steps in ahead], slots=slots, times=times
     )
@@ -75,6 +77,18 @@ def test_who_is_seated_already_counts_with_what_it_has_left() -> None:
     assert forecast(4, [3, 10], []) == 7.0
     assert forecast(4, [3], []) == 4.0
     assert forecast(0, [3, 10], [2]) == 5.0
+
+
+def test_where_all_slots_are_taken_a_step_goes_on_to_take_as_long_as_now() -> None:
+    times = StepTimes()
+    for rows in (1, 2):
+        times.measure(rows, float(rows))
+
+    def forecast(seated: int) -> float | None:
+        return seconds_to_finish(Work(10, 1), seated=[Work(1, 1)] * seated, slots=2, times=times)
+
+    assert forecast(1) == 2.0 + 9.0  # who has a slot to spare has it alone once the other is done
+    assert forecast(2) == 2.0 + 20.0
 
 
 def test_who_comes_after_takes_part_in_the_steps_of_who_is_before_it() -> None:

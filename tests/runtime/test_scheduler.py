@@ -184,14 +184,14 @@ def test_who_would_be_done_too_late_is_refused_at_once_and_told_when_it_would_fi
     bench.submit("a", 5)
     bench.submit("b", 9)
     bench.scheduler.turn()  # a step takes a second
-    bench.submit("c", 3, within_s=7.5)  # seated in 4 s, done in 7
+    bench.submit("c", 3, within_s=8.0)  # seated in 4 s, done in 7, which is in 9 tenths of 8
     with pytest.raises(RequestError, match=r"2 steps from now would end in 9 s") as caught:
-        bench.submit("d", 2, within_s=6.0)
-    bench.submit("e", 2, within_s=9.0)
+        bench.submit("d", 2, within_s=9.5)  # 9 tenths of it are 8.55 s
+    bench.submit("e", 2, within_s=10.5)
     bench.finish()
 
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert caught.value.retry_after_s == pytest.approx(3.0)
+    assert caught.value.retry_after_s == pytest.approx(0.45)
     assert [sum(name in names for _, names in bench.device.dispatches) for name in "cde"] == [
         3,
         0,
@@ -333,7 +333,7 @@ def test_a_deadline_counts_on_the_place_that_the_claim_gives(bench: Bench) -> No
     assert bench.scheduler.most_in_time(9, 1, 10.0, other) == 5
     with pytest.raises(RequestError, match="5 steps from now would end in 29 s"):
         bench.submit("late", 5, within_s=10.0, claim=flood)
-    bench.submit("other", 5, within_s=10.0, claim=other)
+    bench.submit("other", 5, within_s=10.5, claim=other)
     bench.finish()
 
     other_s = bench.result("other").queue_s + bench.result("other").compute_s
