@@ -11,6 +11,10 @@ lock() { # NAME [EXTRA...]: extras are called as the file unless they are named
         --output-file "requirements/$name.lock"
 }
 lock dev
+(
+    export UV_CONSTRAINT=requirements/dev.lock # it is added to what dev installed
+    lock manifests
+)
 lock serve
 lock tpu
 lock cuda

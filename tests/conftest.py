@@ -2,6 +2,7 @@
 
 import copy
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -14,8 +15,22 @@ ROOT = Path(__file__).parents[1]
 NO_RENDERER = "nothing here renders manifests: install kubectl, or run make kubectl"
 
 
-# Files whose tests take minutes: begun first, no process is left alone with one at the end.
-LONGEST = ("test_stages.py", "test_prompt_to_picture.py", "test_mesh.py", "test_soak.py")
+# What one test compiled no other compiles again, in whichever process: tests build the same small
+# models over and over. It lies here for one run, and JAX must know before anything imports it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="muse-compiled-")  # removed when Python ends
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+# Files whose tests take a minute: begun first, no process is left alone with one at the end.
+LONGEST = (
+    "test_prompt_to_picture.py",
+    "test_mesh.py",
+    "test_stages.py",
+    "test_mixes.py",
+    "test_soak.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

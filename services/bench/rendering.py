@@ -7,44 +7,46 @@ from pathlib import Path
 
 from rich.table import Table
 
-from services.bench.summary import PERCENTILES, Summary
+from services.bench.load import OK
+from services.bench.summary import PERCENTILES, REFUSED, Summary
 
 MILLISECONDS = 1e3
 
 
 def summary_table(runs: Sequence[Summary]) -> Table:
-    """Returns the latency, goodput and refusals of every load, in milliseconds."""
-    table = Table("offered/s", "kind", title="latency, ms, from when a request was due")
-    for name in (*(f"p{each}" for each in PERCENTILES), "goodput/s", "requests", "not answered"):
-        table.add_column(name, justify="right")
+    """Returns the latency, goodput and refusals of every load, in milliseconds.
+
+    Every load has a row of all that were answered, one for each kind where there are several, and
+    one for each status of those that were not. Eighty columns hold it.
+    """
+    table = Table("offered/s", "goodput/s", title="latency, ms, from when a request was due")
+    table.add_column("requests", overflow="fold")
+    for each in PERCENTILES:
+        table.add_column(f"p{each}", justify="right", no_wrap=True)
     for run in runs:
-        refused = ", ".join(f"{n} {code}" for code, n in sorted(run.codes.items()) if code != "OK")
-        for kind, values in run.latency_s.items():
-            whole = kind == "all"
-            table.add_row(
-                f"{run.offered_per_s:.2f}" if whole else "",
-                kind,
-                *(_cells(values)),
-                f"{run.goodput_per_s:.2f}" if whole else "",
-                str(run.requests) if whole else "",
-                refused or "none" if whole else "",
-            )
-        if run.refusal_s:
-            table.add_row("", "refused", *_cells(run.refusal_s), "", "", "")
+        kinds = dict(run.latency_s)
+        answered = f"{run.codes.get(OK, 0)} of {run.requests} answered"
+        load = (f"{run.offered_per_s:.2f}", f"{run.goodput_per_s:.2f}")
+        table.add_row(*load, answered, *_cells(kinds.pop("all")))
+        for kind, values in kinds.items():
+            table.add_row("", "", kind, *_cells(values))
+        for code, count in sorted(run.codes.items()):
+            if code != OK:
+                values = run.refusal_s if code == REFUSED else []
+                table.add_row("", "", f"{count} {code}", *_cells(values))
         table.add_section()
     return table
 
 
 def stage_table(run: Summary) -> Table:
     """Returns queue, compute and occupancy of every stage at one load, in milliseconds."""
-    table = Table("stage", title=f"stages at {run.offered_per_s:.2f} requests/s, ms")
-    for part in ("queue", "compute"):
-        for each in PERCENTILES:
-            table.add_column(f"{part} p{each}", justify="right")
-    table.add_column("in compute", justify="right")
+    table = Table("stage", "time", title=f"stages at {run.offered_per_s:.2f} requests/s, ms")
+    for name in (*(f"p{each}" for each in PERCENTILES), "requests in it"):
+        table.add_column(name, justify="right", no_wrap=True)
     for stage, queue in run.queue_s.items():
-        cells = [*_cells(queue), *_cells(run.compute_s[stage])]
-        table.add_row(stage, *cells, f"{run.occupancy[stage]:.2f}")
+        table.add_row(stage, "queue", *_cells(queue), "")
+        table.add_row("", "compute", *_cells(run.compute_s[stage]), f"{run.occupancy[stage]:.2f}")
+        table.add_section()
     return table
 
 

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from services.orchestrator.addresses import DEFAULT_ADDRESS, DEFAULT_PORT
 from services.orchestrator.knobs import DEFAULTS, Knobs
+from services.runtime.precision import Weights
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
@@ -35,7 +36,12 @@ for _name, _help in {
 
 @app.command
 def up(
-    *, preset: str | None = None, checkpoints: Path | None = None, base_port: int = DEFAULT_PORT
+    *,
+    preset: str | None = None,
+    checkpoints: Path | None = None,
+    base_port: int = DEFAULT_PORT,
+    mesh: str | None = None,
+    weights: Weights | None = None,
 ) -> None:
     """Starts the five servers; Ctrl-C or SIGTERM drains and stops them.
 
@@ -48,15 +54,25 @@ def up(
         Folder of checkpoints instead.
     base_port
         Port of the orchestrator; the stages have the next four.
+    mesh
+        Devices of this host that base and superres are each spread over, such as "model=4".
+    weights
+        How text encoder, base and superres keep their matrices; int8 takes a byte a number.
     """
     import signal
 
-    from services.orchestrator.processes import check_alive, consecutive_ports, servers
+    from services.orchestrator.processes import (
+        check_alive,
+        consecutive_ports,
+        servers,
+        stage_flags,
+    )
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = checkpoints or Path("checkpoints") / (preset or "demo")
     try:
-        with servers(folder, consecutive_ports(base_port), sys.stderr) as running:
+        flags = stage_flags(mesh=mesh, weights=weights)
+        with servers(folder, consecutive_ports(base_port), sys.stderr, flags) as running:
             if preset is not None:
                 _check_preset(f"127.0.0.1:{base_port}", preset)
             print(f"serving on 127.0.0.1:{base_port}", flush=True)

@@ -7,20 +7,29 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.masked.settings import parse_mesh
+from services.runtime.precision import Weights
+
 NAMES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
 PLACES = ("text_encoder", "tokenizer/low", "tokenizer/high", "base", "superres")  # of checkpoints
 STOP_S = 45.0  # a server drains for at most 30 s
 PAUSE_S = 0.1
+
+Flags = Mapping[str, Sequence[str]]
+"""Flags of the stages, by the stage's name."""
+
+NO_FLAGS: Flags = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +84,38 @@ def free_ports() -> dict[str, int]:
             probe.close()
 
 
+def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> Flags:
+    """Returns the flags of every stage that has them; what is None is left to the stages.
+
+    Args:
+        mesh: Devices that base and superres are spread over, such as "model=4".
+        weights: How text encoder, base and superres keep their matrices.
+
+    Raises:
+        ValueError: the mesh is not one.
+    """
+    flags: dict[str, list[str]] = {}
+    if weights is not None:
+        for name in ("text_encoder", "base", "superres"):
+            flags.setdefault(name, []).append(f"--weights={weights}")
+    if mesh is not None:
+        parse_mesh(mesh)
+        for name in ("base", "superres"):
+            flags.setdefault(name, []).append(f"--mesh={mesh}")
+    return flags
+
+
 @contextmanager
-def servers(checkpoints: Path, ports: Mapping[str, int], log: TextIO) -> Iterator[list[Server]]:
+def servers(
+    checkpoints: Path, ports: Mapping[str, int], log: TextIO, flags: Flags = NO_FLAGS
+) -> Iterator[list[Server]]:
     """Starts the servers, and stops them in the end: the orchestrator first, so that it drains.
 
     Args:
         checkpoints: Folder with the checkpoint of every stage.
         ports: Of each server, by name.
         log: Where all of them log to, line by line.
+        flags: Of each stage besides, by name.
 
     Yields:
         The servers, all of them serving.
@@ -96,7 +129,7 @@ def servers(checkpoints: Path, ports: Mapping[str, int], log: TextIO) -> Iterato
     writing = threading.Lock()
     try:
         for name in NAMES:
-            running.append(_start(name, checkpoints, ports, log, writing))
+            running.append(_start(_command(name, checkpoints, ports, flags), name, log, writing))
         while not serving(f"127.0.0.1:{ports['orchestrator']}"):
             check_alive(running)
             time.sleep(PAUSE_S)
@@ -146,19 +179,21 @@ def compilation_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muse" / "compiled"
 
 
-def _start(
-    name: str, checkpoints: Path, ports: Mapping[str, int], log: TextIO, writing: threading.Lock
-) -> Server:
+def _command(name: str, checkpoints: Path, ports: Mapping[str, int], flags: Flags) -> list[str]:
     if name == "orchestrator":
-        flags = [
+        own = [
             f"--{stage.replace('_', '-')}=127.0.0.1:{ports[stage]}"
             for stage in NAMES
             if stage != name
         ]
     else:
-        flags = [f"--checkpoints={checkpoints}"]
+        own = [f"--checkpoints={checkpoints}", *flags.get(name, ())]
+    return [sys.executable, "-m", f"services.{name}", f"--port={ports[name]}", *own]
+
+
+def _start(command: list[str], name: str, log: TextIO, writing: threading.Lock) -> Server:
     process = subprocess.Popen(
-        [sys.executable, "-m", f"services.{name}", f"--port={ports[name]}", *flags],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

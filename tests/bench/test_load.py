@@ -1,12 +1,17 @@
 """A run: requests go out at their times whatever happens, and every end is counted."""
 
 import asyncio
+import io
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from muse.common.v1.stage_pb2 import StageTiming
+from rich.console import Console
+from rich.table import Table
 
 from services.bench.arrivals import Arrival, Kind
 from services.bench.load import Outcome, run_load
@@ -48,6 +53,14 @@ async def test_a_refusal_is_an_outcome_and_costs_no_other_request_its_own() -> N
     assert [outcome.code for outcome in outcomes] == ["OK", "RESOURCE_EXHAUSTED", "OK"]
 
 
+def shown(table: Table) -> str:
+    """Returns a table as a terminal of eighty columns shows it."""
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
 def outcome(at_s: float, latency_s: float, *, code: str = "OK", kind: str = "a") -> Outcome:
     timing = StageTiming(stage="base", queue_s=latency_s / 4, compute_s=latency_s / 2)
     timings = (timing,) if code == "OK" else ()
@@ -81,7 +94,26 @@ def test_refusals_have_their_own_percentiles_and_a_row_of_the_table() -> None:
     assert run.refusal_s[0] == 0.004
     assert 0.004 < run.refusal_s[2] <= 0.006
     assert run.latency_s["all"] == [1.0, 1.0, 1.0]
-    assert summary_table([run]).row_count == 2
+    assert re.search(r"3 RESOURCE_EXHAUSTED .* 4\.0 ", shown(summary_table([run])))
+    assert re.search(r"1 UNAVAILABLE .* - ", shown(summary_table([run])))
+
+
+def test_nothing_is_cut_off_in_eighty_columns() -> None:
+    kinds = ["steps=16 superres_steps=8 guidance=0.25 negative", "default"]
+    answered = [outcome(0, 98.7654, kind=kind) for kind in kinds]
+    run = summarise([*answered, *[outcome(0, 9, code="RESOURCE_EXHAUSTED")] * 253], seconds=0.25)
+    times = {"text_encoder": [98.7654] * 3}
+    loads = replace(run, queue_s=times, compute_s=times, occupancy={"text_encoder": 12.34})
+
+    summary, stages = shown(summary_table([run])), shown(stage_table(loads))
+
+    assert "…" not in summary + stages
+    for words in ("offered/s", "goodput/s", "requests", "p50", "p95", "p99"):
+        assert words in summary
+    for words in ("2 of 255", "253", "RESOURCE_EXHAUSTED", *kinds[0].split(), "98765.4"):
+        assert words in summary
+    for words in ("text_encoder", "queue", "compute", "98765.4", "requests in it", "12.34"):
+        assert words in stages
 
 
 def test_a_run_without_a_single_request_says_what_to_do() -> None:
@@ -92,8 +124,9 @@ def test_a_run_without_a_single_request_says_what_to_do() -> None:
 def test_a_run_in_which_nothing_was_answered_is_still_shown(tmp_path: Path) -> None:
     dead = summarise([outcome(0, 1, code="UNAVAILABLE")], seconds=1)
     alive = summarise([outcome(0, 1), outcome(0.5, 2)], seconds=1)
-    assert summary_table([dead, alive]).row_count == 2
-    assert stage_table(alive).row_count == 1
+    assert "0 of 1 answered" in shown(summary_table([dead, alive]))
+    assert "2 of 2 answered" in shown(summary_table([dead, alive]))
+    assert stage_table(alive).row_count == 2
     write_plot([alive, dead], tmp_path, title="whole & <half>")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "bench.html").read_text()

@@ -184,6 +184,20 @@ def test_another_preset_than_the_checkpoints_is_refused(
     assert last.startswith("muse: preset: expected checkpoints of 'demo', got those of {")
 
 
+def test_a_mesh_reaches_the_servers_which_say_what_is_wrong_with_it(checkpoints: Path) -> None:
+    words = ["up", "--mesh=model=9", f"--checkpoints={checkpoints}"]
+    ended = subprocess.run(
+        [*MUSE, *words, f"--base-port={free_base_port()}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert "died with 1: cannot start: mesh: model=9 takes 9 devices" in last
+
+
 def test_generate_starts_its_own_servers_writes_every_picture_and_leaves_nothing(
     checkpoints: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str],
     [
         (["up", "--checkpoints", "none"], "muse: no checkpoints in none"),
         (["up", "--base-port", "70000"], "muse: base_port: expected 1 to 65531, got 70000"),
+        (["up", "--mesh", "data=2"], "muse: mesh: expected model=N, such as model=4, got the axis"),
         (["status", "--server", NOBODY], f"muse: no orchestrator answers at {NOBODY}"),
         (["describe", "--preset", "huge"], "muse: unknown preset 'huge': expected one of muse-3b"),
         (["describe", "--preset", "tiny", "--chip", "abacus"], "muse: unknown chip 'abacus'"),

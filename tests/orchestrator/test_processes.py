@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from services.orchestrator.processes import (
     consecutive_ports,
     free_ports,
     servers,
+    stage_flags,
 )
 
 
@@ -29,6 +31,39 @@ def test_without_a_checkpoint_of_every_stage_nothing_is_started(tmp_path: Path) 
         servers(tmp_path, free_ports(), io.StringIO()),
     ):
         raise AssertionError("they must not serve")
+
+
+def test_every_stage_gets_the_flags_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in PLACES:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.json").write_text("{}")
+    started: dict[str, list[str]] = {}
+    popen = subprocess.Popen
+
+    def note(command: list[str], **options: Any) -> Any:
+        started[command[2].removeprefix("services.")] = command[3:]
+        return popen([sys.executable, "-c", ""], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    flags = stage_flags(mesh="model=4", weights="int8")
+    with (
+        pytest.raises(RuntimeError, match="died with 0: it said nothing"),
+        servers(tmp_path, free_ports(), io.StringIO(), flags),
+    ):
+        raise AssertionError("they must not serve")
+
+    own = {name: words[2:] for name, words in started.items() if name != "orchestrator"}
+    both = ["--weights=int8", "--mesh=model=4"]
+    assert own == {
+        "text_encoder": ["--weights=int8"],
+        "tokenizer": [],
+        "base": both,
+        "superres": both,
+    }
+    assert not any("weights" in word or "mesh" in word for word in started["orchestrator"])
+    assert stage_flags() == {}
 
 
 def test_a_server_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:

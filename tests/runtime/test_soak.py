@@ -99,14 +99,16 @@ async def give_up(
     await batcher.drain()
 
 
-async def growth(device: Any, countdown: Any, thread: DeviceThread) -> float:
+async def growth(
+    device: Any, countdown: Any, thread: DeviceThread, cancels: int = CANCELS_A_ROUND
+) -> float:
     """Returns by how many bytes the memory grew for each request, and checks the slots."""
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=1000)
     chance, kept = random.Random(2), []
     tracemalloc.start()
     try:
         for _ in range(ROUNDS):
-            await give_up(batcher, countdown, chance, CANCELS_A_ROUND)
+            await give_up(batcher, countdown, chance, cancels)
             assert (batcher.active, batcher.queued) == (0, 0)
             assert device.rows == {}
             device.dispatches.clear()  # the made-up device takes notes
@@ -117,7 +119,7 @@ async def growth(device: Any, countdown: Any, thread: DeviceThread) -> float:
     results = [event async for event in batcher.events(countdown("next", 2), steps=False)]
     assert results[-1].result == ("next", 2)
     # The middle of the first and of the last three, without the first, which fills caches.
-    apart = (ROUNDS - 4) * CANCELS_A_ROUND
+    apart = (ROUNDS - 4) * cancels
     return (statistics.median(kept[-3:]) - statistics.median(kept[1:4])) / apart
 
 
@@ -142,4 +144,5 @@ async def test_the_check_sees_a_leak_of_one_small_object_a_request(
 
     device.admit = leak
 
-    assert await growth(device, countdown, thread) > MOST_GROWTH_BYTES
+    # A leak grows with the requests: a quarter of them shows it as well.
+    assert await growth(device, countdown, thread, CANCELS_A_ROUND // 4) > MOST_GROWTH_BYTES

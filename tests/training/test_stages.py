@@ -1,5 +1,6 @@
 """Every stage learns on top of the frozen ones before it, and exports what a server reads."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ TINY = preset("tiny")
 STEPS = 2
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_captions() -> Iterator[None]:
+    """Measures words on fewer captions: a picture is drawn for each of them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "MEASURED_CAPTIONS", 128)
+        yield
+
+
 @pytest.fixture(scope="module")
 def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with the text encoder and both tokenizers, each trained for two steps."""
@@ -45,14 +54,22 @@ def _learn(task: Task, out: Path, checkpoint: Path) -> None:
     task.export(run.state, checkpoint, {"preset": "tiny"})
 
 
-def _transformer(stage: str, artwork: Path, checkpoints: Path) -> MaskedTokensTask:
-    return runs.transformer_task(TINY, stage, artwork, checkpoints, seed=0, steps=STEPS)
+@pytest.fixture(scope="module")
+def base(artwork: Path, checkpoints: Path) -> MaskedTokensTask:
+    """The task of the base on the frozen stages before it."""
+    return runs.transformer_task(TINY, "base", artwork, checkpoints, seed=0, steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def superres(artwork: Path, checkpoints: Path) -> MaskedTokensTask:
+    """The task of superres on the frozen stages before it."""
+    return runs.transformer_task(TINY, "superres", artwork, checkpoints, seed=0, steps=STEPS)
 
 
 def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(
-    artwork: Path, checkpoints: Path, tmp_path: Path
+    base: MaskedTokensTask, checkpoints: Path, tmp_path: Path
 ) -> None:
-    _learn(_transformer("base", artwork, checkpoints), tmp_path / "run", tmp_path / "base")
+    _learn(base, tmp_path / "run", tmp_path / "base")
 
     low = load_checkpoint(
         checkpoints / "tokenizer" / "low", stage="tokenizer", config_type=TokenizerConfig
@@ -63,19 +80,18 @@ def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(
 
 
 def test_superres_learns_and_names_both_codebooks(
-    artwork: Path, checkpoints: Path, tmp_path: Path
+    superres: MaskedTokensTask, tmp_path: Path
 ) -> None:
-    _learn(_transformer("superres", artwork, checkpoints), tmp_path / "run", tmp_path / "superres")
+    _learn(superres, tmp_path / "run", tmp_path / "superres")
 
     made = load_checkpoint(tmp_path / "superres", stage="superres", config_type=SuperresConfig)
     assert set(made.fingerprint) == {"encoder", "low_codebook", "codebook"}
 
 
 def test_batches_that_come_again_are_tokenised_once_and_are_the_same(
-    artwork: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+    base: MaskedTokensTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = _with(_transformer("base", artwork, checkpoints), distinct_batches=2)
-    ever_new = _transformer("base", artwork, checkpoints)
+    again = _with(base, distinct_batches=2)
     tokenised: list[TokenisedBatch] = []
     tokenise = type(again._frozen).tokenise
     monkeypatch.setattr(
@@ -87,14 +103,14 @@ def test_batches_that_come_again_are_tokenised_once_and_are_the_same(
 
     assert len(tokenised) == 2
     for step, batch in enumerate(batches):
-        jax.tree.map(np.testing.assert_array_equal, batch, ever_new.batch(step % 2))
+        jax.tree.map(np.testing.assert_array_equal, batch, base.batch(step % 2))
     assert not np.array_equal(batches[0].low, batches[1].low)
 
 
-def test_rounded_factors_learn_nearly_the_same(artwork: Path, checkpoints: Path) -> None:
+def test_rounded_factors_learn_nearly_the_same(superres: MaskedTokensTask) -> None:
     losses = []
     for factors in ("float32", "bfloat16"):
-        task = _with(_transformer("superres", artwork, checkpoints), factors=factors)
+        task = _with(superres, factors=factors)
         _, metrics = task.train_step(task.initial_state(), task.batch(0), 0)
         losses.append(float(metrics["loss"]))
     assert losses[0] != losses[1]
@@ -107,6 +123,6 @@ def _with(task: MaskedTokensTask, **changed: Any) -> MaskedTokensTask:
 
 
 def test_a_recipe_of_no_batches_is_refused() -> None:
-    base: Recipe = RECIPES["tiny"].base
+    recipe: Recipe = RECIPES["tiny"].base
     with pytest.raises(ValueError, match="distinct_batches must be at least 1, got 0"):
-        replace(base, distinct_batches=0)
+        replace(recipe, distinct_batches=0)
