@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from services.runtime import conventions
 from services.runtime.checkpoint_errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.errors import (
     DETAILS_KEY,
@@ -21,6 +22,7 @@ from services.runtime.telemetry import served_call, tracing_wanted
 logger = logging.getLogger(__name__)
 Handler = grpc.RpcMethodHandler  # generic in its type stubs only
 Context = grpc.aio.ServicerContext[Any, Any]
+STATUSES = {code.value[0]: code for code in grpc.StatusCode}
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
 
 
@@ -114,8 +116,16 @@ async def _abort(context: Context, error: RequestError) -> None:
 async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
     """Opens the span of a call, as a child of its caller's."""
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-    with served_call(method, metadata):
-        yield
+    with served_call(method, metadata) as opened:
+        code = grpc.StatusCode.CANCELLED
+        try:
+            yield
+            code = grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            code = STATUSES[context.code()]
+            raise
+        finally:
+            opened.set_attributes(conventions.ending(code))
 
 
 class CallCount:
