@@ -134,7 +134,7 @@ class BoundedExport(SpanProcessor):
 
     def shutdown(self) -> None:
         """Sends what waits, then ends."""
-        self._inner.shutdown()
+        self._inner.shutdown()  # type: ignore[no-untyped-call]  # of the SDK
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Sends what waits."""

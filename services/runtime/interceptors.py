@@ -22,7 +22,6 @@ from services.runtime.telemetry import served_call, tracing_wanted
 logger = logging.getLogger(__name__)
 Handler = grpc.RpcMethodHandler  # generic in its type stubs only
 Context = grpc.aio.ServicerContext[Any, Any]
-STATUSES = {code.value[0]: code for code in grpc.StatusCode}
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
 
 
@@ -122,7 +121,7 @@ async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
             yield
             code = grpc.StatusCode.OK
         except grpc.aio.AbortError:
-            code = STATUSES[context.code()]
+            code = context.code()
             raise
         finally:
             opened.set_attributes(conventions.ending(code))

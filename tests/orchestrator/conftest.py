@@ -44,9 +44,7 @@ RESOLUTIONS = {LOW: (4, LOW_GRID), HIGH: (HIGH_SIDE_PX, HIGH_GRID)}  # side in p
 DEFAULTS = {"base": Sampling(steps=5, guidance=2.5), "superres": Sampling(steps=3, top_k=7)}
 LONGEST_TEXT = 32  # words the text encoder takes
 # What the call at hand says of its time.
-MEASURED: ContextVar[dict[str, float]] = ContextVar(
-    "MEASURED", default={"queue_s": 1e-6, "compute_s": 2e-6, "device_s": 2e-6}
-)
+MEASURED: ContextVar[StageTiming | None] = ContextVar("MEASURED", default=None)
 
 
 class Behaviour:
@@ -58,8 +56,8 @@ class Behaviour:
         left_s: Seconds each call had left.
         cancelled: Calls that were cancelled while they ran.
         fingerprints: What it says it serves.
-        around: Awaited in every call, with its seed (0 where there is none). It may return what the
-            call then says of its time: queue_s, compute_s and device_s.
+        around: Awaited in every call, with its seed (0 where there is none). It may return the
+            timing that the call then answers with.
         hands_back_at: Steps after which a decode that began elsewhere or here is handed back, each
             once.
     """
@@ -82,7 +80,7 @@ class Behaviour:
         try:
             if self.around is not None:
                 measured = await self.around(seed)
-                if measured is not None:
+                if isinstance(measured, StageTiming):
                     MEASURED.set(measured)
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -96,8 +94,10 @@ class Behaviour:
         )
 
     def timing(self) -> StageTiming:
-        seconds = MEASURED.get()
-        return StageTiming(stage=self.name, **seconds)
+        measured = MEASURED.get()
+        if measured is None:
+            return StageTiming(stage=self.name, queue_s=1e-6, compute_s=2e-6, device_s=2e-6)
+        return measured
 
 
 class TextEncoder(text_encoder_pb2_grpc.TextEncoderServiceServicer):
