@@ -31,26 +31,33 @@ BATCH = 512  # spans of one export, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE says o
 
 
 def start_export(exporter: str, service_name: str) -> Callable[[], None]:
-    """Makes all spans of the process go to an exporter.
+    """Makes all spans of the process go to an exporter; see `exporting_provider`."""
+    provider, end = exporting_provider(exporter, service_name)
+    trace.set_tracer_provider(provider)
+    return end
+
+
+def exporting_provider(
+    exporter: str, service_name: str
+) -> tuple[TracerProvider, Callable[[], None]]:
+    """Returns what makes spans that go to an exporter, as the OTEL_ environment variables say.
 
     Args:
         exporter: "otlp" or "console".
         service_name: Such as "muse.base".
 
     Returns:
-        What to call at the end: sends the last spans, for `LAST_SPANS_S` at most.
+        It, and what to call at the end: sends the last spans, for `LAST_SPANS_S` at most.
     """
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service_name}))
     provider.add_span_processor(CallerOnSpans())
     if exporter == "console":
         provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
-        trace.set_tracer_provider(provider)
-        return provider.shutdown
+        return provider, provider.shutdown
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     sender = OTLPSpanExporter()
     provider.add_span_processor(BoundedExport(sender))
-    trace.set_tracer_provider(provider)
 
     def end() -> None:
         giving_up = Timer(LAST_SPANS_S, sender.shutdown)
@@ -61,7 +68,7 @@ def start_export(exporter: str, service_name: str) -> Callable[[], None]:
         finally:
             giving_up.cancel()
 
-    return end
+    return provider, end
 
 
 class CallerOnSpans(SpanProcessor):

@@ -344,7 +344,7 @@ def test_a_job_with_nothing_to_do_ends_without_a_step(bench: Bench) -> None:
     bench.submit("done", 0, watched=True)
     bench.finish()
 
-    assert bench.told["done"] == [Timed(("done", 0), 0.0, 0.0)]
+    assert bench.told["done"] == [Timed(("done", 0), 0.0, 0.0, 0.0)]
 
 
 def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures(
