@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,8 +124,9 @@ async def test_the_callers_own_clock_says_the_same_of_requests_that_take_a_while
         *_, image, _ = await house.events(seed=seed)
         return parts_s(image.image) / (time.monotonic() - begun_s)
 
-    ratios = await asyncio.gather(*(ratio(seed) for seed in range(9)))
-    assert abs(1 - statistics.median(ratios)) < WITHIN
+    ratios = await asyncio.gather(*(ratio(seed) for seed in range(5)))
+    assert max(ratios) > 1 - WITHIN  # of the one that was disturbed least on its way
+    assert max(ratios) <= 1 + 1e-6
 
 
 def test_of_calls_made_at_once_only_the_last_to_end_counts_and_the_device_worked_for_all() -> None:
