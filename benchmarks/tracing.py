@@ -1,7 +1,7 @@
 """What tracing costs: the same requests by two stacks, of which one exports every span.
 
-`python -m benchmarks.tracing` (`--requests 2` to see that it runs). Two stacks are up at once, and a
-blocking client asks them in turns, the order changing from pair to pair, so that what slows the
+`python -m benchmarks.tracing` (`--requests 2` to see that it runs). Two stacks are up at once, and
+a blocking client asks them in turns, the order changing from pair to pair, so that what slows the
 machine down slows both. The receiver is a real one, over gRPC, in this process.
 """
 

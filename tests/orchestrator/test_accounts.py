@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, MaskFreeEdit
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -26,7 +27,7 @@ from services.runtime import conventions, telemetry
 from services.runtime.conventions import muse
 from services.runtime.errors import failed_precondition
 
-REQUESTS, AT_A_TIME = 500, 16
+REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
 WITHIN = 0.01
 ROOT = "muse.orchestrator.v1.OrchestratorService/Generate"
 PARTS = ("queue_s", "compute_s", "transfer_s")
@@ -41,6 +42,22 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
     yield exporter
     provider.shutdown()
+
+
+class Open(SpanProcessor):
+    """Keeps the spans that were begun and not ended."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.spans: dict[int, str] = {}
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.begun += 1
+        self.spans[span.context.span_id] = span.name
+
+    def on_end(self, span: ReadableSpan) -> None:
+        assert span.context is not None
+        del self.spans[span.context.span_id]
 
 
 @pytest.fixture
@@ -116,7 +133,7 @@ async def test_the_parts_of_500_random_requests_add_up_to_their_wall_time(house:
 async def test_the_callers_own_clock_says_the_same_of_requests_that_take_a_while(
     house: Any,
 ) -> None:
-    made_busy(house, 0.4)
+    made_busy(house, 2.0)
     assert await house.works()  # so that everything is connected
 
     async def ratio(seed: int) -> float:
@@ -235,3 +252,28 @@ async def test_every_span_of_a_request_is_below_its_root_however_it_ends(
         assert [span for span in trace if span.parent is None] == [root]
     codes = [dict(root.attributes or {}).get(conventions.RPC_STATUS) for root in roots(spans)]
     assert codes == ["OK", "FAILED_PRECONDITION"]
+
+
+async def test_requests_given_up_at_any_time_leave_no_span_open_in_any_process(
+    traced: Any, spans: InMemorySpanExporter
+) -> None:
+    opened, tracer = Open(), telemetry._tracer
+    tracer.span_processor.add_span_processor(opened)  # type: ignore[attr-defined]
+    made_busy(traced, 0.004)
+    chance, left = random.Random(8), iter(range(CANCELS))
+
+    async def caller() -> None:
+        for _ in left:
+            call = traced.stub.Generate(traced.request(**random_request(chance)))
+            with suppress(asyncio.CancelledError, TimeoutError):
+                async with asyncio.timeout(chance.uniform(0.0, 0.1)):
+                    async for _ in call:
+                        pass
+            call.cancel()
+
+    await asyncio.gather(*(caller() for _ in range(AT_A_TIME)))
+    print(opened.begun, len(spans.get_finished_spans()), tracer, tracer.span_processor._span_processors)
+    await until(lambda: not opened.spans)
+
+    assert opened.begun > 2 * CANCELS
+    assert opened.spans == {}
