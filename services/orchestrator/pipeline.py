@@ -166,7 +166,8 @@ async def _all_images(
 
 
 async def _painted(paint: Painter, painting: Painting) -> None:
-    with span("picture", **conventions.picture(painting.index, painting.seed)):
+    with span("picture") as opened:
+        opened.set_attributes(conventions.picture(painting.index, painting.seed))
         await paint(painting)
 
 

@@ -107,10 +107,9 @@ def record_span(
         links: Spans it has to do with otherwise.
         attributes: What to remember of it.
     """
+    parent = under if isinstance(under, trace_context.Context) else None
     if isinstance(under, SpanContext):
         parent = trace.set_span_in_context(trace.NonRecordingSpan(under))
-    else:
-        parent = under
     recorded = _tracer.start_span(
         name,
         context=parent,
