@@ -19,18 +19,30 @@ def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
     traced = [(ticket, ticket.trace) for ticket in dispatch.tickets if ticket.trace is not None]
     if not traced:
         return
-    offset_ns = clock_offset_ns()
+    requests, offset_ns = len(dispatch.tickets), clock_offset_ns()
+    attributes = conventions.batch(requests=requests, rows=requests, bucket=dispatch.bucket)
     batch = record_span(
         "batch",
         epoch_ns(dispatch.begin_s, offset_ns),
         epoch_ns(dispatch.end_s, offset_ns),
         under=NEW_TRACE,
         links=[trace for _, trace in traced],
-        attributes=_attributes(dispatch),
+        attributes=attributes,
     )
     for ticket, _ in traced:
         taken = ticket.job.steps_left - ticket.left
-        ticket.parts.append(Part(dispatch, taken + 1, taken + dispatch.steps, batch))
+        ticket.parts.append(
+            Part(
+                begin_s=dispatch.begin_s,
+                stepped_s=dispatch.end_s - dispatch.handed_out_s,
+                end_s=dispatch.end_s,
+                batch=batch,
+                attributes={
+                    **attributes,
+                    **conventions.steps(taken + 1, taken + dispatch.steps),
+                },
+            )
+        )
 
 
 def record_request(ticket: Ticket[Any, Any], end_s: float) -> None:
@@ -53,24 +65,14 @@ def record_request(ticket: Ticket[Any, Any], end_s: float) -> None:
     prefilled_ns = epoch_ns(ticket.start_s + ticket.prefill_s, offset_ns)
     record_span("prefill", start_ns, prefilled_ns, under=slot)
     for part in list(ticket.parts):
-        dispatch = part.dispatch
-        stepped_ns = epoch_ns(dispatch.end_s - dispatch.handed_out_s, offset_ns)
+        stepped_ns = epoch_ns(part.stepped_s, offset_ns)
         record_span(
             "dispatch",
-            epoch_ns(dispatch.begin_s, offset_ns),
+            epoch_ns(part.begin_s, offset_ns),
             stepped_ns,
             under=slot,
             links=[part.batch],
-            attributes={
-                **_attributes(dispatch),
-                **conventions.steps(part.first_step, part.last_step),
-            },
+            attributes=part.attributes,
         )
-        if dispatch.handed_out_s:
-            ended_ns = epoch_ns(dispatch.end_s, offset_ns)
-            record_span("device-to-host", stepped_ns, ended_ns, under=slot)
-
-
-def _attributes(dispatch: Dispatch[Any, Any]) -> conventions.Attributes:
-    requests = len(dispatch.tickets)
-    return conventions.batch(requests=requests, rows=requests, bucket=dispatch.bucket)
+        if part.end_s > part.stepped_s:
+            record_span("device-to-host", stepped_ns, epoch_ns(part.end_s, offset_ns), under=slot)

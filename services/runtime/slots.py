@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from opentelemetry.trace import SpanContext
 
+from services.runtime.conventions import Attributes
 from services.runtime.timing import Timed
 
 
@@ -135,18 +136,20 @@ class Dispatch(Generic[Job, State]):
     tickets: Sequence[Ticket[Job, State]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
-    """A request's part in a dispatch.
+    """What a traced request remembers of a dispatch; it holds on to nobody else in it.
 
     Attributes:
-        dispatch: The whole.
-        first_step: Of its steps, the first that was taken, counted from 1 at its arrival.
-        last_step: The last one.
+        begin_s: When the dispatch began.
+        stepped_s: When its steps were taken.
+        end_s: When the states were fetched.
         batch: The span of the whole.
+        attributes: What is said of the request's part.
     """
 
-    dispatch: Dispatch[Any, Any]
-    first_step: int
-    last_step: int
+    begin_s: float
+    stepped_s: float
+    end_s: float
     batch: SpanContext
+    attributes: Attributes
