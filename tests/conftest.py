@@ -4,6 +4,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest files first; all others stay in their order."""
     names = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: names.get(item.path.name, len(LONGEST)))
+
+
+class Collector:
+    """A receiver of OTLP over gRPC, as a collector is, that keeps what arrives.
+
+    Attributes:
+        spans: (service, span), as they came.
+        endpoint: Its address, as OTEL_EXPORTER_OTLP_ENDPOINT wants it.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, Any]] = []
+        self.endpoint = ""
+
+    def Export(self, request: Any, context: Any) -> Any:
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+        for resource in request.resource_spans:
+            names = {each.key: each.value.string_value for each in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans += [(names["service.name"], span) for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """A collector that runs."""
+    import grpc  # here: most tests do without
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+
+    servicer, server = Collector(), grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
+    servicer.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield servicer
+    server.stop(0)
 
 
 @cache

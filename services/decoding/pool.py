@@ -4,6 +4,7 @@ Everything is compiled by `warm_up`, ahead of time; nothing compiles after it. O
 pool. Who joins when is not decided here: the scheduler of services/runtime drives it.
 """
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,8 @@ class DecodePool:
                 every batch for any group; another group may round differently.
             mesh: Devices to spread the network over; by default it is where its parameters are.
         """
-        self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
+        self.slots, self.group, self.mask_id, self.tokens = slots, group, mask_id, tokens
+        self.handed_out_s = 0.0  # of the last `advance`: fetching the wanted states
         graph, parameters = nnx.split(model)
         self._parameters = apart(parameters) if mesh is None else spread(parameters, mesh)
         self._inputs = tuple(inputs)
@@ -175,7 +177,10 @@ class DecodePool:
         rows = {slot: self._compiled["read"](slots, np.int32(slot)) for slot in wanted}
         jax.block_until_ready(slots.state.step)
         self._device_slots = slots  # after the wait: a step that failed leaves none
-        return {slot: _progress(row) for slot, row in rows.items()}
+        stepped_s = time.perf_counter()
+        progress = {slot: _progress(row) for slot, row in rows.items()}
+        self.handed_out_s = time.perf_counter() - stepped_s
+        return progress
 
     def release(self, slot: int) -> None:
         """Frees a slot whose decode nobody wants any more; one that has ended is free already.

@@ -11,6 +11,7 @@ from services.masked.requests import Grid, pack_progress, pack_start, pack_state
 from services.runtime.claims import Claim
 from services.runtime.inflight import InflightBatcher
 from services.runtime.slots import HandedBack
+from services.runtime.telemetry import span
 from services.runtime.timing import Timed
 from services.runtime.wire import pack_timing
 
@@ -53,11 +54,12 @@ async def decode_messages(
     async with aclosing(happening) as events:
         async for event in events:
             if isinstance(event, Timed):
-                result = DecodeResult(
-                    tokens=pack_tokens(event.result.tokens, grid),
-                    timing=pack_timing(stage, event.queue_s, event.compute_s),
-                    steps=event.result.total,
-                )
+                with span("encode"):
+                    result = DecodeResult(
+                        tokens=pack_tokens(event.result.tokens, grid),
+                        timing=pack_timing(stage, event),
+                        steps=event.result.total,
+                    )
                 yield response(result=result)
             elif isinstance(event, HandedBack):
                 start, state = job.row, event.state

@@ -1,4 +1,4 @@
-"""How the orchestrator calls a stage: within the request's time, again if it was away, timed."""
+"""How the orchestrator calls a stage: within the request's time, again if it was away."""
 
 import asyncio
 import time
@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
-from muse.common.v1.stage_pb2 import StageTiming
 
 from services.runtime.errors import RequestError, read_error, unavailable
 
@@ -111,16 +110,3 @@ async def events(call: Any) -> AsyncGenerator[Any, None]:
             yield response
     finally:
         call.cancel()
-
-
-def timed(timing: StageTiming, begun: float) -> StageTiming:
-    """Returns the timing with what the caller waited beyond queue and compute.
-
-    Args:
-        timing: What the stage measured.
-        begun: time.monotonic() before the call.
-    """
-    full = StageTiming()
-    full.CopyFrom(timing)
-    full.transfer_s = max(0.0, time.monotonic() - begun - timing.queue_s - timing.compute_s)
-    return full

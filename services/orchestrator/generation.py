@@ -26,9 +26,10 @@ from services.orchestrator.edits.limits import kept_of
 from services.orchestrator.files import check_suffix, save_picture, save_sheet
 from services.orchestrator.knobs import Knobs
 from services.orchestrator.processes import check_checkpoints, free_ports, servers, serving
-from services.orchestrator.rendering import timing_table
+from services.orchestrator.rendering import timing_table, waterfall_lines
 from services.orchestrator.requests import checked
 from services.orchestrator.watching import Watcher
+from services.orchestrator.waterfall_page import write_page
 
 LOG = Path("out/muse.log")
 
@@ -50,6 +51,8 @@ def paint_files(prompt: str, wanted: Wanted, knobs: Knobs) -> None:
         RuntimeError: a server that was started for this call died.
     """
     check_suffix(knobs.out)
+    if knobs.trace_html is not None and knobs.trace_html.suffix != ".html":
+        raise ValueError(f"trace_html: expected a name that ends in .html, got {knobs.trace_html}")
     watcher = Watcher(folder=knobs.preview_dir, filmstrip=knobs.filmstrip, animation=knobs.animate)
     request = checked(generate_request(prompt, wanted, progress=True))
     if request.WhichOneof("edit"):
@@ -71,6 +74,13 @@ def paint_files(prompt: str, wanted: Wanted, knobs: Knobs) -> None:
     for file in watcher.finish(pictures):
         console.print(f"{file}  as it formed", highlight=False)
     console.print(timing_table(pictures, total_s))
+    if knobs.trace:
+        for picture in pictures:
+            for line in waterfall_lines(picture, max(72, console.width)):
+                console.print(line, highlight=False)
+    if knobs.trace_html is not None:
+        write_page(knobs.trace_html, pictures, total_s, prompt)
+        console.print(f"{knobs.trace_html}  where the time went", highlight=False)
 
 
 def _collect(

@@ -31,6 +31,8 @@ class Knobs:
         preview_dir: Folder to write each look into.
         filmstrip: File of one strip of all looks with their steps: .png, .jpg or .webp.
         animate: File of the first picture as it forms: .gif or .webp.
+        trace: Draw where the time of each picture went.
+        trace_html: File of the same as a page: .html.
     """
 
     negative_prompt: str = ""
@@ -48,6 +50,8 @@ class Knobs:
     preview_dir: Path | None = None
     filmstrip: Path | None = None
     animate: Path | None = None
+    trace: bool = False
+    trace_html: Path | None = None
 
     def wanted(self) -> "Wanted":
         """Returns what a request says of them."""

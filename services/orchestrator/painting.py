@@ -20,7 +20,6 @@ from muse.common.v1.decoding_pb2 import (
     ProgressDetail,
     Sampling,
 )
-from muse.common.v1.stage_pb2 import StageTiming
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import (
     DecodeReceipt,
@@ -35,11 +34,13 @@ from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.tokenizer.v1.tokenizer_pb2 import EncodeRequest
 from PIL import Image
 
-from services.orchestrator.calls import Deadline, call_stage, events, timed
+from services.orchestrator.calls import Deadline, call_stage, events
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.previews import pixels_of, preview_of
-from services.orchestrator.stages import STAGES, Resolution, Stages
+from services.orchestrator.stages import Resolution, Stages
+from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.errors import RequestError, unavailable
+from services.runtime.telemetry import span
 from services.runtime.wire import pack_tensor
 
 LARGE_PICTURE = 2**20  # pixels from which zlib's usual effort would take seconds
@@ -48,16 +49,18 @@ Watch = Callable[[DecodeProgress], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A finished picture that may be among the best.
+class Painted:
+    """A finished picture that is not handed out yet.
 
     Attributes:
-        image: The message.
+        image: The message, which does not say yet where its time went.
         pixels: Its pixels.
+        timeline: Where its time went so far.
     """
 
     image: GeneratedImage
     pixels: UInt8[np.ndarray, "h w 3"]
+    timeline: Timeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,12 @@ class Texts:
     Attributes:
         prompt: What the pictures show; None if nothing is said of that.
         negative_prompt: What they must not show, if anything is said of that.
-        timing: What encoding them took.
+        call: What encoded them; None if there was nothing to encode.
     """
 
     prompt: TextEmbedding | None
     negative_prompt: TextEmbedding | None
-    timing: StageTiming
+    call: Call | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ class Work:
         deadline: Of the request.
         events: What to tell the caller, in order; None at the end.
         candidates: Finished pictures of which only the best are told; None where all are.
+        calls: All that were made and answered so far, each once.
     """
 
     stages: Stages
@@ -96,12 +100,13 @@ class Work:
     receipt: Receipt
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
-    events: asyncio.Queue[GenerateResponse | None]
-    candidates: list[Candidate] | None = None
+    events: asyncio.Queue[GenerateResponse | Painted | None]
+    candidates: list[Painted] | None = None
+    calls: set[Call] = field(default_factory=set)
 
     async def encode(
         self, pixels: UInt8[np.ndarray, "s s 3"], codebook: str
-    ) -> tuple[TokenGrid, StageTiming]:
+    ) -> tuple[TokenGrid, Call]:
         """Has the tokenizer of a codebook turn a picture of its size into tokens."""
         begun, request = time.monotonic(), EncodeRequest(codebook=codebook)
         request.pixels.CopyFrom(pack_tensor(pixels))
@@ -121,7 +126,7 @@ class Painting:
         work: What it has in common with the others.
         index: Which one, from 0.
         seed: Its own.
-        timings: Where its time went so far, by stage.
+        timeline: Where its time went so far.
         decodes: What was decoded for it so far.
         part: Which of its parts is being painted, from 0.
         parts: How many there are.
@@ -130,25 +135,20 @@ class Painting:
     work: Work
     index: int
     seed: int
-    timings: dict[str, StageTiming] = field(default_factory=dict)
+    timeline: Timeline
     decodes: list[DecodeReceipt] = field(default_factory=list)
     part: int = 0
     parts: int = 1
 
     def fork(self, part: int, parts: int) -> "Painting":
         """Returns a painting that goes on from here by itself, as one of several."""
-        timings: dict[str, StageTiming] = {}
-        for stage, timing in self.timings.items():
-            timings[stage] = StageTiming()
-            timings[stage].CopyFrom(timing)
-        return replace(self, timings=timings, decodes=list(self.decodes), part=part, parts=parts)
+        timeline, decodes = self.timeline.fork(), list(self.decodes)
+        return replace(self, timeline=timeline, decodes=decodes, part=part, parts=parts)
 
-    def spent(self, timing: StageTiming) -> None:
-        """Adds to where its time went."""
-        so_far = self.timings.setdefault(timing.stage, StageTiming(stage=timing.stage))
-        so_far.queue_s += timing.queue_s
-        so_far.compute_s += timing.compute_s
-        so_far.transfer_s += timing.transfer_s
+    def spent(self, *calls: Call) -> None:
+        """Adds calls that were made at once to where its time went."""
+        self.timeline.spent(calls)
+        self.work.calls.update(calls)
 
     def tell(self, stage: str, step: int, total: int, preview: Preview | None = None) -> None:
         """Tells the caller of a step, if it asked for progress, or for this preview."""
@@ -189,8 +189,8 @@ class Painting:
 
     async def pixels(self, tokens: TokenGrid) -> UInt8[np.ndarray, "s s 3"]:
         """Has the tokenizer turn tokens into a picture."""
-        pixels, timing = await pixels_of(self.work.stages, tokens, self.work.deadline)
-        self.spent(timing)
+        pixels, call = await pixels_of(self.work.stages, tokens, self.work.deadline)
+        self.spent(call)
         return pixels
 
     async def deliver(
@@ -213,20 +213,22 @@ class Painting:
 
         self.tell("tokenizer", 1, 1)
         height, width = pixels.shape[:2]
+        with span("png"):
+            content = await asyncio.to_thread(png)
         image = GeneratedImage(
             index=self.index,
             seed=self.seed,
             width_px=width,
             height_px=height,
-            png=await asyncio.to_thread(png),
-            timings=[self.timings[stage] for stage in STAGES if stage in self.timings],
+            png=content,
             decodes=self.decodes,
             iteration=iteration,
         )
+        painted = Painted(image, pixels, self.timeline)
         if work.candidates is None:
-            work.events.put_nowait(GenerateResponse(image=image))
+            work.events.put_nowait(painted)
         else:
-            work.candidates.append(Candidate(image, pixels))
+            work.candidates.append(painted)
 
     async def decode(
         self,
@@ -288,7 +290,10 @@ class Painting:
             return None
         edited = isinstance(message, BaseRequest) and message.HasField("resample")
         stages, deadline = self.work.stages, self.work.deadline
-        return await preview_of(stages, progress.state, deadline, all_known=edited)
+        preview, call = await preview_of(stages, progress.state, deadline, all_known=edited)
+        self.timeline.beside.append(call)
+        self.work.calls.add(call)
+        return preview
 
     async def _decoded(
         self, stage: str, message: BaseRequest | SuperresRequest, watch: Watch | None

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from muse.common.v1.stage_pb2 import StageStatus, StageTiming
+from muse.common.v1.stage_pb2 import StageStatus
 from muse.orchestrator.v1.orchestrator_pb2 import (
     Accepted,
     Done,
@@ -14,14 +14,18 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 )
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
+from services.orchestrator.accounts import tell_picture
 from services.orchestrator.agreement import Agreed
-from services.orchestrator.calls import Deadline, call_stage, timed, together
+from services.orchestrator.calls import Deadline, call_stage, together
 from services.orchestrator.edits import Source, painter_of
-from services.orchestrator.painting import Candidate, Painting, Texts, Work
+from services.orchestrator.painting import Painted, Painter, Painting, Texts, Work
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stages import Stages
+from services.orchestrator.timeline import Timeline, timed
+from services.runtime import conventions
 from services.runtime.errors import FieldViolation, RequestError
+from services.runtime.telemetry import on_behalf_of, span
 
 
 def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Receipt:
@@ -38,6 +42,7 @@ async def generate(
     agreed: Agreed,
     deadline: Deadline,
     *,
+    arrived_s: float,
     source: Source | None = None,
     scorer: Scorer | None = None,
 ) -> AsyncGenerator[GenerateResponse, None]:
@@ -52,15 +57,16 @@ async def generate(
         request: Checked, with every knob set.
         agreed: What the stages say of themselves.
         deadline: Of the request; passed on to each call.
+        arrived_s: time.monotonic() when it came.
         source: The picture to edit, if the request is an edit.
         scorer: Chooses the best, if the request asks for them.
 
     Raises:
         RequestError: a stage refused, or stayed unavailable.
     """
-    begun = time.monotonic()
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    texts = await _texts(stages, request, deadline)
+    with on_behalf_of(request.claim.caller):
+        texts = await _texts(stages, request, deadline)
     work = Work(
         stages=stages,
         request=request,
@@ -71,15 +77,29 @@ async def generate(
         events=asyncio.Queue(),
         candidates=[] if request.best_of else None,
     )
-    working = asyncio.create_task(_all_images(work, source, scorer))
+    if texts.call is not None:
+        work.calls.add(texts.call)
+    with on_behalf_of(request.claim.caller):
+        working = asyncio.create_task(_all_images(work, arrived_s, source, scorer))
     try:
-        while (response := await work.events.get()) is not None:
-            yield response
+        while (event := await work.events.get()) is not None:
+            yield _handed_out(event) if isinstance(event, Painted) else event
         await working
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
-    yield GenerateResponse(done=Done(total_s=time.monotonic() - begun, receipt=work.receipt))
+    device_s: dict[str, float] = {}
+    for timing in (call.timing for call in work.calls):
+        device_s[timing.stage] = device_s.get(timing.stage, 0.0) + timing.device_s
+    total_s = time.monotonic() - arrived_s
+    yield GenerateResponse(done=Done(total_s=total_s, receipt=work.receipt, device_s=device_s))
+
+
+def _handed_out(painted: Painted) -> GenerateResponse:
+    """Returns what tells the caller of a picture, now; the log is told the same."""
+    painted.timeline.tell(painted.image)
+    tell_picture(painted.image)
+    return GenerateResponse(image=painted.image)
 
 
 async def _texts(stages: Stages, request: GenerateRequest, deadline: Deadline) -> Texts:
@@ -87,7 +107,7 @@ async def _texts(stages: Stages, request: GenerateRequest, deadline: Deadline) -
     begun = time.monotonic()
     fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]
     if not fields:
-        return Texts(prompt=None, negative_prompt=None, timing=StageTiming(stage="text_encoder"))
+        return Texts(prompt=None, negative_prompt=None, call=None)
     asked = EncodeRequest(texts=[getattr(request, name) for name in fields])
     try:
         encoded = await call_stage(
@@ -101,7 +121,7 @@ async def _texts(stages: Stages, request: GenerateRequest, deadline: Deadline) -
     return Texts(
         prompt=found.get("prompt"),
         negative_prompt=found.get("negative_prompt"),
-        timing=timed(encoded.timing, begun),
+        call=timed(encoded.timing, begun),
     )
 
 
@@ -119,7 +139,9 @@ def _in_the_callers_words(error: RequestError, fields: Sequence[str]) -> Request
     return RequestError(error.code, message, violations=violations)
 
 
-async def _all_images(work: Work, source: Source | None, scorer: Scorer | None) -> None:
+async def _all_images(
+    work: Work, arrived_s: float, source: Source | None, scorer: Scorer | None
+) -> None:
     """Makes all images at once.
 
     Raises:
@@ -130,27 +152,36 @@ async def _all_images(work: Work, source: Source | None, scorer: Scorer | None) 
         paintings = []
         for index in range(work.request.best_of or work.request.count):
             seed = (work.request.seed + index) % SEEDS
-            painting = Painting(work=work, index=index, seed=seed)
-            painting.spent(work.texts.timing)
+            timeline = Timeline(arrived_s)
+            painting = Painting(work=work, index=index, seed=seed, timeline=timeline)
+            if work.texts.call is not None:
+                painting.spent(work.texts.call)
             painting.tell("text_encoder", 1, 1)
             paintings.append(painting)
-        await together(*(paint(painting) for painting in paintings))
+        await together(*(_painted(paint, painting) for painting in paintings))
         if work.candidates is not None and scorer is not None:
             await tell_best(work, work.candidates, scorer)
     finally:
         work.events.put_nowait(None)
 
 
-async def tell_best(work: Work, candidates: Sequence[Candidate], scorer: Scorer) -> None:
+async def _painted(paint: Painter, painting: Painting) -> None:
+    with span("picture") as opened:
+        opened.set_attributes(conventions.picture(painting.index, painting.seed))
+        await paint(painting)
+
+
+async def tell_best(work: Work, candidates: Sequence[Painted], scorer: Scorer) -> None:
     """Tells the caller of the best candidates, best first; of equal ones the first."""
     request, pictures = work.request, [each.pixels for each in candidates]
-    scores = await asyncio.to_thread(scorer.scores, request.prompt, pictures)
+    with span("score"):
+        scores = await asyncio.to_thread(scorer.scores, request.prompt, pictures)
     ranked = sorted(
         zip(candidates, scores, strict=True), key=lambda pair: (-pair[1], pair[0].image.index)
     )
     for rank, (candidate, score) in enumerate(ranked[: request.count]):
         candidate.image.rank, candidate.image.score = rank, score
-        work.events.put_nowait(GenerateResponse(image=candidate.image))
+        work.events.put_nowait(candidate)
 
 
 async def new_picture(painting: Painting) -> None:

@@ -7,14 +7,14 @@ import time
 import numpy as np
 from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import DecodeState
-from muse.common.v1.stage_pb2 import StageTiming
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import Preview
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest
 from PIL import Image
 
-from services.orchestrator.calls import Deadline, call_stage, timed
+from services.orchestrator.calls import Deadline, call_stage
 from services.orchestrator.stages import Stages
+from services.orchestrator.timeline import Call, timed
 from services.runtime.wire import UINT8, unpack_tensor
 
 GREY = 128  # of what is not known yet
@@ -22,8 +22,8 @@ GREY = 128  # of what is not known yet
 
 async def pixels_of(
     stages: Stages, tokens: TokenGrid, deadline: Deadline
-) -> tuple[UInt8[np.ndarray, "s s 3"], StageTiming]:
-    """Has the tokenizer turn tokens into a picture; also says what that took.
+) -> tuple[UInt8[np.ndarray, "s s 3"], Call]:
+    """Has the tokenizer turn tokens into a picture; also returns the call.
 
     Raises:
         RequestError: the tokenizer refused, or stayed unavailable.
@@ -42,7 +42,7 @@ async def pixels_of(
 
 async def preview_of(
     stages: Stages, state: DecodeState, deadline: Deadline, *, all_known: bool
-) -> Preview:
+) -> tuple[Preview, Call]:
     """Has the tokenizer make a picture of a decode under way, grey where nothing is known yet.
 
     Args:
@@ -55,12 +55,12 @@ async def preview_of(
         RequestError: the tokenizer refused, or stayed unavailable.
     """
     tokens = state.tokens
-    pixels, _ = await pixels_of(stages, tokens, deadline)
+    pixels, call = await pixels_of(stages, tokens, deadline)
     known = np.ones((tokens.height, tokens.width), bool)
     if not all_known:
         known = np.frombuffer(state.known, np.uint8).reshape(known.shape) != 0
     png = await asyncio.to_thread(lambda: _png(greyed(pixels, known)))
-    return Preview(tokens=tokens, known=known.astype(np.uint8).tobytes(), png=png)
+    return Preview(tokens=tokens, known=known.astype(np.uint8).tobytes(), png=png), call
 
 
 def greyed(

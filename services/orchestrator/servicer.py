@@ -1,6 +1,7 @@
 """The public API on the wire."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
+from services.orchestrator.accounts import told_request
 from services.orchestrator.agreement import Agreement
 from services.orchestrator.calls import Deadline
 from services.orchestrator.edits import Source, drop_files, read_source, result_pixels
@@ -17,6 +19,7 @@ from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stages import STATUS_TIMEOUT_S, Stages
 from services.runtime.errors import RequestError
+from services.runtime.telemetry import span
 
 FULL_NAME = "muse.orchestrator.v1.OrchestratorService"
 DOUBTFUL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
@@ -34,25 +37,34 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: orchestrator_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[orchestrator_pb2.GenerateResponse]:
         """Streams the events of a request."""
-        deadline = Deadline(context.time_remaining())
-        valid = checked(request)
-        if valid.best_of and self._scorer is None:
-            raise RequestError(
-                grpc.StatusCode.UNIMPLEMENTED,
-                "best_of: this server has no scorer; start it with --scorer clip:FOLDER",
-            )
+        arrived_s, deadline = time.monotonic(), Deadline(context.time_remaining())
         async with AsyncExitStack() as stack:
+            stack.enter_context(told_request(request, arrived_s))
+            valid = checked(request)
+            if valid.best_of and self._scorer is None:
+                raise RequestError(
+                    grpc.StatusCode.UNIMPLEMENTED,
+                    "best_of: this server has no scorer; start it with --scorer clip:FOLDER",
+                )
             source: Source | None = None
             if valid.WhichOneof("edit"):
                 pixels = result_pixels(valid)
                 await stack.enter_async_context(self._budget.held(pixels, deadline))
-                source = await asyncio.to_thread(read_source, valid)
+                with span("read source"):
+                    source = await asyncio.to_thread(read_source, valid)
                 drop_files(valid)  # the pixels are what is held from here on
-            agreed = await self._agreement.found(deadline)
+            with span("agreement"):
+                agreed = await self._agreement.found(deadline)
             full = with_defaults(valid, agreed.defaults)
             try:
                 responses = generate(
-                    self._stages, full, agreed, deadline, source=source, scorer=self._scorer
+                    self._stages,
+                    full,
+                    agreed,
+                    deadline,
+                    arrived_s=arrived_s,
+                    source=source,
+                    scorer=self._scorer,
                 )
                 async with aclosing(responses):
                     async for response in responses:

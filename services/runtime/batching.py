@@ -4,16 +4,24 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import grpc
+from opentelemetry.trace import SpanContext
 
+from services.runtime import conventions
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
 from services.runtime.server import StageSettings
-from services.runtime.telemetry import record_span
+from services.runtime.telemetry import (
+    NEW_TRACE,
+    clock_offset_ns,
+    epoch_ns,
+    record_span,
+    recording,
+)
 from services.runtime.timing import Timed
 
 logger = logging.getLogger(__name__)
@@ -39,10 +47,34 @@ class BatchedServerSettings(StageSettings):
             raise ValueError(f"max_wait_ms: expected at least 0, got {self.max_wait_ms}")
 
 
+class BatchShape(NamedTuple):
+    """What a batch is to the device.
+
+    Attributes:
+        rows: Rows of its requests.
+        bucket: Rows that are computed, padding included.
+    """
+
+    rows: int
+    bucket: int
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """When a batch ran, of how many, and its span if somebody in it is traced."""
+
+    begin_s: float
+    end_s: float
+    requests: int
+    attributes: conventions.Attributes = field(default_factory=dict)
+    span: SpanContext | None = None
+
+
 @dataclass(eq=False)
 class _Waiter(Generic[Request, Result]):
     request: Request
-    answer: "asyncio.Future[tuple[Result, float]]"
+    answer: "asyncio.Future[tuple[Result, _Ran]]"
+    trace: SpanContext | None = field(default_factory=recording)
     arrival_s: float = field(default_factory=time.monotonic)
 
 
@@ -60,6 +92,7 @@ class Batcher(Generic[Request, Result]):
         max_size: int,
         max_wait_s: float,
         max_queued: int,
+        shape_of: Callable[[Sequence[Request]], BatchShape] | None = None,
     ) -> None:
         """Prepares to batch.
 
@@ -70,6 +103,7 @@ class Batcher(Generic[Request, Result]):
             max_size: Requests a batch.
             max_wait_s: How long a request waits for company while the device is free.
             max_queued: Requests that may wait; further ones are refused.
+            shape_of: Says what requests are to the device, for traces; a row each by default.
 
         Raises:
             ValueError: a limit is below 1, or max_wait_s is negative.
@@ -79,7 +113,7 @@ class Batcher(Generic[Request, Result]):
                 f"expected max_size >= 1, max_queued >= 1 and max_wait_s >= 0, "
                 f"got {max_size}, {max_queued} and {max_wait_s}"
             )
-        self._run_batch, self._device = run_batch, device
+        self._run_batch, self._device, self._shape_of = run_batch, device, shape_of
         self._max_size, self._max_wait_s, self._max_queued = max_size, max_wait_s, max_queued
         self._waiters: deque[_Waiter[Request, Result]] = deque()
         self._full = asyncio.Event()
@@ -113,25 +147,20 @@ class Batcher(Generic[Request, Result]):
                 retry_after_s=max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01),
             )
         waiter = _Waiter[Request, Result](request, asyncio.get_running_loop().create_future())
-        start_ns = time.time_ns()
         self._waiters.append(waiter)
         if self.queued >= self._max_size:
             self._full.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        compute_s = 0.0
+        ran: _Ran | None = None
         try:
-            result, compute_s = await waiter.answer
+            result, ran = await waiter.answer
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            end_ns = time.time_ns()
-            compute_ns = end_ns - round(compute_s * 1e9)
-            record_span("queue", start_ns, compute_ns)
-            if compute_s:
-                record_span("compute", compute_ns, end_ns)
-        waited_s = time.monotonic() - waiter.arrival_s
-        return Timed(result, max(0.0, waited_s - compute_s), compute_s)
+            _record_request(waiter, ran)
+        compute_s = ran.end_s - ran.begin_s
+        return Timed(result, ran.begin_s - waiter.arrival_s, compute_s, compute_s / ran.requests)
 
     async def drain(self) -> None:
         """Waits until no request waits or is computed."""
@@ -157,17 +186,18 @@ class Batcher(Generic[Request, Result]):
                 return  # the batch starts as it is
 
     async def _compute(self, batch: list[_Waiter[Request, Result]]) -> None:
-        def run() -> list[tuple[_Waiter[Request, Result], Result]]:
+        def run() -> tuple[list[tuple[_Waiter[Request, Result], Result]], float]:
             # Asked here, when the device is free: some may have gone while it was not.
             live = [waiter for waiter in batch if not waiter.answer.done()]
+            begin_s = time.monotonic()
             if not live:
-                return []
+                return [], begin_s
             results = self._run_batch([waiter.request for waiter in live])
-            return list(zip(live, results, strict=True))
+            return list(zip(live, results, strict=True)), begin_s
 
         self._active = len(batch)
         try:
-            pairs, compute_s = await self._device.run(run)
+            (pairs, begin_s), compute_s = await self._device.run(run)
         except Exception:  # told here once, not by each of its callers
             logger.exception("a batch failed", extra={"requests": len(batch)})
             for waiter in batch:
@@ -176,8 +206,46 @@ class Batcher(Generic[Request, Result]):
             return
         finally:
             self._active = 0
-        if pairs:
-            self._usual_compute_s += SMOOTHING * (compute_s - self._usual_compute_s)
+        if not pairs:
+            return
+        ran = self._ran([waiter for waiter, _ in pairs], begin_s, begin_s + compute_s)
+        self._usual_compute_s += SMOOTHING * (compute_s - self._usual_compute_s)
         for waiter, result in pairs:
             if not waiter.answer.done():
-                waiter.answer.set_result((result, compute_s))
+                waiter.answer.set_result((result, ran))
+
+    def _ran(self, batch: Sequence[_Waiter[Request, Result]], begin_s: float, end_s: float) -> _Ran:
+        """Returns how a batch ran; records its span, if somebody in it is traced."""
+        links = [waiter.trace for waiter in batch if waiter.trace is not None]
+        if not links:
+            return _Ran(begin_s, end_s, len(batch))
+        shape = BatchShape(len(batch), len(batch))
+        if self._shape_of is not None:
+            shape = self._shape_of([waiter.request for waiter in batch])
+        attributes = conventions.batch(requests=len(batch), rows=shape.rows, bucket=shape.bucket)
+        offset_ns = clock_offset_ns()
+        span = record_span(
+            "batch",
+            epoch_ns(begin_s, offset_ns),
+            epoch_ns(end_s, offset_ns),
+            under=NEW_TRACE,
+            links=links,
+            attributes=attributes,
+        )
+        return _Ran(begin_s, end_s, len(batch), attributes, span)
+
+
+def _record_request(waiter: _Waiter[Request, Result], ran: _Ran | None) -> None:
+    """Records, below the current span, a request's time in the queue and in its batch."""
+    if waiter.trace is None:
+        return
+    offset_ns = clock_offset_ns()
+    arrival_ns = epoch_ns(waiter.arrival_s, offset_ns)
+    if ran is None:
+        record_span("queue", arrival_ns, epoch_ns(time.monotonic(), offset_ns))
+        return
+    begin_ns, end_ns = epoch_ns(ran.begin_s, offset_ns), epoch_ns(ran.end_s, offset_ns)
+    record_span("queue", arrival_ns, begin_ns)
+    links = [] if ran.span is None else [ran.span]
+    compute = record_span("compute", begin_ns, end_ns)
+    record_span("dispatch", begin_ns, end_ns, under=compute, links=links, attributes=ran.attributes)

@@ -10,10 +10,11 @@ import grpc
 
 from services.runtime.claims import ANYBODY, Claim
 from services.runtime.device import DeviceThread
+from services.runtime.dispatch_spans import record_dispatch, record_request
 from services.runtime.errors import RequestError
 from services.runtime.scheduler import MEND_EVERY_S, SlotScheduler
 from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State
-from services.runtime.telemetry import record_span
+from services.runtime.telemetry import recording
 from services.runtime.timing import Timed
 
 
@@ -36,7 +37,7 @@ class InflightBatcher(Generic[Job, State]):
         Raises:
             ValueError: max_queued is below 1.
         """
-        self._scheduler = SlotScheduler(device, max_queued=max_queued)
+        self._scheduler = SlotScheduler(device, max_queued=max_queued, observe=record_dispatch)
         self._thread = thread
         self._worker: asyncio.Task[None] | None = None
         self._works, self._works_changed = True, asyncio.Event()
@@ -100,11 +101,12 @@ class InflightBatcher(Generic[Job, State]):
         def tell(event: State | Timed[State] | Failed | HandedBack[State]) -> None:
             loop.call_soon_threadsafe(told.put_nowait, event)
 
-        arrival_ns = time.time_ns()
-        ticket = self._scheduler.submit(job, tell, watched=steps, within_s=within_s, claim=claim)
+        ticket = self._scheduler.submit(
+            job, tell, watched=steps, within_s=within_s, claim=claim, trace=recording()
+        )
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        end_ns = 0
+        end_s: float | None = None
         try:
             while True:
                 event = await told.get()
@@ -114,7 +116,7 @@ class InflightBatcher(Generic[Job, State]):
                         f"internal error {event.failure}; the server's log says more of it",
                     )
                 if isinstance(event, Timed):
-                    end_ns = arrival_ns + round((event.queue_s + event.compute_s) * 1e9)
+                    end_s = ticket.arrival_s + event.queue_s + event.compute_s
                     yield event
                     return
                 yield event
@@ -122,7 +124,7 @@ class InflightBatcher(Generic[Job, State]):
                     return
         finally:
             self._scheduler.abandon(ticket)
-            _record_spans(arrival_ns, ticket.queue_s, end_ns or time.time_ns())
+            record_request(ticket, time.monotonic() if end_s is None else end_s)
 
     def hand_back(self) -> None:
         """Ends every job before its next step with how far it came; none is taken after."""
@@ -153,13 +155,3 @@ class InflightBatcher(Generic[Job, State]):
     def _turn_until_idle(self) -> None:
         while self._scheduler.turn():
             pass
-
-
-def _record_spans(arrival_ns: int, queue_s: float | None, end_ns: int) -> None:
-    """Records the time in the queue and, if the request got that far, in its slot."""
-    if queue_s is None:
-        record_span("queue", arrival_ns, end_ns)
-        return
-    start_ns = arrival_ns + round(queue_s * 1e9)
-    record_span("queue", arrival_ns, start_ns)
-    record_span("compute", start_ns, end_ns)

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from services.runtime import conventions
 from services.runtime.checkpoint_errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.errors import (
     DETAILS_KEY,
@@ -114,8 +115,16 @@ async def _abort(context: Context, error: RequestError) -> None:
 async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
     """Opens the span of a call, as a child of its caller's."""
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-    with served_call(method, metadata):
-        yield
+    with served_call(method, metadata) as opened:
+        code = grpc.StatusCode.CANCELLED
+        try:
+            yield
+            code = grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            code = context.code()
+            raise
+        finally:
+            opened.set_attributes(conventions.ending(code))
 
 
 class CallCount:

@@ -10,15 +10,17 @@ import logging
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Generic
+
+from opentelemetry.trace import SpanContext
 
 from services.runtime.claims import ANYBODY, Claim
 from services.runtime.dispatch import steps_to_take
 from services.runtime.errors import RequestError, resource_exhausted, unavailable
 from services.runtime.forecast import StepTimes, Work, seconds_to_finish
-from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State, Ticket
+from services.runtime.slots import Dispatch, Failed, HandedBack, Job, SlotDevice, State, Ticket
 from services.runtime.timing import Timed
 from services.runtime.waiting import WaitingLine
 
@@ -40,6 +42,7 @@ class SlotScheduler(Generic[Job, State]):
         *,
         max_queued: int,
         clock: Callable[[], float] = time.monotonic,
+        observe: Callable[[Dispatch[Job, State]], None] = lambda dispatch: None,
     ) -> None:
         """Starts with free slots.
 
@@ -47,13 +50,15 @@ class SlotScheduler(Generic[Job, State]):
             device: What computes.
             max_queued: Places of the waiting line; whoever finds no room in it is refused.
             clock: Tells the seconds.
+            observe: Told on the device thread of each dispatch in which somebody is traced, before
+                the steps are counted down.
 
         Raises:
             ValueError: max_queued is below 1.
         """
         if max_queued < 1:
             raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
-        self._device, self._clock = device, clock
+        self._device, self._clock, self._observe = device, clock, observe
         self._waiting: WaitingLine[Ticket[Job, State]] = WaitingLine(max_queued)
         self._seated: dict[int, Ticket[Job, State]] = {}
         self._lock = Lock()  # over the two above; never held while the device works
@@ -90,6 +95,7 @@ class SlotScheduler(Generic[Job, State]):
         watched: bool,
         within_s: float | None = None,
         claim: Claim = ANYBODY,
+        trace: SpanContext | None = None,
     ) -> Ticket[Job, State]:
         """Queues a request.
 
@@ -99,12 +105,13 @@ class SlotScheduler(Generic[Job, State]):
             watched: Whether each step is told.
             within_s: Seconds its caller waits for it; None for as long as it takes.
             claim: On whose behalf, and how urgent.
+            trace: The span it belongs to, if it is traced.
 
         Raises:
             RequestError: RESOURCE_EXHAUSTED: too many wait already, or it would be done too late.
                 UNAVAILABLE: everything is handed back, or the device fails.
         """
-        ticket = Ticket(job, tell, watched, self._clock(), job.steps_left)
+        ticket = Ticket(job, tell, watched, self._clock(), job.steps_left, trace)
         with self._lock:
             if self._stopping:
                 raise unavailable("this replica stops: another one may serve the request")
@@ -222,6 +229,7 @@ class SlotScheduler(Generic[Job, State]):
                 ticket.start_s = self._clock()
             try:
                 self._device.admit(slot, ticket.job)
+                ticket.prefill_s = self._clock() - ticket.start_s
             except Exception as error:  # those who are seated already go on
                 self._empty(slot)
                 self._tell_failure(error, [ticket])
@@ -253,8 +261,12 @@ class SlotScheduler(Generic[Job, State]):
         )
         ending = {slot for slot, ticket in seated.items() if ticket.left == steps}
         watched = {slot for slot, ticket in seated.items() if ticket.watched}
+        advance_s = self._clock()
         states = self._device.advance(steps, ending | watched)
         end_s = self._clock()
+        self._account(seated, rows, begin_s, end_s)
+        if any(ticket.trace is not None for ticket in seated.values()):
+            self._observe(self._dispatched(seated, steps, advance_s, end_s))
         if steps:  # with the time it took to seat those who came: they delay everybody's step
             self._times.measure(rows, (end_s - begin_s) / steps)
         for slot, ticket in seated.items():
@@ -265,7 +277,27 @@ class SlotScheduler(Generic[Job, State]):
                 self._empty(slot)
                 queue_s = ticket.queue_s or 0.0
                 compute_s = end_s - ticket.arrival_s - queue_s
-                ticket.tell(Timed(states[slot], queue_s, compute_s))
+                ticket.tell(Timed(states[slot], queue_s, compute_s, ticket.device_s))
+
+    def _account(
+        self, seated: Mapping[int, Ticket[Job, State]], rows: int, begin_s: float, end_s: float
+    ) -> None:
+        """Divides a turn's time among those in slots, by their rows."""
+        for ticket in seated.values():
+            ticket.device_s += (end_s - begin_s) * ticket.job.rows / rows
+
+    def _dispatched(
+        self, seated: Mapping[int, Ticket[Job, State]], steps: int, begin_s: float, end_s: float
+    ) -> Dispatch[Job, State]:
+        group = self._device.group
+        return Dispatch(
+            begin_s=begin_s,
+            end_s=end_s,
+            handed_out_s=self._device.handed_out_s,
+            steps=steps,
+            bucket=len({slot // group for slot in seated}) * group,
+            tickets=list(seated.values()),
+        )
 
     def _fail(self, error: Exception) -> None:
         self._clean = False

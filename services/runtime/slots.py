@@ -1,9 +1,12 @@
 """What a scheduler of slots speaks of: jobs, the device that runs them, what is told of them."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from opentelemetry.trace import SpanContext
+
+from services.runtime.conventions import Attributes
 from services.runtime.timing import Timed
 
 
@@ -31,6 +34,14 @@ class SlotDevice(Protocol[JobIn, StateOut]):
     @property
     def slots(self) -> int:
         """Jobs that run at a time."""
+
+    @property
+    def group(self) -> int:
+        """Slots computed together, those at rest as well; a divisor of `slots`."""
+
+    @property
+    def handed_out_s(self) -> float:
+        """Seconds of the last `advance` in which it fetched the wanted states from the device."""
 
     def admit(self, slot: int, job: JobIn) -> None:
         """Puts a job into a free slot; it takes part in the next step."""
@@ -78,7 +89,11 @@ class Ticket(Generic[Job, State]):
         watched: Whether each step is told.
         arrival_s: When it came.
         left: Steps it has left.
+        trace: The span it belongs to, if it is traced.
         start_s: When it got its slot; None before.
+        prefill_s: Seconds that putting it into its slot took, as far as the host waited for them.
+        device_s: Its share of the device so far.
+        parts: What it took part in, if it is traced.
         abandoned: Nobody waits for it any more.
     """
 
@@ -87,10 +102,54 @@ class Ticket(Generic[Job, State]):
     watched: bool
     arrival_s: float
     left: int
+    trace: SpanContext | None = None
     start_s: float | None = None
+    prefill_s: float = 0.0
+    device_s: float = 0.0
+    parts: "list[Part]" = field(default_factory=list)
     abandoned: bool = False
 
     @property
     def queue_s(self) -> float | None:
         """How long it waited for its slot; None while it does."""
         return None if self.start_s is None else self.start_s - self.arrival_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch(Generic[Job, State]):
+    """One run of the device that is over.
+
+    Attributes:
+        begin_s: When it began.
+        end_s: When the states were there.
+        handed_out_s: Seconds of that, at the end, in which they were fetched.
+        steps: It took of every ticket.
+        bucket: Slots that were computed, those at rest as well.
+        tickets: Who was in it.
+    """
+
+    begin_s: float
+    end_s: float
+    handed_out_s: float
+    steps: int
+    bucket: int
+    tickets: Sequence[Ticket[Job, State]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a traced request remembers of a dispatch; it holds on to nobody else in it.
+
+    Attributes:
+        begin_s: When the dispatch began.
+        stepped_s: When its steps were taken.
+        end_s: When the states were fetched.
+        batch: The span of the whole.
+        attributes: What is said of the request's part.
+    """
+
+    begin_s: float
+    stepped_s: float
+    end_s: float
+    batch: SpanContext
+    attributes: Attributes

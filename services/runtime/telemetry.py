@@ -1,26 +1,32 @@
-"""Traces across services: OpenTelemetry spans, W3C trace context in the calls' metadata.
+"""Traces across services: OpenTelemetry spans, W3C trace context and baggage in calls' metadata.
 
 Off unless the standard OTEL_ environment variables name an exporter; then there is no provider, no
 interceptor and no SDK in memory.
 
-Source: W3C Trace Context; OpenTelemetry specification, "Environment Variable Specification".
+Source: W3C Trace Context and Baggage; OpenTelemetry specification, "Environment Variable
+Specification".
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from opentelemetry import baggage, trace
 from opentelemetry import context as trace_context
-from opentelemetry import trace
 from opentelemetry.propagate import extract, inject
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
+
+from services.runtime import conventions
+from services.runtime.conventions import Attributes
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
-_tracer = trace.get_tracer("muse")
+NEW_TRACE = trace_context.Context()  # the parent of what belongs to no request alone
+_tracer = trace.get_tracer("muse", schema_url=conventions.SCHEMA_URL)
 _endings: set[asyncio.Task[None]] = set()
 
 
@@ -53,24 +59,9 @@ def configure_tracing(service_name: str) -> Callable[[], None]:
     exporter = tracing_wanted()
     if exporter == "none":
         return lambda: None
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import (
-        BatchSpanProcessor,
-        ConsoleSpanExporter,
-        SimpleSpanProcessor,
-    )
+    from services.runtime.exporting import start_export  # here, so that none is no SDK either
 
-    name = os.environ.get("OTEL_SERVICE_NAME") or service_name
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    if exporter == "console":
-        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
-    else:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return provider.shutdown
+    return start_export(exporter, os.environ.get("OTEL_SERVICE_NAME") or service_name)
 
 
 @contextmanager
@@ -97,16 +88,74 @@ def span(
             raise
 
 
-def record_span(name: str, start_ns: int, end_ns: int) -> None:
-    """Records a span that is over, below the current one.
+def record_span(
+    name: str,
+    start_ns: int,
+    end_ns: int,
+    *,
+    under: SpanContext | trace_context.Context | None = None,
+    links: Sequence[SpanContext] = (),
+    attributes: Attributes | None = None,
+) -> SpanContext:
+    """Records a span that is over.
 
     Args:
         name: Such as "queue".
         start_ns: Its start, nanoseconds since the epoch.
         end_ns: Its end.
+        under: Its parent, the current span by default; NEW_TRACE gives it none.
+        links: Spans it has to do with otherwise.
+        attributes: What to remember of it.
     """
-    if trace.get_current_span().is_recording():
-        _tracer.start_span(name, start_time=start_ns).end(end_time=max(start_ns, end_ns))
+    parent = under if isinstance(under, trace_context.Context) else None
+    if isinstance(under, SpanContext):
+        parent = trace.set_span_in_context(trace.NonRecordingSpan(under))
+    recorded = _tracer.start_span(
+        name,
+        context=parent,
+        start_time=start_ns,
+        links=[Link(each) for each in links],
+        attributes=attributes,
+    )
+    recorded.end(end_time=max(start_ns, end_ns))
+    return recorded.get_span_context()
+
+
+def recording() -> SpanContext | None:
+    """Returns the current span, if it is one that is recorded."""
+    current = trace.get_current_span()
+    return current.get_span_context() if current.is_recording() else None
+
+
+def clock_offset_ns() -> int:
+    """Returns what to add to time.monotonic_ns() for the time since the epoch.
+
+    Asked for once for all the times that are to fit together: clocks are set now and then.
+    """
+    return time.time_ns() - time.monotonic_ns()
+
+
+def epoch_ns(seconds: float, offset_ns: int) -> int:
+    """Returns a time of time.monotonic() as nanoseconds since the epoch, given the offset."""
+    return round(seconds * 1e9) + offset_ns
+
+
+@contextmanager
+def on_behalf_of(caller: str) -> Iterator[None]:
+    """Says in the baggage of all calls that are made inside the block who asked for them.
+
+    Args:
+        caller: Its name; "" says nothing.
+    """
+    if not caller or recording() is None:
+        yield
+        return
+    trace.get_current_span().set_attribute(conventions.CALLER, caller)
+    token = trace_context.attach(baggage.set_baggage(conventions.CALLER, caller))
+    try:
+        yield
+    finally:
+        trace_context.detach(token)
 
 
 @contextmanager
@@ -119,7 +168,7 @@ def served_call(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
     """
     token = trace_context.attach(extract(metadata))
     try:
-        with span(method.lstrip("/"), kind=SpanKind.SERVER, **_call_attributes(method)) as opened:
+        with span(method.lstrip("/"), kind=SpanKind.SERVER, **conventions.call(method)) as opened:
             yield opened
     finally:
         trace_context.detach(token)
@@ -149,7 +198,7 @@ class _StreamingCalls(grpc.aio.UnaryStreamClientInterceptor):
 async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     method = details.method.decode() if isinstance(details.method, bytes) else details.method
     opened = _tracer.start_span(
-        method.lstrip("/"), kind=SpanKind.CLIENT, attributes=_call_attributes(method)
+        method.lstrip("/"), kind=SpanKind.CLIENT, attributes=conventions.call(method)
     )
     carrier: dict[str, str] = {}
     inject(carrier, context=trace.set_span_in_context(opened))
@@ -170,7 +219,7 @@ async def _end(opened: Span, call: grpc.aio.Call) -> None:
     """Waits for the end of a call and ends its span: an error, unless the call was answered OK."""
     try:
         code = await call.code()
-        opened.set_attribute("rpc.grpc.status_code", code.value[0])
+        opened.set_attributes(conventions.ending(code))
         if code is not grpc.StatusCode.OK:
             opened.set_status(StatusCode.ERROR, code.name)
     except asyncio.CancelledError:
@@ -178,8 +227,3 @@ async def _end(opened: Span, call: grpc.aio.Call) -> None:
         raise
     finally:
         opened.end()
-
-
-def _call_attributes(method: str) -> dict[str, str]:
-    service, _, name = method.lstrip("/").rpartition("/")
-    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}

@@ -6,6 +6,7 @@ Source: protos/muse/common/v1/tensor.proto, which says what each field may hold.
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from muse.common.v1 import stage_pb2, tensor_pb2
 
 from services.runtime.errors import failed_precondition, invalid_field
+from services.runtime.timing import Timed
 
 FLOAT32 = tensor_pb2.DATA_TYPE_FLOAT32
 BFLOAT16 = tensor_pb2.DATA_TYPE_BFLOAT16
@@ -207,9 +209,11 @@ def unpack_embedding(
     return values
 
 
-def pack_timing(stage: str, queue_s: float, compute_s: float) -> stage_pb2.StageTiming:
+def pack_timing(stage: str, timed: Timed[Any]) -> stage_pb2.StageTiming:
     """Makes a message of where a request's time went."""
-    return stage_pb2.StageTiming(stage=stage, queue_s=queue_s, compute_s=compute_s)
+    return stage_pb2.StageTiming(
+        stage=stage, queue_s=timed.queue_s, compute_s=timed.compute_s, device_s=timed.device_s
+    )
 
 
 def package_version() -> str:

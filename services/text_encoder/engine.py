@@ -1,5 +1,6 @@
 """The text encoder as a server runs it: rows of ids in, embeddings out, nothing compiled late."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,11 @@ class TextEncoderEngine:
                 values = self._run([rows[index] for index in chosen], length)
                 found.update(zip(chosen, values, strict=True))
         return [found[index] for index in range(len(rows))]
+
+    def computed_rows(self, rows: Sequence[Sequence[int]]) -> int:
+        """Returns how many rows `embed` has the device compute for these, padding included."""
+        fits = Counter(self._bucket(row) for row in rows)
+        return sum(-(-count // self.maximum_batch) for count in fits.values()) * self.maximum_batch
 
     def _bucket(self, row: Sequence[int]) -> int:
         return next(length for length in self.lengths if len(row) <= length)

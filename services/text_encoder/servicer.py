@@ -1,15 +1,17 @@
 """The text encoder's wire: checks texts, batches them, packs embeddings."""
 
 import asyncio
+from collections.abc import Sequence
 
 import grpc
 from muse.common.v1 import stage_pb2
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
-from services.runtime.batching import BatchedServerSettings, Batcher
+from services.runtime.batching import BatchedServerSettings, Batcher, BatchShape
 from services.runtime.device import DeviceThread
 from services.runtime.errors import invalid_field
 from services.runtime.server import Service
+from services.runtime.telemetry import span
 from services.runtime.wire import pack_embedding, pack_timing, package_version
 from services.text_encoder.config import preset_of
 from services.text_encoder.engine import Embedding, TextEncoderEngine
@@ -42,11 +44,16 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
             max_size=settings.max_batch,
             max_wait_s=settings.max_wait_ms / 1000,
             max_queued=settings.max_queued,
+            shape_of=self._shape_of,
         )
 
     def _embed(self, requests: list[Rows]) -> list[list[Embedding]]:
         embeddings = iter(self._engine.embed([row for rows in requests for row in rows]))
         return [[next(embeddings) for _ in rows] for rows in requests]
+
+    def _shape_of(self, requests: Sequence[Rows]) -> BatchShape:
+        rows = [row for rows in requests for row in rows]
+        return BatchShape(rows=len(rows), bucket=self._engine.computed_rows(rows))
 
     async def Encode(
         self,
@@ -65,13 +72,14 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
             )
         rows = [self._tokenize(index, text) for index, text in enumerate(request.texts)]
         timed = await self.batcher.submit(rows)
-        return text_encoder_pb2.EncodeResponse(
-            embeddings=[
-                pack_embedding(embedding.values, self._engine.info.fingerprint)
-                for embedding in timed.result
-            ],
-            timing=pack_timing(NAME, timed.queue_s, timed.compute_s),
-        )
+        with span("encode"):
+            return text_encoder_pb2.EncodeResponse(
+                embeddings=[
+                    pack_embedding(embedding.values, self._engine.info.fingerprint)
+                    for embedding in timed.result
+                ],
+                timing=pack_timing(NAME, timed),
+            )
 
     def _tokenize(self, index: int, text: str) -> list[int]:
         try:

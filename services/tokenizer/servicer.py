@@ -9,6 +9,7 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.runtime.batching import Batcher
 from services.runtime.errors import failed_precondition
+from services.runtime.telemetry import span
 from services.runtime.wire import (
     UINT8,
     pack_grid,
@@ -60,10 +61,10 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         )
         job = Encoding(codebook=engine.codebook, pixels=pixels)
         timed = await self._batcher.submit(job)
-        return tokenizer_pb2.EncodeResponse(
-            tokens=pack_grid(timed.result, engine.codebook),
-            timing=pack_timing(STAGE, timed.queue_s, timed.compute_s),
-        )
+        with span("encode"):
+            return tokenizer_pb2.EncodeResponse(
+                tokens=pack_grid(timed.result, engine.codebook), timing=pack_timing(STAGE, timed)
+            )
 
     async def Decode(
         self, request: tokenizer_pb2.DecodeRequest, context: Context
@@ -78,10 +79,10 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
             shape=(engine.config.grid, engine.config.grid),
         )
         timed = await self._batcher.submit(Decoding(codebook=engine.codebook, ids=ids))
-        return tokenizer_pb2.DecodeResponse(
-            pixels=pack_tensor(timed.result),
-            timing=pack_timing(STAGE, timed.queue_s, timed.compute_s),
-        )
+        with span("encode"):
+            return tokenizer_pb2.DecodeResponse(
+                pixels=pack_tensor(timed.result), timing=pack_timing(STAGE, timed)
+            )
 
     async def GetStatus(
         self, request: tokenizer_pb2.GetStatusRequest, context: Context

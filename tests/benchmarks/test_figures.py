@@ -13,6 +13,7 @@ from benchmarks.glue import account
 from benchmarks.inflight import in_flight, poisson, whole_requests
 from benchmarks.measuring import Spread, conditions, in_turns
 from benchmarks.ours import OurDecode, Text, random_text
+from benchmarks.tracing import pairs
 from services.decoding.state import Sampling
 from services.description import arithmetic
 from services.orchestrator.client.events import Picture
@@ -34,6 +35,25 @@ def test_contenders_take_turns_after_one_call_each_that_does_not_count() -> None
     spreads = in_turns(contenders, rounds=3)
     assert "".join(called) == "ABC" * 4
     assert {name: len(spread.values) for name, spread in spreads.items()} == dict.fromkeys("ABC", 3)
+
+
+def test_both_stacks_are_asked_for_the_same_pictures_and_begin_in_turns() -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Client:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def generate(self, prompt: str, *, seed: int) -> None:
+            asked.append((self.name, seed))
+
+    without, traced = Client("without"), Client("traced")
+    found = pairs(without, traced, "an owl", requests=2)  # type: ignore[arg-type]
+
+    assert len(found) == 2
+    assert all(seconds >= 0 for pair in found for seconds in pair)
+    assert [seed for _, seed in asked] == [seed for seed in range(5) for _ in range(2)]
+    assert [name for name, _ in asked[::2]] == ["traced", "without", "traced", "without", "traced"]
 
 
 def test_a_spread_is_told_as_its_median_and_range() -> None:

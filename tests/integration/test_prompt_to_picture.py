@@ -8,16 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from flax import nnx
+from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from PIL import Image
@@ -85,39 +83,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Collects the spans that the servers export by OTLP.
-
-    Attributes:
-        spans: (service, span), as they came.
-    """
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, Span]] = []
-
-    def Export(
-        self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
-    ) -> trace_service_pb2.ExportTraceServiceResponse:
-        for resource in request.resource_spans:
-            names = {each.key: each.value.string_value for each in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.spans += [(names["service.name"], span) for span in scope.spans]
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
 @pytest.fixture(scope="module")
-def collector() -> Iterator[tuple[Collector, str]]:
-    """A collector, and its address as OTEL_EXPORTER_OTLP_ENDPOINT wants it."""
-    servicer, server = Collector(), grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield servicer, f"http://127.0.0.1:{port}"
-    server.stop(0)
-
-
-@pytest.fixture(scope="module")
-def address(checkpoints: Path, cache: Path, collector: tuple[Collector, str]) -> Iterator[str]:
+def address(checkpoints: Path, cache: Path, collector: Any) -> Iterator[str]:
     """`muse up`, until SIGTERM."""
     port = free_base_port()
     words = ["up", "--preset=tiny", f"--checkpoints={checkpoints}", f"--base-port={port}"]
@@ -129,7 +96,7 @@ def address(checkpoints: Path, cache: Path, collector: tuple[Collector, str]) ->
         env={
             **os.environ,
             "XDG_CACHE_HOME": str(cache),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector[1],
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         },
     )
@@ -323,17 +290,15 @@ def test_bench_loads_the_whole_and_every_stage(address: str, stage: str, tmp_pat
     assert (tmp_path / "bench.html").is_file()
 
 
-def test_one_trace_holds_the_queue_and_compute_of_every_stage(
-    address: str, collector: tuple[Collector, str]
-) -> None:
+def test_one_trace_holds_the_queue_and_compute_of_every_stage(address: str, collector: Any) -> None:
     trace_id, parent_id = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
     caller = SpanContext(trace_id, parent_id, is_remote=False, trace_flags=TraceFlags.SAMPLED)
     with MuseClient(address) as client, use_span(NonRecordingSpan(caller)):
-        client.generate("a fox", seed=1)
+        client.generate("a fox", seed=1, claim=Claim(caller="nightly"))
 
     def found() -> dict[str, list[Span]]:
         spans: dict[str, list[Span]] = {}
-        for service, span in collector[0].spans:
+        for service, span in collector.spans:
             if span.trace_id == trace_id.to_bytes(16, "big"):
                 spans.setdefault(service, []).append(span)
         return spans
@@ -345,12 +310,40 @@ def test_one_trace_holds_the_queue_and_compute_of_every_stage(
             if span.parent_span_id == parent_id.to_bytes(8, "big")
         ]
 
+    def served() -> set[str]:
+        return {
+            service
+            for service, spans in found().items()
+            if any(span.kind == Span.SPAN_KIND_SERVER for span in spans)
+        }
+
     services = {"muse.orchestrator", *(f"muse.{stage}" for stage in STAGES)}
     ended = time.monotonic() + 20
-    while not (found().keys() == services and roots()) and time.monotonic() < ended:
+    while served() != services and time.monotonic() < ended:  # what ends last in each
         time.sleep(0.05)
     spans = found()
     assert spans.keys() == services
     for stage in STAGES:
         assert {"queue", "compute"} <= {span.name for span in spans[f"muse.{stage}"]}
     assert roots() == ["muse.orchestrator.v1.OrchestratorService/Generate"]
+
+    everything = [span for of_service in spans.values() for span in of_service]
+    known = {span.span_id for span in everything} | {parent_id.to_bytes(8, "big")}
+    assert {span.parent_span_id for span in everything} <= known
+    names = {span.span_id: span.name for span in everything}
+    for stage in STAGES:
+        server = next(each for each in spans[f"muse.{stage}"] if each.kind == Span.SPAN_KIND_SERVER)
+        assert names[server.parent_span_id] == server.name  # the orchestrator's side of the call
+        said = {each.key: each.value.string_value for each in server.attributes}
+        assert (said["muse.caller"], said["rpc.response.status_code"]) == ("nightly", "OK")
+        parts = [each for each in spans[f"muse.{stage}"] if each.name == "dispatch"]
+        assert {names[each.parent_span_id] for each in parts} == {"compute"}
+        batches = {
+            span.span_id: [link.span_id for link in span.links]
+            for service, span in collector.spans
+            if (service, span.name) == (f"muse.{stage}", "batch")
+        }
+        assert parts
+        for part in parts:
+            (link,) = part.links
+            assert server.span_id in batches[link.span_id]

@@ -31,6 +31,10 @@ def muse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["a fox", "--superres-steps", "10000"], "muse: superres.steps: expected 1 to 256, got"),
         (["a fox", "--guidance", "nan"], "muse: base.guidance: expected 0 to 100, got nan"),
         (["a fox", "--temperature", "-1"], "muse: base.temperature: expected 0 to 100, got -1"),
+        (
+            ["a fox", "--trace-html", "a.txt"],
+            "muse: trace_html: expected a name that ends in .h",
+        ),
         (["a fox", "--out", "a.gif"], "muse: out: expected a name that ends in .png"),
     ],
 )

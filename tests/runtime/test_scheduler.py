@@ -1,5 +1,6 @@
 """The scheduler, turn by turn, on a device made of numbers."""
 
+import functools
 import random
 from typing import Any
 
@@ -344,7 +345,7 @@ def test_a_job_with_nothing_to_do_ends_without_a_step(bench: Bench) -> None:
     bench.submit("done", 0, watched=True)
     bench.finish()
 
-    assert bench.told["done"] == [Timed(("done", 0), 0.0, 0.0)]
+    assert bench.told["done"] == [Timed(("done", 0), 0.0, 0.0, 0.0)]
 
 
 def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures(
@@ -382,3 +383,26 @@ def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures
 def test_a_senseless_limit_is_refused(fake_device: Any) -> None:
     with pytest.raises(ValueError, match="max_queued: expected at least 1, got 0"):
         SlotScheduler(fake_device(slots=1), max_queued=0)
+
+
+def test_device_seconds_are_divided_by_rows_and_add_up_to_the_time_the_device_was_busy(
+    fake_device: Any, countdown: Any
+) -> None:
+    now_s, device, told = [0.0], fake_device(slots=2), {}
+    advance = device.advance
+
+    def in_three_seconds(steps: int, wanted: Any) -> Any:
+        now_s[0] += 3.0 * steps
+        return advance(steps, wanted)
+
+    device.advance = in_three_seconds
+    scheduler: SlotScheduler[Any, Any] = SlotScheduler(device, max_queued=4, clock=lambda: now_s[0])
+    for name, steps, rows in (("one", 2, 1), ("two", 4, 2)):
+        job = countdown(name, steps, rows=rows)
+        scheduler.submit(job, functools.partial(told.__setitem__, name), watched=True)
+    while scheduler.turn():
+        pass
+
+    assert told["one"].device_s == pytest.approx(2 * 3.0 / 3)
+    assert told["two"].device_s == pytest.approx(2 * 3.0 * 2 / 3 + 2 * 3.0)
+    assert told["one"].device_s + told["two"].device_s == pytest.approx(now_s[0])

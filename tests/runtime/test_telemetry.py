@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.runtime import telemetry
+from services.runtime import conventions, telemetry
 from services.runtime.errors import invalid_field
 from services.runtime.logs import configure_logs
 from services.runtime.server import ServerSettings, Service, running_server
@@ -95,8 +95,11 @@ async def test_a_refused_call_is_an_error_on_both_sides(spans: InMemorySpanExpor
     assert client.status.status_code is StatusCode.ERROR
     assert client.status.description == "INVALID_ARGUMENT"
     assert client.attributes is not None
-    assert client.attributes["rpc.grpc.status_code"] == 3
-    assert of_kind(spans, SpanKind.SERVER).status.status_code is StatusCode.ERROR
+    assert client.attributes[conventions.RPC_STATUS] == "INVALID_ARGUMENT"
+    server = of_kind(spans, SpanKind.SERVER)
+    assert server.status.status_code is StatusCode.ERROR
+    assert server.attributes is not None
+    assert server.attributes[conventions.ERROR_TYPE] == "INVALID_ARGUMENT"
 
 
 def test_without_an_exporter_there_is_no_interceptor_and_no_provider(

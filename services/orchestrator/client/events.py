@@ -1,10 +1,10 @@
 """What happens during a request, in this order: Started, Step ..., Picture ..., Finished."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from muse.common.v1.stage_pb2 import StageTiming
+from muse.common.v1.stage_pb2 import StageCall, StageTiming
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import (
     DecodeReceipt,
@@ -75,11 +75,15 @@ class Picture:
         seed: What made it: alone it makes the same one again.
         image: Its pixels.
         png: Its file, metadata included.
-        timings: Where its time went, stage by stage.
+        timings: Where its time went, stage by stage; their queue_s, compute_s and transfer_s, and
+            glue_s, add up to wall_s.
         decodes: Steps and digest of the tokens of base and superres.
         iteration: Of a mask-free edit: after which iteration it was taken.
         rank: With `best_of`: how many pictures are better.
         score: With `best_of`: what the scorer says of it.
+        wall_s: From the arrival of the request until it was handed out.
+        glue_s: Of that, what it spent in no call of a stage.
+        calls: The calls of stages made for it, in the order in which they ended.
     """
 
     index: int
@@ -91,6 +95,9 @@ class Picture:
     iteration: int | None = None
     rank: int | None = None
     score: float | None = None
+    wall_s: float = 0.0
+    glue_s: float = 0.0
+    calls: tuple[StageCall, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,10 +107,12 @@ class Finished:
     Attributes:
         total_s: From the server's acceptance to its last picture.
         receipt: Preset, digests of the checkpoints, every knob.
+        device_s: Seconds of each stage's device that the request used, by the stage's name.
     """
 
     total_s: float
     receipt: Receipt
+    device_s: Mapping[str, float] = field(default_factory=dict)
 
 
 Event = Started | Step | Picture | Finished
@@ -148,9 +157,13 @@ def read_event(response: GenerateResponse) -> Event:
             iteration=made.iteration if made.HasField("iteration") else None,
             rank=made.rank if made.HasField("rank") else None,
             score=made.score if made.HasField("score") else None,
+            wall_s=made.wall_s,
+            glue_s=made.glue_s,
+            calls=tuple(made.calls),
         )
     if kind == "done":
-        return Finished(total_s=response.done.total_s, receipt=response.done.receipt)
+        done = response.done
+        return Finished(total_s=done.total_s, receipt=done.receipt, device_s=dict(done.device_s))
     raise ValueError(f"the server sent an event this client does not know: {response}")
 
 

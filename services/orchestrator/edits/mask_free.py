@@ -26,7 +26,7 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
     low = work.resolutions["low_codebook"]
     place = place_of(height, width, work.resolutions["codebook"].side_px)
     canvas = await asyncio.to_thread(place.onto, source.rgb)
-    tokens, timing = await work.encode(reduced(canvas, low.side_px), low.codebook)
+    tokens, call = await work.encode(reduced(canvas, low.side_px), low.codebook)
 
     async def finish(painting: Painting, iteration: int, low_tokens: TokenGrid) -> None:
         high = await painting.high(low_tokens)
@@ -34,7 +34,7 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
         await painting.deliver(await asyncio.to_thread(place.off, painted), iteration=iteration)
 
     async def paint(painting: Painting) -> None:
-        painting.spent(timing)
+        painting.spent(call)
         taken = await _iterations(painting, edit, tokens)
         await together(
             *(

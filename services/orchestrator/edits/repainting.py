@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import DecodeState
-from muse.common.v1.stage_pb2 import StageTiming
 from muse.common.v1.tensor_pb2 import TokenGrid
 
 from services.orchestrator.edits.placing import reduced
 from services.orchestrator.painting import Painting, Work
+from services.orchestrator.timeline import Call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,12 @@ class Tokens:
     Attributes:
         low: Of the low resolution.
         high: Of the high resolution.
-        timings: What making them took.
+        calls: What made them.
     """
 
     low: TokenGrid
     high: TokenGrid
-    timings: tuple[StageTiming, ...]
+    calls: tuple[Call, Call]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,11 @@ async def tokens_of(work: Work, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
         canvas: A picture of the high resolution's side; the low one is made by taking means.
     """
     low, high = work.resolutions["low_codebook"], work.resolutions["codebook"]
-    (low_tokens, low_timing), (high_tokens, high_timing) = await asyncio.gather(
+    (low_tokens, low_call), (high_tokens, high_call) = await asyncio.gather(
         work.encode(reduced(canvas, low.side_px), low.codebook),
         work.encode(canvas, high.codebook),
     )
-    return Tokens(low=low_tokens, high=high_tokens, timings=(low_timing, high_timing))
+    return Tokens(low=low_tokens, high=high_tokens, calls=(low_call, high_call))
 
 
 async def repainted(
@@ -70,8 +70,7 @@ async def repainted(
         unknown: Which of them to paint.
         seed: Of the decodes; the picture's by default.
     """
-    for timing in tokens.timings:
-        painting.spent(timing)
+    painting.spent(*tokens.calls)
     low = await painting.low(partly_known(tokens.low, unknown.low), seed=seed)
     high = await painting.high(low, partly_known(tokens.high, unknown.high), seed=seed)
     return await painting.pixels(high)

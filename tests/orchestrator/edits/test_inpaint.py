@@ -152,7 +152,14 @@ async def test_the_file_says_that_it_was_edited_and_where_the_time_went(house: A
     assert EDITED_TYPE in info["XML:com.adobe.xmp"]
     stages = ["text_encoder", "base", "superres", "tokenizer"]
     assert [timing.stage for timing in image.timings] == stages
-    assert image.timings[3].compute_s == pytest.approx(3 * 2e-6)  # encoded twice, decoded once
+    # Encoded twice at once, of which it waited for one, then decoded; the device worked for all.
+    assert image.timings[3].compute_s == pytest.approx(2 * 2e-6)
+    assert image.timings[3].device_s == pytest.approx(3 * 2e-6)
+    assert [call.beside for call in image.calls if call.timing.stage == "tokenizer"] == [
+        True,
+        False,
+        False,
+    ]
     assert [decode.stage for decode in image.decodes] == ["base", "superres"]
 
 

@@ -22,6 +22,7 @@ class StageTiming(google.protobuf.message.Message):
     QUEUE_S_FIELD_NUMBER: builtins.int
     COMPUTE_S_FIELD_NUMBER: builtins.int
     TRANSFER_S_FIELD_NUMBER: builtins.int
+    DEVICE_S_FIELD_NUMBER: builtins.int
     stage: builtins.str
     """Name of the stage, such as "base"."""
     queue_s: builtins.float
@@ -29,7 +30,13 @@ class StageTiming(google.protobuf.message.Message):
     compute_s: builtins.float
     """On the device: the batch's whole time, or all the time a decode held its slot."""
     transfer_s: builtins.float
-    """What the caller waited beyond both: network and serialisation. Filled in by the caller."""
+    """What the caller waited beyond both: network, serialisation and tries that failed. Filled in by the
+    caller.
+    """
+    device_s: builtins.float
+    """The request's share of the device: of each batch as many parts as requests were in it, of each step
+    as many as rows. Over all requests that is the time the device was busy.
+    """
     def __init__(
         self,
         *,
@@ -37,10 +44,40 @@ class StageTiming(google.protobuf.message.Message):
         queue_s: builtins.float = ...,
         compute_s: builtins.float = ...,
         transfer_s: builtins.float = ...,
+        device_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["compute_s", b"compute_s", "queue_s", b"queue_s", "stage", b"stage", "transfer_s", b"transfer_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compute_s", b"compute_s", "device_s", b"device_s", "queue_s", b"queue_s", "stage", b"stage", "transfer_s", b"transfer_s"]) -> None: ...
 
 global___StageTiming = StageTiming
+
+@typing.final
+class StageCall(google.protobuf.message.Message):
+    """One call of a stage, on the clock of who made it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TIMING_FIELD_NUMBER: builtins.int
+    START_S_FIELD_NUMBER: builtins.int
+    BESIDE_FIELD_NUMBER: builtins.int
+    start_s: builtins.float
+    """When it began, in seconds from the arrival of the request it was made for; at least 0."""
+    beside: builtins.bool
+    """Whether it ran beside another call that ended later, so that nobody waited for it."""
+    @property
+    def timing(self) -> global___StageTiming:
+        """Where its time went: queue_s, compute_s and transfer_s are the time from the call to its end."""
+
+    def __init__(
+        self,
+        *,
+        timing: global___StageTiming | None = ...,
+        start_s: builtins.float = ...,
+        beside: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timing", b"timing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["beside", b"beside", "start_s", b"start_s", "timing", b"timing"]) -> None: ...
+
+global___StageCall = StageCall
 
 @typing.final
 class StageStatus(google.protobuf.message.Message):

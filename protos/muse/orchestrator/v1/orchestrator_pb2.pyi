@@ -429,6 +429,9 @@ class GeneratedImage(google.protobuf.message.Message):
     ITERATION_FIELD_NUMBER: builtins.int
     RANK_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
+    WALL_S_FIELD_NUMBER: builtins.int
+    GLUE_S_FIELD_NUMBER: builtins.int
+    CALLS_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Which picture, from 0."""
     seed: builtins.int
@@ -447,13 +450,25 @@ class GeneratedImage(google.protobuf.message.Message):
     """With `best_of`: how many pictures are better, from 0."""
     score: builtins.float
     """With `best_of`: what the scorer says of it, the higher the better."""
+    wall_s: builtins.float
+    """From the arrival of the request to this event, in seconds."""
+    glue_s: builtins.float
+    """Of that, what it spent in no call of a stage: in the orchestrator itself, the picture's file included."""
     @property
     def timings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageTiming]:
-        """Where its time went, stage by stage."""
+        """Where its time went, stage by stage: the sums of `calls`. Of those that ran beside another, only
+        device_s counts. queue_s, compute_s and transfer_s of all stages and `glue_s` add up to `wall_s`.
+        """
 
     @property
     def decodes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DecodeReceipt]:
         """What base and superres decoded for it, in this order; once for each part."""
+
+    @property
+    def calls(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageCall]:
+        """The calls of stages made for it, in the order in which they ended; those that pictures have in common
+        are in each.
+        """
 
     def __init__(
         self,
@@ -468,9 +483,12 @@ class GeneratedImage(google.protobuf.message.Message):
         iteration: builtins.int | None = ...,
         rank: builtins.int | None = ...,
         score: builtins.float | None = ...,
+        wall_s: builtins.float = ...,
+        glue_s: builtins.float = ...,
+        calls: collections.abc.Iterable[muse.common.v1.stage_pb2.StageCall] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "iteration", b"iteration", "rank", b"rank", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "png", b"png", "rank", b"rank", "score", b"score", "seed", b"seed", "timings", b"timings", "width_px", b"width_px"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "calls", b"calls", "decodes", b"decodes", "glue_s", b"glue_s", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "png", b"png", "rank", b"rank", "score", b"score", "seed", b"seed", "timings", b"timings", "wall_s", b"wall_s", "width_px", b"width_px"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_iteration", b"_iteration"]) -> typing.Literal["iteration"] | None: ...
     @typing.overload
@@ -512,22 +530,46 @@ class Done(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class DeviceSEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     TOTAL_S_FIELD_NUMBER: builtins.int
     RECEIPT_FIELD_NUMBER: builtins.int
+    DEVICE_S_FIELD_NUMBER: builtins.int
     total_s: builtins.float
     """From arrival to this event, in seconds."""
     @property
     def receipt(self) -> global___Receipt:
         """What made the pictures."""
 
+    @property
+    def device_s(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Seconds of each stage's device that the request used, by the stage's name: `device_s` of its calls,
+        each counted once. What previews and pictures that were not chosen took is in it.
+        """
+
     def __init__(
         self,
         *,
         total_s: builtins.float = ...,
         receipt: global___Receipt | None = ...,
+        device_s: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["receipt", b"receipt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["receipt", b"receipt", "total_s", b"total_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["device_s", b"device_s", "receipt", b"receipt", "total_s", b"total_s"]) -> None: ...
 
 global___Done = Done
 
