@@ -20,6 +20,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
+HEALTH = "/grpc.health.v1.Health/"
 _tracer = trace.get_tracer("muse")
 _endings: set[asyncio.Task[None]] = set()
 
@@ -148,6 +149,8 @@ class _StreamingCalls(grpc.aio.UnaryStreamClientInterceptor):
 
 async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     method = details.method.decode() if isinstance(details.method, bytes) else details.method
+    if method.startswith(HEALTH):  # part of no request, and a watch has no end
+        return await continuation(details, request)
     opened = _tracer.start_span(
         method.lstrip("/"), kind=SpanKind.CLIENT, attributes=_call_attributes(method)
     )
