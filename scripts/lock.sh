@@ -20,7 +20,7 @@ lock tpu
 lock cuda
 lock train
 lock train-tpu train tpu
-lock orchestrator
+lock orchestrator discovery
 
 # Tools with an environment of their own.
 lock_tool() {

@@ -35,6 +35,26 @@ def pods_have_no_rights(objects: Objects) -> Iterator[str]:
                 yield f"{each.title}: expected all capabilities to be dropped"
 
 
+def tokens_are_for_those_who_have_a_role(objects: Objects) -> Iterator[str]:
+    """Whoever calls the API server needs a token and a role; a token without a role is a risk."""
+    bound = {
+        subject["name"]
+        for binding in objects.of("RoleBinding")
+        for subject in binding.get("subjects", ())
+    }
+    for each in objects.workloads():
+        has_token = any(
+            "serviceAccountToken" in source
+            for volume in each.pod.get("volumes", ())
+            for source in volume.get("projected", {}).get("sources", ())
+        )
+        account = each.pod.get("serviceAccountName", "default")
+        if has_token and account not in bound:
+            yield f"{each.title}: has a token, but no RoleBinding names its account {account!r}"
+        if account in bound and not has_token:
+            yield f"{each.title}: its account {account!r} has a role, but the pod has no token"
+
+
 def resources_are_said_and_kept(objects: Objects) -> Iterator[str]:
     """Memory and chips are asked for as much as they may be used: neither can be lent."""
     for each in objects.workloads():

@@ -118,6 +118,23 @@ def service_accounts_are_there(objects: Objects) -> Iterator[str]:
             yield f"{each.title}: there is no ServiceAccount {account!r}"
 
 
+def role_bindings_bind_what_is_there(objects: Objects) -> Iterator[str]:
+    """A binding to a misspelt role or account is no error: it grants nothing."""
+    for binding in objects.of("RoleBinding"):
+        namespace = binding["metadata"].get("namespace")
+        role = binding["roleRef"]["name"]
+        if objects.named(binding["roleRef"]["kind"], role) is None:
+            yield f"{title(binding)}: there is no {binding['roleRef']['kind']} {role!r}"
+        for subject in binding.get("subjects", ()):
+            if objects.named(subject["kind"], subject["name"]) is None:
+                yield f"{title(binding)}: there is no {subject['kind']} {subject['name']!r}"
+            if subject.get("namespace") != namespace:
+                yield (
+                    f"{title(binding)}: names an account of namespace "
+                    f"{subject.get('namespace')!r}, expected {namespace!r}"
+                )
+
+
 def mounts_have_volumes(objects: Objects) -> Iterator[str]:
     """A mount names a volume of its pod, a volume a claim, a claim a volume of the cluster."""
     for each in objects.workloads():

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -29,6 +29,10 @@ class Settings(ServerSettings):
         port: Port to listen on; 0 takes a free one.
         max_message_mib: Size of the largest message, in MiB: by default enough for any picture to
             edit and its mask.
+        discovery: Who says which replicas a stage has. "dns": its address does, which may be
+            several, separated by commas, or "dns:///NAME:PORT", where gRPC takes turns between all
+            that DNS names. "kubernetes": its address names a Service, "dns:///NAME:PORT" too, whose
+            ready pods are watched; each request goes to the one with the least to do.
         text_encoder: Address of the text encoder.
         tokenizer: Address of the tokenizer.
         base: Address of the base transformer.
@@ -39,6 +43,7 @@ class Settings(ServerSettings):
 
     port: int = DEFAULT_PORT
     max_message_mib: int = 72
+    discovery: Literal["dns", "kubernetes"] = "dns"
     text_encoder: str = "127.0.0.1:50051"
     tokenizer: str = "127.0.0.1:50052"
     base: str = "127.0.0.1:50053"
@@ -72,10 +77,18 @@ async def build(settings: Settings) -> Service:
         scorer = await asyncio.to_thread(load_scorer, settings.scorer)
     except ValueError as error:
         raise ServerError(str(error)) from error
-    stages = Stages(
-        {name: getattr(settings, name) for name in STAGES},
-        max_message_mib=settings.max_message_mib,
-    )
+    try:
+        stages = Stages(
+            {name: getattr(settings, name) for name in STAGES},
+            max_message_mib=settings.max_message_mib,
+            discovery=settings.discovery,
+        )
+    except ModuleNotFoundError as error:
+        raise ServerError(
+            f"discovery: kubernetes needs {error.name}: pip install 'muse[discovery]'"
+        ) from error
+    except ValueError as error:
+        raise ServerError(str(error)) from error
     agreement = Agreement(stages)
 
     async def warm_up() -> None:

@@ -16,7 +16,6 @@ from services.runtime.errors import RequestError, failed_precondition, unavailab
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0
-READY = grpc.ChannelConnectivity.READY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class Agreement:
     """Remembers what the stages agreed on, so that a request need not ask each of them.
 
     They are asked again when there is reason to doubt: a call failed as it does when a stage is
-    away or serves something else, a connection was lost (a stage that restarts may come back with
+    away or serves something else, a replica came or went (one that restarts may come back with
     another checkpoint), or the last answer is `refresh_s` old. Between two answers nothing wrong
     can pass unseen, since every stage checks the fingerprints of what it is handed.
     """
@@ -53,7 +52,7 @@ class Agreement:
         self._stages, self._refresh_s = stages, refresh_s
         self._agreed: Agreed | None = None
         self._asking: asyncio.Task[Agreed] | None = None
-        self._watchers: list[asyncio.Task[None]] = []
+        self._refreshing: asyncio.Task[None] | None = None
         self._problem = ""
 
     async def found(self, deadline: Deadline) -> Agreed:
@@ -78,18 +77,13 @@ class Agreement:
         self._agreed = self._asking = None
 
     def watch(self) -> None:
-        """Starts to look out for lost connections and to refresh in the background."""
-        self._watchers = [
-            asyncio.create_task(self._refresh_for_ever()),
-            *(
-                asyncio.create_task(self._doubt_when_lost(channel))
-                for channel in self._stages.channels.values()
-            ),
-        ]
+        """Starts to look out for replicas that come or go, and to refresh in the background."""
+        self._stages.when_lost(self.doubt)
+        self._refreshing = asyncio.create_task(self._refresh_for_ever())
 
     async def close(self) -> None:
         """Ends what `watch` started."""
-        tasks = [*self._watchers, *([self._asking] if self._asking else [])]
+        tasks = [task for task in (self._refreshing, self._asking) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,14 +123,6 @@ class Agreement:
             await asyncio.sleep(self._refresh_s)
             with contextlib.suppress(RequestError):  # told in the log, and to the next request
                 await self._asked(None)
-
-    async def _doubt_when_lost(self, channel: grpc.aio.Channel) -> None:
-        state = channel.get_state(try_to_connect=True)
-        while True:
-            await channel.wait_for_state_change(state)
-            before, state = state, channel.get_state(try_to_connect=True)
-            if before is READY:
-                self.doubt()
 
 
 def agreed_of(heard: list[Heard]) -> Agreed:

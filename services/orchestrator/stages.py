@@ -1,9 +1,9 @@
-"""The four stages as the orchestrator sees them: channels, and what they say of themselves."""
+"""The four stages as the orchestrator sees them: replicas, and what they say of themselves."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,16 +14,25 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-from services.runtime.server import channel_options
-from services.runtime.telemetry import client_interceptors
+from services.orchestrator.replicas import ReplicaSet
+from services.orchestrator.replicas.addresses import addresses_of, service_of
+from services.runtime.errors import RequestError
 
 STAGES = ("text_encoder", "base", "superres", "tokenizer")  # in the order of the pipeline
 STATUS_TIMEOUT_S = 5.0
-# gRPC waits up to two minutes before it tries a lost address again; a stage is back sooner.
-RECONNECTING = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
+Discovery = Literal["dns", "kubernetes"]
+STUBS: dict[str, Callable[[Any], Any]] = {
+    "text_encoder": text_encoder_pb2_grpc.TextEncoderServiceStub,
+    "base": base_pb2_grpc.BaseServiceStub,
+    "superres": superres_pb2_grpc.SuperresServiceStub,
+    "tokenizer": tokenizer_pb2_grpc.TokenizerServiceStub,
+}
+STATUS_REQUESTS: dict[str, Callable[[], Any]] = {
+    "text_encoder": text_encoder_pb2.GetStatusRequest,
+    "base": base_pb2.GetStatusRequest,
+    "superres": superres_pb2.GetStatusRequest,
+    "tokenizer": tokenizer_pb2.GetStatusRequest,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,35 +66,55 @@ class Heard:
 
 
 class Stages:
-    """Channels to the four stages."""
+    """The four stages, each a set of replicas that its calls are spread over."""
 
-    def __init__(self, addresses: Mapping[str, str], *, max_message_mib: int = 32) -> None:
-        """Opens the channels; connects at the first call.
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        *,
+        max_message_mib: int = 32,
+        discovery: Discovery = "dns",
+    ) -> None:
+        """Begins to connect, in a running event loop.
 
         Args:
-            addresses: "host:port" of every stage by name.
+            addresses: Of every stage by name, as `addresses_of` reads them; "dns:///" has gRPC take
+                turns between the replicas that DNS names.
             max_message_mib: Size of the largest message, in MiB.
+            discovery: "kubernetes" has each address name a Service instead, whose ready pods are
+                watched.
+
+        Raises:
+            ValueError: an address is none, or nothing says how to reach the API server.
         """
+        watched = discovery == "kubernetes"
+        services = {name: service_of(addresses[name], name) for name in STAGES if watched}
+        replicas = {name: addresses_of(addresses[name], name) for name in STAGES if not watched}
         self.addresses = dict(addresses)
-        self.channels = {
-            name: grpc.aio.insecure_channel(
-                addresses[name],
-                options=[*channel_options(max_message_mib), *RECONNECTING],
-                interceptors=client_interceptors(),
+        self.replicas = {
+            name: ReplicaSet(
+                name,
+                replicas.get(name, ()),
+                source=f"{addresses[name]} names no pod that is ready",
+                max_message_mib=max_message_mib,
             )
             for name in STAGES
         }
-        text_encoder, base, superres, tokenizer = (self.channels[name] for name in STAGES)
-        self.text_encoder: Any = text_encoder_pb2_grpc.TextEncoderServiceStub(text_encoder)
-        self.base: Any = base_pb2_grpc.BaseServiceStub(base)
-        self.superres: Any = superres_pb2_grpc.SuperresServiceStub(superres)
-        self.tokenizer: Any = tokenizer_pb2_grpc.TokenizerServiceStub(tokenizer)
-        self._status: dict[str, tuple[Any, Any]] = {
-            "text_encoder": (self.text_encoder, text_encoder_pb2.GetStatusRequest),
-            "base": (self.base, base_pb2.GetStatusRequest),
-            "superres": (self.superres, superres_pb2.GetStatusRequest),
-            "tokenizer": (self.tokenizer, tokenizer_pb2.GetStatusRequest),
-        }
+        stubs = {name: STUBS[name](self.replicas[name]) for name in STAGES}
+        self.text_encoder, self.base = stubs["text_encoder"], stubs["base"]
+        self.superres, self.tokenizer = stubs["superres"], stubs["tokenizer"]
+        self._watches: list[Any] = []
+        if watched:
+            from services.orchestrator.replicas.kubernetes_watch import watch_services  # takes 1 s
+
+            self._watches = watch_services(
+                {services[name]: self.replicas[name].update for name in STAGES}
+            )
+
+    def when_lost(self, react: Callable[[], None]) -> None:
+        """Has something called whenever a replica of any stage came, or no longer serves."""
+        for replicas in self.replicas.values():
+            replicas.lost = react
 
     async def ask(self, timeout_s: float = STATUS_TIMEOUT_S) -> list[Heard]:
         """Asks every stage how it is, all at once, in the order of the pipeline.
@@ -98,20 +127,29 @@ class Stages:
         return list(await asyncio.gather(*(self._ask(name, timeout_s) for name in STAGES)))
 
     async def _ask(self, name: str, timeout_s: float) -> Heard:
+        replicas = self.replicas[name]
         heard = Heard(
             report=StageReport(stage=name, address=self.addresses[name]), defaults=Sampling()
         )
-        stub, request = self._status[name]
-        asked: Any = health_pb2_grpc.HealthStub(self.channels[name])
+        try:
+            replica = replicas.somebody()
+        except RequestError as error:
+            heard.report.problem = f"{error.code.name}: {error.message}"
+            return heard
+        heard.report.address = replica.address
+        asked: Any = health_pb2_grpc.HealthStub(replica.channel)
         try:
             health, answer = await asyncio.gather(
                 asked.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s),
-                stub.GetStatus(request(), timeout=timeout_s),
+                STUBS[name](replica.channel).GetStatus(STATUS_REQUESTS[name](), timeout=timeout_s),
             )
         except grpc.aio.AioRpcError as error:
-            heard.report.problem = f"{error.code().name}: {error.details()}"
+            problem = f"{error.code().name}: {error.details()}"
+            heard.report.problem = replicas.absence() or problem
             return heard
         heard.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
+        if not heard.report.serving:
+            heard.report.problem = replicas.absence()
         heard.report.status.CopyFrom(answer.status)
         if name in ("base", "superres"):
             heard.defaults.CopyFrom(answer.defaults)
@@ -123,5 +161,6 @@ class Stages:
         return heard
 
     async def close(self) -> None:
-        """Closes the channels."""
-        await asyncio.gather(*(channel.close() for channel in self.channels.values()))
+        """Closes all channels, and ends what is watched."""
+        await asyncio.gather(*(watch.close() for watch in self._watches))
+        await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))

@@ -26,6 +26,7 @@ from services.runtime.conventions import Attributes
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
 NEW_TRACE = trace_context.Context()  # the parent of what belongs to no request alone
+HEALTH = "/grpc.health.v1.Health/"
 _tracer = trace.get_tracer("muse", schema_url=conventions.SCHEMA_URL)
 _endings: set[asyncio.Task[None]] = set()
 
@@ -197,6 +198,8 @@ class _StreamingCalls(grpc.aio.UnaryStreamClientInterceptor):
 
 async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     method = details.method.decode() if isinstance(details.method, bytes) else details.method
+    if method.startswith(HEALTH):  # part of no request, and a watch has no end
+        return await continuation(details, request)
     opened = _tracer.start_span(
         method.lstrip("/"), kind=SpanKind.CLIENT, attributes=conventions.call(method)
     )

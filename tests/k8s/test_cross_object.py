@@ -82,6 +82,15 @@ def open_to_all(sown: Sown) -> None:
     )
 
 
+def no_token(sown: Sown) -> None:
+    volume = next(
+        each for each in sown.pod("orchestrator")["volumes"] if each["name"] == "api-access"
+    )
+    volume["projected"]["sources"] = [
+        source for source in volume["projected"]["sources"] if "serviceAccountToken" not in source
+    ]
+
+
 SEEDS: dict[str, tuple[Seed, str]] = {
     "a selector that misses its own pods": (
         relabel,
@@ -154,6 +163,24 @@ SEEDS: dict[str, tuple[Seed, str]] = {
     "an account that is not there": (
         lambda sown: sown.without("ServiceAccount", "base"),
         "Deployment/base: there is no ServiceAccount 'base'",
+    ),
+    "a binding to a role that is not there": (
+        lambda sown: sown.without("Role", "orchestrator"),
+        "RoleBinding/orchestrator: there is no Role 'orchestrator'",
+    ),
+    "a binding of another namespace's account": (
+        lambda sown: (
+            Objects(sown.manifests).of("RoleBinding")[0]["subjects"][0].update(namespace="default")
+        ),
+        "RoleBinding/orchestrator: names an account of namespace 'default', expected 'muse'",
+    ),
+    "a role without a token": (
+        no_token,
+        "Deployment/orchestrator: its account 'orchestrator' has a role, but the pod has no token",
+    ),
+    "a token without a role": (
+        lambda sown: sown.without("RoleBinding", "orchestrator"),
+        "Deployment/orchestrator: has a token, but no RoleBinding names its account 'orchestrator'",
     ),
     "an address that names no service": (
         lambda sown: sown.variable("orchestrator", "MUSE_BASE").update(value="dns:///bass:50053"),

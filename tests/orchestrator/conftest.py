@@ -58,6 +58,7 @@ class Behaviour:
         fingerprints: What it says it serves.
         around: Awaited in every call, with its seed (0 where there is none). It may return the
             timing that the call then answers with.
+        health: What its health service says, to be set.
         hands_back_at: Steps after which a decode that began elsewhere or here is handed back, each
             once.
     """
@@ -70,6 +71,7 @@ class Behaviour:
         self.cancelled = 0
         self.fingerprints = dict(FINGERPRINTS[name])
         self.around: Callable[[int], Any] | None = None
+        self.health = health.aio.HealthServicer()
         self.steps_before_around = 0
         self.hands_back_at: list[int] = []
 
@@ -305,15 +307,47 @@ async def a_stage(behaviour: Behaviour) -> AsyncIterator[int]:
     servicer, register = REGISTER[behaviour.name]
     server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
     register(servicer(behaviour), server)
-    states = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(states, server)
-    await states.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(behaviour.health, server)
+    await behaviour.health.set("", health_pb2.HealthCheckResponse.SERVING)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         yield port
     finally:
         await server.stop(None)
+
+
+@dataclass
+class StageReplica:
+    """One of several servers of a stage.
+
+    Attributes:
+        does: What it does and saw.
+        line: The line to it.
+    """
+
+    does: Behaviour
+    line: Line
+
+    @property
+    def address(self) -> str:
+        """Where it is called."""
+        return f"127.0.0.1:{self.line.port}"
+
+
+@pytest.fixture
+async def started() -> AsyncIterator[Callable[[str], Any]]:
+    """Starts one more replica of a stage, each time it is awaited with its name."""
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str) -> StageReplica:
+            does = Behaviour(name)
+            line = Line(await stack.enter_async_context(a_stage(does)))
+            await line.mend()
+            stack.push_async_callback(line.cut)
+            return StageReplica(does, line)
+
+        yield start
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -45,7 +46,7 @@ async def nothing() -> None:
 
 
 async def traced(method: str) -> None:
-    """Makes one call inside a span named root."""
+    """Makes one call inside a span named root, and one watch of health."""
     service = Service(
         name="tokenizer",
         full_name="muse.tokenizer.v1.TokenizerService",
@@ -61,6 +62,9 @@ async def traced(method: str) -> None:
     ):
         stub: Any = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
         with span("root"):
+            watch: Any = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            await watch.read()
+            watch.cancel()
             if method == "Decode":
                 await stub.Decode(tokenizer_pb2.DecodeRequest())
             else:
@@ -86,6 +90,13 @@ async def test_one_trace_goes_from_the_caller_through_client_to_server(
     assert server.parent is not None
     assert server.parent.span_id == client.context.span_id
     assert client.status.status_code is StatusCode.UNSET
+
+
+async def test_calls_for_health_are_not_traced(spans: InMemorySpanExporter) -> None:
+    await traced("Decode")
+
+    names = [each.name for each in spans.get_finished_spans()]
+    assert sorted(set(names)) == ["muse.tokenizer.v1.TokenizerService/Decode", "root"]
 
 
 async def test_a_refused_call_is_an_error_on_both_sides(spans: InMemorySpanExporter) -> None:

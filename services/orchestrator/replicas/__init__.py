@@ -1,0 +1,6 @@
+"""The replicas of a stage: who they are, which of them serves, and which one a call goes to."""
+
+from services.orchestrator.replicas.replica import Replica
+from services.orchestrator.replicas.replica_set import ReplicaSet
+
+__all__ = ["Replica", "ReplicaSet"]
