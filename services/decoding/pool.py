@@ -179,7 +179,7 @@ class DecodePool:
         self._device_slots = slots  # after the wait: a step that failed leaves none
         stepped_s = time.perf_counter()
         progress = {slot: _progress(row) for slot, row in rows.items()}
-        self.handed_out_s = time.perf_counter() - stepped_s
+        self.handed_out_s = time.perf_counter() - stepped_s if wanted else 0.0
         return progress
 
     def release(self, slot: int) -> None:
