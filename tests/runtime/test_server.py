@@ -41,10 +41,10 @@ class Thrower(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self.gate.set()
         self.cancelled = asyncio.Event()
         self.closed = False
-        self.calls = 0
+        self.taken_up = asyncio.Semaphore(0)  # released by every call
 
     async def Decode(self, request: Request, context: Any) -> tokenizer_pb2.DecodeResponse:
-        self.calls += 1
+        self.taken_up.release()
         self.entered.set()
         if self.error is not None:
             raise self.error
@@ -216,8 +216,8 @@ async def test_a_stopping_server_cuts_off_no_answer_and_ends_the_watches() -> No
             watch = health.Watch(health_pb2.HealthCheckRequest())
             assert (await watch.read()).status == SERVING
             calls = [asyncio.ensure_future(stub.Decode(Request())) for _ in range(2)]
-            while servicer.calls < 2:  # one that no handler has taken up would be refused
-                await asyncio.sleep(0.001)
+            for _ in calls:  # one that no handler has taken up would be refused
+                await servicer.taken_up.acquire()
             asyncio.get_running_loop().call_later(0.01, servicer.gate.set)
 
         assert await asyncio.gather(*calls) == [tokenizer_pb2.DecodeResponse()] * 2
