@@ -43,10 +43,11 @@ PAINTED = picture(
 
 
 def printed(painted: Picture, width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    page = io.StringIO()
+    console = Console(file=page, width=width, color_system=None)
     for line in waterfall_lines(painted, width):
         console.print(line, highlight=False)
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return page.getvalue().splitlines()
 
 
 def test_the_rows_add_up_to_the_wall_time_and_the_gaps_are_glue() -> None:

@@ -237,7 +237,7 @@ async def test_a_replica_that_fails_is_left_out_for_a_time_that_grows(bases: Bas
     for failures in (1, 2, 3):
         for _ in range(2):  # one each
             await asyncio.gather(bases.call(), return_exceptions=True)
-        await soon(lambda: bases.replica(0).failures == failures)  # noqa: B023
+        await soon(lambda expected=failures: bases.replica(0).failures == expected)
         left_out.append(bases.replica(0).left_out_until - time.monotonic())
         before = bases.counts()
         await bases.call()
