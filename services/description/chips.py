@@ -12,13 +12,15 @@ class Chip:
         label: Its full name.
         peak_flops_per_s: Dense matrix products in bfloat16, without sparsity.
         bandwidth_bytes_per_s: Of the memory that holds the weights.
-        source: Where the two numbers were published.
+        memory_bytes: Of that memory.
+        source: Where the three numbers were published.
     """
 
     name: str
     label: str
     peak_flops_per_s: float
     bandwidth_bytes_per_s: float
+    memory_bytes: float
     source: str
 
     def floor_ms(self, flops: int, least_bytes: int) -> float:
@@ -37,6 +39,7 @@ CHIPS = {
             label="NVIDIA H200 SXM",
             peak_flops_per_s=989.5e12,
             bandwidth_bytes_per_s=4.8e12,
+            memory_bytes=141e9,
             source="NVIDIA H200 Tensor Core GPU data sheet",
         ),
         Chip(
@@ -44,6 +47,7 @@ CHIPS = {
             label="Cloud TPU v4",
             peak_flops_per_s=275e12,
             bandwidth_bytes_per_s=1200e9,
+            memory_bytes=32e9,
             source="https://docs.cloud.google.com/tpu/docs/v4",
         ),
         Chip(
@@ -51,6 +55,7 @@ CHIPS = {
             label="Cloud TPU v5e",
             peak_flops_per_s=197e12,
             bandwidth_bytes_per_s=819e9,
+            memory_bytes=16e9,
             source="https://docs.cloud.google.com/tpu/docs/v5e",
         ),
         Chip(
@@ -58,16 +63,19 @@ CHIPS = {
             label="Cloud TPU v6e",
             peak_flops_per_s=918e12,
             bandwidth_bytes_per_s=1638e9,
+            memory_bytes=32e9,
             source="https://docs.cloud.google.com/tpu/docs/v6e",
         ),
         # Nominal, not measured: 16 cores x 3.0 GHz x two 256-bit fused multiply-adds a cycle
-        # (32 FLOP) in float32, and eight channels of DDR4-3200 at 25.6 GB/s each.
+        # (32 FLOP) in float32, and eight channels of DDR4-3200 at 25.6 GB/s with 32 GB
+        # each.
         Chip(
             name="cpu",
             label="nominal 16-core server CPU",
             peak_flops_per_s=16 * 3.0e9 * 32,
             bandwidth_bytes_per_s=8 * 25.6e9,
-            source="nominal: 16 cores x 3.0 GHz x 32 FLOP a cycle, 8 channels of DDR4-3200",
+            memory_bytes=256e9,
+            source="nominal: 16 cores x 3.0 GHz x 32 FLOP a cycle, 8 channels of 32 GB DDR4-3200",
         ),
     )
 }

@@ -8,6 +8,7 @@ which no chip manages for all of them: this is a bound that no implementation go
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from services.base.config import BaseConfig
 from services.superres.config import SuperresConfig
@@ -36,11 +37,58 @@ def _read_whole(sizes: Mapping[str, int]) -> int:
     return sum(size for name, size in sizes.items() if name not in EMBEDDING_TABLES)
 
 
-def text_encoder(config: TextEncoderConfig, sizes: Mapping[str, int]) -> int:
-    """Bytes of one prompt of `maximum_length` tokens: weights, rows of the table, the embedding."""
+class Traffic(NamedTuple):
+    """Bytes of one run of a program.
+
+    Attributes:
+        shared: Read once, whatever the number of images: weights.
+        each: That every image adds.
+    """
+
+    shared: int
+    each: int
+
+    def of(self, images: int) -> int:
+        """Returns the bytes of a run for so many images."""
+        return self.shared + images * self.each
+
+
+def text_encoder(config: TextEncoderConfig, sizes: Mapping[str, int]) -> Traffic:
+    """Bytes of prompts of `maximum_length` tokens: weights, rows of the table, the embedding."""
     rows = min(config.maximum_length, config.vocabulary_size)
-    numbers = _read_whole(sizes) + (rows + config.maximum_length) * config.hidden
-    return BFLOAT16_BYTES * numbers + TOKEN_BYTES * config.maximum_length
+    numbers = (rows + config.maximum_length) * config.hidden
+    return Traffic(
+        shared=BFLOAT16_BYTES * _read_whole(sizes),
+        each=BFLOAT16_BYTES * numbers + TOKEN_BYTES * config.maximum_length,
+    )
+
+
+def cached_bytes(config: BaseConfig | SuperresConfig) -> int:
+    """Bytes of one image's keys and values of cross-attention, which every step reads."""
+    low_tokens = config.low_tokens if isinstance(config, SuperresConfig) else 0
+    return BFLOAT16_BYTES * 2 * config.layers * (low_tokens + config.text_length) * config.hidden
+
+
+def masked_context(config: BaseConfig | SuperresConfig, sizes: Mapping[str, int]) -> Traffic:
+    """Bytes of what base or superres computes once, before the first step."""
+    once = {name: size for name, size in sizes.items() if name.startswith(CONTEXT_PREFIXES)}
+    superres = isinstance(config, SuperresConfig)
+    low_rows = min(config.low_tokens, config.low_vocabulary) if superres else 0
+    text = config.text_length * config.text_hidden
+    return Traffic(
+        shared=BFLOAT16_BYTES * _read_whole(once),
+        each=BFLOAT16_BYTES * (low_rows * config.hidden + text) + cached_bytes(config),
+    )
+
+
+def masked_step(config: BaseConfig | SuperresConfig, sizes: Mapping[str, int]) -> Traffic:
+    """Bytes of one step of base or superres."""
+    each_step = {name: size for name, size in sizes.items() if not name.startswith(CONTEXT_PREFIXES)}
+    rows = min(config.tokens, config.vocabulary + 1)
+    return Traffic(
+        shared=BFLOAT16_BYTES * _read_whole(each_step),
+        each=BFLOAT16_BYTES * rows * config.hidden + cached_bytes(config),
+    )
 
 
 def masked_decode(
@@ -53,18 +101,10 @@ def masked_decode(
         sizes: How many numbers each of its parameters holds, by dotted path.
         steps: Decoding steps.
     """
-    hidden = config.hidden
-    once = {name: size for name, size in sizes.items() if name.startswith(CONTEXT_PREFIXES)}
-    each_step = {name: size for name, size in sizes.items() if name not in once}
     low_tokens = config.low_tokens if isinstance(config, SuperresConfig) else 0
-    low_rows = min(low_tokens, config.low_vocabulary) if isinstance(config, SuperresConfig) else 0
-    cached = 2 * config.layers * (low_tokens + config.text_length) * hidden
-    text = config.text_length * config.text_hidden
-    context = _read_whole(once) + low_rows * hidden + text + cached
-    rows = min(config.tokens, config.vocabulary + 1)
-    step = _read_whole(each_step) + rows * hidden + cached
     ids = TOKEN_BYTES * (low_tokens + config.tokens)
-    return BFLOAT16_BYTES * (context + steps * step) + ids
+    context, step = masked_context(config, sizes), masked_step(config, sizes)
+    return context.of(1) + steps * step.of(1) + ids
 
 
 def tokenizer_encode(config: TokenizerConfig, sizes: Mapping[str, int]) -> int:

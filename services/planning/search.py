@@ -1,0 +1,162 @@
+"""The smallest fleet whose simulated p99 is in time."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from services.bench.arrivals import Arrival, poisson_arrivals
+from services.planning.demand import Demand
+from services.planning.simulation import NO_FAILURES, Failures, FleetStage, Outcome, simulate
+from services.planning.sizing import PERCENT, Sizing
+from services.planning.step_times import ORCHESTRATOR
+
+WARM_UP_TARGETS = 5  # times the target that requests arrive before any is counted
+LEAST_TARGETS = 30  # times the target that requests arrive at least
+LOST_SHARE = 1 - PERCENT / 100  # lost requests are late: a fleet that loses more fails
+MOST_GROWTH = 16.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A fleet that was simulated.
+
+    Attributes:
+        replicas: By stage.
+        p99_s: Simulated.
+    """
+
+    replicas: Mapping[str, int]
+    p99_s: float
+
+    @property
+    def chips(self) -> int:
+        """One for each replica; the orchestrator needs none."""
+        return sum(count for stage, count in self.replicas.items() if stage != ORCHESTRATOR)
+
+
+@dataclass(kw_only=True)
+class Search:
+    """Simulates fleets for one load.
+
+    Attributes:
+        sizing: Times of each stage's replicas, and the numbers to begin with.
+        demand: The load.
+        p99_s: The target.
+        requests: At least so many arrive in a run.
+        seed: Of every run while fleets are compared, so that chance favours none.
+        tried: What was simulated, in that order.
+        events: That all runs so far took.
+    """
+
+    sizing: Sizing
+    demand: Demand
+    p99_s: float
+    requests: int
+    seed: int
+    tried: list[Tried] = field(default_factory=list)
+    events: int = 0
+    _drawn: dict[tuple[float, int], list[Arrival]] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long requests arrive in a run."""
+        return max(self.requests / self.demand.rate, LEAST_TARGETS * self.p99_s)
+
+    @property
+    def warm_up_s(self) -> float:
+        """How long of that they are not counted."""
+        return WARM_UP_TARGETS * self.p99_s
+
+    def run(
+        self,
+        replicas: Mapping[str, int],
+        *,
+        load: float = 1.0,
+        seed: int | None = None,
+        failures: Failures = NO_FAILURES,
+    ) -> Outcome:
+        """Simulates a fleet.
+
+        Args:
+            replicas: By stage.
+            load: Share of the rate that arrives.
+            seed: Other than the search's.
+            failures: How replicas fail.
+        """
+        chosen = self.seed if seed is None else seed
+        demand = replace(self.demand, rate=load * self.demand.rate)
+        fleet = [
+            FleetStage(name=stage, times=option.times, replicas=replicas[stage])
+            for stage, option in self.sizing.options.items()
+        ]
+        outcome = simulate(
+            fleet,
+            demand,
+            self._arrivals(demand.rate, chosen),
+            seed=chosen,
+            failures=failures,
+            warm_up_s=self.warm_up_s,
+        )
+        self.events += outcome.events
+        return outcome
+
+    def smallest(self) -> dict[str, int]:
+        """Returns the smallest numbers of replicas that keep the target, one stage at a time.
+
+        The arithmetic's are scaled until they do, then those of each stage are reduced as far as it
+        goes with the others as they are, most replicas first.
+
+        Raises:
+            ValueError: no fleet of a reasonable size does.
+        """
+        enough = self._grown(dict(self.sizing.replicas))
+        for stage in sorted(enough, key=lambda each: -enough[each]):
+            low, high = 1, enough[stage]
+            while low < high:
+                middle = (low + high) // 2
+                if self._keeps(enough | {stage: middle}):
+                    high = middle
+                else:
+                    low = middle + 1
+            enough[stage] = high
+        return enough
+
+    def _grown(self, replicas: dict[str, int]) -> dict[str, int]:
+        if self._keeps(replicas):
+            return replicas
+        low = factor = 1.0
+        while not self._keeps(_scaled(replicas, factor := 1.5 * factor)):
+            low = factor
+            if factor > MOST_GROWTH:
+                raise ValueError(
+                    f"p99: no fleet keeps {self.p99_s:g} s: simulated, even "
+                    f"{factor:.0f} times the replicas of the arithmetic take "
+                    f"{self.tried[-1].p99_s:.3g} s; ask for a longer one, or a smaller --max-batch"
+                )
+        high = factor
+        while high - low > 0.02:
+            middle = (low + high) / 2
+            if self._keeps(_scaled(replicas, middle)):
+                high = middle
+            else:
+                low = middle
+        return _scaled(replicas, high)
+
+    def _keeps(self, replicas: Mapping[str, int]) -> bool:
+        outcome = self.run(replicas)
+        p99_s = outcome.percentile_s(PERCENT)
+        if outcome.lost > LOST_SHARE * outcome.requests:
+            p99_s = math.inf
+        self.tried.append(Tried(replicas=dict(replicas), p99_s=p99_s))
+        return p99_s <= self.p99_s
+
+    def _arrivals(self, rate: float, seed: int) -> list[Arrival]:
+        if (rate, seed) not in self._drawn:
+            kinds = list(self.demand.works)
+            drawn = poisson_arrivals(kinds, rate=rate, seconds=self.seconds, seed=seed)
+            self._drawn = {(rate, seed): drawn}  # of the load that is searched with: the newest
+        return self._drawn[rate, seed]
+
+
+def _scaled(replicas: Mapping[str, int], factor: float) -> dict[str, int]:
+    return {stage: math.ceil(factor * count) for stage, count in replicas.items()}
