@@ -1,4 +1,4 @@
-"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`.
+"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`, `plan`.
 
 Each command imports what it needs when it is called, so that `muse --help` is instant.
 """
@@ -24,6 +24,11 @@ app.command(
     "services.bench.command:bench",
     name="bench",
     help="Loads a running system with requests that arrive by themselves, and measures it.",
+)
+app.command(
+    "services.planning.command:plan",
+    name="plan",
+    help="Says how many replicas and chips each stage needs for a load; simulates that fleet.",
 )
 for _name, _help in {
     "inpaint": "Repaints what a mask covers; every other pixel stays as it is.",

@@ -6,7 +6,7 @@ encoder, whoever is in them; a CPU those that are taken (services/decoding/servi
 tokenizer computes one picture after the other everywhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from flax import nnx
 
@@ -36,13 +36,19 @@ OfBatch = Callable[[int], Option]
 
 
 def computed(
-    preset: Preset, chip: Chip, *, efficiency: float, max_batch: int | None
+    preset: Preset,
+    chip: Chip,
+    stages: Collection[str],
+    *,
+    efficiency: float,
+    max_batch: int | None,
 ) -> dict[str, list[Option]]:
     """Returns the sizes of batch that each stage could have, with their times; smallest first.
 
     Args:
         preset: Whose stages.
         chip: One for each replica.
+        stages: Which: of text_encoder, base, superres, tokenizer.
         efficiency: Share of the chip's ceiling that is reached.
         max_batch: The only size; None for those of 1 to 16 that fit.
 
@@ -55,16 +61,17 @@ def computed(
 
     by_row = chip.name == "cpu"
     batches = [max_batch] if max_batch else list(BATCHES)
-    of_batch = {
-        "text_encoder": _text_encoder(preset.text_encoder, seconds),
-        "base": _base(preset.base, seconds, by_row),
-        "superres": _superres(preset.superres, seconds, by_row),
-        "tokenizer": _tokenizer(preset.low_tokenizer, preset.high_tokenizer, seconds),
+    of_batch: dict[str, Callable[[], OfBatch]] = {
+        "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds),
+        "base": lambda: _base(preset.base, seconds, by_row),
+        "superres": lambda: _superres(preset.superres, seconds, by_row),
+        "tokenizer": lambda: _tokenizer(preset.low_tokenizer, preset.high_tokenizer, seconds),
     }
-    return {
-        name: _that_fit(name, preset, chip, [option(batch) for batch in batches])
-        for name, option in of_batch.items()
-    }
+    found = {}
+    for name in stages:
+        option = of_batch[name]()
+        found[name] = _that_fit(name, preset, chip, [option(batch) for batch in batches])
+    return found
 
 
 def _that_fit(name: str, preset: Preset, chip: Chip, options: list[Option]) -> list[Option]:

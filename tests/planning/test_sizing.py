@@ -1,0 +1,127 @@
+"""Numbers of replicas by arithmetic, and spares."""
+
+import math
+
+import pytest
+
+from services.bench.arrivals import Kind
+from services.planning.demand import Demand, Work
+from services.planning.plan import make_plan, spares
+from services.planning.sizing import erlang_c, floor_s, late_share, size
+from services.planning.step_times import BatchTimes, Option, SlotTimes
+
+ONE = Kind()
+
+
+def slots(count: int, step_s: float) -> Option:
+    """All slots are computed together: more of them take longer in proportion."""
+    rows = tuple(tuple(count * step_s for _ in range(n + 1)) for n in range(count + 1))
+    return Option(times=SlotTimes(step_s=rows))
+
+
+def demand(rate: float, steps: int = 10) -> Demand:
+    return Demand(rate=rate, works={ONE: Work(amounts={"base": steps, "tokenizer": 1})})
+
+
+def test_erlang_c_is_the_formula() -> None:
+    assert erlang_c(1, 0.6) == pytest.approx(0.6)  # one server: it waits if it is busy
+    assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+    servers, offered = 12, 9.5
+    waiting = offered**servers / math.factorial(servers) * servers / (servers - offered)
+    others = sum(offered**each / math.factorial(each) for each in range(servers))
+    assert erlang_c(servers, offered) == pytest.approx(waiting / (others + waiting))
+
+
+def test_the_share_that_waits_longer_falls_with_time_and_with_servers() -> None:
+    shares = [late_share(10, 80, 0.1, wait_s) for wait_s in (0.0, 0.05, 0.2)]
+    assert shares[0] == pytest.approx(erlang_c(10, 8))
+    assert shares == sorted(shares, reverse=True)
+    assert late_share(11, 80, 0.1, 0.05) < shares[1]
+    assert late_share(8, 80, 0.1, 60.0) == 1.0  # as much work as servers: the queue grows
+
+
+def test_replicas_are_enough_for_the_work_and_no_more_than_a_shorter_target_needs() -> None:
+    options = {"base": [slots(1, 0.1)]}
+    long, short = (size(options, demand(20.0), p99_s) for p99_s in (5.0, 1.2))
+    assert long is not None
+    assert short is not None
+    assert 20 < long.replicas["base"] <= short.replicas["base"]
+    assert long.alone_s == pytest.approx(1.0)
+
+
+def test_slots_that_only_make_all_wait_are_not_taken_and_those_that_pay_are() -> None:
+    together = Option(times=SlotTimes(step_s=((0.1,) * 2,) * 9))  # 8 rows in the time of one
+    for options, chosen in (([slots(1, 0.1), slots(8, 0.1)], 1), ([slots(1, 0.1), together], 8)):
+        sizing = size({"base": options}, demand(20.0), 5.0)
+        assert sizing is not None
+        assert sizing.options["base"].times.together == chosen
+
+
+def test_the_floor_is_what_the_99th_percent_of_the_mix_takes_alone() -> None:
+    works = {
+        Kind(steps=steps, weight=weight): Work(amounts={"base": steps, "tokenizer": 1})
+        for steps, weight in ((4, 98), (20, 2))
+    }
+    tokenizer = Option(times=BatchTimes(batch_s=(0.0, 0.05), max_wait_s=0.01))
+    options = {"base": [slots(1, 0.1)], "tokenizer": [tokenizer]}
+    assert floor_s(options, Demand(rate=1, works=works)) == pytest.approx(2.06)
+    rarer = dict(zip((Kind(weight=995), Kind(steps=20, weight=5)), works.values(), strict=True))
+    assert floor_s(options, Demand(rate=1, works=rarer)) == pytest.approx(0.46)
+
+
+def test_there_is_a_spare_and_more_where_much_fails() -> None:
+    month_s = 30 * 86400.0
+    assert spares(1, month_s, 300.0) == 1
+    assert spares(20, month_s, 300.0) == 1
+    often = [spares(needed, 3600.0, 300.0) for needed in (1, 10, 100)]
+    assert often == sorted(often)
+    assert often[-1] > 100 * 300 / 3900
+
+
+def test_a_target_below_the_floor_says_the_floor_and_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"p99: 0.5 s cannot be kept: alone .* takes 1 s already"):
+        make_plan(
+            {"base": [slots(1, 0.1)]},
+            demand(20.0),
+            p99_s=0.5,
+            mean_failure_s=1e6,
+            replace_s=300.0,
+            requests=1000,
+            seed=0,
+        )
+
+
+def test_a_target_that_only_an_empty_fleet_keeps_says_so() -> None:
+    slow_in_company = SlotTimes(step_s=((0.0,), (0.1, 0.1), (0.3, 0.3, 0.3)))
+    with pytest.raises(ValueError, match="leaves no time to wait"):
+        make_plan(
+            {"base": [Option(times=slow_in_company)]},
+            demand(20.0),
+            p99_s=1.5,
+            mean_failure_s=1e6,
+            replace_s=300.0,
+            requests=1000,
+            seed=0,
+        )
+
+
+def test_a_plan_keeps_the_target_with_the_fewest_and_has_spares() -> None:
+    plan = make_plan(
+        {"base": [slots(1, 0.1)], "tokenizer": [Option(times=BatchTimes(batch_s=(0.0, 0.02)))]},
+        demand(10.0),
+        p99_s=1.3,
+        mean_failure_s=1e6,
+        replace_s=300.0,
+        requests=2000,
+        seed=0,
+    )
+    assert plan.checks[0].outcome.percentile_s(99) <= 1.3
+    tried = {tuple(each.replicas.items()): each.p99_s for each in plan.tried}
+    fewer = {**plan.needed, "base": plan.needed["base"] - 1}
+    assert tried[tuple(fewer.items())] > 1.3
+    assert plan.replicas == {stage: count + 1 for stage, count in plan.needed.items()}
+    assert plan.chips == sum(plan.replicas.values())
+    failing = plan.checks[2].outcome
+    assert failing.failures == 2
+    assert plan.retried_share > 0
+    assert plan.lost_share == 0  # no orchestrator in it
