@@ -171,7 +171,9 @@ def _text_encoder(config: TextEncoderConfig, chip: Chip) -> StageDescription:
         parameters=sum(sizes.values()),
         parameters_by_part=_by_part(sizes),
         token_grid=None,
-        cost=_cost(arithmetic.text_encoder(config), traffic.text_encoder(config, sizes).of(1), chip),
+        cost=_cost(
+            arithmetic.text_encoder(config), traffic.text_encoder(config, sizes).of(1), chip
+        ),
     )
 
 

@@ -83,7 +83,9 @@ def masked_context(config: BaseConfig | SuperresConfig, sizes: Mapping[str, int]
 
 def masked_step(config: BaseConfig | SuperresConfig, sizes: Mapping[str, int]) -> Traffic:
     """Bytes of one step of base or superres."""
-    each_step = {name: size for name, size in sizes.items() if not name.startswith(CONTEXT_PREFIXES)}
+    each_step = {
+        name: size for name, size in sizes.items() if not name.startswith(CONTEXT_PREFIXES)
+    }
     rows = min(config.tokens, config.vocabulary + 1)
     return Traffic(
         shared=BFLOAT16_BYTES * _read_whole(each_step),

@@ -1,6 +1,7 @@
 """Which replica a call goes to, chosen in O(log n) where services.orchestrator looks at all."""
 
 import heapq
+from collections.abc import Sequence
 
 
 class Balance:
@@ -11,15 +12,18 @@ class Balance:
     some time; entries that a later one has replaced are thrown away when they come up.
     """
 
-    def __init__(self, replicas: int) -> None:
-        """Begins with nothing outstanding.
+    def __init__(self, order: Sequence[int]) -> None:
+        """Begins with nothing outstanding and all replicas up.
 
         Args:
-            replicas: How many there are, all up.
+            order: The replicas, in the order in which the first calls go to them.
         """
+        replicas = len(order)
         self._outstanding, self._chosen = [0] * replicas, [0] * replicas
         self._up = [True] * replicas
-        self._heap = [(0, 0, index) for index in range(replicas)]
+        for place, index in enumerate(order):
+            self._chosen[index] = place - replicas
+        self._heap = [(0, self._chosen[index], index) for index in order]
         self._turn = 0
 
     def choose(self, work: int) -> int | None:
@@ -48,7 +52,7 @@ class Balance:
 
     def gain(self, index: int) -> None:
         """Sends calls to a replica again, which begins anew."""
-        self._up[index] = True
+        self._up[index], self._chosen[index] = True, 0
         self._push(index)
 
     def _push(self, index: int) -> None:

@@ -17,7 +17,7 @@ def plan(
     images_per_second: float,
     p99: str,
     chip: str,
-    preset: str = "muse-3b",
+    preset: str = "muse-632m",
     mix: Annotated[list[str] | None, Parameter(negative=())] = None,
     step_times: Path | None = None,
     efficiency: float = 0.5,
@@ -151,7 +151,5 @@ def _options(
                 "times of every stage with --step-times"
             ) from error
         jax.config.update("jax_platforms", "cpu")  # shapes only: no accelerator is worth starting
-        options |= computed(
-            preset, chip, missing, efficiency=efficiency, max_batch=max_batch
-        )
+        options |= computed(preset, chip, missing, efficiency=efficiency, max_batch=max_batch)
     return {stage: options[stage] for stage in ORDER}

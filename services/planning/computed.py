@@ -16,7 +16,7 @@ from services.description import arithmetic, traffic
 from services.description.chips import Chip
 from services.description.description import parameter_sizes
 from services.description.rendering import scaled
-from services.description.traffic import BFLOAT16_BYTES, Traffic
+from services.description.traffic import BFLOAT16_BYTES
 from services.planning.step_times import BatchTimes, Option, SlotTimes
 from services.presets import Preset
 from services.superres.config import SuperresConfig

@@ -83,7 +83,9 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
         try:
             kind = parse_kind(text)
         except ValueError as error:
-            raise ValueError(f"mix: {error}; write it such as steps=8,guidance=0,weight=3") from None
+            raise ValueError(
+                f"mix: {error}; write it such as steps=8,guidance=0,weight=3"
+            ) from None
         works[kind] = _work(kind, preset)
     return Demand(rate=rate, works=works)
 

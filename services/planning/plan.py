@@ -151,9 +151,13 @@ def make_plan(
             "with its batch full more than that; ask for a longer one or a smaller --max-batch"
         )
     search = Search(sizing=sizing, demand=demand, p99_s=p99_s, requests=requests, seed=seed)
-    needed = search.smallest()
+    doors = sizing.replicas.get(ORCHESTRATOR, 0)
+    needed = search.smallest(doors and doors + spares(doors, mean_failure_s, replace_s))
     replicas = {
-        stage: count + spares(count, mean_failure_s, replace_s) for stage, count in needed.items()
+        stage: count
+        if stage == ORCHESTRATOR  # which has its spares already
+        else count + spares(count, mean_failure_s, replace_s)
+        for stage, count in needed.items()
     }
     by_chance = Failures(mean_s=mean_failure_s, replace_s=replace_s)
     amid = search.warm_up_s + (search.seconds - search.warm_up_s) / 3

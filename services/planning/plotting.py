@@ -27,9 +27,7 @@ def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
         from matplotlib import pyplot
     except ModuleNotFoundError as error:
         raise RuntimeError('the plot needs matplotlib: install the extra "bench"') from error
-    figure, (fleets, latency, work) = pyplot.subplots(
-        1, 3, figsize=(15, 4.5), layout="constrained"
-    )
+    figure, (fleets, latency, work) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     figure.suptitle(title)
     tried = [each for each in plan.tried if math.isfinite(each.p99_s)]
     fleets.scatter([each.chips for each in tried], [each.p99_s for each in tried], s=18)

@@ -84,8 +84,8 @@ def _fleet(plan: Plan) -> Table:
             _milliseconds(_full_s(times)),
             str(times.together),
             str(plan.sizing.replicas[stage]),
-            str(plan.needed[stage]),
-            f"+{count - plan.needed[stage]}",
+            "-" if stage == ORCHESTRATOR else str(plan.needed[stage]),
+            f"+{count - _without_spares(plan, stage)}",
             str(count),
             "-" if stage == ORCHESTRATOR else str(count),
         )
@@ -154,6 +154,10 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
         "network, refusals and",
         "  deadlines, edits, start-up of a replica other than as the time to replace it.",
     ]
+
+
+def _without_spares(plan: Plan, stage: str) -> int:
+    return (plan.sizing.replicas if stage == ORCHESTRATOR else plan.needed)[stage]
 
 
 def _full_s(times: StageTimes) -> float:

@@ -100,17 +100,25 @@ class Search:
         self.events += outcome.events
         return outcome
 
-    def smallest(self) -> dict[str, int]:
+    def smallest(self, orchestrators: int) -> dict[str, int]:
         """Returns the smallest numbers of replicas that keep the target, one stage at a time.
 
         The arithmetic's are scaled until they do, then those of each stage are reduced as far as it
-        goes with the others as they are, most replicas first.
+        goes with the others as they are, most replicas first. Orchestrators are as many as will be,
+        spares as well: the more there are, the less each knows of what the others have sent where.
+
+        Args:
+            orchestrators: How many; 0 if the fleet has none.
 
         Raises:
             ValueError: no fleet of a reasonable size does.
         """
-        enough = self._grown(dict(self.sizing.replicas))
-        for stage in sorted(enough, key=lambda each: -enough[each]):
+        begun = dict(self.sizing.replicas)
+        if orchestrators:
+            begun[ORCHESTRATOR] = orchestrators
+        enough = self._grown(begun)
+        searched = sorted(enough.keys() - {ORCHESTRATOR}, key=lambda each: (-enough[each], each))
+        for stage in searched:
             low, high = 1, enough[stage]
             while low < high:
                 middle = (low + high) // 2
@@ -129,12 +137,13 @@ class Search:
             low = factor
             if factor > MOST_GROWTH:
                 raise ValueError(
-                    f"p99: no fleet keeps {self.p99_s:g} s: simulated, even "
-                    f"{factor:.0f} times the replicas of the arithmetic take "
-                    f"{self.tried[-1].p99_s:.3g} s; ask for a longer one, or a smaller --max-batch"
+                    f"p99: no fleet keeps {self.p99_s:g} s: simulated, even {factor:.0f} times the "
+                    f"replicas that the work needs take {self.tried[-1].p99_s:.3g} s, since some "
+                    "requests meet another one that a second orchestrator has sent to the same "
+                    "replica; ask for a longer one, fewer steps, a faster chip or a smaller preset"
                 )
         high = factor
-        while high - low > 0.02:
+        while high - low > 0.05:
             middle = (low + high) / 2
             if self._keeps(_scaled(replicas, middle)):
                 high = middle
@@ -159,4 +168,7 @@ class Search:
 
 
 def _scaled(replicas: Mapping[str, int], factor: float) -> dict[str, int]:
-    return {stage: math.ceil(factor * count) for stage, count in replicas.items()}
+    return {
+        stage: count if stage == ORCHESTRATOR else math.ceil(factor * count)
+        for stage, count in replicas.items()
+    }

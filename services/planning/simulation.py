@@ -142,13 +142,14 @@ class _Request:
 
 
 class _Stage:
-    def __init__(self, stage: FleetStage, doors: int) -> None:
+    def __init__(self, stage: FleetStage, doors: int, chance: random.Random) -> None:
         self.name, self.times = stage.name, stage.times
         self.replicas: list[Replica] = [new_replica(stage.times) for _ in range(stage.replicas)]
         self.epochs = [0] * stage.replicas  # what is to happen to an earlier one does not
         self.up = [True] * stage.replicas
         self.again = 0
-        self.balances = [Balance(stage.replicas) for _ in range(doors)]
+        orders = [chance.sample(range(stage.replicas), stage.replicas) for _ in range(doors)]
+        self.balances = [Balance(order) for order in orders]
 
 
 def simulate(
@@ -193,7 +194,8 @@ class _Run:
     ) -> None:
         self._has_doors = fleet[0].name == ORCHESTRATOR
         doors = fleet[0].replicas if self._has_doors else 1
-        self._stages = [_Stage(stage, doors) for stage in fleet]
+        orders = random.Random(f"{seed} orders")
+        self._stages = [_Stage(stage, doors, orders) for stage in fleet]
         self._horizon_s = arrivals[-1].at_s
         self._failures = failures
         self._chance = random.Random(f"{seed} failures")

@@ -147,9 +147,7 @@ def _sized(options: Mapping[str, Option], demand: Demand, p99_s: float) -> Sizin
     replicas = {}
     for stage, option in options.items():
         wait_s = slack_s * means[stage] / sum(means.values())
-        replicas[stage] = _least_replicas(
-            option.times.together, demand.rate, means[stage], wait_s
-        )
+        replicas[stage] = _least_replicas(option.times.together, demand.rate, means[stage], wait_s)
     return Sizing(
         options=options,
         replicas=replicas,

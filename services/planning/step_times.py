@@ -107,6 +107,7 @@ class Option:
 # of it is taken for work of the orchestrator, one request at a time.
 ORCHESTRATOR_OPTION = Option(times=BatchTimes(batch_s=(0.0, 0.0182)))
 
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What a file says.
@@ -146,9 +147,16 @@ def read_step_times(file: Path) -> Measured:
 def _stage(name: str, fields: Any) -> StageTimes:
     if not isinstance(fields, dict):
         raise ValueError(f"step_times: {name}: expected an object, got {fields!r}")
-    known = {"batch_s", "max_wait_s"} if name in BATCHED else {
-        "slots", "step_s", "admit_s", "dispatch_s",
-    }
+    known = (
+        {"batch_s", "max_wait_s"}
+        if name in BATCHED
+        else {
+            "slots",
+            "step_s",
+            "admit_s",
+            "dispatch_s",
+        }
+    )
     if unknown := set(fields) - known:
         raise ValueError(
             f"step_times: {name}: expected some of {', '.join(sorted(known))}, "

@@ -22,13 +22,16 @@ REPLICAS = 5
 def test_it_is_the_one_with_the_least_outstanding_whose_turn_is_longest_ago(
     happenings: list[tuple[str, int]],
 ) -> None:
-    balance = Balance(REPLICAS)
-    outstanding, chosen = [0] * REPLICAS, [0] * REPLICAS
+    order = [3, 0, 4, 1, 2]
+    balance = Balance(order)
+    outstanding, chosen = [0] * REPLICAS, [order.index(each) - 9 for each in range(REPLICAS)]
     up, calls, turn = set(range(REPLICAS)), [], 0
     for what, number in happenings:
         replica = number % REPLICAS
         if what == "call":
-            expected = min(up, key=lambda each: (outstanding[each], chosen[each]), default=None)
+            expected = min(
+                up, key=lambda each: (outstanding[each], chosen[each], each), default=None
+            )
             assert balance.choose(number + 1) == expected
             if expected is not None:
                 turn += 1
@@ -44,6 +47,7 @@ def test_it_is_the_one_with_the_least_outstanding_whose_turn_is_longest_ago(
             balance.lose(replica)
         elif what == "gain" and replica not in up:
             up.add(replica)
+            chosen[replica] = 0
             balance.gain(replica)
 
 

@@ -1,5 +1,7 @@
 """The simulated fleet: against the servers' own scheduler, against closed forms, and by itself."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -78,9 +80,7 @@ def test_slots_with_exponential_work_wait_as_erlang_says() -> None:
     slots, mean, load = 4, 40, 0.8
     stay = 1 - 1 / mean  # a geometric number of steps is nearly exponential
     steps = range(1, 6 * mean)
-    works = {
-        Kind(steps=n, weight=stay**n): Work(amounts={"base": n}) for n in steps
-    }
+    works = {Kind(steps=n, weight=stay**n): Work(amounts={"base": n}) for n in steps}
     demand = Demand(rate=load * slots / mean, works=works)  # a step takes a second
     drawn = poisson_arrivals(list(works), rate=demand.rate, seconds=20_000 / demand.rate, seed=3)
     fleet = [FleetStage(name="base", times=constant_steps(slots, 1.0), replicas=1)]
@@ -156,7 +156,7 @@ def test_a_seed_gives_the_same_run_and_another_gives_another() -> None:
 
 def test_more_replicas_make_p99_no_worse() -> None:
     p99_s = [pictures(base).percentile_s(99) for base in (2, 3, 4, 6, 9)]
-    assert all(later <= 1.01 * earlier for earlier, later in zip(p99_s, p99_s[1:], strict=False))
+    assert all(later <= 1.01 * earlier for earlier, later in pairwise(p99_s))
     assert p99_s[-1] < p99_s[0]
 
 
@@ -180,8 +180,8 @@ def test_what_an_orchestrator_has_under_way_is_lost_with_it_and_frees_its_slots(
 
 
 def test_a_stage_without_replicas_loses_requests_until_one_is_back() -> None:
-    failures = Failures(replace_s=5.0, losses=[Loss(stage="base", at_s=10.0)])
-    outcome = pictures(1, failures=failures, seconds=20)
+    failures = Failures(replace_s=5.0, losses=3 * [Loss(stage="base", at_s=10.0)])
+    outcome = pictures(3, failures=failures, seconds=20)
     # Of those that come in 5 s all but the last are given up after two pauses, 0.3 s in all.
     assert outcome.lost == pytest.approx(4.7 * PICTURES.rate, rel=0.2)
     assert outcome.answered + outcome.lost == outcome.requests

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -66,7 +67,8 @@ class ReplicaSet:
             retiring = asyncio.create_task(replica.retire())
             self._retiring[retiring] = replica
             retiring.add_done_callback(lambda task: self._retiring.pop(task, None))
-        for address in sorted(new):
+        # Orchestrators that begin in the same order would go on in step, all to the same replica.
+        for address in random.sample(sorted(new), len(new)):
             self._replicas[address] = Replica(
                 address, changed=self._review, max_message_mib=self._max_message_mib
             )
