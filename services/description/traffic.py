@@ -72,8 +72,9 @@ def cached_bytes(config: BaseConfig | SuperresConfig) -> int:
 def masked_context(config: BaseConfig | SuperresConfig, sizes: Mapping[str, int]) -> Traffic:
     """Bytes of what base or superres computes once, before the first step."""
     once = {name: size for name, size in sizes.items() if name.startswith(CONTEXT_PREFIXES)}
-    superres = isinstance(config, SuperresConfig)
-    low_rows = min(config.low_tokens, config.low_vocabulary) if superres else 0
+    low_rows = (
+        min(config.low_tokens, config.low_vocabulary) if isinstance(config, SuperresConfig) else 0
+    )
     text = config.text_length * config.text_hidden
     return Traffic(
         shared=BFLOAT16_BYTES * _read_whole(once),

@@ -56,7 +56,7 @@ def test_a_plan_from_measured_times(measured: Path, tmp_path: Path) -> None:
         report["chips"]
         == sum(each["replicas"] for each in stages.values()) - (stages["orchestrator"]["replicas"])
     )
-    assert list(report["checks"].values())[0]["p99_s"] <= 1.5
+    assert next(iter(report["checks"].values()))["p99_s"] <= 1.5
     assert (tmp_path / "out/plan/plan.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "out/plan/plan.html").read_text()
     assert "<svg" in page
