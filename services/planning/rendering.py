@@ -120,7 +120,7 @@ def _stages(plan: Plan) -> Table:
 
 def _checks(plan: Plan) -> Table:
     table = _table(
-        "Runs, simulated", "fleet", "requests", "failed replicas", "retried", "lost", "p50, s",
+        "Runs, simulated", "fleet", "sent", "failed", "again", "lost", "p50, s",
         "p99, s", "in time",
     )  # fmt: skip
     for check in plan.checks:
@@ -148,6 +148,7 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
         f"{_span(replace_s)}.",
         "at work: share of the replicas' time. places taken: of slots, or of a full batch, of all",
         "  time. alone: in an empty fleet, the mean over the mix (end to end: its p99).",
+        "sent: requests. failed: replicas. again: requests with a call that had to be made again.",
         f"Over time, failures make {_share(plan.retried_share)} of the requests start a stage "
         f"again, and lose {_share(plan.lost_share)}.",
         f"{plan.runs} runs of a discrete-event simulation, {plan.events} events. Not modelled: the "
