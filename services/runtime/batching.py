@@ -12,6 +12,7 @@ import grpc
 
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
+from services.runtime.instruments import DEVICE, WAITS, Load, refused
 from services.runtime.server import StageSettings
 from services.runtime.telemetry import record_span
 from services.runtime.timing import Timed
@@ -97,6 +98,17 @@ class Batcher(Generic[Request, Result]):
         """Requests on the device, or next in line for it."""
         return self._active
 
+    def load(self) -> Load:
+        """Returns how busy it is; any thread may ask."""
+        queued = self.queued
+        return Load(
+            slots=self._max_size,
+            active=self._active,
+            places=self._max_queued,
+            queued=queued,
+            queued_steps=queued,
+        )
+
     async def submit(self, request: Request) -> Timed[Result]:
         """Waits for the result of a request.
 
@@ -108,9 +120,13 @@ class Batcher(Generic[Request, Result]):
         """
         if self.queued >= self._max_queued:
             batches_ahead = 1 + self.queued // self._max_size
-            raise resource_exhausted(
-                f"{self.queued} requests wait already, as many as may: try again later",
-                retry_after_s=max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01),
+            retry_after_s = max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01)
+            raise refused(
+                "queue_full",
+                resource_exhausted(
+                    f"{self.queued} requests wait already, as many as may: try again later",
+                    retry_after_s=retry_after_s,
+                ),
             )
         waiter = _Waiter[Request, Result](request, asyncio.get_running_loop().create_future())
         start_ns = time.time_ns()
@@ -131,7 +147,9 @@ class Batcher(Generic[Request, Result]):
             if compute_s:
                 record_span("compute", compute_ns, end_ns)
         waited_s = time.monotonic() - waiter.arrival_s
-        return Timed(result, max(0.0, waited_s - compute_s), compute_s)
+        queue_s = max(0.0, waited_s - compute_s)
+        WAITS.record(queue_s)
+        return Timed(result, queue_s, compute_s)
 
     async def drain(self) -> None:
         """Waits until no request waits or is computed."""
@@ -177,6 +195,7 @@ class Batcher(Generic[Request, Result]):
         finally:
             self._active = 0
         if pairs:
+            DEVICE.add(compute_s)
             self._usual_compute_s += SMOOTHING * (compute_s - self._usual_compute_s)
         for waiter, result in pairs:
             if not waiter.answer.done():

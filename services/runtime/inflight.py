@@ -11,6 +11,7 @@ import grpc
 from services.runtime.claims import ANYBODY, Claim
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError
+from services.runtime.instruments import Load
 from services.runtime.scheduler import MEND_EVERY_S, SlotScheduler
 from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State
 from services.runtime.telemetry import record_span
@@ -51,6 +52,10 @@ class InflightBatcher(Generic[Job, State]):
     def active(self) -> int:
         """Requests that hold a slot."""
         return self._scheduler.active
+
+    def load(self) -> Load:
+        """Returns how busy it is; any thread may ask."""
+        return self._scheduler.load()
 
     def most_in_time(
         self, steps: int, rows: int, within_s: float | None, claim: Claim = ANYBODY

@@ -18,6 +18,7 @@ from services.runtime.claims import ANYBODY, Claim
 from services.runtime.dispatch import steps_to_take
 from services.runtime.errors import RequestError, resource_exhausted, unavailable
 from services.runtime.forecast import StepTimes, Work, seconds_to_finish
+from services.runtime.instruments import DEVICE, STEPS, WAITS, Load, Reason, refused
 from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State, Ticket
 from services.runtime.timing import Timed
 from services.runtime.waiting import WaitingLine
@@ -71,6 +72,18 @@ class SlotScheduler(Generic[Job, State]):
         """Requests that hold a slot."""
         return len(self._seated)
 
+    def load(self) -> Load:
+        """Returns how busy it is."""
+        with self._lock:
+            waiting = self._waiting.everybody()
+            return Load(
+                slots=self._device.slots,
+                active=len(self._seated),
+                places=self._waiting.places,
+                queued=len(waiting),
+                queued_steps=sum(ticket.left * ticket.job.rows for ticket in waiting),
+            )
+
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, were it to mend the device."""
@@ -107,15 +120,21 @@ class SlotScheduler(Generic[Job, State]):
         ticket = Ticket(job, tell, watched, self._clock(), job.steps_left)
         with self._lock:
             if self._stopping:
-                raise unavailable("this replica stops: another one may serve the request")
+                raise refused(
+                    "stopping", unavailable("this replica stops: another one may serve the request")
+                )
             if not self._works:
-                raise unavailable(
-                    "this replica's device fails: another one may serve the request",
-                    retry_after_s=MEND_EVERY_S,
+                raise refused(
+                    "device_fails",
+                    unavailable(
+                        "this replica's device fails: another one may serve the request",
+                        retry_after_s=MEND_EVERY_S,
+                    ),
                 )
             if not self._waiting.room_for(claim):
                 waiting = len(self._waiting)
                 raise _refusal(
+                    "queue_full",
                     f"{waiting} requests wait already, no place is left for another of this caller",
                     self._seconds_to_finish(0, 1, claim),
                 )
@@ -125,6 +144,7 @@ class SlotScheduler(Generic[Job, State]):
                 planned_s = PLANNED_SHARE * within_s
                 if done_s is not None and done_s > planned_s:
                     raise _refusal(
+                        "too_late",
                         f"{ticket.left} steps from now would end in {done_s:.3g} s, and the caller "
                         f"waits for {within_s:.3g} s, of which {planned_s:.3g} s are planned with",
                         done_s - planned_s,
@@ -220,6 +240,7 @@ class SlotScheduler(Generic[Job, State]):
                     return
                 self._seated[slot] = ticket
                 ticket.start_s = self._clock()
+            WAITS.record(ticket.start_s - ticket.arrival_s)
             try:
                 self._device.admit(slot, ticket.job)
             except Exception as error:  # those who are seated already go on
@@ -255,6 +276,8 @@ class SlotScheduler(Generic[Job, State]):
         watched = {slot for slot, ticket in seated.items() if ticket.watched}
         states = self._device.advance(steps, ending | watched)
         end_s = self._clock()
+        DEVICE.add(end_s - begin_s)
+        STEPS.add(steps * rows)
         if steps:  # with the time it took to seat those who came: they delay everybody's step
             self._times.measure(rows, (end_s - begin_s) / steps)
         for slot, ticket in seated.items():
@@ -303,7 +326,8 @@ def _work(tickets: Iterable[Ticket[Job, State]]) -> list[Work]:
     return [Work(ticket.left, ticket.job.rows) for ticket in tickets]
 
 
-def _refusal(reason: str, retry_after_s: float | None) -> RequestError:
-    return resource_exhausted(
-        f"{reason}: try again later", retry_after_s=max(SHORTEST_RETRY_S, retry_after_s or 0.0)
+def _refusal(reason: Reason, sentence: str, retry_after_s: float | None) -> RequestError:
+    retry_after_s = max(SHORTEST_RETRY_S, retry_after_s or 0.0)
+    return refused(
+        reason, resource_exhausted(f"{sentence}: try again later", retry_after_s=retry_after_s)
     )
