@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from muse.base.v1 import base_pb2
+from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1 import orchestrator_pb2
 from muse.superres.v1 import superres_pb2
 from muse.text_encoder.v1 import text_encoder_pb2
@@ -124,7 +125,7 @@ async def eventually(scrape: Callable[[], Series], name: str, least: float, **la
 async def test_calls_are_told_apart_by_kind_and_outcome(scrape: Callable[[], Series]) -> None:
     count = "muse_request_duration_seconds_count"
     async with calling() as (stub, _):
-        request = tokenizer_pb2.DecodeRequest(tokens={"codebook": "c" * 1000})
+        request = tokenizer_pb2.DecodeRequest(tokens=TokenGrid(codebook="c" * 1000))
         await stub.Decode(request)
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Encode(tokenizer_pb2.EncodeRequest())
@@ -147,11 +148,12 @@ async def test_no_series_comes_with_callers_prompts_or_methods(
     async def flood(stub: Any, channel: grpc.aio.Channel, first: int) -> None:
         for number in range(first, first + 100):
             metadata = (("caller", f"caller-{number}"), ("user-agent", f"agent-{number}"))
-            decode = tokenizer_pb2.DecodeRequest(tokens={"codebook": f"prompt {number}"})
+            decode = tokenizer_pb2.DecodeRequest(tokens=TokenGrid(codebook=f"prompt {number}"))
             await stub.Decode(decode, metadata=metadata)
             for method in (f"/muse.tokenizer.v1.TokenizerService/M{number}", f"/muse.x{number}/A"):
+                unknown: Any = channel.unary_unary(method)
                 with pytest.raises(grpc.aio.AioRpcError):
-                    await channel.unary_unary(method)(b"", metadata=metadata)
+                    await unknown(b"", metadata=metadata)
             job = countdown(f"prompt {number}", 1 + number % 7)
             claim = Claim(caller=f"caller-{number}")
             async with aclosing(batcher.events(job, steps=False, claim=claim)) as events:
@@ -332,7 +334,8 @@ class Receiver(metrics_service_pb2_grpc.MetricsServiceServicer):
 
 async def test_metrics_arrive_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
     receiver, server = Receiver(), grpc.server(futures.ThreadPoolExecutor(1))
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(receiver, server)
+    add_to: Any = metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server
+    add_to(receiver, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"http://127.0.0.1:{port}")
