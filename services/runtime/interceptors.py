@@ -46,10 +46,17 @@ class AroundCalls(grpc.aio.ServerInterceptor):
         handler, method = await continuation(handler_call_details), handler_call_details.method
         if handler is None or not self._wanted(method, handler):
             return handler
-        return _wrapped(handler, method, self._around)
+        return wrapped(handler, method, self._around)
 
 
-def _wrapped(handler: Any, method: str, around: Around) -> Handler:
+def wrapped(handler: Any, method: str, around: Around) -> Handler:
+    """Returns a handler that runs inside a context manager.
+
+    Args:
+        handler: The one to run.
+        method: Full name of what it answers.
+        around: Makes the context manager of a call.
+    """
     if handler.request_streaming and not handler.response_streaming:
         raise TypeError(f"{method} answers a stream of requests once: not supported")
     kinds = {
@@ -198,13 +205,14 @@ def server_interceptors(
         around.append(tracing_calls)
     around.append(answering_errors)
     return [
-        *(AroundCalls(each, wanted=lambda method, handler: _is_ours(method)) for each in around),
+        *(AroundCalls(each, wanted=lambda method, handler: is_ours(method)) for each in around),
         AroundCalls(
             endless.ending,
-            wanted=lambda method, handler: handler.response_streaming and not _is_ours(method),
+            wanted=lambda method, handler: handler.response_streaming and not is_ours(method),
         ),
     ]
 
 
-def _is_ours(method: str) -> bool:
+def is_ours(method: str) -> bool:
+    """Whether a method is of Muse itself, and not of health, reflection or channelz."""
     return method.startswith("/muse.")

@@ -10,6 +10,7 @@ import grpc
 from services.orchestrator.calls import Deadline
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS
 from services.runtime.errors import RequestError
+from services.runtime.instruments import refused
 
 
 class PixelBudget:
@@ -39,9 +40,12 @@ class PixelBudget:
                 await granted
         except TimeoutError as error:
             self._give_up(pixels, granted)
-            raise RequestError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                "the time was over before there was memory for the picture",
+            raise refused(
+                "no_memory",
+                RequestError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "the time was over before there was memory for the picture",
+                ),
             ) from error
         except asyncio.CancelledError:
             self._give_up(pixels, granted)
