@@ -18,6 +18,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 Reason: TypeAlias = Literal["queue_full", "too_late", "stopping", "device_fails", "no_memory"]
 Source: TypeAlias = Literal["compiler", "cache"]
 Direction: TypeAlias = Literal["receive", "transmit"]
+Copy: TypeAlias = Literal["first", "second", "neither"]
 Refusal = TypeVar("Refusal", bound=Exception)
 
 STAGES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
@@ -27,6 +28,7 @@ OUTCOMES = tuple(code.name for code in grpc.StatusCode)
 REASONS: tuple[Reason, ...] = ("queue_full", "too_late", "stopping", "device_fails", "no_memory")
 SOURCES: tuple[Source, ...] = ("compiler", "cache")
 DIRECTIONS: tuple[Direction, ...] = ("receive", "transmit")
+COPIES: tuple[Copy, ...] = ("first", "second", "neither")
 # From a text's milliseconds to an edit's minutes; the SLO's 2 s is one of them.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 SUFFIXES = {"s": "_seconds", "By": "_bytes"}  # of Prometheus; counts of things have none
@@ -220,9 +222,15 @@ IO = Counter(
     "Bytes of the messages of calls, before compression.",
     {"direction": DIRECTIONS},
 )
+HEDGES = Counter(
+    "muse.hedges",
+    "{call}",
+    "Calls of a stage that were sent to a second replica too, by whose answer came first.",
+    {"target": STAGES[1:], "answer": COPIES},
+)
 INSTRUMENTS: tuple[Instrument, ...] = (
     *(REQUESTS, WAITS, QUEUED, QUEUED_STEPS, PLACES, ACTIVE, SLOTS, REFUSALS),
-    *(DEVICE, STEPS, PROGRAMS, COMPILING, IO),
+    *(DEVICE, STEPS, PROGRAMS, COMPILING, IO, HEDGES),
 )
 _loads: list[Callable[[], Load]] = []
 

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -29,6 +30,7 @@ NEW_TRACE = trace_context.Context()  # the parent of what belongs to no request 
 HEALTH = "/grpc.health.v1.Health/"
 _tracer = trace.get_tracer("muse", schema_url=conventions.SCHEMA_URL)
 _endings: set[asyncio.Task[None]] = set()
+_notes: ContextVar[Attributes | None] = ContextVar("notes", default=None)
 
 
 def tracing_wanted(environment: Mapping[str, str] = os.environ) -> str:
@@ -175,6 +177,20 @@ def served_call(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
         trace_context.detach(token)
 
 
+@contextmanager
+def noting(notes: Attributes) -> Iterator[None]:
+    """Has the client's spans of calls that are begun inside the block say more at their ends.
+
+    Args:
+        notes: What they say besides; what is added until then, too.
+    """
+    token = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(token)
+
+
 def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
     """Returns the interceptors of a channel; none when tracing is off."""
     if tracing_wanted() == "none":
@@ -209,16 +225,17 @@ async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     try:
         call = await continuation(details._replace(metadata=metadata), request)
     except BaseException:
+        opened.set_attributes(_notes.get() or {})
         opened.set_status(StatusCode.ERROR, "never began")
         opened.end()
         raise
-    ending = asyncio.create_task(_end(opened, call))
+    ending = asyncio.create_task(_end(opened, call, _notes.get()))
     _endings.add(ending)  # the loop itself keeps no task alive
     ending.add_done_callback(_endings.discard)
     return call
 
 
-async def _end(opened: Span, call: grpc.aio.Call) -> None:
+async def _end(opened: Span, call: grpc.aio.Call, notes: Attributes | None) -> None:
     """Waits for the end of a call and ends its span: an error, unless the call was answered OK."""
     try:
         code = await call.code()
@@ -229,4 +246,5 @@ async def _end(opened: Span, call: grpc.aio.Call) -> None:
         opened.set_status(StatusCode.ERROR, "the loop ended before the call")
         raise
     finally:
+        opened.set_attributes(notes or {})
         opened.end()

@@ -61,6 +61,7 @@ class Behaviour:
         health: What its health service says, to be set.
         hands_back_at: Steps after which a decode that began elsewhere or here is handed back, each
             once.
+        queued: Requests that its status says wait.
     """
 
     def __init__(self, name: str) -> None:
@@ -74,6 +75,7 @@ class Behaviour:
         self.health = health.aio.HealthServicer()
         self.steps_before_around = 0
         self.hands_back_at: list[int] = []
+        self.queued = 0
 
     async def enter(self, request: Any, context: Any, seed: int = 0) -> None:
         if not self.asked or self.asked[-1] is not request:
@@ -92,7 +94,11 @@ class Behaviour:
         self.statuses += 1
         digest = {self.name: f"sha256:{self.name}"}
         return StageStatus(
-            stage=self.name, preset="tiny", fingerprints=self.fingerprints, checkpoints=digest
+            stage=self.name,
+            preset="tiny",
+            fingerprints=self.fingerprints,
+            checkpoints=digest,
+            queued=self.queued,
         )
 
     def timing(self) -> StageTiming:
