@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 Reason: TypeAlias = Literal["queue_full", "too_late", "stopping", "device_fails", "no_memory"]
 Source: TypeAlias = Literal["compiler", "cache"]
@@ -127,10 +128,17 @@ class Histogram(Instrument):
         (name,) = super().prometheus_names
         return f"{name}_bucket", f"{name}_sum", f"{name}_count"
 
-    def record(self, value: float, **labels: str) -> None:
-        """Takes note of a value, if anything records."""
+    def record(self, value: float, *, trace: SpanContext | None = None, **labels: str) -> None:
+        """Takes note of a value, if anything records.
+
+        Args:
+            value: In the metric's unit.
+            trace: The span that it is about, which becomes an exemplar if it is sampled.
+            labels: What each label holds.
+        """
         if self._bound is not None:
-            self._bound.record(value, {"stage": self._stage, **labels})
+            about = None if trace is None else set_span_in_context(NonRecordingSpan(trace))
+            self._bound.record(value, {"stage": self._stage, **labels}, context=about)
 
     def _made(self, meter: Meter) -> Any:
         return meter.create_histogram(

@@ -195,7 +195,7 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
     """
     calls, endless = CallCount(), EndlessCalls()
     server = grpc.aio.server(
-        interceptors=[MeasuringCalls(), *server_interceptors(calls, endless)],
+        interceptors=server_interceptors(calls, endless, [MeasuringCalls()]),
         options=server_options(settings.max_message_mib),
     )
     service.register(server)
