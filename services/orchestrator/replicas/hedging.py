@@ -108,6 +108,12 @@ class Hedging:
             return await self.waiting(replica, ASKING_S) == 0
         except grpc.aio.AioRpcError:
             return False
+        except asyncio.CancelledError:
+            # gRPC may raise this also when the other side cancelled.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return False
 
     def tell(self, outcome: Copy, first: Replica, second: Replica) -> None:
         """Counts a call that had a second copy."""
