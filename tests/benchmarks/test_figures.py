@@ -52,12 +52,12 @@ def test_both_stacks_are_asked_for_the_same_pictures_and_begin_in_turns() -> Non
             asked.append((self.name, seed))
 
     without, traced = Client("without"), Client("traced")
-    found = pairs(without, traced, "an owl", requests=2)  # type: ignore[arg-type]
+    found = pairs(without, traced, "an owl", range(3, 5))  # type: ignore[arg-type]
 
     assert len(found) == 2
     assert all(seconds >= 0 for pair in found for seconds in pair)
-    assert [seed for _, seed in asked] == [seed for seed in range(5) for _ in range(2)]
-    assert [name for name, _ in asked[::2]] == ["traced", "without", "traced", "without", "traced"]
+    assert [seed for _, seed in asked] == [3, 3, 4, 4]
+    assert [name for name, _ in asked] == ["without", "traced", "traced", "without"]
 
 
 def test_a_spread_is_told_as_its_median_and_range() -> None:
