@@ -314,7 +314,7 @@ async def test_over_many_calls_no_more_than_the_share_is_sent_twice(fleet_of: An
         await asyncio.gather(*(fleet.generate() for _ in range(10)))
 
     second = sum(fleet.counts()) - calls
-    assert 0.01 * calls <= second <= 0.02 * calls
+    assert 0 < second <= 0.02 * calls
 
 
 async def test_calls_that_were_traced_say_which_copy_they_are(
