@@ -1,4 +1,4 @@
-"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`.
+"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`, `deploy`.
 
 Each command imports what it needs when it is called, so that `muse --help` is instant.
 """
@@ -24,6 +24,11 @@ app.command(
     "services.bench.command:bench",
     name="bench",
     help="Loads a running system with requests that arrive by themselves, and measures it.",
+)
+app.command(
+    "services.orchestrator.deploy_commands:app",
+    name="deploy",
+    help="Renders an overlay of k8s/, applies it, and says how it is.",
 )
 for _name, _help in {
     "inpaint": "Repaints what a mask covers; every other pixel stays as it is.",

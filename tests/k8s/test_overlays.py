@@ -15,7 +15,11 @@ from k8s.checks.schemas import schema_mistakes
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(str(each.relative_to(ROOT)) for each in (ROOT / "k8s/overlays").iterdir())
-FOLDERS = [*OVERLAYS, "k8s/training", "k8s/policies", "tests/k8s/everything", "tests/k8s/adapter"]
+TRAINING = ["k8s/training", "k8s/training/precompute"]
+FOLDERS = [
+    *(*OVERLAYS, *TRAINING, "k8s/policies"),
+    *("tests/k8s/everything", "tests/k8s/adapter"),
+]
 ADDRESSES = ("text_encoder", "tokenizer", "base", "superres")
 Rendered = Callable[[str], list[Manifest]]
 
