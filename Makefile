@@ -51,7 +51,8 @@ kubectl: # what renders the manifests, where there is none
 	sh scripts/fetch_kubectl.sh
 
 manifests: $(VENV)/.manifests # renders every overlay and says what is wrong
-	$(BIN)/python -m k8s.checks k8s/overlays/* k8s/training k8s/policies
+	$(BIN)/python -m k8s.checks k8s/overlays/* k8s/training k8s/training/precompute \
+		k8s/policies
 
 check: lint types imports protos-check
 

@@ -12,7 +12,7 @@ fi
 rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
 kubectl=$(command -v kubectl || echo requirements/kubectl/bin/kubectl)
-for folder in k8s/overlays/* k8s/training; do
+for folder in k8s/overlays/* k8s/training k8s/training/precompute; do
     "$kubectl" kustomize "$folder" >"$rendered/$(basename "$folder").yaml"
 done
 cp Containerfile "$rendered/Dockerfile"

@@ -40,6 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: names.get(item.path.name, len(LONGEST)))
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says loudly what no Kubernetes was there for: a green run has not tried the real thing."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    count = sum("no control plane" in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_sep(
+            "!",
+            f"{count} tests were NOT run: no Kubernetes control plane (tests/k8s/control_plane)",
+            red=True,
+            bold=True,
+        )
+
+
 class Collector:
     """A receiver of OTLP over gRPC, as a collector is, that keeps what arrives.
 

@@ -71,10 +71,17 @@ def base(
     preset: str = "demo",
     seed: int = 0,
     steps: int | None = None,
+    precomputed: Path | None = None,
 ) -> None:
     """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
     task = runs.transformer_task(
-        named_preset(preset), "base", data, checkpoints, seed=seed, steps=steps
+        named_preset(preset),
+        "base",
+        data,
+        checkpoints,
+        seed=seed,
+        steps=steps,
+        precomputed=precomputed,
     )
     _train(task, task.recipe.steps, out, checkpoints / "base", data, preset)
 
@@ -88,10 +95,17 @@ def superres(
     preset: str = "demo",
     seed: int = 0,
     steps: int | None = None,
+    precomputed: Path | None = None,
 ) -> None:
     """Trains the super-resolution transformer on the text encoder and both tokenizers."""
     task = runs.transformer_task(
-        named_preset(preset), "superres", data, checkpoints, seed=seed, steps=steps
+        named_preset(preset),
+        "superres",
+        data,
+        checkpoints,
+        seed=seed,
+        steps=steps,
+        precomputed=precomputed,
     )
     _train(task, task.recipe.steps, out, checkpoints / "superres", data, preset)
 

@@ -17,8 +17,10 @@ from services.runtime.checkpoints import load_checkpoint
 from services.tokenizer.config import TokenizerConfig
 from training.data.sources import ImageSource, open_source
 from training.optimizers import Recipe
+from training.precompute.examples import PrecomputedExamples, PrecomputedSource
+from training.precompute.shards import ShardError
 from training.recipes import RECIPES
-from training.tasks.frozen import load_frozen_stages
+from training.tasks.frozen import FrozenStages, load_frozen_stages
 from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
@@ -90,7 +92,14 @@ def text_encoder_task(
 
 
 def transformer_task(
-    preset: Preset, stage: str, data: Path, checkpoints: Path, *, seed: int, steps: int | None
+    preset: Preset,
+    stage: str,
+    data: Path,
+    checkpoints: Path,
+    *,
+    seed: int,
+    steps: int | None,
+    precomputed: Path | None = None,
 ) -> MaskedTokensTask:
     """Returns the task that trains the base or the super-resolution transformer.
 
@@ -101,6 +110,11 @@ def transformer_task(
         checkpoints: Root of the frozen stages.
         seed: Of the data, the initial parameters and the masks.
         steps: Optimizer steps instead of the recipe's.
+        precomputed: Folder of shards of the same data, instead of computing its tokens and
+            embeddings at each step.
+
+    Raises:
+        ShardError: the shards are incomplete, or were made by other stages.
     """
     recipes = RECIPES[preset.name]
     high = stage == "superres"
@@ -118,6 +132,33 @@ def transformer_task(
         images,
         seed=seed,
         text_projection=telling_kernel(vectors, words, config.hidden, seed=seed),
+        precomputed=None
+        if precomputed is None
+        else _precomputed(precomputed, frozen, recipe.batch_size, seed),
+    )
+
+
+def _precomputed(
+    folder: Path, frozen: FrozenStages, batch_size: int, seed: int
+) -> PrecomputedExamples:
+    source, high = PrecomputedSource(folder), frozen.high is not None
+    low_name = "low_codebook" if high else "codebook"
+    wanted = frozen.fingerprint()
+    names = {"encoder": "encoder", low_name: "low_codebook"} | (
+        {"codebook": "codebook"} if high else {}
+    )
+    for name, called in names.items():
+        if source.made_by[called] != wanted[name]:
+            raise ShardError(
+                f"{folder}: expected what {wanted[name]} makes, got what {source.made_by[called]} "
+                "made: run `python -m training.precompute` again, into another folder"
+            )
+    return PrecomputedExamples(
+        source,
+        high=high,
+        maximum_length=frozen.text_encoder.maximum_length,
+        batch_size=batch_size,
+        seed=seed,
     )
 
 

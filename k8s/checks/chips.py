@@ -1,5 +1,6 @@
 """Pods and the nodes that must hold them: shapes of slices, chips, memory."""
 
+import re
 from collections.abc import Iterator
 from math import prod
 
@@ -28,11 +29,20 @@ def chips_come_with_their_shape(objects: Objects) -> Iterator[str]:
         for label in (ACCELERATOR, TOPOLOGY):
             if label not in selector:
                 yield f"{each.title}: asks for {TPU} without the nodeSelector {label}"
-        if TOPOLOGY in selector and chips != prod(map(int, selector[TOPOLOGY].split("x"))):
-            yield (
-                f"{each.title}: asks for {chips} chips, its shape {selector[TOPOLOGY]} has another "
-                "number"
-            )
+        shape = selector.get(TOPOLOGY, "")
+        if not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}", shape):
+            if shape:
+                yield f"{each.title}: its shape is {shape!r}, expected one such as 1x1 or 2x2"
+        elif chips != prod(map(int, shape.split("x"))):
+            yield f"{each.title}: asks for {chips} chips, its shape {shape} has another number"
+
+
+def machines_have_the_chips(objects: Objects) -> Iterator[str]:
+    """The shape of a GPU pool is its machine's: one of a kind that MACHINES knows has one chip."""
+    for each in objects.workloads():
+        kind, chips = each.pod.get("nodeSelector", {}).get(GPU_ACCELERATOR), each.chips(GPU)
+        if kind in MACHINES and chips > 1:
+            yield f"{each.title}: asks for {chips} {GPU}, a node with one {kind} has 1"
 
 
 def chips_are_used(objects: Objects) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from k8s.checks import chips, network, pods, references, settings
+from k8s.checks import chips, jobs, network, pods, references, settings
 from k8s.checks.objects import Objects
 from k8s.checks.rendering import Manifest
 
@@ -30,7 +30,10 @@ CHECKS: tuple[Check, ...] = (
     pods.pods_end_within_their_grace,
     pods.only_jobs_write_what_servers_run,
     pods.jobs_compile_what_servers_run,
+    jobs.indexed_jobs_make_the_whole,
+    jobs.failure_policies_can_be_kept,
     chips.chips_come_with_their_shape,
+    chips.machines_have_the_chips,
     chips.chips_are_used,
     chips.taints_are_tolerated,
     chips.pods_fit_their_node,

@@ -7,7 +7,7 @@ from k8s.checks.rendering import Manifest
 
 
 def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]:
-    """The orchestrator calls each stage; no other pod of ours calls another."""
+    """The orchestrator calls each stage's port "grpc"; no other pod of ours calls another."""
     policies = objects.of("NetworkPolicy")
     if not policies:
         return
@@ -18,8 +18,9 @@ def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]
                 yield f"{pod.title}: no NetworkPolicy governs its {direction.lower()}"
     for caller in pods:
         for callee in pods:
-            wanted = caller.component == "orchestrator" and callee.component == "stage"
-            for port in _ports(callee):
+            calls = caller.component == "orchestrator" and callee.component == "stage"
+            for name, port in _ports(callee):
+                wanted = calls and name == "grpc"
                 allowed = _allows(policies, caller, callee, port)
                 if allowed and not wanted:
                     yield f"{caller.title} may call {callee.title} at port {port}, and never does"
@@ -34,8 +35,12 @@ def policies_govern_somebody(objects: Objects) -> Iterator[str]:
             yield f"{title(policy)}: governs no pods"
 
 
-def _ports(workload: Workload) -> list[int]:
-    return [port["containerPort"] for box in workload.containers for port in box.get("ports", ())]
+def _ports(workload: Workload) -> list[tuple[str, int]]:
+    return [
+        (port.get("name", ""), port["containerPort"])
+        for box in workload.containers
+        for port in box.get("ports", ())
+    ]
 
 
 def _governing(policies: list[Manifest], pod: Workload, direction: str) -> list[Manifest]:

@@ -12,7 +12,7 @@ Manifest = dict[str, Any]
 PINNED = Path(__file__).parents[2] / "requirements/kubectl/bin/kubectl"
 
 
-class RenderError(Exception):
+class RenderError(RuntimeError):
     """An overlay that cannot be rendered; the message says why."""
 
 
@@ -36,7 +36,8 @@ def render(folder: Path) -> str:
     command = renderer()
     if command is None:
         raise RenderError(
-            "no kubectl and no kustomize on the PATH: install one, or run make kubectl"
+            "no kubectl and no kustomize on the PATH: install one "
+            "(https://kubernetes.io/docs/tasks/tools), or run make kubectl"
         )
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:

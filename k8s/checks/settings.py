@@ -7,6 +7,7 @@ from importlib import import_module
 from k8s.checks.objects import Objects, environment
 
 PREFIX = "MUSE_"
+PORTS = (f"{PREFIX}PORT", f"{PREFIX}METRICS_PORT")
 
 
 def variables_are_settings(objects: Objects) -> Iterator[str]:
@@ -26,10 +27,8 @@ def ports_are_the_servers(objects: Objects) -> Iterator[str]:
     """What is said to the server and what is said to Kubernetes is the same port."""
     for each in objects.workloads():
         for box in each.containers:
-            said = environment(box).get(f"{PREFIX}PORT")
-            if (
-                said
-                and box.get("ports")
-                and int(said) not in {p["containerPort"] for p in box["ports"]}
-            ):
-                yield f"{each.title}: listens on MUSE_PORT {said}, which is not among its ports"
+            listed = {port["containerPort"] for port in box.get("ports", ())}
+            for name in PORTS:
+                said = environment(box).get(name)
+                if said and listed and int(said) not in listed:
+                    yield f"{each.title}: listens on {name} {said}, which is not among its ports"

@@ -65,6 +65,7 @@ async def build(settings: Settings) -> Service:
         close=close,
         hand_back=batcher.hand_back,
         health=batcher.health,
+        load=batcher.load,
     )
 
 

@@ -1,4 +1,5 @@
-"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`, `plan`.
+"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`, `plan`,
+`deploy`.
 
 Each command imports what it needs when it is called, so that `muse --help` is instant.
 """
@@ -29,6 +30,11 @@ app.command(
     "services.planning.command:plan",
     name="plan",
     help="Says how many replicas and chips each stage needs for a load; simulates that fleet.",
+)
+app.command(
+    "services.orchestrator.deploy_commands:app",
+    name="deploy",
+    help="Renders an overlay of k8s/, applies it, and says how it is.",
 )
 for _name, _help in {
     "inpaint": "Repaints what a mask covers; every other pixel stays as it is.",

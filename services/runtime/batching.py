@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanContext
 from services.runtime import conventions
 from services.runtime.device import DeviceThread
 from services.runtime.errors import RequestError, resource_exhausted
+from services.runtime.instruments import DEVICE, WAITS, Load, refused
 from services.runtime.server import StageSettings
 from services.runtime.telemetry import (
     NEW_TRACE,
@@ -131,6 +132,17 @@ class Batcher(Generic[Request, Result]):
         """Requests on the device, or next in line for it."""
         return self._active
 
+    def load(self) -> Load:
+        """Returns how busy it is; any thread may ask."""
+        queued = self.queued
+        return Load(
+            slots=self._max_size,
+            active=self._active,
+            places=self._max_queued,
+            queued=queued,
+            queued_steps=queued,
+        )
+
     async def submit(self, request: Request) -> Timed[Result]:
         """Waits for the result of a request.
 
@@ -142,9 +154,13 @@ class Batcher(Generic[Request, Result]):
         """
         if self.queued >= self._max_queued:
             batches_ahead = 1 + self.queued // self._max_size
-            raise resource_exhausted(
-                f"{self.queued} requests wait already, as many as may: try again later",
-                retry_after_s=max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01),
+            retry_after_s = max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01)
+            raise refused(
+                "queue_full",
+                resource_exhausted(
+                    f"{self.queued} requests wait already, as many as may: try again later",
+                    retry_after_s=retry_after_s,
+                ),
             )
         waiter = _Waiter[Request, Result](request, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
@@ -159,8 +175,9 @@ class Batcher(Generic[Request, Result]):
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             _record_request(waiter, ran)
-        compute_s = ran.end_s - ran.begin_s
-        return Timed(result, ran.begin_s - waiter.arrival_s, compute_s, compute_s / ran.requests)
+        queue_s, compute_s = ran.begin_s - waiter.arrival_s, ran.end_s - ran.begin_s
+        WAITS.record(queue_s, trace=waiter.trace)
+        return Timed(result, queue_s, compute_s, compute_s / ran.requests)
 
     async def drain(self) -> None:
         """Waits until no request waits or is computed."""
@@ -208,6 +225,7 @@ class Batcher(Generic[Request, Result]):
             self._active = 0
         if not pairs:
             return
+        DEVICE.add(compute_s)
         ran = self._ran([waiter for waiter, _ in pairs], begin_s, begin_s + compute_s)
         self._usual_compute_s += SMOOTHING * (compute_s - self._usual_compute_s)
         for waiter, result in pairs:

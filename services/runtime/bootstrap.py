@@ -1,7 +1,17 @@
 """What JAX is told before it makes its first array."""
 
 import os
+import threading
+from functools import cache
 from pathlib import Path
+
+from services.runtime.instruments import COMPILING, PROGRAMS, Source
+
+# Events of JAX: the first comes with a program's time, wherever it is from; the second before it,
+# on the same thread, if that was the cache.
+MADE_READY = "/jax/core/compile/backend_compile_duration"
+FROM_CACHE = "/jax/compilation_cache/cache_hits"
+_here = threading.local()
 
 
 def prepare_jax(compilation_cache: Path | None) -> None:
@@ -16,6 +26,7 @@ def prepare_jax(compilation_cache: Path | None) -> None:
     """
     import jax  # here, so that what only wants a server's other parts goes without it
 
+    _count_programs()
     if compilation_cache is None:
         return
     compilation_cache.mkdir(parents=True, exist_ok=True)
@@ -26,3 +37,23 @@ def prepare_jax(compilation_cache: Path | None) -> None:
     least_s = 0.0 if writable else float("inf")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", least_s)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@cache
+def _count_programs() -> None:
+    """Has JAX tell, once and for all, of each program it makes ready."""
+    import jax
+
+    def note_event(event: str, **_: str | int) -> None:
+        if event == FROM_CACHE:
+            _here.cached = True
+
+    def note_duration(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == MADE_READY:
+            source: Source = "cache" if getattr(_here, "cached", False) else "compiler"
+            _here.cached = False
+            PROGRAMS.add(1, source=source)
+            COMPILING.add(duration_secs, source=source)
+
+    jax.monitoring.register_event_listener(note_event)
+    jax.monitoring.register_event_duration_secs_listener(note_duration)

@@ -12,6 +12,7 @@ from services.runtime.claims import ANYBODY, Claim
 from services.runtime.device import DeviceThread
 from services.runtime.dispatch_spans import record_dispatch, record_request
 from services.runtime.errors import RequestError
+from services.runtime.instruments import Load
 from services.runtime.scheduler import MEND_EVERY_S, SlotScheduler
 from services.runtime.slots import Failed, HandedBack, Job, SlotDevice, State
 from services.runtime.telemetry import recording
@@ -52,6 +53,10 @@ class InflightBatcher(Generic[Job, State]):
     def active(self) -> int:
         """Requests that hold a slot."""
         return self._scheduler.active
+
+    def load(self) -> Load:
+        """Returns how busy it is; any thread may ask."""
+        return self._scheduler.load()
 
     def most_in_time(
         self, steps: int, rows: int, within_s: float | None, claim: Claim = ANYBODY

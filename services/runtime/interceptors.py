@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
@@ -46,10 +46,17 @@ class AroundCalls(grpc.aio.ServerInterceptor):
         handler, method = await continuation(handler_call_details), handler_call_details.method
         if handler is None or not self._wanted(method, handler):
             return handler
-        return _wrapped(handler, method, self._around)
+        return wrapped(handler, method, self._around)
 
 
-def _wrapped(handler: Any, method: str, around: Around) -> Handler:
+def wrapped(handler: Any, method: str, around: Around) -> Handler:
+    """Returns a handler that runs inside a context manager.
+
+    Args:
+        handler: The one to run.
+        method: Full name of what it answers.
+        around: Makes the context manager of a call.
+    """
     if handler.request_streaming and not handler.response_streaming:
         raise TypeError(f"{method} answers a stream of requests once: not supported")
     kinds = {
@@ -190,21 +197,34 @@ class EndlessCalls:
 
 
 def server_interceptors(
-    calls: CallCount, endless: EndlessCalls
+    calls: CallCount,
+    endless: EndlessCalls,
+    measuring: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors of a server, outermost first; the traces only when they are on."""
-    around: list[Around] = [calls.counting]
-    if tracing_wanted() != "none":
-        around.append(tracing_calls)
-    around.append(answering_errors)
+    """Returns the interceptors of a server, outermost first; the traces only when they are on.
+
+    Args:
+        calls: Counts the calls.
+        endless: Ends the streams that do not end by themselves.
+        measuring: What measures calls as their callers see them: with their statuses, inside their
+            spans.
+    """
+
+    def ours(around: Around) -> AroundCalls:
+        return AroundCalls(around, wanted=lambda method, handler: is_ours(method))
+
     return [
-        *(AroundCalls(each, wanted=lambda method, handler: _is_ours(method)) for each in around),
+        ours(calls.counting),
+        *([] if tracing_wanted() == "none" else [ours(tracing_calls)]),
+        *measuring,
+        ours(answering_errors),
         AroundCalls(
             endless.ending,
-            wanted=lambda method, handler: handler.response_streaming and not _is_ours(method),
+            wanted=lambda method, handler: handler.response_streaming and not is_ours(method),
         ),
     ]
 
 
-def _is_ours(method: str) -> bool:
+def is_ours(method: str) -> bool:
+    """Whether a method is of Muse itself, and not of health, reflection or channelz."""
     return method.startswith("/muse.")

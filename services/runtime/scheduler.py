@@ -20,6 +20,7 @@ from services.runtime.claims import ANYBODY, Claim
 from services.runtime.dispatch import steps_to_take
 from services.runtime.errors import RequestError, resource_exhausted, unavailable
 from services.runtime.forecast import StepTimes, Work, seconds_to_finish
+from services.runtime.instruments import DEVICE, STEPS, WAITS, Load, Reason, refused
 from services.runtime.slots import Dispatch, Failed, HandedBack, Job, SlotDevice, State, Ticket
 from services.runtime.timing import Timed
 from services.runtime.waiting import WaitingLine
@@ -76,6 +77,18 @@ class SlotScheduler(Generic[Job, State]):
         """Requests that hold a slot."""
         return len(self._seated)
 
+    def load(self) -> Load:
+        """Returns how busy it is."""
+        with self._lock:
+            waiting = self._waiting.everybody()
+            return Load(
+                slots=self._device.slots,
+                active=len(self._seated),
+                places=self._waiting.places,
+                queued=len(waiting),
+                queued_steps=sum(ticket.left * ticket.job.rows for ticket in waiting),
+            )
+
     @property
     def busy(self) -> bool:
         """Whether there is anything to do, were it to mend the device."""
@@ -114,15 +127,21 @@ class SlotScheduler(Generic[Job, State]):
         ticket = Ticket(job, tell, watched, self._clock(), job.steps_left, trace)
         with self._lock:
             if self._stopping:
-                raise unavailable("this replica stops: another one may serve the request")
+                raise refused(
+                    "stopping", unavailable("this replica stops: another one may serve the request")
+                )
             if not self._works:
-                raise unavailable(
-                    "this replica's device fails: another one may serve the request",
-                    retry_after_s=MEND_EVERY_S,
+                raise refused(
+                    "device_fails",
+                    unavailable(
+                        "this replica's device fails: another one may serve the request",
+                        retry_after_s=MEND_EVERY_S,
+                    ),
                 )
             if not self._waiting.room_for(claim):
                 waiting = len(self._waiting)
                 raise _refusal(
+                    "queue_full",
                     f"{waiting} requests wait already, no place is left for another of this caller",
                     self._seconds_to_finish(0, 1, claim),
                 )
@@ -132,6 +151,7 @@ class SlotScheduler(Generic[Job, State]):
                 planned_s = PLANNED_SHARE * within_s
                 if done_s is not None and done_s > planned_s:
                     raise _refusal(
+                        "too_late",
                         f"{ticket.left} steps from now would end in {done_s:.3g} s, and the caller "
                         f"waits for {within_s:.3g} s, of which {planned_s:.3g} s are planned with",
                         done_s - planned_s,
@@ -227,6 +247,7 @@ class SlotScheduler(Generic[Job, State]):
                     return
                 self._seated[slot] = ticket
                 ticket.start_s = self._clock()
+            WAITS.record(ticket.start_s - ticket.arrival_s, trace=ticket.trace)
             try:
                 self._device.admit(slot, ticket.job)
                 ticket.prefill_s = self._clock() - ticket.start_s
@@ -264,6 +285,8 @@ class SlotScheduler(Generic[Job, State]):
         advance_s = self._clock()
         states = self._device.advance(steps, ending | watched)
         end_s = self._clock()
+        DEVICE.add(end_s - begin_s)
+        STEPS.add(steps * rows)
         self._account(seated, rows, begin_s, end_s)
         if any(ticket.trace is not None for ticket in seated.values()):
             self._observe(self._dispatched(seated, steps, advance_s, end_s))
@@ -335,7 +358,8 @@ def _work(tickets: Iterable[Ticket[Job, State]]) -> list[Work]:
     return [Work(ticket.left, ticket.job.rows) for ticket in tickets]
 
 
-def _refusal(reason: str, retry_after_s: float | None) -> RequestError:
-    return resource_exhausted(
-        f"{reason}: try again later", retry_after_s=max(SHORTEST_RETRY_S, retry_after_s or 0.0)
+def _refusal(reason: Reason, sentence: str, retry_after_s: float | None) -> RequestError:
+    retry_after_s = max(SHORTEST_RETRY_S, retry_after_s or 0.0)
+    return refused(
+        reason, resource_exhausted(f"{sentence}: try again later", retry_after_s=retry_after_s)
     )

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,12 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.runtime import instruments
 from services.runtime.checkpoint_errors import CheckpointError
 from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.logs import configure_logs
+from services.runtime.measuring import MeasuringCalls
+from services.runtime.metrics import configure_metrics
 from services.runtime.telemetry import configure_tracing
 
 logger = logging.getLogger(__name__)
@@ -27,6 +30,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 READINESS = "readiness"  # SERVING once warm, until it drains or its device fails
 LIVENESS = "liveness"  # SERVING from the moment the port is open: that it answers is what counts
+# A machine that vanished closes no connection: the other side asks now and then if it is there.
+PING_EVERY_MS, PONG_WITHIN_MS = 10_000, 5_000
+PINGS_APART_MS = PING_EVERY_MS // 2  # those that come faster are refused; 5 min, unless told so
 HAND_BACK_AFTER = 0.8  # share of the grace after which unfinished calls are handed back
 
 
@@ -44,6 +50,8 @@ class ServerSettings:
         grace_s: Seconds that calls under way may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
         log_level: The least severe level that is logged.
+        metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. None by
+            default.
     """
 
     host: str = "127.0.0.1"
@@ -51,10 +59,15 @@ class ServerSettings:
     grace_s: float = 30.0
     max_message_mib: int = 32
     log_level: str = "INFO"
+    metrics_port: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port: expected 0 to 65535, got {self.port}")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise ValueError(f"metrics_port: expected 0 to 65535, got {self.metrics_port}")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError(f"metrics_port: expected another than port, got {self.port} for both")
         if self.max_message_mib < 1:
             raise ValueError(f"max_message_mib: expected at least 1, got {self.max_message_mib}")
         if not 0 <= self.grace_s < float("inf"):
@@ -101,6 +114,7 @@ class Service:
         hand_back: Called when the grace is nearly over: ends calls under way with what another
             replica can go on from. By default there is no such thing.
         health: Yields whether it works, each time that changes. By default it always does.
+        load: Says how busy it is, for its metrics. By default it has no slots and no queue.
     """
 
     name: str
@@ -110,6 +124,7 @@ class Service:
     close: Callable[[], Awaitable[None]]
     hand_back: Callable[[], None] | None = None
     health: Callable[[], AsyncGenerator[bool, None]] | None = None
+    load: Callable[[], instruments.Load] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +163,25 @@ def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
     ]
 
 
+def keepalive_options() -> list[tuple[str, int]]:
+    """Returns the options by which a channel or server notices that the other side vanished."""
+    return [
+        ("grpc.keepalive_time_ms", PING_EVERY_MS),
+        ("grpc.keepalive_timeout_ms", PONG_WITHIN_MS),
+        ("grpc.http2.ping_timeout_ms", PONG_WITHIN_MS),  # a minute, which outlasts the one above
+        ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: a decode says nothing
+    ]
+
+
+def server_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
+    """Returns the options of a server: those of `channel_options`, and pings both ways."""
+    return [
+        *channel_options(max_message_mib),
+        *keepalive_options(),
+        ("grpc.http2.min_ping_interval_without_data_ms", PINGS_APART_MS),
+    ]
+
+
 @asynccontextmanager
 async def running_server(service: Service, settings: ServerSettings) -> AsyncIterator[Running]:
     """Runs a server: SERVING inside the block, drained and stopped after it.
@@ -161,8 +195,8 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
     """
     calls, endless = CallCount(), EndlessCalls()
     server = grpc.aio.server(
-        interceptors=server_interceptors(calls, endless),
-        options=channel_options(settings.max_message_mib),
+        interceptors=server_interceptors(calls, endless, [MeasuringCalls()]),
+        options=server_options(settings.max_message_mib),
     )
     service.register(server)
     states = health.aio.HealthServicer()
@@ -190,6 +224,7 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
     await running.say(NOT_SERVING)
     await server.start()
     following: asyncio.Task[None] | None = None
+    unwatch = instruments.watch(service.load) if service.load is not None else None
     try:
         await service.warm_up()
         await running.say(SERVING)
@@ -203,6 +238,8 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
             await asyncio.gather(following, return_exceptions=True)
         await running.say(NOT_SERVING)
         await _stop(server, calls, endless, settings.grace_s, service.hand_back)
+        if unwatch is not None:
+            unwatch()
         await service.close()
 
 
@@ -252,15 +289,28 @@ def run_server(
     """
     configure_logs(f"muse.{name}", settings.log_level)
     try:
-        end_tracing = configure_tracing(f"muse.{name}")
-        try:
+        with ExitStack() as ending:
+            ending.callback(configure_tracing(f"muse.{name}"))
+            ending.callback(_start_metrics(name, settings))
             asyncio.run(_until_signalled(build, settings))
-        finally:
-            end_tracing()
     except (CheckpointError, ServerError, ValueError) as error:
         logger.error("cannot start: %s", error)
         raise SystemExit(1) from None
     logger.info("stopped")
+
+
+def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:
+    host, asked = settings.host, settings.metrics_port
+    try:
+        port, end = configure_metrics(stage, host=host, port=asked)
+    except OSError as error:
+        raise ServerError(
+            f"cannot listen on {host}:{asked} for metrics ({error.strerror}): is another server "
+            "there? Name another --metrics-port"
+        ) from error
+    if port is not None:
+        logger.info("metrics", extra={"address": f"http://{host}:{port}/metrics"})
+    return end
 
 
 async def _until_signalled(

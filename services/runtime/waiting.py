@@ -42,7 +42,7 @@ class WaitingLine(Generic[Waiting]):
         Args:
             places: How many may wait.
         """
-        self._places = places
+        self.places = places
         self._line: list[_Place[Waiting]] = []  # whose turn is next first, equals as they came
         self._held: Counter[Claim] = Counter()
         self._begun = dict.fromkeys(Priority, 0.0)  # of who was seated last
@@ -57,7 +57,7 @@ class WaitingLine(Generic[Waiting]):
         So a lone caller gets half of them, n callers an (n + 1)th each, and who comes next finds a
         place while others flood the line.
         """
-        return self._held[claim] < self._places - len(self._line)
+        return self._held[claim] < self.places - len(self._line)
 
     def join(self, who: Waiting, claim: Claim, cost: float) -> None:
         """Puts somebody into the line.
@@ -94,11 +94,15 @@ class WaitingLine(Generic[Waiting]):
                 del self._promised[claim]
         return place.who
 
+    def everybody(self) -> list[Waiting]:
+        """Returns all who wait, in order."""
+        return [place.who for place in self._line]
+
     def around(self, claim: Claim) -> tuple[list[Waiting], list[Waiting]]:
         """Returns who would be seated before and who after a newcomer, in order."""
         own = claim.priority, self._begin(claim)
         split = bisect_right(self._line, own, key=lambda each: each.order)
-        everybody = [place.who for place in self._line]
+        everybody = self.everybody()
         return everybody[:split], everybody[split:]
 
     def _begin(self, claim: Claim) -> float:

@@ -136,4 +136,11 @@ def text_encoder_service(
         await servicer.batcher.drain()
         await asyncio.to_thread(device.close)
 
-    return Service(name=NAME, full_name=FULL_NAME, register=register, warm_up=warm_up, close=close)
+    return Service(
+        name=NAME,
+        full_name=FULL_NAME,
+        register=register,
+        warm_up=warm_up,
+        close=close,
+        load=servicer.batcher.load,
+    )

@@ -66,6 +66,7 @@ async def build(settings: Settings) -> Service:
         register=lambda server: add_TokenizerServiceServicer_to_server(servicer, server),
         warm_up=warm_up,
         close=close,
+        load=batcher.load,
     )
 
 

@@ -53,14 +53,21 @@ def test_a_target_starts_what_its_deployment_starts(name: str) -> None:
 
 
 def test_the_manifests_images_are_targets(rendered: Callable[[str], list[Manifest]]) -> None:
-    for folder in ("k8s/overlays/local-cpu", "k8s/overlays/gke-v5e", "k8s/training"):
+    for folder in (
+        "k8s/overlays/local-cpu",
+        "k8s/overlays/gke-v5e",
+        "k8s/training",
+        "k8s/training/precompute",
+    ):
         for each in Objects(rendered(folder)).workloads():
             (box,) = each.pod["containers"]
             name = box["image"].rpartition("/")[2].partition(":")[0].removeprefix("muse-")
             words = dict(lineage(name))
-            assert box["command"][:3] == json.loads(words["CMD"])[:3]
-            ports = [str(port["containerPort"]) for port in box.get("ports", ())]
-            assert ports in ([], [words.get("EXPOSE")])
+            python, flag, module = json.loads(words["CMD"])[:3]
+            assert box["command"][:2] == [python, flag]
+            assert f"{box['command'][2]}.".startswith(f"{module}.")
+            listened = {port["name"]: port["containerPort"] for port in box.get("ports", ())}
+            assert str(listened.get("grpc", words.get("EXPOSE"))) == words.get("EXPOSE", "None")
 
 
 def test_what_is_copied_is_there_and_sent_to_the_builder() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from k8s.checks.__main__ import main
 from k8s.checks.cross_object import mistakes
 from k8s.checks.objects import Objects
 from k8s.checks.rendering import Manifest
@@ -283,6 +284,12 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         ],
         "Deployment/base: asks for 4 chips, its shape 1x1 has another number",
     ),
+    "a shape that is none": (
+        lambda sown: sown.pod("base")["nodeSelector"].update(
+            {"cloud.google.com/gke-tpu-topology": "one"}
+        ),
+        "Deployment/base: its shape is 'one', expected one such as 1x1 or 2x2",
+    ),
     "a mesh of more chips than there are": (
         lambda sown: sown.box("base")["env"].append({"name": "MUSE_MESH", "value": "model=4"}),
         "Deployment/base: asks for 1 chips and uses 4, by its MUSE_MESH",
@@ -349,3 +356,28 @@ def test_a_seeded_mistake_is_named(name: str, rendered: Callable[[str], list[Man
 
     found = mistakes(sown.manifests)
     assert any(message in line for line in found), found
+
+
+def test_more_gpus_than_a_node_of_the_pool_has_are_named(
+    rendered: Callable[[str], list[Manifest]],
+) -> None:
+    sown = Sown(rendered("k8s/overlays/gpu"))
+    assert mistakes(sown.manifests) == []
+
+    for side in ("requests", "limits"):
+        sown.box("base")["resources"][side]["nvidia.com/gpu"] = "2"
+
+    message = "Deployment/base: asks for 2 nvidia.com/gpu, a node with one nvidia-l4 has 1"
+    assert message in mistakes(sown.manifests)
+
+
+def test_an_overlay_that_asks_for_more_chips_than_its_pools_shape_fails_the_check(
+    rendered: Callable[[str], list[Manifest]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = "tests/k8s/too-many-chips"
+
+    assert main([folder]) == 1
+
+    message = "Deployment/base: asks for 4 chips, its shape 1x1 has another number"
+    assert message in capsys.readouterr().out
+    assert message in mistakes(rendered(folder))

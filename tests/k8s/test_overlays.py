@@ -15,7 +15,11 @@ from k8s.checks.schemas import schema_mistakes
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(str(each.relative_to(ROOT)) for each in (ROOT / "k8s/overlays").iterdir())
-FOLDERS = [*OVERLAYS, "k8s/training", "k8s/policies", "tests/k8s/everything"]
+TRAINING = ["k8s/training", "k8s/training/precompute"]
+FOLDERS = [
+    *(*OVERLAYS, *TRAINING, "k8s/policies"),
+    *("tests/k8s/everything", "tests/k8s/adapter"),
+]
 ADDRESSES = ("text_encoder", "tokenizer", "base", "superres")
 Rendered = Callable[[str], list[Manifest]]
 
@@ -75,6 +79,7 @@ def test_servers_understand_their_commands_and_variables(
         assert settings.host == "0.0.0.0"
         assert settings.port == ports[each.name.removeprefix("compile-")]
         assert settings.grace_s == 30
+        assert settings.metrics_port == 9464
         if each.component == "orchestrator":
             for stage in ADDRESSES:
                 service = stage.replace("_", "-")

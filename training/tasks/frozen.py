@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from services.nn.parameters import with_parameters
@@ -20,6 +21,11 @@ from training.data.scenes import half_size
 from training.pictures import to_float, to_uint8
 
 LENGTH_STEP = 32  # captions are padded to a multiple of this, so that few shapes are compiled
+
+
+def padded_length(longest: int, maximum: int) -> int:
+    """Returns to how many positions captions are padded, of which the longest has some words."""
+    return min(maximum, -(-longest // LENGTH_STEP) * LENGTH_STEP)
 
 
 class FrozenTokenizer:
@@ -63,15 +69,19 @@ class FrozenTokenizer:
 class FrozenTextEncoder:
     """The trained text encoder, which no longer learns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, dtype: DTypeLike = jnp.float32) -> None:
         """Loads it.
+
+        Args:
+            folder: Its checkpoint.
+            dtype: Of parameters and arithmetic.
 
         Raises:
             CheckpointError: there is none, or it is of another format.
         """
-        loaded = load_text_encoder(folder)
+        loaded = load_text_encoder(folder, dtype=dtype)
         self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.vocabulary
-        self._maximum_length = loaded.config.maximum_length
+        self.maximum_length = loaded.config.maximum_length
         graph, self._parameters = nnx.split(loaded.encoder)
         self._embed = jax.jit(lambda parameters, ids, mask: nnx.merge(graph, parameters)(ids, mask))
 
@@ -83,10 +93,9 @@ class FrozenTextEncoder:
         Raises:
             PromptTooLong: a caption is longer than the encoder's maximum length.
         """
-        ids, mask = self._vocabulary.encode_batch(captions, self._maximum_length)
+        ids, mask = self._vocabulary.encode_batch(captions, self.maximum_length)
         # Captions are short: padding them to a short length saves attention to nothing.
-        longest = int(mask.sum(axis=1).max())
-        length = min(self._maximum_length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        length = padded_length(int(mask.sum(axis=1).max()), self.maximum_length)
         ids, mask = ids[:, :length], mask[:, :length]
         return self._embed(self._parameters, ids, mask), jnp.asarray(mask)
 
@@ -95,7 +104,7 @@ class FrozenTextEncoder:
     ) -> tuple[Float[np.ndarray, "M D"], Int[np.ndarray, " M"]]:
         """Returns the embeddings of all words of captions and their ids, no padding."""
         values, mask = self.embeddings(captions)
-        ids, _ = self._vocabulary.encode_batch(captions, self._maximum_length)
+        ids, _ = self._vocabulary.encode_batch(captions, self.maximum_length)
         kept = np.asarray(mask)
         return np.asarray(values)[kept], ids[:, : kept.shape[1]][kept]
 

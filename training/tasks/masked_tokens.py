@@ -48,6 +48,7 @@ class MaskedTokensTask:
         *,
         seed: int = 0,
         text_projection: Float[np.ndarray, "Dt D"] | None = None,
+        precomputed: Callable[[int], Examples] | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -58,10 +59,11 @@ class MaskedTokensTask:
             images: Gives the high-resolution pictures and captions of a step.
             seed: Of the initial parameters, the masks and which captions are dropped.
             text_projection: Where the projection of the text starts; a random draw if absent.
+            precomputed: Gives the examples of a step; computed from `images` if absent.
         """
         self.config, self.recipe, self.seed = config, recipe, seed
         self._frozen, self._images = frozen, images
-        self._text_projection = text_projection
+        self._text_projection, self._precomputed = text_projection, precomputed
         self._kept: dict[int, TokenisedBatch] = {}
         self._optimizer = adafactor(recipe)
         self._step = jax.jit(self._compiled_step, donate_argnums=0)
@@ -90,6 +92,8 @@ class MaskedTokensTask:
 
     def batch(self, step: int) -> Examples:
         """Returns the examples of a step; what comes again is tokenised once."""
+        if self._precomputed is not None:
+            return self._precomputed(step % (self.recipe.distinct_batches or step + 1))
         if self.recipe.distinct_batches is None:
             return self._frozen.examples(self._frozen.tokenise(*self._images(step)))
         step %= self.recipe.distinct_batches

@@ -1,0 +1,1 @@
+"""Manifests of Kubernetes, what checks them and what deploys them."""

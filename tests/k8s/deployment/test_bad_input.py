@@ -1,0 +1,170 @@
+"""What `muse deploy` cannot do it says in one line, and changes nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.checks import rendering
+from k8s.deployment import overlays
+
+OVERLAYS = "gke-v5e, gke-v6e, gpu, local-cpu"
+COMMANDS = [["apply"], ["status"], ["logs"], ["scale", "base", "2"]]
+
+
+def test_render_prints_what_kustomize_makes_and_needs_no_cluster(
+    muse: Any, rendered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "none")
+
+    ended = muse("render", "--overlay", "local-cpu")
+
+    assert ended.status == 0
+    assert list(yaml.safe_load_all(ended.out)) == rendered("k8s/overlays/local-cpu")
+
+
+def test_every_overlay_has_a_name() -> None:
+    assert ", ".join(overlays.names()) == OVERLAYS
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, ["render"]])
+def test_an_unknown_overlay_is_answered_with_those_there_are(
+    api: Any, muse: Any, words: list[str]
+) -> None:
+    ended = muse(*words, "--overlay", "gke-v7")
+
+    assert ended.error == (
+        f"muse: overlay: expected one of {OVERLAYS}, or a folder with a kustomization.yaml, got "
+        "'gke-v7'"
+    )
+
+
+def test_a_folder_that_cannot_be_rendered_says_why(muse: Any, tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [nothing.yaml]\n")
+
+    ended = muse("render", "--overlay", str(tmp_path))
+
+    assert ended.status == 1
+    assert ended.error.startswith(f"muse: {tmp_path}: ")
+    assert "nothing.yaml" in ended.error
+
+
+def test_an_overlay_without_a_namespace_is_refused(api: Any, muse: Any, tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [all.yaml]\n")
+    (tmp_path / "all.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: a}}")
+
+    ended = muse("apply", "--overlay", str(tmp_path))
+
+    assert "expected Deployments in one namespace, got them in none" in ended.error
+
+
+def test_without_kubectl_and_kustomize_it_says_how_to_get_one(
+    muse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(overlays, "render", rendering.render)
+
+    ended = muse("render", "--overlay", "local-cpu")
+
+    assert ended.error == (
+        "muse: no kubectl and no kustomize on the PATH: install one "
+        "(https://kubernetes.io/docs/tasks/tools), or run make kubectl"
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_without_a_kubeconfig_it_says_how_to_get_one(
+    muse: Any, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+
+    ended = muse(*words, "--overlay", "gke-v5e")
+
+    assert ended.error.startswith(f"muse: expected a kubeconfig in {tmp_path}/none")
+    assert "name one with KUBECONFIG" in ended.error
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_an_unknown_context_is_answered_with_those_there_are(
+    api: Any, muse: Any, words: list[str]
+) -> None:
+    ended = muse(*words, "--overlay", "gke-v5e", "--context", "production")
+
+    assert ended.error == "muse: context: expected one of fake, away, got 'production'"
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_an_api_server_that_is_away_is_named_with_its_context(
+    api: Any, muse: Any, words: list[str]
+) -> None:
+    ended = muse(*words, "--overlay", "gke-v5e", "--context", "away")
+
+    assert ended.out == "context away, http://127.0.0.1:1, namespace muse\n"
+    assert ended.error.startswith(
+        "muse: the API server http://127.0.0.1:1 of the context away cannot be reached: "
+    )
+    assert "Connection refused" in ended.error
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_credentials_that_have_expired_are_named(api: Any, muse: Any, words: list[str]) -> None:
+    api.unauthorized = True
+
+    ended = muse(*words, "--overlay", "gke-v5e")
+
+    assert "the cluster of the context fake does not know you (401)" in ended.error + ended.out
+    assert ended.status == 1
+
+
+@pytest.mark.parametrize("words", [["status"], ["logs"]])
+def test_what_one_may_not_read_is_named(system: Any, muse: Any, words: list[str]) -> None:
+    system.forbidden = {("list", "pods")}
+
+    ended = muse(*words, "--overlay", "gke-v5e")
+
+    assert ended.error.startswith("muse: you may not list pods in namespace muse (403): ask for")
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("kubernetes", 'kubernetes is not installed: install the extra "discovery"'),
+        ("k8s", "deploy needs the folder k8s/ of the repository"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(
+    missing: str, said: str, api: Any, tmp_path: Path
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"
+        "from services.orchestrator.cli import main\n"
+        "sys.argv = ['muse', 'deploy', 'status', '--overlay', 'gke-v5e']\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_it_imports_no_jax(api: Any, rendered: Any) -> None:
+    code = (
+        "import sys\n"
+        "from services.orchestrator.cli import main\n"
+        "sys.argv = ['muse', 'deploy', 'status', '--overlay', 'gke-v5e']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as ended:\n"
+        "    assert ended.code == 1, ended\n"
+        "assert not {'jax', 'flax', 'torch'} & set(sys.modules)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 0, ended
+    assert "is not there" in ended.stdout

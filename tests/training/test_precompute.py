@@ -1,0 +1,252 @@
+"""What is precomputed in shards is what training would have computed at each step."""
+
+import io
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.presets import preset
+from services.runtime.checkpoints import load_checkpoint, save_checkpoint
+from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
+from services.tokenizer.config import TokenizerConfig
+from training import runs
+from training.precompute.__main__ import CONFIGURATION, DATA, main
+from training.precompute.shards import Shard, ShardError, find_shards
+
+TINY = preset("tiny")
+EXAMPLES, SHARDS = 11, 3
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven captioned pictures in two tars."""
+    folder, random = tmp_path_factory.mktemp("tars"), np.random.default_rng(0)
+    for name, rows in (("a", range(5)), ("b", range(5, EXAMPLES))):
+        with tarfile.open(folder / f"{name}.tar", "w") as archive:
+            for row in rows:
+                picture = io.BytesIO()
+                side = TINY.high_tokenizer.image_size
+                pixels = random.integers(0, 256, (side, side, 3), np.uint8)
+                Image.fromarray(pixels).save(picture, "PNG")
+                caption = " ".join(["a ball"] * (row + 1))
+                for suffix, content in (("png", picture.getvalue()), ("txt", caption.encode())):
+                    member = tarfile.TarInfo(f"{row:03}.{suffix}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the text encoder and both tokenizers, untrained."""
+    root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
+    (out / "text").mkdir()
+    texts = ["a ball and a box on navy", "two eggs on white"] * 10
+    vocabulary = train_vocabulary(texts, TINY.text_encoder.vocabulary_size)
+    (out / "text" / FILE_NAME).write_bytes(vocabulary.model)
+    text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, steps=2)
+    text.export(text.initial_state(), root / "text_encoder", {})
+    for resolution in ("low", "high"):
+        task = runs.tokenizer_task(
+            TINY, artwork, resolution=resolution, seed=0, steps=2, initialize_from=None
+        )
+        task.export(task.initial_state(), root / "tokenizer" / resolution, {})
+    return root
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; returns its exit status and what it said."""
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["precompute", *map(str, words)])
+        status = 0
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return call
+
+
+def flags(tars: Path, checkpoints: Path, out: Path, index: int, count: int = SHARDS) -> list[str]:
+    return [
+        f"--data={tars}",
+        f"--checkpoints={checkpoints}",
+        f"--out={out}",
+        f"--shard={index}",
+        f"--shards={count}",
+        "--preset=tiny",
+        "--batch-size=2",
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(tars: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All shards, of which tests take copies."""
+    folder = tmp_path_factory.mktemp("made")
+    for index in range(SHARDS):
+        for what in ("tokens", "embeddings"):
+            words = flags(tars, checkpoints, folder, index)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", ["precompute", what, *words])
+                with pytest.raises(SystemExit) as ended:
+                    main()
+            assert not ended.value.code
+    return folder
+
+
+@pytest.fixture
+def whole(made: Path, tmp_path: Path) -> Path:
+    """All shards, to be changed at will."""
+    return shutil.copytree(made, tmp_path / "shards")
+
+
+@pytest.mark.parametrize("stage", ["base", "superres"])
+def test_training_sees_the_same_examples(
+    stage: str, tars: Path, checkpoints: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
+    computed, precomputed = (
+        runs.transformer_task(TINY, stage, tars, checkpoints, seed=3, steps=4, precomputed=folder)
+        for folder in (None, whole)
+    )
+
+    for step in range(5):  # more than an epoch
+        wanted, got = computed.batch(step), precomputed.batch(step)
+        np.testing.assert_array_equal(got.low, wanted.low)
+        np.testing.assert_array_equal(got.text_mask, wanted.text_mask)
+        real = np.asarray(wanted.text_mask)
+        np.testing.assert_allclose(
+            np.asarray(got.text)[real], np.asarray(wanted.text)[real], rtol=2**-7, atol=1e-4
+        )
+        assert (got.high is None) == (wanted.high is None) == (stage == "base")
+        if wanted.high is not None:
+            np.testing.assert_array_equal(got.high, wanted.high)
+
+
+def test_shards_have_every_example_once_and_differ_by_at_most_one() -> None:
+    for examples, count in ((11, 3), (64, 64), (1000, 7)):
+        shards = [
+            Shard(kind="tokens", index=index, count=count, examples=examples, made_by={})
+            for index in range(count)
+        ]
+        assert [row for shard in shards for row in shard.rows] == list(range(examples))
+        sizes = {len(shard.rows) for shard in shards}
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_shard_that_is_there_is_not_made_again(
+    tars: Path, checkpoints: Path, whole: Path, run: Run
+) -> None:
+    file = find_shards(whole, "tokens")[0][0]
+    before = file.stat().st_mtime_ns
+
+    status, said = run("tokens", *flags(tars, checkpoints, whole, 0))
+
+    assert (status, "is there already" in said) == (0, True)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_a_shard_that_is_missing_is_named(whole: Path) -> None:
+    find_shards(whole, "embeddings")[1][0].unlink()
+
+    with pytest.raises(ShardError, match=r"of 3 shards of embeddings, \[1\] are missing"):
+        find_shards(whole, "embeddings")
+
+
+def test_shards_of_other_stages_are_refused(
+    tars: Path,
+    checkpoints: Path,
+    whole: Path,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(checkpoints, other)
+    found = load_checkpoint(
+        other / "tokenizer" / "low", stage="tokenizer", config_type=TokenizerConfig
+    )
+    save_checkpoint(
+        other / "tokenizer" / "low",
+        stage="tokenizer",
+        config=found.config,
+        parameters=found.parameters,
+        fingerprint={**found.fingerprint, "codebook": "codebook:another"},
+        record={},
+    )
+    monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
+
+    with pytest.raises(ShardError, match="expected what codebook:another makes, got what"):
+        runs.transformer_task(TINY, "base", tars, other, seed=0, steps=2, precomputed=whole)
+    status, said = run("tokens", *flags(tars, other, whole, 0))
+    assert status == CONFIGURATION
+    assert "is of something else" in said
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "message"),
+    [
+        (3, 3, "expected a shard of 0 to 2 of at least 1, got shard 3 of 3"),
+        (-1, 3, "got shard -1 of 3"),
+        (0, 0, "got shard 0 of 0"),
+        (0, 12, "expected at most as many shards as examples, 11, got 12"),
+    ],
+)
+def test_a_mistake_that_every_shard_would_meet_ends_with_78(
+    index: int, count: int, message: str, tars: Path, checkpoints: Path, tmp_path: Path, run: Run
+) -> None:
+    status, said = run("tokens", *flags(tars, checkpoints, tmp_path / "out", index, count))
+
+    assert status == CONFIGURATION
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_mistakes_that_every_shard_would_meet_end_with_78_too(
+    artwork: Path, tars: Path, checkpoints: Path, tmp_path: Path, run: Run
+) -> None:
+    for data, root, message in (
+        (artwork, checkpoints, "got sprites: scenes are drawn anew"),
+        (tmp_path, checkpoints, "found none"),
+        (tars, tmp_path, "text_encoder"),
+    ):
+        status, said = run("embeddings", *flags(data, root, tmp_path / "out", 0))
+        assert status == CONFIGURATION
+        assert message in said
+    status, said = run("tokens", *flags(tars, checkpoints, tmp_path, 0)[:-1], "--batch-size=0")
+    assert (status, "batch_size: expected 1 or more, got 0" in said) == (CONFIGURATION, True)
+
+
+def test_a_picture_that_cannot_be_read_ends_its_own_shard_with_65(
+    checkpoints: Path, tmp_path: Path, run: Run
+) -> None:
+    tmp_path.joinpath("data").mkdir()
+    with tarfile.open(tmp_path / "data" / "a.tar", "w") as archive:
+        for name in ("1.png", "1.txt"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+
+    status, said = run("tokens", *flags(tmp_path / "data", checkpoints, tmp_path / "out", 0, 1))
+
+    assert status == DATA
+    assert "the picture cannot be read" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_shard_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokens-00000-of-00001.safetensors").write_bytes(b"nothing")
+
+    with pytest.raises(ShardError, match=r"is no shard of `python -m training\.precompute`"):
+        find_shards(tmp_path, "tokens")
+    with pytest.raises(ShardError, match="expected embeddings"):
+        find_shards(tmp_path, "embeddings")

@@ -1,0 +1,115 @@
+"""Reads shards as the examples of training steps, in the order in which training reads the data."""
+
+from bisect import bisect_right
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors import safe_open
+
+from training.precompute.shards import Kind, ShardError, find_shards
+from training.tasks.frozen import Examples, padded_length
+
+
+class Row(NamedTuple):
+    """One example.
+
+    Attributes:
+        low: Its low-resolution token ids.
+        high: Its high-resolution token ids.
+        text: The embeddings of the words of its caption.
+    """
+
+    low: Int[np.ndarray, " Nl"]
+    high: Int[np.ndarray, " N"]
+    text: Float[np.ndarray, "T D"]
+
+
+class PrecomputedSource:
+    """A grain data source of `Row`s. Shards are mapped into memory, not read whole."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the shards.
+
+        Raises:
+            ShardError: some are missing or do not belong together.
+        """
+        tokens, text = (find_shards(folder, kind) for kind in ("tokens", "embeddings"))
+        lengths = sorted({tokens[0][1].examples, text[0][1].examples})
+        if len(lengths) > 1:
+            raise ShardError(f"{folder}: tokens and embeddings are of data sets of {lengths}")
+        self._length = lengths[0]
+        self.made_by = {**tokens[0][1].made_by, **text[0][1].made_by}
+        self._starts: dict[Kind, list[int]] = {}
+        self._files: dict[Kind, list[Any]] = {}
+        for shards in (tokens, text):
+            kind = shards[0][1].kind
+            self._starts[kind] = [shard.rows.start for _, shard in shards]
+            self._files[kind] = [safe_open(file, framework="numpy") for file, _ in shards]
+        self._ends = [file.get_tensor("ends") for file in self._files["embeddings"]]
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return self._length
+
+    def __getitem__(self, index: int) -> Row:
+        """Reads an example."""
+        index = int(index)  # it may be one of numpy's, by which a file is not sliced
+        shard, row = self._place("tokens", index)
+        tokens = self._files["tokens"][shard]
+        low, high = (tokens.get_slice(name)[row : row + 1][0] for name in ("low", "high"))
+        shard, row = self._place("embeddings", index)
+        ends = self._ends[shard]
+        first = int(ends[row - 1]) if row else 0
+        text = self._files["embeddings"][shard].get_slice("text")[first : int(ends[row])]
+        return Row(low, high, text)
+
+    def _place(self, kind: Kind, index: int) -> tuple[int, int]:
+        shard = bisect_right(self._starts[kind], index) - 1
+        return shard, index - self._starts[kind][shard]
+
+
+class PrecomputedExamples:
+    """The examples of each step: those that training would have computed from the same data."""
+
+    def __init__(
+        self,
+        source: PrecomputedSource,
+        *,
+        high: bool,
+        maximum_length: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        """Lays out the order.
+
+        Args:
+            source: The shards.
+            high: Whether high-resolution tokens are wanted.
+            maximum_length: Text positions of the encoder.
+            batch_size: Examples a step.
+            seed: Of the order, as of `WebDatasetBatches`.
+        """
+        self._high, self._maximum_length, self._batch_size = high, maximum_length, batch_size
+        self._endless = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+
+    def __call__(self, step: int) -> Examples:
+        """Returns the examples of a step."""
+        first = step * self._batch_size
+        rows = [self._endless[first + place] for place in range(self._batch_size)]
+        lengths = np.array([len(row.text) for row in rows])
+        length = padded_length(int(lengths.max()), self._maximum_length)
+        text = np.zeros((len(rows), length, rows[0].text.shape[1]), np.float32)
+        for place, row in enumerate(rows):
+            text[place, : len(row.text)] = row.text
+        return Examples(
+            low=jnp.asarray(np.stack([row.low for row in rows]), jnp.int32),
+            high=jnp.asarray(np.stack([row.high for row in rows]), jnp.int32)
+            if self._high
+            else None,
+            text=jnp.asarray(text),
+            text_mask=jnp.asarray(np.arange(length) < lengths[:, None]),
+        )
