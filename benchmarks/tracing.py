@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from benchmarks.measuring import Spread, conditions
 from services.orchestrator.client import MuseClient
-from services.orchestrator.processes import free_ports, servers
+from services.orchestrator.local import local_stack
 
 TARGET = 0.01  # of a request's time
 WARM_UPS = 3
@@ -62,12 +62,11 @@ def receiving() -> Iterator[tuple[Receiver, str]]:
 @contextmanager
 def running(checkpoints: Path, environment: Mapping[str, str]) -> Iterator[MuseClient]:
     """Runs a stack whose servers have an environment of their own; yields a client of it."""
-    ports = free_ports()
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile("w"))
         with patch.dict(os.environ, environment):  # the servers inherit it as they start
-            stack.enter_context(servers(checkpoints, ports, log))
-        yield stack.enter_context(MuseClient(f"127.0.0.1:{ports['orchestrator']}"))
+            running = stack.enter_context(local_stack(checkpoints, log))
+        yield stack.enter_context(MuseClient(running.address))
 
 
 def pairs(
