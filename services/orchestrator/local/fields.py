@@ -118,10 +118,10 @@ def _leaves(value: object, path: str, whole: frozenset[str]) -> Iterator[str]:
     """Yields the path of everything that has no parts; what is in `whole` is not taken apart."""
     if re.sub(r"\[\d+\]", "[]", path) in whole:
         yield path
-    elif isinstance(value, Mapping) and value:
+    elif isinstance(value, Mapping):
         for name, part in value.items():
             yield from _leaves(part, f"{path}.{name}" if path else name, whole)
-    elif isinstance(value, list) and value:
+    elif isinstance(value, list):
         for index, part in enumerate(value):
             yield from _leaves(part, f"{path}[{index}]", whole)
     else:

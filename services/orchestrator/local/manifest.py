@@ -199,7 +199,7 @@ def _deployment(manifest: Manifest) -> Deployment:
 def _variable(variable: Mapping[str, Any]) -> tuple[str, str, bool]:
     if "valueFrom" in variable:
         return variable["name"], variable["valueFrom"]["fieldRef"]["fieldPath"], True
-    return variable["name"], variable.get("value", ""), False
+    return variable["name"], variable.get("value") or "", False
 
 
 def _probe(probe: Mapping[str, Any] | None, ports: list[int], where: str) -> Probe | None:

@@ -203,7 +203,7 @@ class _Translation:
         before, equals, value = value.rpartition("=") if value.startswith("-") else ("", "", value)
         if value == EVERY_ADDRESS:
             value = self._place.host
-        for path, folder in self._mounts.items():
+        for path, folder in sorted(self._mounts.items(), reverse=True):  # the innermost first
             if value == path or value.startswith(f"{path}/"):
                 value = f"{folder}{value[len(path) :]}"
                 break

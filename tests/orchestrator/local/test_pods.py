@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from services.orchestrator.local.folders import Folders
 from services.orchestrator.local.manifest import read_overlay
 from services.orchestrator.local.network import Network
 from services.orchestrator.local.placement import place_pods, scaled
+from services.orchestrator.local.pods import Pod
 from services.orchestrator.local.runner import running
 
 QUICK = Restarts(first_s=0.2, most_s=0.4)
@@ -29,6 +31,10 @@ def wait_until(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
+
+
+def restarted(pod: Pod, times: int) -> bool:
+    return pod.restarts == times and pod.ready
 
 
 class Log(io.StringIO):
@@ -79,7 +85,7 @@ def test_a_pod_that_crashes_is_started_again_and_waits_longer_each_time(
         for count in range(1, 5):
             assert pod.pid is not None
             os.kill(pod.pid, signal.SIGKILL)
-            wait_until(lambda count=count: pod.restarts == count and pod.ready)  # type: ignore[misc]
+            wait_until(partial(restarted, pod, count))
         runner.check()
     assert [each["back_off_s"] for each in log.events("restarting")] == [0, 0.2, 0.4, 0.4]
     assert "died with -9" in log.events("restarting")[0]["after"]
