@@ -21,7 +21,7 @@ from services.orchestrator.local.placement import place_pods, scaled
 from services.orchestrator.local.pods import Pod
 from services.orchestrator.local.runner import running
 
-QUICK = Restarts(first_s=0.2, most_s=0.4)
+QUICK = Restarts(first_s=0.2, most_s=0.3)
 PATIENCE_S = 30.0
 Build = Callable[..., list[dict[str, Any]]]
 
@@ -82,12 +82,12 @@ def test_a_pod_that_crashes_is_started_again_and_waits_longer_each_time(
     log = Log()
     with pods(manifests(), tmp_path, log) as runner:
         (pod,) = runner.pods
-        for count in range(1, 5):
+        for count in range(1, 4):
             assert pod.pid is not None
             os.kill(pod.pid, signal.SIGKILL)
             wait_until(partial(restarted, pod, count))
         runner.check()
-    assert [each["back_off_s"] for each in log.events("restarting")] == [0, 0.2, 0.4, 0.4]
+    assert [each["back_off_s"] for each in log.events("restarting")] == [0, 0.2, 0.3]
     assert "died with -9" in log.events("restarting")[0]["after"]
 
 
