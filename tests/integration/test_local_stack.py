@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from services.orchestrator.client import MuseClient
-from services.orchestrator.local import Runner, local_stack
+from services.orchestrator.local import local_stack
 from services.orchestrator.local.pods import Pod
 
-CALLERS, PATIENCE_S = 4, 60.0
+CALLERS, PATIENCE_S = 4, 120.0
 
 
 def wait_until(what: Callable[[], bool]) -> None:
@@ -64,10 +64,9 @@ class Load:
 
 
 def test_a_base_that_is_killed_fails_no_request_and_gets_its_share_again(
-    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MUSE_COMPILATION_CACHE", str(tmp_path))
-    stack: Runner
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with local_stack(checkpoints, io.StringIO(), replicas={"base": 3}) as stack:
         bases = [pod for pod in stack.pods if pod.placed.deployment.name == "base"]
         assert [pod.placed.name for pod in bases] == ["base-0", "base-1", "base-2"]

@@ -29,12 +29,6 @@ MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main(
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Home of compiled programs, so that a test's start is not the user's."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def address(checkpoints: Path, cache: Path, collector: Any) -> Iterator[str]:
     """`muse up`, until SIGTERM."""
     port = free_base_port()
