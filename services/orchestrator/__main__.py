@@ -18,6 +18,7 @@ from services.runtime.server import (
 )
 
 PAUSE_S = 0.25
+MOST_HEDGED_PERCENT = 10  # more would be a load of its own
 app = command_line("services.orchestrator", "Serves the public API: prompts become pictures.")
 
 
@@ -39,6 +40,8 @@ class Settings(ServerSettings):
         superres: Address of the super-resolution transformer.
         scorer: What chooses the best of several pictures: "clip:FOLDER" of a checkpoint that
             transformers saved. None by default.
+        hedged_percent: Of the calls of a stage, how many may be sent to a second replica as well,
+            when they take longer than 99 of 100 like them; 0 for none.
     """
 
     port: int = DEFAULT_PORT
@@ -49,6 +52,14 @@ class Settings(ServerSettings):
     base: str = "127.0.0.1:50053"
     superres: str = "127.0.0.1:50054"
     scorer: str = ""
+    hedged_percent: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.hedged_percent <= MOST_HEDGED_PERCENT:
+            raise ValueError(
+                f"hedged_percent: expected 0 to {MOST_HEDGED_PERCENT}, got {self.hedged_percent}"
+            )
 
 
 DEFAULTS = Settings()
@@ -82,6 +93,7 @@ async def build(settings: Settings) -> Service:
             {name: getattr(settings, name) for name in STAGES},
             max_message_mib=settings.max_message_mib,
             discovery=settings.discovery,
+            hedged_share=settings.hedged_percent / 100,
         )
     except ModuleNotFoundError as error:
         raise ServerError(

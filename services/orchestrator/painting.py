@@ -36,7 +36,7 @@ from PIL import Image
 
 from services.orchestrator.calls import Deadline, call_stage, events
 from services.orchestrator.metadata import png_metadata
-from services.orchestrator.previews import pixels_of, preview_of
+from services.orchestrator.previews import Show, pixels_of, preview_of
 from services.orchestrator.stages import Resolution, Stages
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.errors import RequestError, unavailable
@@ -130,6 +130,7 @@ class Painting:
         decodes: What was decoded for it so far.
         part: Which of its parts is being painted, from 0.
         parts: How many there are.
+        show: Makes previews of what is decoded; by default they are the decoded square.
     """
 
     work: Work
@@ -139,6 +140,7 @@ class Painting:
     decodes: list[DecodeReceipt] = field(default_factory=list)
     part: int = 0
     parts: int = 1
+    show: Show | None = None
 
     def fork(self, part: int, parts: int) -> "Painting":
         """Returns a painting that goes on from here by itself, as one of several."""
@@ -290,7 +292,9 @@ class Painting:
             return None
         edited = isinstance(message, BaseRequest) and message.HasField("resample")
         stages, deadline = self.work.stages, self.work.deadline
-        preview, call = await preview_of(stages, progress.state, deadline, all_known=edited)
+        preview, call = await preview_of(
+            stages, progress.state, deadline, all_known=edited, show=self.show
+        )
         self.timeline.beside.append(call)
         self.work.calls.add(call)
         return preview

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import time
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -18,6 +19,9 @@ from services.orchestrator.timeline import Call, timed
 from services.runtime.wire import UINT8, unpack_tensor
 
 GREY = 128  # of what is not known yet
+
+# Makes of a decoded square, of either resolution, what the caller sees of it.
+Show = Callable[[UInt8[np.ndarray, "s s 3"]], UInt8[np.ndarray, "h w 3"]]
 
 
 async def pixels_of(
@@ -41,7 +45,12 @@ async def pixels_of(
 
 
 async def preview_of(
-    stages: Stages, state: DecodeState, deadline: Deadline, *, all_known: bool
+    stages: Stages,
+    state: DecodeState,
+    deadline: Deadline,
+    *,
+    all_known: bool,
+    show: Show | None = None,
 ) -> tuple[Preview, Call]:
     """Has the tokenizer make a picture of a decode under way, grey where nothing is known yet.
 
@@ -50,6 +59,7 @@ async def preview_of(
         state: The decode.
         deadline: Of the request.
         all_known: Whether all of its tokens count, as in a mask-free edit, whatever is settled.
+        show: What to make of the picture; it is sent as it is by default.
 
     Raises:
         RequestError: the tokenizer refused, or stayed unavailable.
@@ -59,8 +69,14 @@ async def preview_of(
     known = np.ones((tokens.height, tokens.width), bool)
     if not all_known:
         known = np.frombuffer(state.known, np.uint8).reshape(known.shape) != 0
-    png = await asyncio.to_thread(lambda: _png(greyed(pixels, known)))
-    return Preview(tokens=tokens, known=known.astype(np.uint8).tobytes(), png=png), call
+
+    def png() -> bytes:  # off the event loop, as whatever shows it takes its time
+        square = greyed(pixels, known)
+        return _png(square if show is None else show(square))
+
+    return Preview(
+        tokens=tokens, known=known.astype(np.uint8).tobytes(), png=await asyncio.to_thread(png)
+    ), call
 
 
 def greyed(

@@ -49,7 +49,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             source: Source | None = None
             if valid.WhichOneof("edit"):
                 pixels = result_pixels(valid)
-                await stack.enter_async_context(self._budget.held(pixels, deadline))
+                memory = self._budget.held(pixels, deadline, request_bytes=request.ByteSize())
+                await stack.enter_async_context(memory)
                 with span("read source"):
                     source = await asyncio.to_thread(read_source, valid)
                 drop_files(valid)  # the pixels are what is held from here on

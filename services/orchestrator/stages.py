@@ -14,7 +14,7 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-from services.orchestrator.replicas import ReplicaSet
+from services.orchestrator.replicas import Budget, Hedging, Replica, ReplicaSet
 from services.orchestrator.replicas.addresses import addresses_of, service_of
 from services.runtime.errors import RequestError
 
@@ -74,6 +74,7 @@ class Stages:
         *,
         max_message_mib: int = 32,
         discovery: Discovery = "dns",
+        hedged_share: float = 0.0,
     ) -> None:
         """Begins to connect, in a running event loop.
 
@@ -83,6 +84,8 @@ class Stages:
             max_message_mib: Size of the largest message, in MiB.
             discovery: "kubernetes" has each address name a Service instead, whose ready pods are
                 watched.
+            hedged_share: Of the calls of a stage, how many may be sent to a second replica when
+                the first one takes unusually long.
 
         Raises:
             ValueError: an address is none, or nothing says how to reach the API server.
@@ -97,6 +100,7 @@ class Stages:
                 replicas.get(name, ()),
                 source=f"{addresses[name]} names no pod that is ready",
                 max_message_mib=max_message_mib,
+                hedging=_hedging(name, hedged_share) if hedged_share else None,
             )
             for name in STAGES
         }
@@ -164,3 +168,12 @@ class Stages:
         """Closes all channels, and ends what is watched."""
         await asyncio.gather(*(watch.close() for watch in self._watches))
         await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))
+
+
+def _hedging(name: str, share: float) -> Hedging:
+    async def waiting(replica: Replica, timeout_s: float) -> int:
+        stub = STUBS[name](replica.channel)
+        answer = await stub.GetStatus(STATUS_REQUESTS[name](), timeout=timeout_s)
+        return int(answer.status.queued)
+
+    return Hedging(name, Budget(share), waiting)

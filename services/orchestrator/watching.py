@@ -69,10 +69,7 @@ class Watcher:
     def _animate(self, picture: Picture, file: Path) -> None:
         steps = [step for step in _ordered(self._steps) if step.index == picture.index]
         previews = [step.preview.image for step in steps if step.preview is not None]
-        frames = [_sized(image, _side(steps)) for image in previews]
-        last = picture.image.convert("RGB")
-        if last.size == frames[-1].size:
-            frames.append(last)
+        frames = [_sized(image, _largest(steps)) for image in [*previews, picture.image]]
         file.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(
             file,
@@ -89,49 +86,41 @@ def _ordered(steps: Sequence[Step]) -> list[Step]:
     return sorted(steps, key=lambda step: step.index)
 
 
-def _side(steps: Sequence[Step]) -> int:
-    return max(max(step.preview.image.size) for step in steps if step.preview is not None)
+def _largest(steps: Sequence[Step]) -> tuple[int, int]:
+    """Returns width and height of the largest preview; all are of one aspect."""
+    return max(step.preview.image.size for step in steps if step.preview is not None)
 
 
-def _sized(image: Image.Image, side: int) -> Image.Image:
-    return image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
 
 
 def _strip(steps: Sequence[Step], pictures: Sequence[Picture]) -> Image.Image:
     """Returns a row of previews for each picture, the finished one last, each with its step."""
-    side = _side(steps)
+    across, down = size = _largest(steps)
     rows = []
     for index, members in groupby(steps, key=lambda step: step.index):
         row = [
-            (f"{step.stage} {step.step}/{step.total}", _sized(step.preview.image, side))
+            (f"{step.stage} {step.step}/{step.total}", _sized(step.preview.image, size))
             for step in members
             if step.preview is not None
         ]
         for picture in pictures:
             if picture.index == index:
-                row.append((f"seed {picture.seed}"[: side // 6], _fitted(picture.image, side)))
+                row.append((f"seed {picture.seed}"[: across // 6], _sized(picture.image, size)))
         rows.append(row)
     columns = max(map(len, rows))
-    width = columns * (side + GAP_PX) + GAP_PX
-    height = len(rows) * (side + GAP_PX + CAPTION_PX) + GAP_PX
+    width = columns * (across + GAP_PX) + GAP_PX
+    height = len(rows) * (down + GAP_PX + CAPTION_PX) + GAP_PX
     strip = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
     for at, row in enumerate(rows):
-        top = GAP_PX + at * (side + GAP_PX + CAPTION_PX)
+        top = GAP_PX + at * (down + GAP_PX + CAPTION_PX)
         for column, (caption, image) in enumerate(row):
-            left = GAP_PX + column * (side + GAP_PX)
+            left = GAP_PX + column * (across + GAP_PX)
             strip.paste(image, (left, top))
-            draw.text((left, top + side + 1), caption, fill="black", font=font)
+            draw.text((left, top + down + 1), caption, fill="black", font=font)
     return strip
-
-
-def _fitted(image: Image.Image, side: int) -> Image.Image:
-    """Returns an image of any shape on a square of white."""
-    square = Image.new("RGB", (side, side), "white")
-    small = image.convert("RGB")
-    small.thumbnail((side, side))
-    square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
-    return square
 
 
 def _saved(image: Image.Image, file: Path) -> None:

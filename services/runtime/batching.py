@@ -176,7 +176,7 @@ class Batcher(Generic[Request, Result]):
                 self._waiters.remove(waiter)
             _record_request(waiter, ran)
         queue_s, compute_s = ran.begin_s - waiter.arrival_s, ran.end_s - ran.begin_s
-        WAITS.record(queue_s)
+        WAITS.record(queue_s, trace=waiter.trace)
         return Timed(result, queue_s, compute_s, compute_s / ran.requests)
 
     async def drain(self) -> None:

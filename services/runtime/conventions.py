@@ -64,3 +64,12 @@ def batch(*, requests: int, rows: int, bucket: int) -> Attributes:
 def steps(first: int, last: int) -> Attributes:
     """Returns what is said of the steps of one request in a dispatch, counted from 1."""
     return {muse("first_step"): first, muse("last_step"): last}
+
+
+def hedged(copy: str) -> Attributes:
+    """Returns what both copies of a call that was sent twice say of themselves.
+
+    Args:
+        copy: "first" or "second".
+    """
+    return {muse("hedged"): copy}

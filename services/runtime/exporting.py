@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from threading import Lock, Timer
 
-from opentelemetry import baggage, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 
-from services.runtime import conventions
+from services.runtime.telemetry import on_whose_behalf
 
 logger = logging.getLogger(__name__)
 TELL_EVERY_S = 30.0  # at most so often the log hears of lost spans
@@ -54,9 +54,9 @@ def exporting_provider(
     if exporter == "console":
         provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
         return provider, provider.shutdown
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from services.runtime.otlp import OTLPExporter  # here: console does without gRPC's part
 
-    sender = OTLPSpanExporter()
+    sender = OTLPExporter()
     provider.add_span_processor(BoundedExport(sender))
 
     def end() -> None:
@@ -76,10 +76,7 @@ class CallerOnSpans(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Copies what is there."""
-        for name in (conventions.CALLER, conventions.TENANT):
-            value = baggage.get_baggage(name, parent_context)
-            if value is not None:
-                span.set_attribute(name, str(value)[: conventions.LONGEST_BAGGAGE])
+        span.set_attributes(on_whose_behalf(parent_context))
 
 
 class LostSpans:

@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 Reason: TypeAlias = Literal["queue_full", "too_late", "stopping", "device_fails", "no_memory"]
 Source: TypeAlias = Literal["compiler", "cache"]
 Direction: TypeAlias = Literal["receive", "transmit"]
+Copy: TypeAlias = Literal["first", "second", "neither"]
 Refusal = TypeVar("Refusal", bound=Exception)
 
 STAGES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
@@ -27,6 +29,7 @@ OUTCOMES = tuple(code.name for code in grpc.StatusCode)
 REASONS: tuple[Reason, ...] = ("queue_full", "too_late", "stopping", "device_fails", "no_memory")
 SOURCES: tuple[Source, ...] = ("compiler", "cache")
 DIRECTIONS: tuple[Direction, ...] = ("receive", "transmit")
+COPIES: tuple[Copy, ...] = ("first", "second", "neither")
 # From a text's milliseconds to an edit's minutes; the SLO's 2 s is one of them.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 SUFFIXES = {"s": "_seconds", "By": "_bytes"}  # of Prometheus; counts of things have none
@@ -125,10 +128,17 @@ class Histogram(Instrument):
         (name,) = super().prometheus_names
         return f"{name}_bucket", f"{name}_sum", f"{name}_count"
 
-    def record(self, value: float, **labels: str) -> None:
-        """Takes note of a value, if anything records."""
+    def record(self, value: float, *, trace: SpanContext | None = None, **labels: str) -> None:
+        """Takes note of a value, if anything records.
+
+        Args:
+            value: In the metric's unit.
+            trace: The span that it is about, which becomes an exemplar if it is sampled.
+            labels: What each label holds.
+        """
         if self._bound is not None:
-            self._bound.record(value, {"stage": self._stage, **labels})
+            about = None if trace is None else set_span_in_context(NonRecordingSpan(trace))
+            self._bound.record(value, {"stage": self._stage, **labels}, context=about)
 
     def _made(self, meter: Meter) -> Any:
         return meter.create_histogram(
@@ -220,9 +230,15 @@ IO = Counter(
     "Bytes of the messages of calls, before compression.",
     {"direction": DIRECTIONS},
 )
+HEDGES = Counter(
+    "muse.hedges",
+    "{call}",
+    "Calls of a stage that were sent to a second replica too, by whose answer came first.",
+    {"target": STAGES[1:], "answer": COPIES},
+)
 INSTRUMENTS: tuple[Instrument, ...] = (
     *(REQUESTS, WAITS, QUEUED, QUEUED_STEPS, PLACES, ACTIVE, SLOTS, REFUSALS),
-    *(DEVICE, STEPS, PROGRAMS, COMPILING, IO),
+    *(DEVICE, STEPS, PROGRAMS, COMPILING, IO, HEDGES),
 )
 _loads: list[Callable[[], Load]] = []
 

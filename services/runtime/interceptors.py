@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
@@ -197,15 +197,27 @@ class EndlessCalls:
 
 
 def server_interceptors(
-    calls: CallCount, endless: EndlessCalls
+    calls: CallCount,
+    endless: EndlessCalls,
+    measuring: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors of a server, outermost first; the traces only when they are on."""
-    around: list[Around] = [calls.counting]
-    if tracing_wanted() != "none":
-        around.append(tracing_calls)
-    around.append(answering_errors)
+    """Returns the interceptors of a server, outermost first; the traces only when they are on.
+
+    Args:
+        calls: Counts the calls.
+        endless: Ends the streams that do not end by themselves.
+        measuring: What measures calls as their callers see them: with their statuses, inside their
+            spans.
+    """
+
+    def ours(around: Around) -> AroundCalls:
+        return AroundCalls(around, wanted=lambda method, handler: is_ours(method))
+
     return [
-        *(AroundCalls(each, wanted=lambda method, handler: is_ours(method)) for each in around),
+        ours(calls.counting),
+        *([] if tracing_wanted() == "none" else [ours(tracing_calls)]),
+        *measuring,
+        ours(answering_errors),
         AroundCalls(
             endless.ending,
             wanted=lambda method, handler: handler.response_streaming and not is_ours(method),

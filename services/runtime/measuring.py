@@ -11,6 +11,7 @@ import grpc
 
 from services.runtime.instruments import EDITS, IO, REQUESTS
 from services.runtime.interceptors import Context, Handler, is_ours, wrapped
+from services.runtime.telemetry import recording
 
 
 def kind_of(method: str, request: Any) -> str:
@@ -69,7 +70,7 @@ class _Call:
 
     @asynccontextmanager
     async def _timing(self, method: str, context: Context) -> AsyncIterator[None]:
-        outcome = grpc.StatusCode.UNKNOWN
+        outcome, trace = grpc.StatusCode.UNKNOWN, recording()
         try:
             yield
             outcome = grpc.StatusCode.OK
@@ -83,7 +84,7 @@ class _Call:
             raise
         finally:
             seconds = time.perf_counter() - self._start_s
-            REQUESTS.record(seconds, kind=self._kind, outcome=outcome.name)
+            REQUESTS.record(seconds, trace=trace, kind=self._kind, outcome=outcome.name)
 
 
 def _status(context: Context) -> grpc.StatusCode:

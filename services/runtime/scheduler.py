@@ -247,7 +247,7 @@ class SlotScheduler(Generic[Job, State]):
                     return
                 self._seated[slot] = ticket
                 ticket.start_s = self._clock()
-            WAITS.record(ticket.start_s - ticket.arrival_s)
+            WAITS.record(ticket.start_s - ticket.arrival_s, trace=ticket.trace)
             try:
                 self._device.admit(slot, ticket.job)
                 ticket.prefill_s = self._clock() - ticket.start_s

@@ -30,6 +30,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 READINESS = "readiness"  # SERVING once warm, until it drains or its device fails
 LIVENESS = "liveness"  # SERVING from the moment the port is open: that it answers is what counts
+# A machine that vanished closes no connection: the other side asks now and then if it is there.
+PING_EVERY_MS, PONG_WITHIN_MS = 10_000, 5_000
+PINGS_APART_MS = PING_EVERY_MS // 2  # those that come faster are refused; 5 min, unless told so
 HAND_BACK_AFTER = 0.8  # share of the grace after which unfinished calls are handed back
 
 
@@ -160,6 +163,25 @@ def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
     ]
 
 
+def keepalive_options() -> list[tuple[str, int]]:
+    """Returns the options by which a channel or server notices that the other side vanished."""
+    return [
+        ("grpc.keepalive_time_ms", PING_EVERY_MS),
+        ("grpc.keepalive_timeout_ms", PONG_WITHIN_MS),
+        ("grpc.http2.ping_timeout_ms", PONG_WITHIN_MS),  # a minute, which outlasts the one above
+        ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: a decode says nothing
+    ]
+
+
+def server_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
+    """Returns the options of a server: those of `channel_options`, and pings both ways."""
+    return [
+        *channel_options(max_message_mib),
+        *keepalive_options(),
+        ("grpc.http2.min_ping_interval_without_data_ms", PINGS_APART_MS),
+    ]
+
+
 @asynccontextmanager
 async def running_server(service: Service, settings: ServerSettings) -> AsyncIterator[Running]:
     """Runs a server: SERVING inside the block, drained and stopped after it.
@@ -173,8 +195,8 @@ async def running_server(service: Service, settings: ServerSettings) -> AsyncIte
     """
     calls, endless = CallCount(), EndlessCalls()
     server = grpc.aio.server(
-        interceptors=[MeasuringCalls(), *server_interceptors(calls, endless)],
-        options=channel_options(settings.max_message_mib),
+        interceptors=server_interceptors(calls, endless, [MeasuringCalls()]),
+        options=server_options(settings.max_message_mib),
     )
     service.register(server)
     states = health.aio.HealthServicer()

@@ -12,23 +12,25 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
 from opentelemetry import baggage, trace
 from opentelemetry import context as trace_context
 from opentelemetry.propagate import extract, inject
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 
 from services.runtime import conventions
 from services.runtime.conventions import Attributes
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
-NEW_TRACE = trace_context.Context()  # the parent of what belongs to no request alone
+NEW_TRACE = trace.INVALID_SPAN_CONTEXT  # the parent of what belongs to no request alone
 HEALTH = "/grpc.health.v1.Health/"
 _tracer = trace.get_tracer("muse", schema_url=conventions.SCHEMA_URL)
 _endings: set[asyncio.Task[None]] = set()
+_notes: ContextVar[Attributes | None] = ContextVar("notes", default=None)
 
 
 def tracing_wanted(environment: Mapping[str, str] = os.environ) -> str:
@@ -62,7 +64,10 @@ def configure_tracing(service_name: str) -> Callable[[], None]:
         return lambda: None
     from services.runtime.exporting import start_export  # here, so that none is no SDK either
 
-    return start_export(exporter, os.environ.get("OTEL_SERVICE_NAME") or service_name)
+    global _tracer
+    end = start_export(exporter, os.environ.get("OTEL_SERVICE_NAME") or service_name)
+    _tracer = trace.get_tracer("muse", schema_url=conventions.SCHEMA_URL)
+    return end
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def record_span(
     start_ns: int,
     end_ns: int,
     *,
-    under: SpanContext | trace_context.Context | None = None,
+    under: SpanContext | None = None,
     links: Sequence[SpanContext] = (),
     attributes: Attributes | None = None,
 ) -> SpanContext:
@@ -108,18 +113,33 @@ def record_span(
         links: Spans it has to do with otherwise.
         attributes: What to remember of it.
     """
-    parent = under if isinstance(under, trace_context.Context) else None
-    if isinstance(under, SpanContext):
-        parent = trace.set_span_in_context(trace.NonRecordingSpan(under))
-    recorded = _tracer.start_span(
-        name,
-        context=parent,
-        start_time=start_ns,
-        links=[Link(each) for each in links],
-        attributes=attributes,
-    )
-    recorded.end(end_time=max(start_ns, end_ns))
-    return recorded.get_span_context()
+    if isinstance(_tracer, trace.ProxyTracer):  # nothing is exported
+        return NEW_TRACE
+    from services.runtime.finished import finish  # here, so that none is no SDK either
+
+    tracer: Any = _tracer  # of the SDK, as everything is that exports
+    parent = trace.get_current_span().get_span_context() if under is None else under
+    said, end_ns = dict(attributes or {}), max(start_ns, end_ns)
+    if not parent.is_valid:
+        return finish(tracer, name, start_ns, end_ns, None, links, said)
+    said |= on_whose_behalf()
+    return finish(tracer, name, start_ns, end_ns, parent, links, said)
+
+
+def on_whose_behalf(context: trace_context.Context | None = None) -> Attributes:
+    """Returns what the baggage says of those for whom a request is made, as far as spans say it.
+
+    Args:
+        context: Whose baggage; the current one by default.
+    """
+    found = baggage.get_all(context)
+    if not found:
+        return {}
+    return {
+        name: str(found[name])[: conventions.LONGEST_BAGGAGE]
+        for name in (conventions.CALLER, conventions.TENANT)
+        if name in found
+    }
 
 
 def recording() -> SpanContext | None:
@@ -175,6 +195,20 @@ def served_call(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
         trace_context.detach(token)
 
 
+@contextmanager
+def noting(notes: Attributes) -> Iterator[None]:
+    """Has the client's spans of calls that are begun inside the block say more at their ends.
+
+    Args:
+        notes: What they say besides; what is added until then, too.
+    """
+    token = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(token)
+
+
 def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
     """Returns the interceptors of a channel; none when tracing is off."""
     if tracing_wanted() == "none":
@@ -209,16 +243,17 @@ async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     try:
         call = await continuation(details._replace(metadata=metadata), request)
     except BaseException:
+        opened.set_attributes(_notes.get() or {})
         opened.set_status(StatusCode.ERROR, "never began")
         opened.end()
         raise
-    ending = asyncio.create_task(_end(opened, call))
+    ending = asyncio.create_task(_end(opened, call, _notes.get()))
     _endings.add(ending)  # the loop itself keeps no task alive
     ending.add_done_callback(_endings.discard)
     return call
 
 
-async def _end(opened: Span, call: grpc.aio.Call) -> None:
+async def _end(opened: Span, call: grpc.aio.Call, notes: Attributes | None) -> None:
     """Waits for the end of a call and ends its span: an error, unless the call was answered OK."""
     try:
         code = await call.code()
@@ -229,4 +264,5 @@ async def _end(opened: Span, call: grpc.aio.Call) -> None:
         opened.set_status(StatusCode.ERROR, "the loop ended before the call")
         raise
     finally:
+        opened.set_attributes(notes or {})
         opened.end()

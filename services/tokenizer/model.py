@@ -16,7 +16,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from services.nn.quantizer import Quantizer
+from services.nn.winograd import winograd
 from services.tokenizer.config import TokenizerConfig
+
+# Channels from which sixteen products are worth what they take longer to compile; they are faster
+# than XLA's convolution from 32 on.
+LEAST_INPUTS = 128
 
 
 class Convolution(nnx.Conv):
@@ -24,6 +29,9 @@ class Convolution(nnx.Conv):
 
     With zeros there, a token would depend on how far the border is, and one plain background
     would have a code for every distance.
+
+    XLA's CPU backend reaches half of what its cores multiply in convolutions, and less at many
+    pixels. There, in float32, they are made of matrix products; other devices have convolutions.
     """
 
     def __init__(
@@ -50,13 +58,20 @@ class Convolution(nnx.Conv):
         )
         # As "SAME" pads: with a stride of 2 only at the far side.
         self.margin = (0, 0) if kernel == 1 else (int(strides == 1), 1)
+        self.in_products = strides == 1 and (kernel == 1 or inputs >= LEAST_INPUTS)
 
     def __call__(
         self, features: Float[Array, "B h w C"], out_sharding: Any = None
     ) -> Float[Array, "B h2 w2 D"]:
         """Returns features; `out_sharding` as in `nnx.Conv`."""
         padded = jnp.pad(features, ((0, 0), self.margin, self.margin, (0, 0)), mode="edge")
-        return super().__call__(padded, out_sharding)
+        on_cpu = jax.default_backend() == "cpu" and self.dtype == jnp.float32
+        if not (on_cpu and self.in_products):
+            return super().__call__(padded, out_sharding)
+        padded, kernel = padded.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        mapped = padded @ kernel[0, 0] if kernel.shape[0] == 1 else winograd(padded, kernel)
+        assert self.bias is not None  # every layer here has one
+        return mapped + self.bias[...].astype(self.dtype)
 
 
 class Normalise(nnx.Module):

@@ -2,6 +2,7 @@
 
 import re
 
+import grpc
 import numpy as np
 import pytest
 from muse.common.v1.stage_pb2 import StageTiming
@@ -9,6 +10,7 @@ from PIL import Image
 
 from benchmarks.base_decode import TINY, print_ratios, print_share
 from benchmarks.ceiling import matrix_ceiling
+from benchmarks.edit_memory import answered, corner_mask, noise
 from benchmarks.glue import account
 from benchmarks.inflight import in_flight, poisson, whole_requests
 from benchmarks.measuring import Spread, conditions, in_turns
@@ -16,7 +18,9 @@ from benchmarks.ours import OurDecode, Text, random_text
 from benchmarks.tracing import pairs
 from services.decoding.state import Sampling
 from services.description import arithmetic
+from services.orchestrator.client import Overloaded
 from services.orchestrator.client.events import Picture
+from services.orchestrator.edits.pictures import read_mask, read_picture
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +52,12 @@ def test_both_stacks_are_asked_for_the_same_pictures_and_begin_in_turns() -> Non
             asked.append((self.name, seed))
 
     without, traced = Client("without"), Client("traced")
-    found = pairs(without, traced, "an owl", requests=2)  # type: ignore[arg-type]
+    found = pairs(without, traced, "an owl", range(3, 5))  # type: ignore[arg-type]
 
     assert len(found) == 2
     assert all(seconds >= 0 for pair in found for seconds in pair)
-    assert [seed for _, seed in asked] == [seed for seed in range(5) for _ in range(2)]
-    assert [name for name, _ in asked[::2]] == ["traced", "without", "traced", "without", "traced"]
+    assert [seed for _, seed in asked] == [3, 3, 4, 4]
+    assert [name for name, _ in asked] == ["without", "traced", "traced", "without"]
 
 
 def test_a_spread_is_told_as_its_median_and_range() -> None:
@@ -106,3 +110,20 @@ def test_both_ways_of_batching_answer_every_request() -> None:
     requests = poisson(20, 200)
     for way in (in_flight, whole_requests):
         assert (way(requests).latencies_s > 0).all()
+
+
+def test_the_pictures_of_the_memory_figure_are_files_as_large_as_their_pixels() -> None:
+    assert len(noise(128)) > 128 * 128 * 3
+    assert read_picture(noise(128), "image").rgb.shape == (128, 128, 3)
+    assert read_mask(corner_mask(128), "mask", (128, 128)).sum() == 64 * 64
+
+
+def test_edits_refused_for_memory_are_not_counted_as_painted() -> None:
+    turns = iter([None, Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "later"), None])
+
+    def edit() -> None:
+        refusal = next(turns)
+        if refusal is not None:
+            raise refusal
+
+    assert answered(edit, 3) == 2

@@ -29,7 +29,7 @@ from services.orchestrator import __main__ as orchestrator
 from services.orchestrator.stages import STAGES
 from services.runtime.errors import RequestError, invalid_field, read_error
 from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
-from services.runtime.server import running_server
+from services.runtime.server import running_server, server_options
 from services.runtime.wire import pack_embedding, pack_grid, pack_tensor
 
 ENCODER, LOW, HIGH = "t5:one", "codebook:low", "codebook:high"
@@ -61,6 +61,7 @@ class Behaviour:
         health: What its health service says, to be set.
         hands_back_at: Steps after which a decode that began elsewhere or here is handed back, each
             once.
+        queued: Requests that its status says wait.
     """
 
     def __init__(self, name: str) -> None:
@@ -74,6 +75,7 @@ class Behaviour:
         self.health = health.aio.HealthServicer()
         self.steps_before_around = 0
         self.hands_back_at: list[int] = []
+        self.queued = 0
 
     async def enter(self, request: Any, context: Any, seed: int = 0) -> None:
         if not self.asked or self.asked[-1] is not request:
@@ -92,7 +94,11 @@ class Behaviour:
         self.statuses += 1
         digest = {self.name: f"sha256:{self.name}"}
         return StageStatus(
-            stage=self.name, preset="tiny", fingerprints=self.fingerprints, checkpoints=digest
+            stage=self.name,
+            preset="tiny",
+            fingerprints=self.fingerprints,
+            checkpoints=digest,
+            queued=self.queued,
         )
 
     def timing(self) -> StageTiming:
@@ -229,10 +235,14 @@ REGISTER: dict[str, Any] = {
 
 
 class Line:
-    """A TCP line to a server that can be cut, as when its machine dies, and mended."""
+    """A TCP line to a server that can be cut, as when its process dies, and mended.
+
+    Attributes:
+        silent: Nothing gets through and nothing is closed, as when its machine vanished.
+    """
 
     def __init__(self, port: int) -> None:
-        self._target, self.port = port, 0
+        self._target, self.port, self.silent = port, 0, False
         self._writers: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
 
@@ -255,6 +265,8 @@ class Line:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
+                if self.silent:
+                    continue
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
@@ -305,7 +317,9 @@ class House:
 @asynccontextmanager
 async def a_stage(behaviour: Behaviour) -> AsyncIterator[int]:
     servicer, register = REGISTER[behaviour.name]
-    server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
+    server = grpc.aio.server(
+        interceptors=server_interceptors(CallCount(), EndlessCalls()), options=server_options()
+    )
     register(servicer(behaviour), server)
     health_pb2_grpc.add_HealthServicer_to_server(behaviour.health, server)
     await behaviour.health.set("", health_pb2.HealthCheckResponse.SERVING)

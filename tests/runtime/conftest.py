@@ -1,10 +1,18 @@
-"""A device made of numbers, on which schedulers are tested without a model."""
+"""A device made of numbers, on which schedulers are tested without a model; and a server."""
 
+import asyncio
 import threading
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import pytest
+from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+
+from services.runtime.errors import invalid_field
+from services.runtime.server import ServerSettings, Service, running_server
 
 
 @dataclass(frozen=True)
@@ -93,3 +101,47 @@ def fake_device() -> type[FakeDevice]:
 def countdown() -> type[Countdown]:
     """The class of its jobs."""
     return Countdown
+
+
+class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
+    """Answers Decode, refuses Encode, and never ends GetStatus."""
+
+    async def Decode(self, request: Any, context: Any) -> tokenizer_pb2.DecodeResponse:
+        return tokenizer_pb2.DecodeResponse()
+
+    async def Encode(self, request: Any, context: Any) -> tokenizer_pb2.EncodeResponse:
+        raise invalid_field("pixels", expected="a picture", got="none")
+
+    async def GetStatus(self, request: Any, context: Any) -> tokenizer_pb2.GetStatusResponse:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+async def nothing() -> None:
+    """Warms up and closes nothing."""
+
+
+SERVICE = Service(
+    name="tokenizer",
+    full_name="muse.tokenizer.v1.TokenizerService",
+    register=lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(
+        Tokenizer(), server
+    ),
+    warm_up=nothing,
+    close=nothing,
+)
+
+
+@pytest.fixture
+def calling() -> Callable[[], AbstractAsyncContextManager[tuple[Any, grpc.aio.Channel]]]:
+    """Runs a tokenizer of the tests, each time it is entered: what calls it, and its channel."""
+
+    @asynccontextmanager
+    async def calls() -> AsyncIterator[tuple[Any, grpc.aio.Channel]]:
+        async with (
+            running_server(SERVICE, ServerSettings()) as running,
+            grpc.aio.insecure_channel(running.address) as channel,
+        ):
+            yield tokenizer_pb2_grpc.TokenizerServiceStub(channel), channel
+
+    return calls

@@ -10,35 +10,44 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
-from opentelemetry import baggage
+from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
-from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.semconv._incubating.attributes import rpc_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.semconv.schemas import Schemas
+from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
 from services.runtime import conventions, exporting, telemetry
 from services.runtime.batching import Batcher, BatchShape
 from services.runtime.device import DeviceThread
 from services.runtime.exporting import LostSpans, exporting_provider
+from services.runtime.finished import finish
 from services.runtime.inflight import InflightBatcher
-from services.runtime.telemetry import on_behalf_of, span
+from services.runtime.otlp import request_of
+from services.runtime.telemetry import on_behalf_of, record_span, span
 
 CANCELS, AT_A_TIME = 1000, 20
 
 
 class OpenSpans(SpanProcessor):
-    """Counts the spans that were begun, and those not ended."""
+    """Knows the spans that were begun and not ended, and counts those that ended."""
 
     def __init__(self) -> None:
-        self.begun = self.open = 0
+        self.open: set[int] = set()
+        self.ended = 0
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
-        self.begun += 1
-        self.open += 1
+        self.open.add(span.context.span_id)
 
     def on_end(self, span: Any) -> None:
-        self.open -= 1
+        self.open.discard(span.context.span_id)  # those that are recorded are over from the start
+        self.ended += 1
 
 
 @pytest.fixture
@@ -196,10 +205,58 @@ async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_or
     await batcher.drain()
 
     spans = exported()
-    assert counted.open == 0
-    assert len(spans) == counted.begun
+    assert counted.open == set()
+    assert len(spans) == counted.ended
     assert len(named(spans, "request")) == CANCELS
     assert orphans(spans) == []
+
+
+def test_our_encoding_says_what_the_sdk_s_own_says() -> None:
+    resource = Resource.create({"service.name": "one"})
+    kept, provider = InMemorySpanExporter(), TracerProvider(resource=resource)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = provider.get_tracer("test", "1.2", schema_url=conventions.SCHEMA_URL)
+    values = {"text": "a", "whole": 1, "yes": True, "one": 1.0, "many": ["a", "b"], "big": -(2**62)}
+    remote = SpanContext(2**127 + 1, 2**63 + 1, True, TraceFlags(1), TraceState([("a", "b")]))
+    context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
+    for kind in SpanKind:
+        opened = tracer.start_span("live", context, kind, values, links=[Link(remote)])
+        opened.add_event("happened", values)
+        opened.set_status(StatusCode.ERROR, "broken" if kind is SpanKind.CLIENT else None)
+        opened.end()
+    tracer.start_span("alone").end()
+    finish(tracer, "over", 5, 7, remote, [remote], {"text": "a", "whole": 1})
+    finish(tracer, "begins", 5, 7, None, [], {})
+
+    spans = kept.get_finished_spans()
+    ours, theirs = request_of(spans), encode_spans(spans)
+    for scope in theirs.resource_spans[0].scope_spans:
+        for each in scope.spans:
+            if not each.status.ListFields():  # empty, which is what it says when it is left out
+                each.ClearField("status")
+
+    assert len(spans) == len(SpanKind) + 3
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF)])
+def test_what_is_over_is_sampled_as_its_parent_is_or_else_as_the_sampler_says(sampler: Any) -> None:
+    kept, provider = InMemorySpanExporter(), TracerProvider(sampler=sampler)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer: Any = provider.get_tracer("test")
+    taken, not_taken = (SpanContext(1, 2, False, TraceFlags(flag)) for flag in (1, 0))
+
+    begun = finish(tracer, "begins", 5, 7, None, [], {})
+    below = finish(tracer, "below", 5, 7, not_taken, [], {})
+    kept_one = finish(tracer, "kept", 5, 7, taken, [], {})
+
+    assert (begun.trace_flags.sampled, below.trace_flags.sampled) == (False, False)
+    assert [each.context for each in kept.get_finished_spans()] == [kept_one]
+    assert (kept_one.trace_id, kept_one.span_id != 2) == (1, True)
+
+
+def test_nothing_is_recorded_where_nothing_is_exported() -> None:
+    assert not record_span("queue", 5, 7).is_valid
 
 
 def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logged(

@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent import futures
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,11 @@ from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1 import orchestrator_pb2
 from muse.superres.v1 import superres_pb2
 from muse.text_encoder.v1 import text_encoder_pb2
-from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
-from opentelemetry.proto.collector.metrics.v1 import (
-    metrics_service_pb2,
-    metrics_service_pb2_grpc,
-)
+from muse.tokenizer.v1 import tokenizer_pb2
 
 from services.runtime.claims import Claim
 from services.runtime.device import DeviceThread
-from services.runtime.errors import RequestError, invalid_field
+from services.runtime.errors import RequestError
 from services.runtime.inflight import InflightBatcher
 from services.runtime.instruments import (
     EDITS,
@@ -40,7 +35,7 @@ from services.runtime.instruments import (
 )
 from services.runtime.measuring import kind_of
 from services.runtime.metrics import configure_metrics, metrics_wanted
-from services.runtime.server import ServerSettings, Service, running_server
+from services.runtime.server import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = (base_pb2, orchestrator_pb2, superres_pb2, text_encoder_pb2, tokenizer_pb2)
@@ -76,44 +71,6 @@ def value(series: Series, name: str, **labels: str) -> float:
     return series.get((name, frozenset({"stage": "tokenizer", **labels}.items())), 0.0)
 
 
-class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
-    """Answers Decode, refuses Encode, and never ends GetStatus."""
-
-    async def Decode(self, request: Any, context: Any) -> tokenizer_pb2.DecodeResponse:
-        return tokenizer_pb2.DecodeResponse()
-
-    async def Encode(self, request: Any, context: Any) -> tokenizer_pb2.EncodeResponse:
-        raise invalid_field("pixels", expected="a picture", got="none")
-
-    async def GetStatus(self, request: Any, context: Any) -> tokenizer_pb2.GetStatusResponse:
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
-
-
-async def nothing() -> None:
-    """Warms up and closes nothing."""
-
-
-SERVICE = Service(
-    name="tokenizer",
-    full_name="muse.tokenizer.v1.TokenizerService",
-    register=lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(
-        Tokenizer(), server
-    ),
-    warm_up=nothing,
-    close=nothing,
-)
-
-
-@asynccontextmanager
-async def calling() -> AsyncIterator[tuple[Any, grpc.aio.Channel]]:
-    async with (
-        running_server(SERVICE, ServerSettings()) as running,
-        grpc.aio.insecure_channel(running.address) as channel,
-    ):
-        yield tokenizer_pb2_grpc.TokenizerServiceStub(channel), channel
-
-
 async def eventually(scrape: Callable[[], Series], name: str, least: float, **labels: str) -> None:
     """Waits until a series has come so far: a server learns of an end after its caller."""
     deadline_s = time.monotonic() + 10
@@ -122,7 +79,9 @@ async def eventually(scrape: Callable[[], Series], name: str, least: float, **la
         await asyncio.sleep(0.02)
 
 
-async def test_calls_are_told_apart_by_kind_and_outcome(scrape: Callable[[], Series]) -> None:
+async def test_calls_are_told_apart_by_kind_and_outcome(
+    scrape: Callable[[], Series], calling: Any
+) -> None:
     count = "muse_request_duration_seconds_count"
     async with calling() as (stub, _):
         request = tokenizer_pb2.DecodeRequest(tokens=TokenGrid(codebook="c" * 1000))
@@ -143,7 +102,7 @@ async def test_calls_are_told_apart_by_kind_and_outcome(scrape: Callable[[], Ser
 
 
 async def test_no_series_comes_with_callers_prompts_or_methods(
-    scrape: Callable[[], Series], fake_device: Any, countdown: Any
+    scrape: Callable[[], Series], calling: Any, fake_device: Any, countdown: Any
 ) -> None:
     async def flood(stub: Any, channel: grpc.aio.Channel, first: int) -> None:
         for number in range(first, first + 100):
@@ -319,59 +278,3 @@ def test_senseless_wishes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics_wanted({"OTEL_METRICS_EXPORTER": "prometheus"})
     assert metrics_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4317"}) == "otlp"
     assert metrics_wanted({}) == "none"
-
-
-class Receiver(metrics_service_pb2_grpc.MetricsServiceServicer):
-    """Remembers what a process sends."""
-
-    def __init__(self) -> None:
-        self.received: list[Any] = []
-
-    def Export(self, request: Any, context: Any) -> Any:
-        self.received.append(request)
-        return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-async def test_metrics_arrive_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
-    receiver, server = Receiver(), grpc.server(futures.ThreadPoolExecutor(1))
-    add_to: Any = metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server
-    add_to(receiver, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"http://127.0.0.1:{port}")
-    _, end = configure_metrics("tokenizer")
-    async with calling() as (stub, _):
-        await stub.Decode(tokenizer_pb2.DecodeRequest())
-    await asyncio.to_thread(end)
-    server.stop(None)
-
-    (resource,) = receiver.received[-1].resource_metrics
-    attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
-    assert attributes["service.name"] == "muse.tokenizer"
-    sent = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
-    (point,) = sent["muse.request.duration"].histogram.data_points
-    assert point.count == 1
-    assert {each.key: each.value.string_value for each in point.attributes} == {
-        **{"stage": "tokenizer", "kind": "decode", "outcome": "OK"}
-    }
-
-
-async def test_a_collector_that_is_away_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, answers nothing
-        monkeypatch.setenv(
-            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        )
-        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "50")
-        _, end = configure_metrics("tokenizer")
-        async with calling() as (stub, _):
-            begin_s = time.monotonic()
-            for _ in range(20):
-                await stub.Decode(tokenizer_pb2.DecodeRequest(), timeout=2)
-                await asyncio.sleep(0.02)
-            calls_s = time.monotonic() - begin_s
-        begin_s = time.monotonic()
-        await asyncio.to_thread(end)
-        end_s = time.monotonic() - begin_s
-
-    assert calls_s < 5
-    assert end_s < 8

@@ -30,11 +30,12 @@ class Started:
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture under way, on the square that the stages work on.
+    """A picture under way.
 
     Attributes:
-        image: What is decided so far, grey where nothing is.
-        tokens: Its tokens; what stands at unknown places does not matter.
+        image: What is seen so far, grey where nothing is decided; of an edit in the shape of its
+            result, reduced if that is larger than the square that the stages work on.
+        tokens: Its tokens, on that square; what stands at unknown places does not matter.
         known: One byte a token: 1 where it is decided.
     """
 

@@ -1,40 +1,72 @@
-"""Memory for the pictures being edited: those beyond it wait for their turn."""
+"""Memory for the pictures being edited: those beyond it wait for their turn, and only so many."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
 
 from services.orchestrator.calls import Deadline
-from services.orchestrator.edits.limits import MOST_EDITED_PIXELS
-from services.runtime.errors import RequestError
+from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_WAITING_BYTES
+from services.runtime.errors import RequestError, resource_exhausted
 from services.runtime.instruments import refused
+
+RETRY_AFTER_S = 2.0  # about what the largest edit takes here beside its stages
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Waiting:
+    """An edit that waits: for how many pixels, holding how many bytes, and what wakes it."""
+
+    pixels: int
+    held_bytes: int
+    granted: asyncio.Future[None]
 
 
 class PixelBudget:
-    """Pixels that all edits under way may hold together; first come, first served."""
+    """Pixels that all edits under way may hold together; first come, first served.
 
-    def __init__(self, pixels: int = MOST_EDITED_PIXELS) -> None:
-        """Starts with all of them free."""
+    Those that wait hold their files in memory, so what these may be together is bounded as well.
+    """
+
+    def __init__(
+        self, pixels: int = MOST_EDITED_PIXELS, waiting_bytes: int = MOST_WAITING_BYTES
+    ) -> None:
+        """Starts with all of them free, and nobody waiting."""
         self.free = pixels
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._most_bytes = waiting_bytes
+        self._waiting: deque[_Waiting] = deque()
 
     @asynccontextmanager
-    async def held(self, pixels: int, deadline: Deadline) -> AsyncIterator[None]:
+    async def held(
+        self, pixels: int, deadline: Deadline, *, request_bytes: int = 0
+    ) -> AsyncIterator[None]:
         """Holds so many pixels, once they are free.
 
         Args:
             pixels: At most as many as there are in all.
             deadline: Of the request.
+            request_bytes: What the request holds while it waits.
 
         Raises:
-            RequestError: DEADLINE_EXCEEDED: they were not free in time.
+            RequestError: DEADLINE_EXCEEDED: they were not free in time. RESOURCE_EXHAUSTED: they
+                are not free, and those that wait hold as much as they may.
         """
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((pixels, granted))
+        self._waiting.append(_Waiting(pixels=pixels, held_bytes=request_bytes, granted=granted))
         self._grant()
+        if sum(each.held_bytes for each in self._waiting) > self._most_bytes:
+            self._give_up(pixels, granted)
+            raise refused(
+                "no_memory",
+                resource_exhausted(
+                    f"the edits under way leave no memory for a picture of {pixels} pixels, and "
+                    f"those that wait would hold more than {self._most_bytes} bytes; try again",
+                    retry_after_s=RETRY_AFTER_S,
+                ),
+            )
         try:
             async with asyncio.timeout(deadline.left_s()):
                 await granted
@@ -56,11 +88,11 @@ class PixelBudget:
             self._release(pixels)
 
     def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free:
-            pixels, granted = self._waiting.popleft()
-            if not granted.cancelled():
-                self.free -= pixels
-                granted.set_result(None)
+        while self._waiting and self._waiting[0].pixels <= self.free:
+            first = self._waiting.popleft()
+            if not first.granted.cancelled():
+                self.free -= first.pixels
+                first.granted.set_result(None)
 
     def _release(self, pixels: int) -> None:
         self.free += pixels
@@ -71,5 +103,5 @@ class PixelBudget:
             self._release(pixels)
         else:
             granted.cancel()
-            self._waiting = deque(each for each in self._waiting if each[1] is not granted)
+            self._waiting = deque(each for each in self._waiting if each.granted is not granted)
             self._grant()

@@ -4,12 +4,15 @@ Source: Muse, section 3.3.1; DESIGN 4.11.
 """
 
 import asyncio
+from dataclasses import replace
 
 from services.orchestrator.edits.masks import seamless, unknown_cells
 from services.orchestrator.edits.placing import place_of
 from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
+from services.orchestrator.edits.views import DecodedView, repainted_view
 from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.previews import Show
 
 WIDEST_ON_CANVAS_PX = 64  # of a feather, whatever the picture's size
 
@@ -31,8 +34,14 @@ async def inpainter(work: Work, source: Source) -> Painter:
     if inpaint.HasField("feather_px"):
         on_canvas = round(inpaint.feather_px * high.side_px / max(height, width))
         feather_px = min(on_canvas, WIDEST_ON_CANVAS_PX)
+    show: Show | None = None
+    if work.request.preview_every and inpaint.without_composite:
+        show = DecodedView(place=place)
+    elif work.request.preview_every:
+        show = await asyncio.to_thread(repainted_view, old, mask, place, feather_px)
 
     async def paint(painting: Painting) -> None:
+        painting = replace(painting, show=show)
         painted = await repainted(painting, tokens, unknown)
         if inpaint.without_composite:
             await painting.deliver(await asyncio.to_thread(place.off, painted))

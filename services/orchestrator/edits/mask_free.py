@@ -4,6 +4,7 @@ Source: Muse, section 3.3.2; DESIGN 4.12.
 """
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
@@ -17,6 +18,7 @@ from services.orchestrator.edits.limits import iterations_of, kept_of
 from services.orchestrator.edits.placing import place_of, reduced
 from services.orchestrator.edits.repainting import partly_known
 from services.orchestrator.edits.sources import Source
+from services.orchestrator.edits.views import DecodedView
 from services.orchestrator.painting import Painter, Painting, Work
 
 
@@ -34,6 +36,7 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
         await painting.deliver(await asyncio.to_thread(place.off, painted), iteration=iteration)
 
     async def paint(painting: Painting) -> None:
+        painting = replace(painting, show=DecodedView(place=place))
         painting.spent(call)
         taken = await _iterations(painting, edit, tokens)
         await together(

@@ -16,6 +16,7 @@ from services.orchestrator.edits.masks import seamless, unknown_cells
 from services.orchestrator.edits.placing import Place, place_of
 from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
+from services.orchestrator.edits.views import Overview, WindowView, repainted_view
 from services.orchestrator.edits.windows import Window, windows
 from services.orchestrator.painting import Painter, Painting, Work
 
@@ -40,12 +41,19 @@ async def outpainter(work: Work, source: Source) -> Painter:
     async def paint(painting: Painting) -> None:
         extended, there = np.zeros((*size, 3), np.uint8), np.zeros(size, bool)
         extended[inner], there[inner] = source.rgb, True
+        overview: Overview | None = None
+        if work.request.preview_every:
+            overview = Overview(*size, work.resolutions["codebook"].side_px)
+            await asyncio.to_thread(overview.put, source.rgb, inner)
         for number, window in enumerate(plan):
             part = replace(painting, part=number, parts=len(plan))
             seed = (painting.seed + number * SEED_STRIDE) % SEEDS
             known = there[window.slices]
             old = continued(extended[window.slices], known, window)
-            extended[window.slices] = await _painted(part, old, known, seed)
+            painted = await _painted(part, old, known, seed, window, overview)
+            extended[window.slices] = painted
+            if overview is not None:
+                await asyncio.to_thread(overview.put, painted, window.slices)
             there[window.slices] = True
         await painting.deliver(extended)
 
@@ -53,16 +61,25 @@ async def outpainter(work: Work, source: Source) -> Painter:
 
 
 async def _painted(
-    painting: Painting, old: UInt8[np.ndarray, "s s 3"], known: Bool[np.ndarray, "s s"], seed: int
+    painting: Painting,
+    old: UInt8[np.ndarray, "s s 3"],
+    known: Bool[np.ndarray, "s s"],
+    seed: int,
+    window: Window,
+    overview: Overview | None,
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """Returns a window with what is not known painted."""
+    """Returns a window with what is not known painted; shown in the overview, if there is one."""
     resolutions, side = painting.work.resolutions, len(old)
     low, high = resolutions["low_codebook"], resolutions["codebook"]
     place = place_of(side, side, high.side_px)
     canvas, unknown = await asyncio.to_thread(_on_canvas, place, old, ~known, low.grid, high.grid)
     tokens = await tokens_of(painting.work, canvas)
-    painted = await repainted(painting, tokens, unknown, seed=seed)
     feather_px = high.side_px // high.grid // 2
+    if overview is not None:
+        view = await asyncio.to_thread(repainted_view, old, ~known, place, feather_px)
+        show = WindowView(overview=overview, at=window.slices, window=view)
+        painting = replace(painting, show=show)
+    painted = await repainted(painting, tokens, unknown, seed=seed)
     return await asyncio.to_thread(seamless, old, painted, ~known, place, feather_px)
 
 

@@ -5,7 +5,7 @@ its border pixels are repeated over what is left of the square. Back, the canvas
 the picture lay and scaled to its size. A picture of the canvas's own size passes unchanged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -38,6 +38,11 @@ class Place:
         covered[top : top + height, left : left + width] = True
         return covered
 
+    @property
+    def shrunk(self) -> "Place":
+        """The same place of the picture at no more than the canvas's scale."""
+        return self if max(self.picture) <= self.side else replace(self, picture=self.size)
+
     def onto(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "S S 3"]:
         """Returns the canvas with the picture on it."""
         placed = _resized(picture, self.size, LANCZOS)
@@ -57,14 +62,15 @@ class Place:
 
     def off(self, canvas: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the picture that lies on the canvas, at its own size."""
-        return _resized(self._cut(canvas), self.picture, LANCZOS)
+        return _resized(self.cut(canvas), self.picture, LANCZOS)
 
     def weights_off(self, weights: Float[np.ndarray, "S S"]) -> UInt8[np.ndarray, "h w"]:
         """Returns weights of 0 to 1 on the canvas as 0 to 255 on the picture."""
-        scaled = np.round(255 * self._cut(weights)).astype(np.uint8)
-        return _resized(scaled, self.picture, BILINEAR)
+        levels = np.round(255 * self.cut(weights)).astype(np.uint8)
+        return _resized(levels, self.picture, BILINEAR)
 
-    def _cut(self, canvas: np.ndarray) -> np.ndarray:
+    def cut(self, canvas: np.ndarray) -> np.ndarray:
+        """Returns what lies on the canvas where the picture does, at the canvas's scale."""
         (top, left), (height, width) = self.corner, self.size
         return canvas[top : top + height, left : left + width]
 
@@ -90,6 +96,18 @@ def place_of(height: int, width: int, side: int) -> Place:
 def reduced(canvas: UInt8[np.ndarray, "S S 3"], side: int) -> UInt8[np.ndarray, "s s 3"]:
     """Returns the canvas at the side of a smaller one: each pixel the mean of those it covers."""
     return _resized(canvas, (side, side), BOX)
+
+
+def enlarged(square: UInt8[np.ndarray, "s s 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:
+    """Returns a square picture at the side of a larger one."""
+    return _resized(square, (side, side), BILINEAR)
+
+
+def scaled(
+    picture: UInt8[np.ndarray, "h w 3"], height: int, width: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Returns a picture at another size, whatever its aspect."""
+    return _resized(picture, (height, width), LANCZOS)
 
 
 def _spans(pixels: int, count: int) -> list[slice]:

@@ -1,6 +1,7 @@
 """Variations, and pictures after a picture: a random share of its tokens is painted anew."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
@@ -9,6 +10,7 @@ from services.orchestrator.edits.masks import touched_cells
 from services.orchestrator.edits.placing import place_of
 from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
+from services.orchestrator.edits.views import DecodedView
 from services.orchestrator.painting import Painter, Painting, Work
 
 STRENGTH = 0.5
@@ -27,6 +29,7 @@ async def varier(work: Work, source: Source) -> Painter:
         chosen = chosen_cells(inside, strength, painting.seed)
         finer = np.arange(high.grid) * low.grid // high.grid
         unknown = Unknown(low=chosen, high=chosen[np.ix_(finer, finer)])
+        painting = replace(painting, show=DecodedView(place=place))
         painted = await repainted(painting, tokens, unknown)
         await painting.deliver(await asyncio.to_thread(place.off, painted))
 

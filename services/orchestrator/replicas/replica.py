@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.orchestrator.replicas.addresses import names_several
 from services.orchestrator.replicas.work import work_of
-from services.runtime.server import SERVING, channel_options
+from services.runtime.server import SERVING, channel_options, keepalive_options
 from services.runtime.telemetry import client_interceptors
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Replica:
             address,
             options=[
                 *channel_options(max_message_mib),
+                *keepalive_options(),
                 *RECONNECTING,
                 *([ROUND_ROBIN] if several else []),
             ],

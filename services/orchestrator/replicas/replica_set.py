@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from services.orchestrator.replicas.hedging import HedgedCall, Hedging
 from services.orchestrator.replicas.replica import Method, Replica, Standing
 from services.runtime.errors import unavailable
 
@@ -30,6 +31,7 @@ class ReplicaSet:
         *,
         source: str = "",
         max_message_mib: int = 32,
+        hedging: Hedging | None = None,
     ) -> None:
         """Connects to every address, in a running event loop.
 
@@ -38,8 +40,10 @@ class ReplicaSet:
             addresses: Of the replicas.
             source: Who says which replicas there are, for a refusal while it has named none.
             max_message_mib: Size of the largest message, in MiB.
+            hedging: Which calls are sent to a second replica; none by default.
         """
         self.stage, self._source, self._max_message_mib = stage, source, max_message_mib
+        self._hedging = hedging
         self.lost: Callable[[], None] = lambda: None  # called when one came or no longer serves
         self._replicas: dict[str, Replica] = {}
         self._retiring: dict[asyncio.Task[None], Replica] = {}
@@ -92,12 +96,13 @@ class ReplicaSet:
         able = of[Standing.SERVES] or of[Standing.UNKNOWN]
         if not able:
             raise unavailable(self.absence())
-        now = time.monotonic()
-        trusted = [replica for replica in able if replica.left_out_until <= now] or able
-        chosen = min(trusted, key=lambda replica: (replica.outstanding, replica.chosen))
-        self._turn += 1
-        chosen.chosen = self._turn
-        return chosen
+        return self._least_busy(_trusted(able) or able)
+
+    def another(self, than: Replica) -> Replica | None:
+        """Returns the replica that a call which one has already should go to as well, if any."""
+        able = [each for each in self._replicas.values() if each.standing is Standing.SERVES]
+        others = [each for each in _trusted(able) if each is not than]
+        return self._least_busy(others) if others else None
 
     def somebody(self) -> Replica:
         """Returns the replica to ask how the stage is: one that serves, or else any.
@@ -153,9 +158,20 @@ class ReplicaSet:
 
     def _balanced(self, method: Method) -> Callable[..., Any]:
         def call(request: Any, *, timeout: float | None = None) -> Any:
-            return self.choose().call(method, request, timeout)
+            replica = self.choose()
+            if self._hedging is None or len(self._replicas) == 1:
+                return replica.call(method, request, timeout)
+            return HedgedCall(
+                self._hedging, method, request, timeout, replica, lambda: self.another(replica)
+            )
 
         return call
+
+    def _least_busy(self, replicas: Iterable[Replica]) -> Replica:
+        chosen = min(replicas, key=lambda replica: (replica.outstanding, replica.chosen))
+        self._turn += 1
+        chosen.chosen = self._turn
+        return chosen
 
     def _review(self) -> None:
         """Takes note of who serves, since when nobody does, and who no longer does."""
@@ -170,3 +186,9 @@ class ReplicaSet:
             logger.warning(self.absence())
         if before - self._serving:
             self.lost()
+
+
+def _trusted(replicas: Iterable[Replica]) -> list[Replica]:
+    """Returns those that are not left out for now."""
+    now = time.monotonic()
+    return [replica for replica in replicas if replica.left_out_until <= now]

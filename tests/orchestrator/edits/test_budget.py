@@ -61,3 +61,24 @@ async def test_who_is_cancelled_gives_back_what_it_had(waiting: bool) -> None:
     until.set()
     await asyncio.gather(first, second, return_exceptions=True)
     assert budget.free == 10
+
+
+async def test_when_those_that_wait_hold_all_they_may_the_next_is_refused_and_none_else() -> None:
+    budget, held, until = PixelBudget(10, waiting_bytes=7), [], asyncio.Event()
+
+    async def wait(pixels: int, request_bytes: int) -> None:
+        async with budget.held(pixels, FOREVER, request_bytes=request_bytes):
+            held.append(pixels)
+            await until.wait()
+
+    tasks = await begin(wait(10, 1000), wait(5, 4), wait(4, 3))
+    with pytest.raises(RequestError, match="try again") as refused:
+        await wait(1, 1)
+    assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.value.retry_after_s == 2
+    assert held == [10]
+
+    until.set()
+    await asyncio.gather(*tasks)
+    assert held == [10, 5, 4]
+    assert budget.free == 10

@@ -386,7 +386,7 @@ global___Progress = Progress
 
 @typing.final
 class Preview(google.protobuf.message.Message):
-    """A decode under way, on the square that the stages work on."""
+    """A decode under way."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -396,10 +396,14 @@ class Preview(google.protobuf.message.Message):
     known: builtins.bytes
     """One byte a token: 1 where it is decided, 0 where not. In a mask-free edit all are."""
     png: builtins.bytes
-    """The tokenizer's picture of them as PNG, grey where they are unknown; of base in the low resolution."""
+    """What is seen so far as PNG, grey where tokens are unknown. Of a new picture: the tokenizer's picture
+    of them, of base in the low resolution. Of an edit: in the shape of its result, with what is kept as
+    it was, and of an outpainting the whole so far; at the result's size if no side is longer than the
+    stages' high-resolution square, else reduced to that.
+    """
     @property
     def tokens(self) -> muse.common.v1.tensor_pb2.TokenGrid:
-        """The tokens; what stands at unknown places does not matter."""
+        """The tokens, on the square that the stages work on; what stands at unknown places does not matter."""
 
     def __init__(
         self,

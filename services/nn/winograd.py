@@ -1,0 +1,61 @@
+"""Convolution by a kernel of 3 x 3 as sixteen products of matrices, of 2.25 times fewer operations.
+
+A tile of 2 x 2 outputs takes 4 x 4 inputs. Sums and differences of those, multiplied one by one by
+sums of the kernel's weights, give the outputs as sums again: 16 multiplications where the
+definition has 36. Each of the 16 is a product of matrices, over all tiles and channels. An output
+is computed from the 3 x 3 inputs it depends on and no other, and rounded about as often as in a
+direct sum: differences stay at 1e-5 of the outputs' deviation (larger tiles would need fewer
+multiplications, but take weights of very different size together, and round ten times as coarsely).
+
+Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.1.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def winograd(
+    padded: Float[Array, "B h+2 w+2 C"], kernel: Float[Array, "3 3 C D"]
+) -> Float[Array, "B h w D"]:
+    """Convolves with a stride of 1, without padding.
+
+    Args:
+        padded: Features with whatever lies beyond their border, one wide.
+        kernel: Weights by row, column, input and output channel.
+    """
+    batch, height, width = padded.shape[0], padded.shape[1] - 2, padded.shape[2] - 2
+    rows, columns = -(-height // 2), -(-width // 2)  # of tiles
+    odd = ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0))
+    even = jnp.pad(padded, odd) if height % 2 or width % 2 else padded
+
+    by_row = _of_inputs(*(even[:, i : i + 2 * rows - 1 : 2] for i in range(4)))
+    products = []
+    for tiles, weights in zip(by_row, _of_weights(*kernel), strict=True):
+        inputs = _of_inputs(*(tiles[:, :, j : j + 2 * columns - 1 : 2] for j in range(4)))
+        products.append(
+            [
+                each.reshape(-1, each.shape[-1]) @ weight
+                for each, weight in zip(inputs, _of_weights(*weights), strict=True)
+            ]
+        )
+    by_column = [_of_products(*column) for column in zip(*products, strict=True)]
+    outputs = [_of_products(*row) for row in zip(*by_column, strict=True)]
+    tiles = jnp.stack([jnp.stack(row, axis=1) for row in outputs], axis=1)
+    placed = tiles.reshape(batch, rows, columns, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+    return placed.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
+
+
+def _of_inputs(first: Array, second: Array, third: Array, fourth: Array) -> tuple[Array, ...]:
+    """Returns what is multiplied of four inputs in a line."""
+    return first - third, second + third, third - second, second - fourth
+
+
+def _of_weights(first: Array, second: Array, third: Array) -> tuple[Array, ...]:
+    """Returns what three weights in a line multiply by."""
+    outer = first + third
+    return first, (outer + second) / 2, (outer - second) / 2, third
+
+
+def _of_products(first: Array, second: Array, third: Array, fourth: Array) -> tuple[Array, Array]:
+    """Returns two outputs in a line."""
+    return first + second + third, second - third - fourth

@@ -1,0 +1,104 @@
+"""Machines that vanish without closing a connection: pings over real ones notice."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from muse.base.v1.base_pb2 import GenerateRequest
+from muse.common.v1.decoding_pb2 import Sampling
+
+from services.orchestrator.calls import Deadline, call_stage, events
+from services.orchestrator.replicas.replica import Standing
+from services.orchestrator.stages import STAGES, Stages
+from services.runtime import server
+
+EVERY_MS, WITHIN_MS = 1000, 500
+NOTICED_S = (EVERY_MS + WITHIN_MS) / 1e3
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings every second, the fastest that gRPC does, where it is 10 s otherwise."""
+    monkeypatch.setattr(server, "PING_EVERY_MS", EVERY_MS)
+    monkeypatch.setattr(server, "PONG_WITHIN_MS", WITHIN_MS)
+    monkeypatch.setattr(server, "PINGS_APART_MS", EVERY_MS // 2)
+
+
+async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"still not true after {seconds} s")
+        await asyncio.sleep(0.01)
+
+
+async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_freed(
+    started: Any,
+) -> None:
+    servers = [await started("base") for _ in range(2)]
+    gate = asyncio.Event()
+    for each in servers:
+        each.does.around = lambda seed: gate.wait()
+    addresses = dict.fromkeys(STAGES, "127.0.0.1:1")
+    stages = Stages({**addresses, "base": ",".join(each.address for each in servers)})
+    replicas = stages.replicas["base"].replicas
+
+    async def decode(left_s: float | None) -> list[str]:
+        call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=left_s)
+        async with aclosing(events(call)) as responses:
+            return [response.WhichOneof("event") async for response in responses]
+
+    try:
+        await soon(lambda: all(each.standing is Standing.SERVES for each in replicas))
+        decoding = asyncio.create_task(call_stage("base", decode, Deadline(30)))
+        await soon(lambda: sum(len(each.does.asked) for each in servers) == 1)
+        vanished, other = sorted(servers, key=lambda each: -len(each.does.asked))
+        vanished.line.silent = True
+        begun = time.monotonic()
+        await soon(lambda: len(other.does.asked) == 1, seconds=NOTICED_S + 3)
+        assert time.monotonic() - begun > WITHIN_MS / 2e3  # not before it could be known
+        gate.set()
+        assert await decoding == ["result"]
+
+        (replica,) = (each for each in replicas if each.address == vanished.address)
+        assert replica.failures == 1
+        await soon(lambda: replica.standing is Standing.AWAY)
+    finally:
+        await stages.close()
+
+
+async def test_a_server_ends_the_calls_of_a_machine_that_vanished(started: Any) -> None:
+    base = await started("base")
+    gate = asyncio.Event()
+    base.does.around = lambda seed: gate.wait()
+    stages = Stages({**dict.fromkeys(STAGES, "127.0.0.1:1"), "base": base.address})
+    try:
+        call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=30)
+        reading = asyncio.create_task(call.read())
+        await soon(lambda: len(base.does.asked) == 1)
+        base.line.silent = True
+        await soon(lambda: base.does.cancelled == 1, seconds=NOTICED_S + 3)
+        await asyncio.gather(reading, return_exceptions=True)
+        call.cancel()
+    finally:
+        await stages.close()
+
+
+async def test_a_server_does_not_mind_as_many_pings_as_a_channel_sends(started: Any) -> None:
+    base = await started("base")
+    options = server.keepalive_options()
+    async with grpc.aio.insecure_channel(base.address, options=options) as channel:
+        watching: Any = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        answer = await watching.read()
+        silent = asyncio.create_task(watching.read())
+        await asyncio.sleep(6 * EVERY_MS / 1e3)  # a server forgives two pings too many
+        assert not silent.done()
+        silent.cancel()
+        await asyncio.gather(silent, return_exceptions=True)
+    assert answer.status == server.SERVING
