@@ -32,7 +32,7 @@ def served(pod: Pod) -> float:
     return sum(
         float(line.rsplit(" ", 1)[1])
         for line in lines
-        if line.startswith("rpc_server_call_duration_seconds_count") and "/Generate" in line
+        if line.startswith("muse_request_duration_seconds_count") and 'kind="generate"' in line
     )
 
 
