@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a 3D picture of a frog on the left and a strawberry on the right on a blue background
 SEED ?= 8
 
-.PHONY: setup demo test lint types imports protos protos-check kubectl manifests check lock clean
+.PHONY: setup demo test lint types imports protos protos-check kubectl manifests local-overlay check lock clean
 
 setup: $(VENV)/.ready
 
@@ -53,6 +53,9 @@ kubectl: # what renders the manifests, where there is none
 manifests: $(VENV)/.manifests # renders every overlay and says what is wrong
 	$(BIN)/python -m k8s.checks k8s/overlays/* k8s/training k8s/training/precompute \
 		k8s/policies
+
+local-overlay: $(VENV)/.manifests # what `muse up` runs, after a change of the manifests
+	PYTHONPATH=. $(BIN)/python scripts/render_local_overlay.py
 
 check: lint types imports protos-check
 

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.measuring import conditions
 from services.orchestrator.client import MuseClient, Overloaded
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_PIXELS
-from services.orchestrator.processes import free_ports, servers
+from services.orchestrator.local import local_stack
 
 MASKED_PX = 64  # nearly all of the result is the noise that came
 LARGEST_SIDE_PX = 4096
@@ -88,13 +88,14 @@ def main(*, checkpoints: Path = Path("checkpoints/demo"), side_px: int = LARGEST
     """
     print(conditions("grpcio", "pillow"))
     image, mask, half = noise(side_px), corner_mask(side_px), noise(side_px // 2)
-    ports = free_ports()
     with (
         tempfile.TemporaryFile("w") as log,
-        servers(checkpoints, ports, log) as running,
-        MuseClient(f"127.0.0.1:{ports['orchestrator']}") as client,
+        local_stack(checkpoints, log) as running,
+        MuseClient(running.address) as client,
     ):
-        watched = next(each for each in running if each.name == "orchestrator").process.pid
+        pids = {pod.placed.deployment.name: pod.pid for pod in running.pods}
+        watched = pids["orchestrator"]
+        assert watched is not None  # it is ready
 
         def inpaint() -> object:
             return client.inpaint(image, mask, "a fox", seed=1)

@@ -18,7 +18,7 @@ from cyclopts import App
 from benchmarks.measuring import Spread, conditions
 from services.orchestrator.client import MuseClient
 from services.orchestrator.client.events import Picture
-from services.orchestrator.processes import free_ports, servers
+from services.orchestrator.local import local_stack
 
 TARGET_SHARE, TARGET_MS = 0.05, 15.0  # of a request's time, or so many milliseconds
 WARM_UPS = 3
@@ -85,9 +85,8 @@ def running(server: str | None, checkpoints: Path) -> Iterator[str]:
     if server is not None:
         yield server
         return
-    ports = free_ports()
-    with tempfile.TemporaryFile("w") as log, servers(checkpoints, ports, log):
-        yield f"127.0.0.1:{ports['orchestrator']}"
+    with tempfile.TemporaryFile("w") as log, local_stack(checkpoints, log) as stack:
+        yield stack.address
 
 
 @app.default

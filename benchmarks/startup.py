@@ -3,21 +3,18 @@
 `python -m benchmarks.startup` (`--rounds 1 --checkpoints FOLDER` for another or smaller stack).
 The five servers start together, as `muse up` starts them, so they share the machine's cores. Each
 round starts them twice: with an empty folder of compiled programs, then with what that left in it.
-A server's time ends when its health says SERVING; the orchestrator's when all stages' do.
+A server's time ends when it is ready, which it is asked 5 times a second; the orchestrator's when
+all stages are.
 """
 
 import os
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 from cyclopts import App
 
 from benchmarks.measuring import Spread, conditions
-from services.orchestrator.processes import NAMES, free_ports, servers, serving
-
-POLL_S = 0.05
+from services.orchestrator.local import local_stack
 
 app = App(help=__doc__)
 
@@ -31,31 +28,19 @@ def seconds_to_serve(checkpoints: Path, cache: Path, log: Path) -> dict[str, flo
         log: File the servers log to.
 
     Returns:
-        Seconds from the start of the first process until each server said SERVING, by name.
+        Seconds from the start until each server was ready, by name.
 
     Raises:
         FileNotFoundError: a stage has no checkpoint.
         RuntimeError: a server died.
     """
-    ports, ended = free_ports(), threading.Event()
-    seconds: dict[str, float] = {}
-    os.environ["MUSE_COMPILATION_CACHE"] = str(cache)  # which the servers inherit
-    begun = time.perf_counter()
-
-    def watch() -> None:
-        while len(seconds) < len(NAMES) and not ended.wait(POLL_S):
-            for name in NAMES:
-                if name not in seconds and serving(f"127.0.0.1:{ports[name]}"):
-                    seconds[name] = time.perf_counter() - begun
-
-    watcher = threading.Thread(target=watch, name="watcher")
-    watcher.start()
-    try:
-        with log.open("w") as lines, servers(checkpoints, ports, lines):
-            watcher.join()
-    finally:
-        ended.set()
-    return seconds
+    os.environ["MUSE_COMPILATION_CACHE"] = str(cache)  # which the runner hands to the servers
+    with log.open("w") as lines, local_stack(checkpoints, lines) as stack:
+        return {
+            pod.placed.deployment.name: pod.ready_after_s
+            for pod in stack.pods
+            if pod.ready_after_s is not None
+        }
 
 
 @app.default
@@ -80,7 +65,9 @@ def main(*, checkpoints: Path = Path("checkpoints/demo"), rounds: int = 3) -> No
             programs = [file for file in cache.rglob("*") if file.name.endswith("-cache")]
             kept = len(programs), sum(file.stat().st_size for file in programs)
     print(f"{'':14}{'empty cache, s':24}{'full cache, s':24}ratio")
-    for name in sorted(NAMES, key=lambda each: each == "orchestrator"):  # it waits for the others
+    for name in sorted(
+        runs["cold"][0], key=lambda each: each == "orchestrator"
+    ):  # it waits for the others
         cold, warm = (Spread([run[name] for run in runs[kind]]) for kind in ("cold", "warm"))
         print(f"{name:14}{f'{cold:.1f}':24}{f'{warm:.1f}':24}{warm.median / cold.median:.2f}")
     print(f"the cache holds {kept[0]} programs, {kept[1] / 2**20:.1f} MiB")

@@ -9,7 +9,7 @@ servers have the CPUs is counted too: it varies less than the time to an answer.
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from benchmarks.measuring import Spread, conditions
 from services.orchestrator.client import MuseClient
-from services.orchestrator.processes import Server, free_ports, servers
+from services.orchestrator.local import Runner, local_stack
 
 TARGET = 0.01  # of a request's time
 WARM_UPS = 3
@@ -67,15 +67,19 @@ class Stack:
 
     Attributes:
         client: Of their orchestrator.
-        servers: All of them.
+        runner: Of all of them.
     """
 
     client: MuseClient
-    servers: Sequence[Server]
+    runner: Runner
 
     def cpu_ms(self) -> dict[str, float]:
         """Returns the CPU time that each server has taken since it started, by its name."""
-        return {server.name: 1e3 * cpu_s(server.process.pid) for server in self.servers}
+        return {
+            pod.placed.deployment.name: 1e3 * cpu_s(pod.pid)
+            for pod in self.runner.pods
+            if pod.pid is not None
+        }
 
 
 def cpu_s(pid: int) -> float:
@@ -87,13 +91,11 @@ def cpu_s(pid: int) -> float:
 @contextmanager
 def running(checkpoints: Path, environment: Mapping[str, str]) -> Iterator[Stack]:
     """Runs a stack whose servers have an environment of their own."""
-    ports = free_ports()
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile("w"))
         with patch.dict(os.environ, environment):  # the servers inherit it as they start
-            started = stack.enter_context(servers(checkpoints, ports, log))
-        client = stack.enter_context(MuseClient(f"127.0.0.1:{ports['orchestrator']}"))
-        yield Stack(client, started)
+            started = stack.enter_context(local_stack(checkpoints, log))
+        yield Stack(stack.enter_context(MuseClient(started.address)), started)
 
 
 def pairs(

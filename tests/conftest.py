@@ -27,6 +27,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # Files whose tests take a minute: begun first, no process is left alone with one at the end.
 LONGEST = (
     "test_prompt_to_picture.py",
+    "test_local_stack.py",
     "test_mesh.py",
     "test_stages.py",
     "test_mixes.py",

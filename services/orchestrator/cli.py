@@ -51,10 +51,13 @@ def up(
     preset: str | None = None,
     checkpoints: Path | None = None,
     base_port: int = DEFAULT_PORT,
+    replicas: tuple[str, ...] = (),
     mesh: str | None = None,
     weights: Weights | None = None,
 ) -> None:
-    """Starts the five servers; Ctrl-C or SIGTERM drains and stops them.
+    """Runs what is deployed, k8s/overlays/local-cpu, as processes of this machine.
+
+    Ctrl-C or SIGTERM stops them: each goes on for 5 s, then drains; again, and they end at once.
 
     Parameters
     ----------
@@ -64,7 +67,9 @@ def up(
     checkpoints
         Folder of checkpoints instead.
     base_port
-        Port of the orchestrator; the stages have the next four.
+        Port of the orchestrator on 127.0.0.1; the stages have the next four.
+    replicas
+        Servers of a stage, such as "base=3"; one of each by default.
     mesh
         Devices of this host that base and superres are each spread over, such as "model=4".
     weights
@@ -72,23 +77,24 @@ def up(
     """
     import signal
 
-    from services.orchestrator.processes import (
-        check_alive,
-        consecutive_ports,
-        servers,
-        stage_flags,
-    )
+    from services.orchestrator.local import local_stack, parse_replicas, stage_flags
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = checkpoints or Path("checkpoints") / (preset or "demo")
     try:
-        flags = stage_flags(mesh=mesh, weights=weights)
-        with servers(folder, consecutive_ports(base_port), sys.stderr, flags) as running:
+        with local_stack(
+            folder,
+            sys.stderr,
+            flags=stage_flags(mesh=mesh, weights=weights),
+            replicas=parse_replicas(replicas),
+            base_port=base_port,
+            pre_stop=True,
+        ) as stack:
             if preset is not None:
-                _check_preset(f"127.0.0.1:{base_port}", preset)
+                _check_preset(stack.address, preset)
             print(f"serving on 127.0.0.1:{base_port}", flush=True)
             while True:
-                check_alive(running)
+                stack.check()
                 time.sleep(0.5)
     except KeyboardInterrupt:
         print("stopped", flush=True)

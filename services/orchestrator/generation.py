@@ -25,7 +25,7 @@ from services.orchestrator.edits import read_source, result_pixels
 from services.orchestrator.edits.limits import kept_of
 from services.orchestrator.files import check_suffix, save_picture, save_sheet
 from services.orchestrator.knobs import Knobs
-from services.orchestrator.processes import check_checkpoints, free_ports, servers, serving
+from services.orchestrator.local import check_checkpoints, local_stack, serving
 from services.orchestrator.rendering import timing_table, waterfall_lines
 from services.orchestrator.requests import checked
 from services.orchestrator.watching import Watcher
@@ -126,14 +126,13 @@ def _file_of(picture: Picture, out: Path, *, several: bool, kept: bool) -> Path:
 
 @contextmanager
 def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
-    """Runs the five servers for one call, on ports that are free; yields the address."""
+    """Runs the five servers for one call; yields the address."""
     check_checkpoints(checkpoints)  # before a log is made
-    ports = free_ports()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log, ExitStack() as stack:
         with messages.status(f"starting five servers with {checkpoints}; log in {LOG}"):
-            stack.enter_context(servers(checkpoints, ports, log))
-        yield f"127.0.0.1:{ports['orchestrator']}"
+            running = stack.enter_context(local_stack(checkpoints, log))
+        yield running.address
 
 
 @contextmanager

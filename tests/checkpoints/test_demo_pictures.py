@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.orchestrator.client import MuseClient
-from services.orchestrator.processes import free_ports, servers
+from services.orchestrator.local import local_stack
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 COLOURS = {"white": (255, 255, 255), "green": (46, 125, 50), "purple": (106, 27, 154)}
@@ -17,10 +17,9 @@ FARTHEST = 24  # of 255, on average over a corner's pixels
 
 @pytest.fixture(scope="module")
 def muse() -> Iterator[MuseClient]:
-    ports = free_ports()
     with (
-        servers(DEMO, ports, io.StringIO()),
-        MuseClient(f"127.0.0.1:{ports['orchestrator']}", timeout_s=120) as client,
+        local_stack(DEMO, io.StringIO()) as stack,
+        MuseClient(stack.address, timeout_s=120) as client,
     ):
         yield client
 

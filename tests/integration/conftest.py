@@ -36,7 +36,13 @@ def save(
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home of compiled programs, so that a test's start is not the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random checkpoint of every stage."""
     root = tmp_path_factory.mktemp("checkpoints")

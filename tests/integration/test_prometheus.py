@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from services.orchestrator.client import MuseClient
-from services.orchestrator.processes import free_ports, servers
+from services.orchestrator.local import local_stack
 from services.runtime.instruments import INSTRUMENTS, SECONDS, STAGES
 
 COMPONENTS = Path(__file__).parents[2] / "k8s/components"
@@ -210,15 +210,14 @@ def endpoints(log: Path) -> dict[str, str]:
 def test_prometheus_scrapes_the_stack_and_evaluates_every_query(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MUSE_METRICS_PORT", "0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ports, log = free_ports(), tmp_path / "servers.log"
-    with log.open("w") as writing, servers(checkpoints, ports, writing):
+    log = tmp_path / "servers.log"
+    with log.open("w") as writing, local_stack(checkpoints, writing) as stack:
         targets = endpoints(log)
         assert set(targets) == set(STAGES)
         with (
             prometheus(tmp_path, targets) as running,
-            MuseClient(f"127.0.0.1:{ports['orchestrator']}") as client,
+            MuseClient(stack.address) as client,
         ):
             left, deadline_s = dict(QUERIES), time.monotonic() + PATIENCE_S
             while left:

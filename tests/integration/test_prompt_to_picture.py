@@ -20,29 +20,24 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_s
 from PIL import Image
 
 from services.orchestrator.client import InvalidRequest, MuseClient, Started
-from services.orchestrator.processes import NAMES, consecutive_ports
 from services.orchestrator.stages import STAGES
 from services.presets import preset
 
 TINY = preset("tiny")
+SERVICES = 5
 MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Home of compiled programs, so that a test's start is not the user's."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
 def address(checkpoints: Path, cache: Path, collector: Any) -> Iterator[str]:
     """`muse up`, until SIGTERM."""
-    port = free_base_port()
+    port, log = free_base_port(), cache / "up.log"
     words = ["up", "--preset=tiny", f"--checkpoints={checkpoints}", f"--base-port={port}"]
+    words += ["--replicas", "base=2"]
     process = subprocess.Popen(
         [*MUSE, *words],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log.open("w"),
         text=True,
         env={
             **os.environ,
@@ -52,26 +47,26 @@ def address(checkpoints: Path, cache: Path, collector: Any) -> Iterator[str]:
         },
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == f"serving on 127.0.0.1:{port}\n"
+    assert process.stdout.readline() == f"serving on 127.0.0.1:{port}\n", log.read_text()[-2000:]
     yield f"127.0.0.1:{port}"
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60)[0] == "stopped\n"
     assert process.returncode == 0
-    assert not any(listening(each) for each in consecutive_ports(port).values())
+    assert not any(listening(("127.0.0.1", each)) for each in range(port, port + SERVICES))
 
 
 def free_base_port() -> int:
-    """A port whose next four are free as well."""
+    """A port whose next four are free as well; below those that outgoing connections are given."""
     return next(
         first
-        for first in range(52050, 60000, len(NAMES))
-        if not any(listening(port) for port in consecutive_ports(first).values())
+        for first in range(22050, 32000, SERVICES)
+        if not any(listening(("127.0.0.1", port)) for port in range(first, first + SERVICES))
     )
 
 
-def listening(port: int) -> bool:
+def listening(address: tuple[str, int]) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex(address) == 0
 
 
 def test_status_says_who_serves_what(address: str) -> None:
@@ -134,13 +129,13 @@ def test_generate_starts_its_own_servers_writes_every_picture_and_leaves_nothing
             assert image.width == side
     for stage in (*STAGES, "whole request"):
         assert stage in ended.stdout
-    ports = [
-        int(line["address"].rsplit(":", 1)[1])
+    addresses = [
+        line["address"].rsplit(":", 1)
         for line in map(json.loads, (tmp_path / "out" / "muse.log").read_text().splitlines())
         if line["message"] == "serving"
     ]
-    assert len(ports) == len(NAMES)
-    assert not any(listening(port) for port in ports)
+    assert len(addresses) == SERVICES
+    assert not any(listening((host, int(port))) for host, port in addresses)
 
 
 def test_a_seed_gives_the_same_bytes_alone_and_in_a_batch_of_four(address: str) -> None:

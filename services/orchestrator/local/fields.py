@@ -1,0 +1,128 @@
+"""Which fields of a manifest the local runner understands; any other is an error, not ignored."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+KINDS_WITHOUT_EFFECT = frozenset(
+    {
+        "Namespace",
+        "NetworkPolicy",  # not enforced: processes of one machine reach each other
+        "PersistentVolume",  # where claims lie is said by --checkpoints and the cache's variable
+        "PersistentVolumeClaim",
+        "PodDisruptionBudget",
+        "ServiceAccount",
+    }
+)
+_POD = "spec.template.spec."
+_CONTAINER = _POD + "containers[]."
+_PROBE = (
+    *("grpc.port", "grpc.service", "initialDelaySeconds", "periodSeconds", "timeoutSeconds"),
+    *("successThreshold", "failureThreshold"),
+)
+_ANYWHERE = ("apiVersion", "kind", "metadata")
+UNDERSTOOD = {
+    "Service": frozenset(
+        {"spec.clusterIP", "spec.selector", "spec.ports[].name", "spec.ports[].port"}
+        | {"spec.ports[].targetPort"}
+    ),
+    "Deployment": frozenset(
+        {
+            "spec.replicas",
+            "spec.template.metadata.labels",
+            _POD + "terminationGracePeriodSeconds",
+            _POD + "volumes[].name",
+            _POD + "volumes[].emptyDir",
+            _POD + "volumes[].persistentVolumeClaim.claimName",
+            _CONTAINER + "name",
+            _CONTAINER + "command[]",
+            _CONTAINER + "args[]",
+            _CONTAINER + "env[].name",
+            _CONTAINER + "env[].value",
+            _CONTAINER + "env[].valueFrom.fieldRef.apiVersion",
+            _CONTAINER + "env[].valueFrom.fieldRef.fieldPath",
+            _CONTAINER + "ports[].name",
+            _CONTAINER + "ports[].containerPort",
+            _CONTAINER + "ports[].protocol",
+            _CONTAINER + "lifecycle.preStop.sleep.seconds",
+            _CONTAINER + "volumeMounts[].name",
+            _CONTAINER + "volumeMounts[].mountPath",
+            *(
+                _CONTAINER + f"{probe}Probe.{field}"
+                for probe in ("startup", "readiness", "liveness")
+                for field in _PROBE
+            ),
+        }
+    ),
+}
+WITHOUT_EFFECT = {
+    "Service": ("spec.ports[].appProtocol", "spec.ports[].protocol"),
+    "Deployment": (
+        "spec.selector",
+        "spec.strategy",  # nothing is rolled out
+        "spec.progressDeadlineSeconds",
+        "spec.revisionHistoryLimit",
+        _POD + "automountServiceAccountToken",
+        _POD + "enableServiceLinks",
+        _POD + "securityContext",  # not enforced: processes are the caller's
+        _POD + "serviceAccountName",
+        _POD + "topologySpreadConstraints",  # there is one node
+        _POD + "volumes[].persistentVolumeClaim.readOnly",
+        _CONTAINER + "image",  # of which `python` is this interpreter, with its packages
+        _CONTAINER + "resources",  # not enforced: no process is kept from a core or a byte
+        _CONTAINER + "securityContext",
+        _CONTAINER + "volumeMounts[].readOnly",
+    ),
+}
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be run here; the message names the object and the field."""
+
+
+def title(manifest: Manifest) -> str:
+    """Returns what messages call an object: "Deployment/base"."""
+    return f"{manifest.get('kind')}/{manifest.get('metadata', {}).get('name')}"
+
+
+def check_fields(manifest: Manifest) -> None:
+    """Checks that everything in an object is understood, or known to have no effect here.
+
+    Raises:
+        ManifestError: a kind or a field is neither; names it by its path.
+    """
+    kind = str(manifest.get("kind"))
+    if kind in KINDS_WITHOUT_EFFECT:
+        return
+    if kind not in UNDERSTOOD:
+        expected = sorted(UNDERSTOOD.keys() | KINDS_WITHOUT_EFFECT)
+        raise ManifestError(f"{title(manifest)}: kind: expected one of {expected}")
+    understood = UNDERSTOOD[kind]
+    ignored = (*_ANYWHERE, *WITHOUT_EFFECT[kind])
+    for path in _leaves(manifest, "", understood):
+        general = re.sub(r"\[\d+\]", "[]", path)
+        if general in understood or any(_within(general, each) for each in ignored):
+            continue
+        raise ManifestError(
+            f"{title(manifest)}: {path}: the local runner does not understand this field"
+        )
+
+
+def _within(path: str, of: str) -> bool:
+    return path == of or path.startswith((f"{of}.", f"{of}["))
+
+
+def _leaves(value: object, path: str, whole: frozenset[str]) -> Iterator[str]:
+    """Yields the path of everything that has no parts; what is in `whole` is not taken apart."""
+    if re.sub(r"\[\d+\]", "[]", path) in whole:
+        yield path
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _leaves(part, f"{path}.{name}" if path else name, whole)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _leaves(part, f"{path}[{index}]", whole)
+    else:
+        yield path

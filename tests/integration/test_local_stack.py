@@ -1,0 +1,86 @@
+"""What is deployed, run here: three pods of base, of which one is killed while all are busy."""
+
+import io
+import os
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.orchestrator.client import MuseClient
+from services.orchestrator.local import local_stack
+from services.orchestrator.local.pods import Pod
+
+CALLERS, PATIENCE_S = 4, 120.0
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def served(pod: Pod) -> float:
+    """Returns how many calls of Generate a pod of base has answered, as its metrics say."""
+    with urllib.request.urlopen(f"http://{pod.placed.place.address(9464)}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in lines
+        if line.startswith("muse_request_duration_seconds_count") and 'kind="generate"' in line
+    )
+
+
+class Load:
+    """Callers that ask for one picture after the other, until told to stop."""
+
+    def __init__(self, address: str) -> None:
+        self.pictures, self.failures = 0, list[Exception]()
+        self._address, self._over = address, threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+
+    def _call(self) -> None:
+        with MuseClient(self._address, timeout_s=60) as client:
+            while not self._over.is_set():
+                try:
+                    self.pictures += len(client.generate("a fox", seed=1))
+                except Exception as error:
+                    self.failures.append(error)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_base_that_is_killed_fails_no_request_and_gets_its_share_again(
+    checkpoints: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    with local_stack(checkpoints, io.StringIO(), replicas={"base": 3}) as stack:
+        bases = [pod for pod in stack.pods if pod.placed.deployment.name == "base"]
+        assert [pod.placed.name for pod in bases] == ["base-0", "base-1", "base-2"]
+        assert len({pod.placed.place.address(50053) for pod in bases}) == 3
+        with Load(stack.address) as load:
+            wait_until(lambda: all(served(pod) > 0 for pod in bases))
+            first = bases[1].pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: not bases[1].ready)
+            wait_until(lambda: bases[1].ready)
+            wait_until(lambda: served(bases[1]) > 0)
+        assert load.failures == []
+        assert load.pictures > 3
+        assert [pod.restarts for pod in bases] == [0, 1, 0]
+        assert bases[1].pid not in (None, first)
+    assert [pod.pid for pod in stack.pods] == [None] * len(stack.pods)

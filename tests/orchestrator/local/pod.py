@@ -1,0 +1,39 @@
+"""A server of health that does what its words say, for the tests of the runner.
+
+deaf          ignores SIGTERM
+die=TEXT      says TEXT and ends with status 3 before it serves
+sick=FILE     liveness fails while FILE is there
+away=FILE     readiness fails while FILE is there
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+words = dict(word.partition("=")[::2] for word in sys.argv[1:])
+if "die" in words:
+    print(words["die"])
+    sys.exit(3)
+over = threading.Event()
+signal.signal(
+    signal.SIGTERM,
+    lambda *_: print("deaf" if "deaf" in words else over.set() or "told", flush=True),
+)
+servicer, server = health.HealthServicer(), grpc.server(ThreadPoolExecutor(4))
+health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+server.add_insecure_port(f"{os.environ['MUSE_HOST']}:{os.environ['MUSE_PORT']}")
+server.start()
+print(f"serving {time.monotonic()}", flush=True)
+STATES = health_pb2.HealthCheckResponse
+while not over.wait(0.02):
+    for name, word in (("liveness", "sick"), ("readiness", "away")):
+        wrong = word in words and Path(words[word]).exists()
+        servicer.set(name, STATES.NOT_SERVING if wrong else STATES.SERVING)
+server.stop(0)
