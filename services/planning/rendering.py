@@ -68,9 +68,9 @@ def rendered(
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=f"\n{title}", title_justify="left", box=box.SIMPLE)
-    table.add_column(columns[0], no_wrap=True)
+    table.add_column(columns[0])
     for column in columns[1:]:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

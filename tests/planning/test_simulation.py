@@ -156,7 +156,8 @@ def test_a_seed_gives_the_same_run_and_another_gives_another() -> None:
 
 def test_more_replicas_make_p99_no_worse() -> None:
     p99_s = [pictures(base).percentile_s(99) for base in (2, 3, 4, 6, 9)]
-    assert all(later <= 1.01 * earlier for earlier, later in pairwise(p99_s))
+    # Where hardly anybody waits, when requests leave base says who shares a step of superres.
+    assert all(later <= 1.03 * earlier for earlier, later in pairwise(p99_s))
     assert p99_s[-1] < p99_s[0]
 
 
