@@ -44,7 +44,7 @@ def test_a_plan_from_measured_times(measured: Path, tmp_path: Path) -> None:
     words = ("--step-times", str(measured), "--requests", "1000", "--mix", "steps=12", "--mix", "")
     run = run_muse(*ASKED, *words, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    for shown in ("made up for a test", "simulated", "by arithmetic", "spare", "Not modelled"):
+    for shown in ("made up for a test", "simulated", "by formula", "spare", "Not modelled"):
         assert shown in run.stdout
     assert "computed" not in run.stdout
     report = json.loads((tmp_path / "out/plan/plan.json").read_text())
