@@ -69,13 +69,13 @@ def rendered(
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=f"\n{title}", title_justify="left", box=box.SIMPLE)
     table.add_column(columns[0], min_width=12)
-    for column in columns[1:]:  # numbers are never cut off; headings may have two lines
-        table.add_column(column, justify="right", min_width=max(5, *map(len, column.split())))
+    for column in columns[1:]:  # of numbers, which are never cut off
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def _fleet(plan: Plan) -> Table:
-    columns = ("stage", "full step, ms", "max batch", "by formula", "needed")
+    columns = ("stage", "full\nstep, ms", "max\nbatch", "by\nformula", "needed")
     table = _table("Replicas", *columns, "spare", "replicas", "chips")
     for stage, count in plan.replicas.items():
         times = plan.sizing.options[stage].times
@@ -142,7 +142,7 @@ def _checks(plan: Plan) -> Table:
 def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[str]:
     return [
         "by formula: enough slots that 1% wait too long, by Erlang's formula for M/M/c queues.",
-        f"needed: the fewest with which the simulated p99 of {plan.seconds:.0f} s of arrivals is in time.",
+        f"needed: the fewest whose simulated p99, over {plan.seconds:.0f} s of arrivals, is in time.",
         "spare: one at least, since a roll-out takes one away; enough that for 99.9% of the time",
         f"  not more are down, where each fails once in {_span(mean_failure_s)} and is back in "
         f"{_span(replace_s)}.",
