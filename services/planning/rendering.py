@@ -142,7 +142,7 @@ def _checks(plan: Plan) -> Table:
 def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[str]:
     return [
         "by formula: enough slots that 1% wait too long, by Erlang's formula for M/M/c queues.",
-        f"needed: the fewest whose simulated p99, over {plan.seconds:.0f} s of arrivals, is in time.",
+        f"needed: the fewest whose simulated p99 over {plan.seconds:.0f} s of arrivals is in time.",
         "spare: one at least, since a roll-out takes one away; enough that for 99.9% of the time",
         f"  not more are down, where each fails once in {_span(mean_failure_s)} and is back in "
         f"{_span(replace_s)}.",
