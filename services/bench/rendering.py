@@ -4,6 +4,7 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -50,13 +51,8 @@ def stage_table(run: Summary) -> Table:
     return table
 
 
-def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
-    """Writes latency against offered load as bench.png and, with the table, as bench.html.
-
-    Args:
-        runs: One a load.
-        folder: Where to.
-        title: What was loaded and how.
+def plotting() -> Any:
+    """Returns matplotlib's pyplot, which draws into files.
 
     Raises:
         RuntimeError: matplotlib is not installed.
@@ -68,6 +64,42 @@ def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
         from matplotlib import pyplot
     except ModuleNotFoundError as error:
         raise RuntimeError('the plot needs matplotlib: install the extra "bench"') from error
+    return pyplot
+
+
+def save_page(figure: Any, file: Path, *, title: str, table: str) -> None:
+    """Writes a figure as a PNG, and as a page (HTML) with a table below it.
+
+    Args:
+        figure: Of matplotlib.
+        file: Where to, without a suffix.
+        title: Of the page.
+        table: In HTML.
+    """
+    figure.savefig(file.with_suffix(".png"), dpi=120)
+    drawing = io.StringIO()
+    figure.savefig(drawing, format="svg")
+    svg = drawing.getvalue()
+    file.with_suffix(".html").write_text(
+        f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        "<style>body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
+        "</style>"
+        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}{table}"
+    )
+
+
+def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
+    """Writes latency against offered load as bench.png and, with the table, as bench.html.
+
+    Args:
+        runs: One a load.
+        folder: Where to.
+        title: What was loaded and how.
+
+    Raises:
+        RuntimeError: matplotlib is not installed.
+    """
+    pyplot = plotting()
     runs = sorted(runs, key=lambda run: run.offered_per_s)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     figure.suptitle(title)
@@ -86,18 +118,8 @@ def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "bench.png", dpi=120)
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg")
+    save_page(figure, folder / "bench", title=title, table=_html_table(runs))
     pyplot.close(figure)
-    svg = drawing.getvalue()
-    page = (
-        f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        "<style>body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
-        "</style>"
-        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}{_html_table(runs)}"
-    )
-    (folder / "bench.html").write_text(page)
 
 
 def _html_table(runs: Sequence[Summary]) -> str:

@@ -1,10 +1,9 @@
 """A plan as a plot: fleets that were tried, and the one planned at other loads (PNG, HTML)."""
 
-import html
-import io
 import math
 from pathlib import Path
 
+from services.bench.rendering import plotting, save_page
 from services.planning.plan import Plan
 from services.planning.sizing import PERCENT
 
@@ -20,13 +19,7 @@ def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
     Raises:
         RuntimeError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-
-        matplotlib.use("agg")
-        from matplotlib import pyplot
-    except ModuleNotFoundError as error:
-        raise RuntimeError('the plot needs matplotlib: install the extra "bench"') from error
+    pyplot = plotting()
     figure, (fleets, latency, work) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     figure.suptitle(title)
     tried = [each for each in plan.tried if math.isfinite(each.p99_s)]
@@ -52,17 +45,8 @@ def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
         axes.legend()
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "plan.png", dpi=120)
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg")
+    save_page(figure, folder / "plan", title=title, table=_html_table(plan))
     pyplot.close(figure)
-    svg = drawing.getvalue()
-    (folder / "plan.html").write_text(
-        f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        "<style>body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
-        "</style>"
-        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}{_html_table(plan)}"
-    )
 
 
 def _html_table(plan: Plan) -> str:
