@@ -13,29 +13,18 @@ from contextlib import ExitStack
 from typing import Any
 
 from services.runtime import instruments
+from services.runtime.telemetry import exporter_wanted
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 logger = logging.getLogger(__name__)
-EXPORTERS = ("otlp", "console", "none")
 LAST_EXPORT_MS = 2000.0  # what the last export may take: a collector that is away holds up no end
 
 
 def metrics_wanted(environment: Mapping[str, str] = os.environ) -> str:
-    """Returns the exporter the environment asks for: "otlp", "console" or "none".
-
-    Raises:
-        ValueError: OTEL_METRICS_EXPORTER names one there is not.
-    """
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return "none"
-    default = "otlp" if any(environment.get(name) for name in ENDPOINTS) else "none"
-    exporter = environment.get("OTEL_METRICS_EXPORTER") or default
-    if exporter not in EXPORTERS:
-        raise ValueError(
-            f"OTEL_METRICS_EXPORTER: expected one of {', '.join(EXPORTERS)}, got {exporter!r}; "
-            "Prometheus has --metrics-port"
-        )
-    return exporter
+    """Returns the exporter of metrics that is asked for; see `exporter_wanted`."""
+    try:
+        return exporter_wanted("METRICS", environment)
+    except ValueError as error:
+        raise ValueError(f"{error}; Prometheus has --metrics-port") from None
 
 
 def configure_metrics(

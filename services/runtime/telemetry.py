@@ -24,7 +24,6 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 from services.runtime import conventions
 from services.runtime.conventions import Attributes
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
 NEW_TRACE = trace.INVALID_SPAN_CONTEXT  # the parent of what belongs to no request alone
 HEALTH = "/grpc.health.v1.Health/"
@@ -33,21 +32,30 @@ _endings: set[asyncio.Task[None]] = set()
 _notes: ContextVar[Attributes | None] = ContextVar("notes", default=None)
 
 
-def tracing_wanted(environment: Mapping[str, str] = os.environ) -> str:
-    """Returns the exporter the environment asks for: "otlp", "console" or "none".
+def exporter_wanted(signal: str, environment: Mapping[str, str]) -> str:
+    """Returns the exporter that an environment asks for: "otlp", "console" or "none".
+
+    Args:
+        signal: What is exported, "TRACES" or "METRICS".
+        environment: Variables by name.
 
     Raises:
-        ValueError: OTEL_TRACES_EXPORTER names one there is not.
+        ValueError: OTEL_..._EXPORTER names one there is not.
     """
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return "none"
-    default = "otlp" if any(environment.get(name) for name in ENDPOINTS) else "none"
-    exporter = environment.get("OTEL_TRACES_EXPORTER") or default
+    endpoints = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    default = "otlp" if any(environment.get(name) for name in endpoints) else "none"
+    variable = f"OTEL_{signal}_EXPORTER"
+    exporter = environment.get(variable) or default
     if exporter not in EXPORTERS:
-        raise ValueError(
-            f"OTEL_TRACES_EXPORTER: expected one of {', '.join(EXPORTERS)}, got {exporter!r}"
-        )
+        raise ValueError(f"{variable}: expected one of {', '.join(EXPORTERS)}, got {exporter!r}")
     return exporter
+
+
+def tracing_wanted(environment: Mapping[str, str] = os.environ) -> str:
+    """Returns the exporter of spans that is asked for; see `exporter_wanted`."""
+    return exporter_wanted("TRACES", environment)
 
 
 def configure_tracing(service_name: str) -> Callable[[], None]:

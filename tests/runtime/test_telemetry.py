@@ -116,7 +116,11 @@ async def test_a_refused_call_is_an_error_on_both_sides(spans: InMemorySpanExpor
 def test_without_an_exporter_there_is_no_interceptor_and_no_provider(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in (*telemetry.ENDPOINTS, "OTEL_TRACES_EXPORTER"):
+    for name in (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_TRACES_EXPORTER",
+    ):
         monkeypatch.delenv(name, raising=False)
 
     assert client_interceptors() == []
