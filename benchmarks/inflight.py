@@ -42,7 +42,6 @@ class SimulatedDevice:
     """Slots that count steps and move a virtual clock."""
 
     slots: int = SLOTS
-    group: int = 1
     handed_out_s: float = 0.0
     now_s: float = 0.0
     left: dict[int, int] = field(default_factory=dict)

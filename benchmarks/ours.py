@@ -60,7 +60,6 @@ class OurDecode:
             tokens=config.tokens,
             mask_id=config.vocabulary,
             slots=layout.slots,
-            group=layout.group,
         )
         pool.warm_up()
         self._scheduler: SlotScheduler[Job, Progress] = SlotScheduler(pool, max_queued=1)

@@ -24,7 +24,7 @@ from services.nn.transformer import (
     Norm,
     cross_keys_values,
     decode,
-    decode_alone,
+    decode_both,
     stacked,
 )
 
@@ -72,11 +72,11 @@ class BaseTransformer(nnx.Module):
 
         Args:
             text: Embeddings of the text encoder.
-            text_mask: True where there is text, False where there is padding.
+            text_mask: True where there is text, False where there is padding, which comes last.
         """
         projected = self.text_norm(self.text_projection(text.astype(self.dtype)))
         keys, values = cross_keys_values(self.blocks, projected)
-        return Context(keys, values, text_mask, jnp.ones(text.shape[1], bool))
+        return Context(keys, values, text_mask.sum(axis=-1, dtype=jnp.int32))
 
     def logits(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
@@ -95,17 +95,13 @@ class BaseTransformer(nnx.Module):
             conditional: Rows that hear the text. In the others the output of cross-attention is
                 zero, which leaves self-attention among the image's tokens (Muse, section 2.7).
         """
-        hidden = decode(
-            self.blocks, self.embedding(tokens), context, mask=context.mask, gate=conditional
-        )
+        hidden = decode(self.blocks, self.embedding(tokens), context, gate=conditional)
         return self.head.features(hidden)
 
-    def unconditional_features(
-        self, tokens: Int[Array, "B N"], context: Context
-    ) -> Float[Array, "B N D"]:
-        """Returns `features` of rows that hear no text, and computes no cross-attention for it."""
-        del context  # all of it is text
-        return self.head.features(decode_alone(self.blocks, self.embedding(tokens)))
+    def both_features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "2*B N D"]:
+        """Returns `features` of rows that hear the text, then of the same rows without it."""
+        hidden = decode_both(self.blocks, self.embedding(tokens), context, common=0)
+        return self.head.features(hidden)
 
     def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
         """Returns the logits of features, guided or not: a linear map."""

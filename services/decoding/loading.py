@@ -45,7 +45,7 @@ def load_pool(
     check_divides(layout.shards, divided)
     graph, shapes = nnx.split(nnx.eval_shape(keeping(build, layout.weights)))
     one = PoolPrograms(
-        graph, shapes, inputs=inputs, tokens=tokens, mask_id=mask_id, slots=1, group=1, mesh=mesh
+        graph, shapes, inputs=inputs, tokens=tokens, mask_id=mask_id, slots=1, mesh=mesh
     )
     check_memory(
         weights=bytes_on_each(divisions(shapes), shapes, layout.shards, dtype=layout.dtype),
@@ -61,6 +61,5 @@ def load_pool(
         tokens=tokens,
         mask_id=mask_id,
         slots=layout.slots,
-        group=layout.group,
         mesh=mesh,
     )

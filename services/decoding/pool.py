@@ -76,7 +76,6 @@ class DecodePool:
         tokens: int,
         mask_id: int,
         slots: int,
-        group: int,
         mesh: Mesh | None = None,
     ) -> None:
         """Prepares the pool; compiles nothing yet.
@@ -87,11 +86,9 @@ class DecodePool:
             tokens: Tokens of an image.
             mask_id: The [MASK] id.
             slots: Decodes that run at a time.
-            group: Rows computed together, a divisor of `slots`. The same picture comes out of
-                every batch for any group; another group may round differently.
             mesh: Devices to spread the network over; by default it is where its parameters are.
         """
-        self.slots, self.group, self.mask_id, self.tokens = slots, group, mask_id, tokens
+        self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
         self.handed_out_s = 0.0  # of the last `advance`: fetching the wanted states
         graph, parameters = nnx.split(model)
         self._parameters = apart(parameters) if mesh is None else spread(parameters, mesh)
@@ -103,7 +100,6 @@ class DecodePool:
             tokens=tokens,
             mask_id=mask_id,
             slots=slots,
-            group=group,
             mesh=mesh,
         )
         self._device_slots: Slots | None = None

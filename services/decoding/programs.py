@@ -36,7 +36,6 @@ class PoolPrograms:
         tokens: int,
         mask_id: int,
         slots: int,
-        group: int,
         mesh: Mesh | None,
     ) -> None:
         """Describes the programs; compiles nothing.
@@ -48,12 +47,10 @@ class PoolPrograms:
             tokens: Tokens of an image.
             mask_id: The [MASK] id.
             slots: Decodes that run at a time.
-            group: Rows computed together.
             mesh: Devices it is spread over; None for one.
         """
         self._graph, self._inputs, self._mesh = graph, tuple(inputs), mesh
-        self._tokens, self._mask_id, self._group = tokens, mask_id, group
-        self._rows = slots
+        self._tokens, self._mask_id, self._rows = tokens, mask_id, slots
         self._divided = divisions(parameters)
         given = apart if mesh is None else lambda spread: spread
         self._parameters = jax.eval_shape(given, parameters)
@@ -139,9 +136,5 @@ class PoolPrograms:
 
     def _advance(self, parameters: Any, slots: Slots, limit: Array) -> Slots:
         return slot_programs.advance(
-            slots,
-            limit,
-            lambda: self._model(parameters),
-            mask_id=self._mask_id,
-            group=self._group,
+            slots, limit, lambda: self._model(parameters), mask_id=self._mask_id
         )

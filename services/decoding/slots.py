@@ -4,12 +4,12 @@ There are four programs, each compiled once whatever the number of requests: `ad
 into a slot, `advance` takes steps until nothing is left to do or as many as asked, `read` hands out
 one row and `release` puts one to rest before its end.
 
-Rows are computed in groups of a fixed size, so that a row goes through the very same arithmetic
-alone as in company, and groups at rest are skipped. The branches of guidance are calls of the
-network of their own over the same rows, not one over twice as many: one that no row of the group
-needs is left out, and the others are the same arithmetic either way. (One call over two branches
-measured within 3% of two calls, for one row on a CPU.) Their features are combined before the last
-layer, so that it is computed once.
+Rows are computed one after the other, so that a row goes through the very same arithmetic alone as
+in company, and rows at rest are skipped. Little is lost: a row of Muse is 256 or 4096 tokens, twice
+as many with guidance, and from about 500 on a chip's matrix units are what a step waits for, not
+its memory. Both branches of guidance are one call of the network over two rows; where the scale is
+0 it is one over one. Their features are combined before the last layer, so that it is computed
+once.
 
 Source: DESIGN 5.
 """
@@ -38,10 +38,8 @@ class MaskedTransformer(Protocol):
     ) -> Float[Array, "B N D"]:
         """Returns what the last layer takes."""
 
-    def unconditional_features(
-        self, tokens: Int[Array, "B N"], context: Context
-    ) -> Float[Array, "B N D"]:
-        """Returns the same of rows that hear no text."""
+    def both_features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "2*B N D"]:
+        """Returns the same of rows that hear the text, then of the same rows without it."""
 
     def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
         """Returns logits, by a map under which guidance is the same before as after."""
@@ -84,7 +82,7 @@ def empty_slots(state: DecodeState, context: Context) -> Slots:
 
     Args:
         state: Rows at rest, one a slot.
-        context: Of one row; only its shapes and `is_text` are used.
+        context: Of one row; only its shapes are used.
     """
     count = state.step.shape[0]
 
@@ -95,8 +93,7 @@ def empty_slots(state: DecodeState, context: Context) -> Slots:
         return Context(
             widened(context.keys, 1),
             widened(context.values, 1),
-            widened(context.mask, 0),
-            jnp.array(context.is_text, copy=True),
+            widened(context.length, 0),
         )
 
     return Slots(jax.tree.map(jnp.array, state), blank(), blank(), jnp.zeros(count, bool))
@@ -139,7 +136,6 @@ def advance(
     network: Callable[[], MaskedTransformer],
     *,
     mask_id: int,
-    group: int,
 ) -> Slots:
     """Takes steps of every row in one program, until all rest or `limit` steps were taken.
 
@@ -148,54 +144,45 @@ def advance(
         limit: Most steps to take.
         network: Makes the transformer, within the step: what it slices there is not copied then
             (services/nn/layers.py).
-        mask_id: Its [MASK] id.
-        group: Rows computed together; divides the number of slots.
-
-    Raises:
-        ValueError: the groups do not fill the slots.
     """
     count = slots.state.step.shape[0]
-    if count % group:
-        raise ValueError(f"{count} slots cannot be computed in groups of {group}")
 
-    def step_group(index: Int[Array, ""], state: DecodeState) -> DecodeState:
-        first = index * group
-        rows = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, first, group), state)
+    def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
+        row = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, slot, 1), state)
 
-        def predict(tokens: Int[Array, "G N"]) -> Float[Array, "G N V"]:
-            heard, everyone = _group_of(slots.context, first, group), jnp.ones(group, bool)
-            against = jax.lax.dynamic_slice_in_dim(slots.has_opposite, first, group)
-            scale = guidance_at(rows.step, rows.total, rows.first_guidance, rows.guidance)
+        def predict(tokens: Int[Array, "1 N"]) -> Float[Array, "1 N V"]:
+            heard, model = _row_of(slots.context, slot), network()
+            scale = guidance_at(row.step, row.total, row.first_guidance, row.guidance)
+
+            def unguided() -> Array:
+                return model.features(tokens, heard, jnp.ones(1, bool))
+
+            def against_no_text() -> Array:
+                return guided(*jnp.split(model.both_features(tokens, heard), 2), scale)
+
+            def against_opposite() -> Array:
+                both = _beside(heard, _row_of(slots.opposite, slot))
+                features = model.features(jnp.tile(tokens, (2, 1)), both, jnp.ones(2, bool))
+                return guided(*jnp.split(features, 2), scale)
+
             # At a scale of 0 the other branch does not count, whatever it holds.
-            guides = (rows.step < rows.total) & (scale != 0)
+            branches = jnp.where(scale[0] == 0, 0, 1 + slots.has_opposite[slot].astype(jnp.int32))
+            kinds = (unguided, against_no_text, against_opposite)
+            return model.last_layer(jax.lax.switch(branches, kinds))
 
-            model = network()
+        def step(row: DecodeState) -> DecodeState:
+            return decode_step(row, predict, mask_id=mask_id)
 
-            def unconditional() -> Array:
-                return model.unconditional_features(tokens, heard)
-
-            def negative() -> Array:
-                return model.features(tokens, _group_of(slots.opposite, first, group), everyone)
-
-            prompt = model.features(tokens, heard, everyone)
-            without = jax.lax.cond(jnp.any(guides & ~against), unconditional, lambda: prompt)
-            contrary = jax.lax.cond(jnp.any(guides & against), negative, lambda: prompt)
-            other = jnp.where(against[:, None, None], contrary, without)
-            return model.last_layer(guided(prompt, other, scale))
-
-        def step(rows: DecodeState) -> DecodeState:
-            return decode_step(rows, predict, mask_id=mask_id)
-
-        stepped = jax.lax.cond(jnp.any(rows.step < rows.total), step, lambda resting: resting, rows)
+        stepped = jax.lax.cond(row.step[0] < row.total[0], step, lambda resting: resting, row)
         return jax.tree.map(
-            lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, first, axis=0),
+            lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, slot, axis=0),
             state,
             stepped,
         )
 
     def step_all(carry: tuple[Array, DecodeState]) -> tuple[Array, DecodeState]:
         taken, state = carry
-        return taken + 1, jax.lax.fori_loop(0, count // group, step_group, state)
+        return taken + 1, jax.lax.fori_loop(0, count, step_row, state)
 
     def unfinished(carry: tuple[Array, DecodeState]) -> Array:
         taken, state = carry
@@ -238,17 +225,23 @@ def _placed(all_rows: Context, one: Context, slot: Int[Array, ""]) -> Context:
     return Context(
         place(all_rows.keys, one.keys, 1),
         place(all_rows.values, one.values, 1),
-        place(all_rows.mask, one.mask, 0),
-        all_rows.is_text,
+        place(all_rows.length, one.length, 0),
     )
 
 
-def _group_of(context: Context, first: Int[Array, ""], group: int) -> Context:
-    """Returns the contexts of a group's rows."""
+def _row_of(context: Context, slot: Int[Array, ""]) -> Context:
+    """Returns the context of one row."""
 
     def part(array: Array, axis: int) -> Array:
-        return jax.lax.dynamic_slice_in_dim(array, first, group, axis)
+        return jax.lax.dynamic_slice_in_dim(array, slot, 1, axis)
 
+    return Context(part(context.keys, 1), part(context.values, 1), part(context.length, 0))
+
+
+def _beside(first: Context, second: Context) -> Context:
+    """Returns the rows of two contexts as those of one."""
     return Context(
-        part(context.keys, 1), part(context.values, 1), part(context.mask, 0), context.is_text
+        jnp.concatenate([first.keys, second.keys], axis=1),
+        jnp.concatenate([first.values, second.values], axis=1),
+        jnp.concatenate([first.length, second.length]),
     )

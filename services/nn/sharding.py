@@ -29,7 +29,7 @@ from services.nn.layers import STACKS
 # Any: they stand where the arrays would, in a tree of the same shape.
 WHOLE: Any = PartitionSpec()
 HEADS: Any = PartitionSpec(None, None, None, AXIS, None)
-CONTEXT = Context(keys=HEADS, values=HEADS, mask=WHOLE, is_text=WHOLE)
+CONTEXT = Context(keys=HEADS, values=HEADS, length=WHOLE)
 # Matrices of a block, and how many lie side by side in each: every one is divided by itself. Of
 # multi-axis attention, near and far heads are divided apart, so that each device has both.
 SIDE_BY_SIDE = {

@@ -20,7 +20,7 @@ def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
     if not traced:
         return
     requests, offset_ns = len(dispatch.tickets), clock_offset_ns()
-    attributes = conventions.batch(requests=requests, rows=requests, bucket=dispatch.bucket)
+    attributes = conventions.batch(requests=requests, rows=requests, bucket=requests)
     batch = record_span(
         "batch",
         epoch_ns(dispatch.begin_s, offset_ns),

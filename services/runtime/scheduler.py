@@ -312,13 +312,11 @@ class SlotScheduler(Generic[Job, State]):
     def _dispatched(
         self, seated: Mapping[int, Ticket[Job, State]], steps: int, begin_s: float, end_s: float
     ) -> Dispatch[Job, State]:
-        group = self._device.group
         return Dispatch(
             begin_s=begin_s,
             end_s=end_s,
             handed_out_s=self._device.handed_out_s,
             steps=steps,
-            bucket=len({slot // group for slot in seated}) * group,
             tickets=list(seated.values()),
         )
 

@@ -36,10 +36,6 @@ class SlotDevice(Protocol[JobIn, StateOut]):
         """Jobs that run at a time."""
 
     @property
-    def group(self) -> int:
-        """Slots computed together, those at rest as well; a divisor of `slots`."""
-
-    @property
     def handed_out_s(self) -> float:
         """Seconds of the last `advance` in which it fetched the wanted states from the device."""
 
@@ -124,7 +120,6 @@ class Dispatch(Generic[Job, State]):
         end_s: When the states were there.
         handed_out_s: Seconds of that, at the end, in which they were fetched.
         steps: It took of every ticket.
-        bucket: Slots that were computed, those at rest as well.
         tickets: Who was in it.
     """
 
@@ -132,7 +127,6 @@ class Dispatch(Generic[Job, State]):
     end_s: float
     handed_out_s: float
     steps: int
-    bucket: int
     tickets: Sequence[Ticket[Job, State]]
 
 

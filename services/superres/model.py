@@ -26,6 +26,7 @@ from services.nn.transformer import (
     Norm,
     cross_keys_values,
     decode,
+    decode_both,
     encode,
     stacked,
 )
@@ -91,14 +92,13 @@ class SuperresTransformer(nnx.Module):
         Args:
             low_tokens: The low-resolution picture, row by row, none masked.
             text: Embeddings of the text encoder.
-            text_mask: True where there is text, False where there is padding.
+            text_mask: True where there is text, False where there is padding, which comes last.
         """
         low = self.low_norm(encode(self.low_blocks, self.low_embedding(low_tokens)))
         projected = self.text_norm(self.text_projection(text.astype(self.dtype)))
         keys, values = cross_keys_values(self.blocks, jnp.concatenate([low, projected], axis=1))
-        is_text = jnp.arange(keys.shape[2]) >= low_tokens.shape[1]
-        mask = jnp.concatenate([jnp.ones(low_tokens.shape, bool), text_mask], axis=1)
-        return Context(keys, values, mask, is_text)
+        length = low_tokens.shape[1] + text_mask.sum(axis=-1, dtype=jnp.int32)
+        return Context(keys, values, length)
 
     def logits(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
@@ -118,27 +118,17 @@ class SuperresTransformer(nnx.Module):
                 and the low-resolution tokens stay: training drops the text alone (Muse, section
                 2.7), so a model without its low-resolution picture was never trained.
         """
-        mask = context.mask & (conditional[:, None] | ~context.is_text[None, :])
-        return self._features(tokens, context._replace(mask=mask))
+        # The text comes after the low-resolution tokens.
+        length = jnp.where(conditional, context.length, self.config.low_tokens)
+        gate = jnp.ones(tokens.shape[0], bool)
+        seen = context._replace(length=length)
+        return self.head.features(decode(self.blocks, self.embedding(tokens), seen, gate=gate))
 
-    def unconditional_features(
-        self, tokens: Int[Array, "B N"], context: Context
-    ) -> Float[Array, "B N D"]:
-        """Returns `features` of rows that hear no text, and looks at no position of it."""
-        low = self.config.low_tokens  # the text comes after them
-        seen = Context(
-            context.keys[:, :, :low],
-            context.values[:, :, :low],
-            context.mask[:, :low],
-            context.is_text[:low],
-        )
-        return self._features(tokens, seen)
+    def both_features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "2*B N D"]:
+        """Returns `features` of rows that hear the text, then of the same rows without it."""
+        embedded, common = self.embedding(tokens), self.config.low_tokens
+        return self.head.features(decode_both(self.blocks, embedded, context, common=common))
 
     def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
         """Returns the logits of features, guided or not: a linear map."""
         return self.head.logits(features)
-
-    def _features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "B N D"]:
-        gate = jnp.ones(tokens.shape[0], bool)
-        hidden = decode(self.blocks, self.embedding(tokens), context, mask=context.mask, gate=gate)
-        return self.head.features(hidden)

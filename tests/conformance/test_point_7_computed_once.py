@@ -20,7 +20,7 @@ TOKENS = jax.random.randint(jax.random.key(1), (2, 16), 0, 9)
 
 
 def uncached_block(
-    block: DecoderBlock, tokens: jax.Array, text: jax.Array, mask: jax.Array
+    block: DecoderBlock, tokens: jax.Array, text: jax.Array, length: jax.Array
 ) -> jax.Array:
     """Runs one block with keys and values made on the spot from the projected text."""
     tokens = tokens + block.attention(block.attention_norm(tokens))
@@ -28,7 +28,7 @@ def uncached_block(
     split = (2, -1, CONFIG.heads, CONFIG.hidden // CONFIG.heads)
     keys, values = jnp.split(cross.key_value(text), 2, axis=-1)
     queries = cross.query_norm(cross.query(normed).reshape(split))
-    heard = attend(queries, cross.key_norm(keys.reshape(split)), values.reshape(split), mask)
+    heard = attend(queries, cross.key_norm(keys.reshape(split)), values.reshape(split), length)
     tokens = tokens + cross.output(heard.reshape(tokens.shape))
     return tokens + block.mlp(block.mlp_norm(tokens))
 
@@ -46,7 +46,7 @@ def test_cached_keys_and_values_give_the_logits_of_uncached_ones(model: BaseTran
     hidden = model.embedding(TOKENS)
     for layer in range(CONFIG.layers):
         block = nnx.merge(graph, jax.tree.map(lambda leaf, index=layer: leaf[index], state))
-        hidden = uncached_block(block, hidden, projected, MASK)
+        hidden = uncached_block(block, hidden, projected, MASK.sum(axis=-1))
 
     uncached = model.last_layer(model.head.features(hidden))
     np.testing.assert_allclose(cached, uncached, atol=1e-5)
@@ -55,10 +55,11 @@ def test_cached_keys_and_values_give_the_logits_of_uncached_ones(model: BaseTran
 def test_the_branch_without_text_is_the_one_whose_gate_is_closed(model: BaseTransformer) -> None:
     context = model.context(TEXT, MASK)
 
-    alone = model.last_layer(model.unconditional_features(TOKENS, context))
+    told, untold = jnp.split(model.last_layer(model.both_features(TOKENS, context)), 2)
 
-    closed = model.logits(TOKENS, context, jnp.zeros(2, bool))
-    np.testing.assert_allclose(alone, closed, atol=1e-6)
+    opened, closed = jnp.ones(2, bool), jnp.zeros(2, bool)
+    np.testing.assert_allclose(told, model.logits(TOKENS, context, opened), atol=1e-6)
+    np.testing.assert_allclose(untold, model.logits(TOKENS, context, closed), atol=1e-6)
 
 
 def test_a_step_reads_the_context_and_never_the_text_or_its_projection(

@@ -25,7 +25,7 @@ Alone = Callable[[DecodePool, Job], list[Progress]]
 def build_base_pool() -> BuildPool:
     """Builds a pool of an untrained base transformer, not warmed up."""
 
-    def build(slots: int = 4, group: int = 1, weights: Weights = "full") -> DecodePool:
+    def build(slots: int = 4, weights: Weights = "full") -> DecodePool:
         config = TINY.base
         drawn = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
         return DecodePool(
@@ -42,7 +42,6 @@ def build_base_pool() -> BuildPool:
             tokens=config.tokens,
             mask_id=config.vocabulary,
             slots=slots,
-            group=group,
         )
 
     return build

@@ -95,7 +95,7 @@ def load(parameters: dict[str, Any], slots: int) -> DecodePool:
     return load_pool(
         lambda: BaseTransformer(TINY, rngs=nnx.Rngs(0)),
         parameters,
-        layout=Layout(slots=slots, group=1, dtype=jnp.float32),
+        layout=Layout(slots=slots, dtype=jnp.float32),
         divided={"heads": TINY.heads},
         inputs=(
             jax.ShapeDtypeStruct((1, TINY.text_length, TINY.text_hidden), np.float32),
@@ -114,9 +114,8 @@ def test_a_pool_is_counted_as_what_its_arrays_take(
     weights = sum(array.nbytes for array in parameters.values())
     slots = build_base_pool(slots=3).programs()["release"][1][0]
     needed = weights + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slots))
-    shared = 2 * 2 * TINY.text_length  # is_text, which slots share: counted for each of three
 
-    monkeypatch.setattr(memory, "machine_bytes", lambda: needed + shared)
+    monkeypatch.setattr(memory, "machine_bytes", lambda: needed)
     assert load(parameters, slots=3).slots == 3
     monkeypatch.setattr(memory, "machine_bytes", lambda: needed - 1)
     with pytest.raises(NotEnoughMemory, match=re.escape("at most 2 fit")):

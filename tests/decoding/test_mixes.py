@@ -12,7 +12,6 @@ import pytest
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
-from services.runtime.precision import Weights
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.slots import Failed, Ticket
 from services.runtime.timing import Timed
@@ -112,20 +111,17 @@ def test_a_decode_is_the_same_alone_in_any_slot_in_any_mix_and_joining_late(
         check_mix(np.random.default_rng(seed), pool, jobs, expected)
 
 
-@pytest.mark.parametrize(("group", "weights"), [(2, "full"), (4, "full"), (1, "int8"), (4, "int8")])
-def test_rows_do_not_depend_on_their_company_in_groups_and_with_int8_weights_either(
+def test_rows_do_not_depend_on_their_company_with_int8_weights_either(
     build_base_pool: Callable[..., DecodePool],
     jobs: list[Job],
     alone: Callable[..., list[Any]],
-    group: int,
-    weights: Weights,
 ) -> None:
-    grouped = build_base_pool(slots=4, group=group, weights=weights)
-    grouped.warm_up()
-    expected = [alone(grouped, job) for job in jobs]
+    quantized = build_base_pool(slots=4, weights="int8")
+    quantized.warm_up()
+    expected = [alone(quantized, job) for job in jobs]
 
     for seed in range(MIXES // 10):
-        check_mix(np.random.default_rng(seed), grouped, jobs, expected)
+        check_mix(np.random.default_rng(seed), quantized, jobs, expected)
 
 
 def test_a_decode_handed_out_after_any_step_goes_on_in_another_pool(

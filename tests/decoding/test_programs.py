@@ -35,7 +35,6 @@ def superres_pool() -> DecodePool:
         tokens=config.tokens,
         mask_id=config.vocabulary,
         slots=2,
-        group=2,
     )
 
 
@@ -192,8 +191,8 @@ class CountedNetwork:
     def features(self, tokens: jax.Array, context: Context, conditional: jax.Array) -> jax.Array:
         return self._counted("with text", tokens)
 
-    def unconditional_features(self, tokens: jax.Array, context: Context) -> jax.Array:
-        return self._counted("without", tokens)
+    def both_features(self, tokens: jax.Array, context: Context) -> jax.Array:
+        return self._counted("with text and without", jnp.concatenate([tokens, tokens]))
 
     def last_layer(self, features: jax.Array) -> jax.Array:
         return features + self._counted("last layer", features[..., 0])
@@ -209,8 +208,8 @@ GUIDED_THROUGHOUT = Sampling(steps=4, guidance=3.0, first_guidance=3.0)
     [
         (UNGUIDED, False, {"with text": 4, "last layer": 4}),
         (UNGUIDED, True, {"with text": 4, "last layer": 4}),
-        (GUIDED, False, {"with text": 4, "without": 3, "last layer": 4}),
-        (GUIDED_THROUGHOUT, False, {"with text": 4, "without": 4, "last layer": 4}),
+        (GUIDED, False, {"with text": 1, "with text and without": 6, "last layer": 4}),
+        (GUIDED_THROUGHOUT, False, {"with text and without": 8, "last layer": 4}),
         (GUIDED_THROUGHOUT, True, {"with text": 8, "last layer": 4}),
     ],
 )
@@ -219,13 +218,13 @@ def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
 ) -> None:
     network = CountedNetwork()
     blank = jnp.zeros((1, 1, 1, 1, 1))
-    context = Context(blank, blank, jnp.ones((1, 1), bool), jnp.ones(1, bool))
+    context = Context(blank, blank, jnp.ones(1, jnp.int32))
     slots: Slots = empty_slots(resting_state(3, 4, mask_id=5), context)
     row = state_of([fresh_row(4, sampling)], mask_id=5)
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
     filled = slots._replace(state=state, has_opposite=slots.has_opposite.at[1].set(negative))
 
-    ended = advance(filled, jnp.int32(99), lambda: network, mask_id=5, group=1)
+    ended = advance(filled, jnp.int32(99), lambda: network, mask_id=5)
     jax.block_until_ready(ended)
     jax.effects_barrier()
 

@@ -55,7 +55,7 @@ def engine_of(stage: str, shards: int, dtype: Any, weights: Any) -> Any:
         record={},
         folder=Path("nowhere"),
     )
-    layout = Layout(slots=4, group=2, dtype=dtype, shards=shards, weights=weights)
+    layout = Layout(slots=4, dtype=dtype, shards=shards, weights=weights)
     engine: Any = BaseEngine if stage == "base" else SuperresEngine
     return engine(checkpoint, layout)
 

@@ -36,7 +36,7 @@ class FakeDevice:
     """Slots of countdowns, strict about how it is used; waits while its gate is shut."""
 
     def __init__(self, slots: int) -> None:
-        self.slots, self.group, self.handed_out_s = slots, 1, 0.0
+        self.slots, self.handed_out_s = slots, 0.0
         self.rows: dict[int, tuple[Countdown, int]] = {}
         self.dispatches: list[tuple[int, frozenset[str]]] = []  # steps, names of those who had some
         self.broken = False

@@ -96,7 +96,7 @@ async def test_a_dispatch_is_a_span_linked_to_all_it_served_and_each_has_its_ste
     exported: Any, fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     device = fake_device(slots=4)
-    device.group, device.handed_out_s = 4, 1e-6
+    device.handed_out_s = 1e-6
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=8)
     device.gate.clear()
 
@@ -135,8 +135,8 @@ async def test_a_dispatch_is_a_span_linked_to_all_it_served_and_each_has_its_ste
             assert root.span_id in [link.span_id for link in batch.links]
             assert batch.trace_id != root.trace_id
             assert said(batch)["muse.requests"] == len(batch.links)
-            assert said(batch)["muse.bucket"] == 4
-            assert said(batch)["muse.padding"] == pytest.approx(1 - len(batch.links) / 4)
+            assert said(batch)["muse.bucket"] == len(batch.links)  # none at rest is computed
+            assert said(batch)["muse.padding"] == 0
     assert max(len(batch.links) for batch in batches.values()) == 2
 
 
