@@ -18,19 +18,11 @@ from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.replicas.work import kind_of, work_before_answer
 from services.orchestrator.stages import STAGES, Stages
 from services.runtime.errors import resource_exhausted, unavailable
+from tests.orchestrator.replicas.waiting import soon
 
 USUAL_S = 0.1  # what a call of one step usually waits, as the set believes
 SLOW_S = 5.0
 AWAY = "127.0.0.1:1"
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"still not true after {seconds} s")
-        await asyncio.sleep(0.01)
 
 
 class Fleet:
