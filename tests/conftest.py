@@ -90,6 +90,24 @@ def collector() -> Iterator[Collector]:
     server.stop(0)
 
 
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What is recorded from here on, also by servers and channels that are made after this."""
+    # Imported here: most tests do without the SDK.
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from services.runtime import telemetry
+
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    yield exporter
+    provider.shutdown()
+
+
 @cache
 def _rendered(folder: str) -> list[dict[str, Any]]:
     from k8s.checks.rendering import parse, render  # here: most tests do without

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client, config
 
 from k8s.checks.objects import title
@@ -92,7 +93,7 @@ class Cluster:
                     f"got {context!r}"
                 )
             config.load_kube_config(file, context=context, client_configuration=configuration)
-        except (config.ConfigException, OSError) as error:
+        except (config.ConfigException, yaml.YAMLError, OSError) as error:
             raise ValueError(
                 f"expected a kubeconfig in {file or '~/.kube/config'} that says how to reach a "
                 f"cluster: {error}; name one with KUBECONFIG, or make one, such as with `gcloud "
@@ -165,7 +166,7 @@ class Cluster:
             body=manifest,
             content_type=APPLY,
         )
-        return json.loads(response.read()), response.status == 201
+        return self._content(response), response.status == 201
 
     def objects(
         self, api_version: str, kind: str, namespace: str | None = None, **query: str
@@ -240,7 +241,25 @@ class Cluster:
             response.response.close()
 
     def _json(self, method: str, path: str, **arguments: Any) -> Any:
-        return json.loads(self._answer(method, path, **arguments).read())
+        return self._content(self._answer(method, path, **arguments))
+
+    def _content(self, response: Any) -> Any:
+        """Returns what an answer says.
+
+        Raises:
+            Unreachable: it breaks off, or is none of an API server.
+        """
+        try:
+            return json.loads(response.read())
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(
+                f"the answer of the API server {self.server} broke off: {error}"
+            ) from error
+        except ValueError as error:
+            raise Unreachable(
+                f"expected JSON of an API server at {self.server}, got something else: {error}; "
+                f"does the context {self.context} name the right address, or does a proxy answer?"
+            ) from error
 
     def _answer(
         self,

@@ -53,8 +53,8 @@ def past_lines(
         since_s: Only the last seconds; everything that kubelet has kept if None.
     """
     streams = [
-        _timed(cluster, namespace, pod, since_s)
-        for pod, _ in _started(cluster, namespace, deployments)
+        _timed(cluster, namespace, each, since_s)
+        for each in _started(cluster, namespace, deployments)
     ]
     for _, line in heapq.merge(*streams, key=lambda each: each[0]):
         yield line
@@ -69,15 +69,16 @@ def coming_lines(
     interrupted.
     """
     lines: queue.Queue[Line] = queue.Queue(1000)
-    read: set[tuple[str, int]] = set()  # pods, and how often their containers had restarted
+    read: set[_Started] = set()
     look, query = 0.0, {} if since_s is None else {"sinceSeconds": str(since_s)}
 
-    def follow(pod: str, query: dict[str, str]) -> None:
+    def follow(one: _Started, query: dict[str, str]) -> None:
+        query = {"container": one.container, **query}
         try:
-            for text in cluster.log(namespace, pod, query, follow=True):
-                lines.put(Line(pod=pod, text=text))
+            for text in cluster.log(namespace, one.pod, query, follow=True):
+                lines.put(Line(pod=one.pod, text=text))
         except ClusterError as error:
-            lines.put(Line(pod=pod, text=f"[{error}]"))
+            lines.put(Line(pod=one.pod, text=f"[{error}]"))
 
     while True:
         if time.monotonic() >= look:
@@ -85,7 +86,7 @@ def coming_lines(
                 if each not in read:
                     read.add(each)
                     threading.Thread(
-                        target=follow, args=(each[0], query), name=f"log of {each[0]}", daemon=True
+                        target=follow, args=(each, query), name=f"log of {each.pod}", daemon=True
                     ).start()
             look, query = time.monotonic() + LOOK_S, {}
         try:
@@ -94,15 +95,30 @@ def coming_lines(
             continue
 
 
-def _started(
-    cluster: Cluster, namespace: str, deployments: Sequence[Manifest]
-) -> list[tuple[str, int]]:
-    """Returns the pods that have begun to run, others having no log, and their restarts."""
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Started:
+    """A pod that has begun to run.
+
+    Attributes:
+        pod: Its name.
+        restarts: How often its containers have restarted.
+        container: Whose log it is: of the Deployment's own, not of what a mesh or a cloud's driver
+            has put beside it.
+    """
+
+    pod: str
+    restarts: int
+    container: str
+
+
+def _started(cluster: Cluster, namespace: str, deployments: Sequence[Manifest]) -> list[_Started]:
+    """Returns the pods that have begun to run; others have no log."""
     pods = cluster.objects("v1", "Pod", namespace)
     return sorted(
-        (
-            pod["metadata"]["name"],
-            sum(box["restartCount"] for box in pod["status"].get("containerStatuses", ())),
+        _Started(
+            pod=pod["metadata"]["name"],
+            restarts=sum(box["restartCount"] for box in pod["status"].get("containerStatuses", ())),
+            container=deployment["spec"]["template"]["spec"]["containers"][0]["name"],
         )
         for deployment in deployments
         for pod in pods_of(deployment, pods)
@@ -111,16 +127,17 @@ def _started(
 
 
 def _timed(
-    cluster: Cluster, namespace: str, pod: str, since_s: int | None
+    cluster: Cluster, namespace: str, one: _Started, since_s: int | None
 ) -> Iterator[tuple[str, Line]]:
     """Yields the lines of a pod's log, each with a time that sorts as text."""
-    query = {"timestamps": "true"} | ({} if since_s is None else {"sinceSeconds": str(since_s)})
+    query = {"container": one.container, "timestamps": "true"}
+    query |= {} if since_s is None else {"sinceSeconds": str(since_s)}
     moment = ""
     try:
-        for line in cluster.log(namespace, pod, query):
+        for line in cluster.log(namespace, one.pod, query):
             stamp, _, text = line.partition(" ")
             seconds, _, fraction = stamp.rstrip("Z").partition(".")
             moment = f"{seconds}.{fraction:0<9}"
-            yield moment, Line(pod=pod, text=text)
+            yield moment, Line(pod=one.pod, text=text)
     except ClusterError as error:
-        yield moment, Line(pod=pod, text=f"[{error}]")
+        yield moment, Line(pod=one.pod, text=f"[{error}]")

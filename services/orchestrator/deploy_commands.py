@@ -50,8 +50,7 @@ def apply(
     timeout_s
         Seconds to wait.
     """
-    if not timeout_s > 0:
-        raise ValueError(f"timeout_s: expected more than 0, got {timeout_s:g}")
+    _check_timeout(timeout_s)
     with _packages():
         from k8s.deployment.applying import ApplyRefused, apply_all, try_all
         from k8s.deployment.rollouts import wait_for_rollouts
@@ -156,6 +155,7 @@ def scale(
     timeout_s
         Seconds to wait.
     """
+    _check_timeout(timeout_s)
     with _packages():
         from k8s.deployment.rollouts import wait_for_rollouts
         from k8s.deployment.scaling import scale as set_scale
@@ -169,6 +169,11 @@ def scale(
     console.print(f"{name}: {found['spec'].get('replicas', 1)} -> {replicas}", highlight=False)
     if wait:
         wait_for_rollouts(cluster, opened.namespace, [name], timeout_s=timeout_s, console=console)
+
+
+def _check_timeout(timeout_s: float) -> None:
+    if not timeout_s > 0:
+        raise ValueError(f"timeout_s: expected more than 0, got {timeout_s:g}")
 
 
 def _open(overlay: str, context: str | None) -> "tuple[Overlay, Cluster, Any]":

@@ -48,8 +48,8 @@ def plan(
     efficiency
         Share of the chip's ceiling, of arithmetic or of memory, that computed times reach.
     max_batch
-        Slots of base and superres, largest batch of the others; by default what needs the fewest
-        chips.
+        Slots of base and superres, largest batch of the others, where times are computed; by
+        default what needs the fewest chips.
     time_between_failures
         Of one replica, on average, such as 30d.
     time_to_replace

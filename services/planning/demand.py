@@ -73,8 +73,8 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
         rate: Images a second.
 
     Raises:
-        ValueError: the rate is not above 0, a kind cannot be read, or it asks for what the servers
-            refuse.
+        ValueError: the rate is not above 0, a kind cannot be read or is there twice, or it asks
+            for what the servers refuse.
     """
     if not 0 < rate < float("inf"):
         raise ValueError(f"images_per_second: expected a number above 0, got {rate:g}")
@@ -86,6 +86,11 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
             raise ValueError(
                 f"mix: {error}; write it such as steps=8,guidance=0,weight=3"
             ) from None
+        if kind in works:
+            raise ValueError(
+                f"mix: {text!r} is there twice: name it once, with twice the weight, such as "
+                "steps=8,weight=2"
+            )
         works[kind] = _work(kind, preset)
     return Demand(rate=rate, works=works)
 

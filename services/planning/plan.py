@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.planning.demand import Demand
-from services.planning.search import Search, Tried
-from services.planning.simulation import Failures, Loss, Outcome
+from services.planning.fleet import Failures, Loss, Outcome
+from services.planning.search import Search, Tried, run_seconds
 from services.planning.sizing import PERCENT, Sizing, floor_s, size
 from services.planning.step_times import ORCHESTRATOR, Option
 
 RARELY = 0.001  # of the time may more replicas of a stage be down than it has spares
+GROWTH, MOST_ROUNDS = 0.02, 10  # of a fleet that is late on arrivals it was not sized by
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)  # of the rate, for the plot
 
 
@@ -135,7 +136,8 @@ def make_plan(
         seed: Of everything drawn.
 
     Raises:
-        ValueError: the target is below what a request takes alone, or no fleet keeps it.
+        ValueError: the target is below what a request takes alone, no fleet keeps it, or more
+            requests would arrive in a run than can be simulated.
     """
     floor = floor_s(options, demand)
     if p99_s <= floor:
@@ -144,6 +146,7 @@ def make_plan(
             f"already; ask for a longer one, fewer steps (--mix steps=12), another chip, or name a "
             "higher --efficiency if you measured one"
         )
+    run_seconds(demand, p99_s, requests)  # before anything takes long
     sizing = size(options, demand, p99_s)
     if sizing is None:
         raise ValueError(
@@ -160,16 +163,14 @@ def make_plan(
         for stage, count in needed.items()
     }
     by_chance = Failures(mean_s=mean_failure_s, replace_s=replace_s)
+    replicas, planned = _in_time(search, replicas, seed + 1, by_chance)
     amid = search.warm_up_s + (search.seconds - search.warm_up_s) / 3
     one_each = Failures(
         replace_s=replace_s, losses=[Loss(stage=stage, at_s=amid) for stage in replicas]
     )
     checks = [
         Check(name="without spares, all up", outcome=search.run(needed)),
-        Check(
-            name="as planned, failures by chance",
-            outcome=search.run(replicas, seed=seed + 1, failures=by_chance),
-        ),
+        Check(name="as planned, failures by chance", outcome=planned),
         Check(
             name="as planned, one of each stage fails",
             outcome=search.run(replicas, seed=seed + 1, failures=one_each),
@@ -195,10 +196,30 @@ def make_plan(
         )
         / each_s,
         lost_share=replicas.get(ORCHESTRATOR, 0) * failing.lost / each_s,
-        runs=len(search.tried) + len(checks) + len(loads),
+        runs=search.runs,
         events=search.events,
         seconds=search.seconds,
     )
+
+
+def _in_time(
+    search: Search, replicas: dict[str, int], seed: int, failures: Failures
+) -> tuple[dict[str, int], Outcome]:
+    """Adds replicas until a fleet is in time on arrivals that it was not sized by.
+
+    Returns:
+        The fleet, and its run, which is late only where more of them do not help.
+    """
+    outcome = search.run(replicas, seed=seed, failures=failures)
+    for _ in range(MOST_ROUNDS):
+        if search.in_time(outcome):
+            break
+        replicas = {
+            stage: count if stage == ORCHESTRATOR else count + math.ceil(GROWTH * count)
+            for stage, count in replicas.items()
+        }
+        outcome = search.run(replicas, seed=seed, failures=failures)
+    return replicas, outcome
 
 
 def spares(needed: int, mean_failure_s: float, replace_s: float) -> int:

@@ -29,6 +29,9 @@ def heading(
         f"need {plan.chips} chips (simulated)",
         f"Mix: {mix}. Arrivals are a Poisson process.",
     ]
+    late = [each.name for each in plan.checks if each.outcome.percentile_s(PERCENT) > plan.p99_s]
+    if late:
+        lines.append(f"Not in time in every run: {'; '.join(late)}.")
     if computed:
         lines.append(
             f"Times of {', '.join(computed)} are computed, not measured: {efficiency:.0%} of the "
@@ -145,7 +148,8 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
         f"needed: the fewest whose simulated p99 over {plan.seconds:.0f} s of arrivals is in time.",
         "spare: one at least, since a roll-out takes one away; enough that for 99.9% of the time",
         f"  not more are down, where each fails once in {_span(mean_failure_s)} and is back in "
-        f"{_span(replace_s)}.",
+        f"{_span(replace_s)};",
+        "  more where the fleet is late on arrivals that it was not sized by.",
         "at work: share of the replicas' time. places taken: of slots, or of a full batch, of all",
         "  time. alone: in an empty fleet, the mean over the mix (end to end: its p99).",
         "sent: requests. failed: replicas. again: requests with a call that had to be made again.",
@@ -166,7 +170,8 @@ def _full_s(times: StageTimes) -> float:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g}"
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
 def _seconds(seconds: float) -> str:

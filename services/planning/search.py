@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from services.bench.arrivals import Arrival, poisson_arrivals
 from services.planning.demand import Demand
-from services.planning.simulation import NO_FAILURES, Failures, FleetStage, Outcome, simulate
+from services.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
+from services.planning.simulation import simulate
 from services.planning.sizing import PERCENT, Sizing
 from services.planning.step_times import ORCHESTRATOR
 
@@ -14,6 +15,7 @@ WARM_UP_TARGETS = 5  # times the target that requests arrive before any is count
 LEAST_TARGETS = 30  # times the target that requests arrive at least
 LOST_SHARE = 1 - PERCENT / 100  # lost requests are late: a fleet that loses more fails
 MOST_GROWTH = 16.0
+MOST_REQUESTS = 10_000_000  # of a run, which would take hours and the memory for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,27 @@ class Tried:
         return sum(count for stage, count in self.replicas.items() if stage != ORCHESTRATOR)
 
 
+def run_seconds(demand: Demand, p99_s: float, requests: int) -> float:
+    """Returns how long requests arrive in a run.
+
+    Args:
+        demand: The load.
+        p99_s: The target.
+        requests: At least so many arrive.
+
+    Raises:
+        ValueError: more would arrive than can be simulated.
+    """
+    seconds = max(requests / demand.rate, LEAST_TARGETS * p99_s)
+    if demand.rate * seconds > 1.01 * MOST_REQUESTS:
+        raise ValueError(
+            f"images_per_second: a run for a p99 of {p99_s:g} s takes {seconds:g} s, in which "
+            f"{demand.rate * seconds:.3g} requests would arrive: expected {MOST_REQUESTS} at most; "
+            "ask for fewer a second or for a shorter p99"
+        )
+    return seconds
+
+
 @dataclass(kw_only=True)
 class Search:
     """Simulates fleets for one load.
@@ -45,7 +68,8 @@ class Search:
         requests: At least so many arrive in a run.
         seed: Of every run while fleets are compared, so that chance favours none.
         tried: What was simulated, in that order.
-        events: That all runs so far took.
+        runs: Simulated so far.
+        events: That all of them took.
     """
 
     sizing: Sizing
@@ -54,13 +78,14 @@ class Search:
     requests: int
     seed: int
     tried: list[Tried] = field(default_factory=list)
+    runs: int = 0
     events: int = 0
     _drawn: dict[tuple[float, int], list[Arrival]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """How long requests arrive in a run."""
-        return max(self.requests / self.demand.rate, LEAST_TARGETS * self.p99_s)
+        return run_seconds(self.demand, self.p99_s, self.requests)
 
     @property
     def warm_up_s(self) -> float:
@@ -97,8 +122,14 @@ class Search:
             failures=failures,
             warm_up_s=self.warm_up_s,
         )
+        self.runs += 1
         self.events += outcome.events
         return outcome
+
+    def in_time(self, outcome: Outcome) -> bool:
+        """Returns whether a run has kept the target; requests that were lost are late."""
+        few_lost = outcome.lost <= LOST_SHARE * outcome.requests
+        return few_lost and outcome.percentile_s(PERCENT) <= self.p99_s
 
     def smallest(self, orchestrators: int) -> dict[str, int]:
         """Returns the smallest numbers of replicas that keep the target, one stage at a time.
@@ -153,11 +184,8 @@ class Search:
 
     def _keeps(self, replicas: Mapping[str, int]) -> bool:
         outcome = self.run(replicas)
-        p99_s = outcome.percentile_s(PERCENT)
-        if outcome.lost > LOST_SHARE * outcome.requests:
-            p99_s = math.inf
-        self.tried.append(Tried(replicas=dict(replicas), p99_s=p99_s))
-        return p99_s <= self.p99_s
+        self.tried.append(Tried(replicas=dict(replicas), p99_s=outcome.percentile_s(PERCENT)))
+        return self.in_time(outcome)
 
     def _arrivals(self, rate: float, seed: int) -> list[Arrival]:
         if (rate, seed) not in self._drawn:

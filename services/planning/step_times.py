@@ -134,7 +134,10 @@ def read_step_times(file: Path) -> Measured:
     except (OSError, ValueError) as error:
         raise ValueError(f"step_times: {file} cannot be read as JSON: {error}") from None
     if not isinstance(written, dict) or not isinstance(written.get("stages"), dict):
-        raise ValueError(f'step_times: expected an object with "stages" in {file}, see docs')
+        raise ValueError(
+            f'step_times: expected an object with "stages", an object too, in {file}, as '
+            "docs/planning.md shows it"
+        )
     unknown = set(written["stages"]) - set(ORDER)
     if unknown:
         raise ValueError(
@@ -202,7 +205,9 @@ def _by_number(name: str, field: str, fields: Mapping[str, Any]) -> dict[int, fl
 
 def _above_zero(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise ValueError(f"step_times: {name}: expected seconds above 0, got {value!r}")
+        raise ValueError(
+            f"step_times: {name}: expected seconds above 0 and below a million, got {value!r}"
+        )
     return float(value)
 
 

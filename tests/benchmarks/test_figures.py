@@ -1,12 +1,15 @@
 """What the benchmarks share and run without PyTorch, at sizes that take no time."""
 
 import re
+import time
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from muse.common.v1.stage_pb2 import StageTiming
 from PIL import Image
+from prometheus_client import start_http_server
 
 from benchmarks.base_decode import TINY, print_ratios, print_share
 from benchmarks.ceiling import matrix_ceiling
@@ -14,8 +17,9 @@ from benchmarks.edit_memory import answered, corner_mask, noise
 from benchmarks.glue import account
 from benchmarks.inflight import in_flight, poisson, whole_requests
 from benchmarks.measuring import Spread, conditions, in_turns
+from benchmarks.metrics import Scraper
 from benchmarks.ours import OurDecode, Text, random_text
-from benchmarks.tracing import pairs
+from benchmarks.pairing import Comparison, pairs
 from services.decoding.state import Sampling
 from services.description import arithmetic
 from services.orchestrator.client import Overloaded
@@ -58,6 +62,37 @@ def test_both_stacks_are_asked_for_the_same_pictures_and_begin_in_turns() -> Non
     assert all(seconds >= 0 for pair in found for seconds in pair)
     assert [seed for _, seed in asked] == [3, 3, 4, 4]
     assert [name for name, _ in asked] == ["without", "traced", "traced", "without"]
+
+
+def test_an_endpoint_is_read_again_and_again_and_one_that_is_away_ends_the_run() -> None:
+    server, thread = start_http_server(0, "127.0.0.1")
+    scraper = Scraper([f"http://127.0.0.1:{server.server_port}/metrics"])
+    with scraper.reading():
+        deadline_s = time.monotonic() + 20
+        while scraper.scrapes < 2:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+    assert scraper.size > 0
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+    away = Scraper([f"http://127.0.0.1:{server.server_port}/metrics"])
+    with (
+        pytest.raises(RuntimeError, match="an endpoint was not scraped"),
+        away.reading(),
+    ):
+        away.thread.join(20)
+
+
+def test_what_exports_is_compared_pair_by_pair(capsys: pytest.CaptureFixture[str]) -> None:
+    cpu_ms = ({"base": 90.0, "tokenizer": 10.0}, {"base": 91.0, "tokenizer": 10.5})
+    Comparison(seconds=[(1.0, 1.01), (2.0, 1.98), (1.0, 1.03)], cpu_ms=cpu_ms).print(
+        Path("checkpoints/demo"), "metered"
+    )
+    said = capsys.readouterr().out
+    assert "metered takes 1.0100 (0.9900-1.0300) times as long (target <= 1.01)" in said
+    assert re.search(r"all +100.0 +101.5 +\+1.5", said)
 
 
 def test_a_spread_is_told_as_its_median_and_range() -> None:

@@ -102,6 +102,13 @@ def test_every_query_names_what_is_exported(where: str) -> None:
         assert {each.strip() for each in group.split(",")} <= labels.keys() | BY_PROMETHEUS
 
 
+def test_the_dashboard_shows_every_metric() -> None:
+    shown = " ".join(query for where, query in QUERIES.items() if where.startswith("panel "))
+
+    for each in INSTRUMENTS:
+        assert any(name in shown for name in each.prometheus_names), each.name
+
+
 def test_the_autoscalers_of_pods_ask_for_what_the_adapter_serves() -> None:
     served = {rule["name"]["as"] for rule in adapter_rules()}
     asked = {

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,8 +14,7 @@ from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, MaskFreeEdit
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from PIL import Image
@@ -31,17 +30,6 @@ REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
 WITHIN = 0.01
 ROOT = "muse.orchestrator.v1.OrchestratorService/Generate"
 PARTS = ("queue_s", "compute_s", "transfer_s")
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """What is recorded by a house that is built after this."""
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
-    yield exporter
-    provider.shutdown()
 
 
 class Open(SpanProcessor):

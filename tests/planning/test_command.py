@@ -74,6 +74,10 @@ def test_a_plan_from_measured_times(measured: Path, tmp_path: Path) -> None:
             "muse: p99: 0.1 s cannot be kept: alone in the fleet, a request takes",
         ),
         (("--images-per-second", "-3"), "muse: images_per_second: expected a number above 0, got"),
+        (
+            ("--images-per-second", "1e9"),
+            "muse: images_per_second: a run for a p99 of 1.5 s takes 45 s, in which 4.5e+10",
+        ),
         (("--mix", "steps=many"), "muse: mix: kind: expected steps to be a number (int), got"),
         (("--efficiency", "1.5"), "muse: efficiency: expected a share above 0, 1 at most, got 1.5"),
         (("--max-batch", "0"), "muse: max_batch: expected 1 to 1024, got 0"),

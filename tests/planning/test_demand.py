@@ -45,6 +45,11 @@ def test_a_mix_that_servers_would_refuse_is_refused(mix: str, said: str) -> None
         demand_of([mix], PAPER, rate=5)
 
 
+def test_a_kind_that_is_named_twice_is_refused_rather_than_counted_once() -> None:
+    with pytest.raises(ValueError, match="mix: 'steps=8' is there twice: name it once, with twice"):
+        demand_of(["steps=8", "steps=4", "steps=8"], PAPER, rate=5)
+
+
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
 def test_a_rate_is_above_zero(rate: float) -> None:
     with pytest.raises(ValueError, match="images_per_second: expected a number above 0, got"):

@@ -18,7 +18,8 @@ from benchmarks.inflight import (
 )
 from services.bench.arrivals import Arrival, Kind, poisson_arrivals
 from services.planning.demand import Demand, Work
-from services.planning.simulation import Failures, FleetStage, Loss, Outcome, simulate
+from services.planning.fleet import Failures, FleetStage, Loss, Outcome
+from services.planning.simulation import simulate
 from services.planning.sizing import erlang_c
 from services.planning.step_times import BatchTimes, SlotTimes
 

@@ -1,14 +1,19 @@
 """Numbers of replicas by arithmetic, and spares."""
 
 import math
+from typing import Any
 
 import pytest
 
 from services.bench.arrivals import Kind
+from services.description.chips import chip
 from services.planning.demand import Demand, Work
-from services.planning.plan import make_plan, spares
+from services.planning.fleet import NO_FAILURES, Outcome
+from services.planning.plan import _in_time, make_plan, spares
+from services.planning.rendering import heading
+from services.planning.search import Search
 from services.planning.sizing import erlang_c, floor_s, late_share, size
-from services.planning.step_times import BatchTimes, Option, SlotTimes
+from services.planning.step_times import BatchTimes, Measured, Option, SlotTimes
 
 ONE = Kind()
 
@@ -121,8 +126,55 @@ def test_a_plan_keeps_the_target_with_the_fewest_and_has_spares() -> None:
         assert all(each.p99_s > 1.3 for each in fewer)
     assert any(each.replicas["base"] == plan.needed["base"] - 1 for each in plan.tried)
     assert plan.replicas == {stage: count + 1 for stage, count in plan.needed.items()}
+    assert plan.planned.percentile_s(99) <= 1.3
     assert plan.chips == sum(plan.replicas.values())
     failing = plan.checks[2].outcome
     assert failing.failures == 2
     assert plan.retried_share > 0
     assert plan.lost_share == 0  # no orchestrator in it
+
+
+def test_a_fleet_that_is_late_on_other_arrivals_has_more_than_its_spares() -> None:
+    class Late(Search):
+        """Takes two fleets for late, whatever they do."""
+
+        def in_time(self, outcome: Outcome) -> bool:
+            return len(asked) > 2
+
+        def run(self, replicas: Any, **others: Any) -> Outcome:
+            asked.append(dict(replicas))
+            return super().run(replicas, **others)
+
+    asked: list[dict[str, int]] = []
+    options = {"orchestrator": [Option(times=BatchTimes(batch_s=(0.0, 0.01)))]}
+    options |= {"base": [slots(1, 0.1)]}
+    works = {ONE: Work(amounts={"orchestrator": 1, "base": 10})}
+    load = Demand(rate=10.0, works=works)
+    sizing = size(options, load, 5.0)
+    assert sizing is not None
+    search = Late(sizing=sizing, demand=load, p99_s=5.0, requests=1000, seed=0)
+
+    found, outcome = _in_time(search, {"orchestrator": 2, "base": 60}, 1, NO_FAILURES)
+
+    assert [each["base"] for each in asked] == [60, 62, 64]  # 2% more, rounded up, each time
+    assert found == asked[-1] == {"orchestrator": 2, "base": 64}
+    assert outcome.answered == outcome.requests
+
+
+def test_what_hardly_anything_keeps_is_planned_and_said_to_be_late() -> None:
+    works = {ONE: Work(amounts={"orchestrator": 1, "base": 10})}
+    plan = make_plan(
+        {
+            "orchestrator": [Option(times=BatchTimes(batch_s=(0.0, 0.01)))],
+            "base": [slots(1, 0.1)],
+        },
+        Demand(rate=10.0, works=works),
+        p99_s=1.9,
+        mean_failure_s=20.0,  # every replica all the time
+        replace_s=1.0,
+        requests=1000,
+        seed=0,
+    )
+    lines = heading("tiny", chip("v5e"), Measured(source="", stages={}), 0.5, plan)
+    assert plan.planned.percentile_s(99) > 1.9
+    assert any("Not in time in every run: as planned, failures by chance" in each for each in lines)

@@ -14,7 +14,7 @@ from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
@@ -31,23 +31,9 @@ from services.runtime.finished import finish
 from services.runtime.inflight import InflightBatcher
 from services.runtime.otlp import request_of
 from services.runtime.telemetry import on_behalf_of, record_span, span
+from tests.runtime.open_spans import OpenSpans
 
 CANCELS, AT_A_TIME = 1000, 20
-
-
-class OpenSpans(SpanProcessor):
-    """Knows the spans that were begun and not ended, and counts those that ended."""
-
-    def __init__(self) -> None:
-        self.open: set[int] = set()
-        self.ended = 0
-
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
-        self.open.add(span.context.span_id)
-
-    def on_end(self, span: Any) -> None:
-        self.open.discard(span.context.span_id)  # those that are recorded are over from the start
-        self.ended += 1
 
 
 @pytest.fixture

@@ -11,35 +11,17 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 from services.runtime import telemetry
 from services.runtime.claims import Claim, Priority
 from services.runtime.device import DeviceThread
 from services.runtime.inflight import InflightBatcher
+from tests.runtime.open_spans import OpenSpans
 
 ROUNDS, CANCELS_A_ROUND = 10, 1000
 AT_A_TIME = 24
 MOST_GROWTH_BYTES = 10  # for each request that was given up
-
-
-class OpenSpans(SpanProcessor):
-    """Counts the spans that were begun and not ended, and those that ended."""
-
-    def __init__(self) -> None:
-        self.ended = 0
-        self._open: set[int] = set()
-
-    @property
-    def open(self) -> int:
-        return len(self._open)
-
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
-        self._open.add(span.context.span_id)
-
-    def on_end(self, span: Any) -> None:
-        self._open.discard(span.context.span_id)  # those that are recorded are over from the start
-        self.ended += 1
 
 
 @pytest.fixture
@@ -135,7 +117,7 @@ async def test_no_slot_no_span_and_no_memory_is_lost(
 
     assert grown < MOST_GROWTH_BYTES
     assert spans.ended > 2 * ROUNDS * CANCELS_A_ROUND
-    assert spans.open == 0
+    assert spans.open == set()
 
 
 async def test_the_check_sees_a_leak_of_one_small_object_a_request(

@@ -1,7 +1,6 @@
 """Spans of both sides of a call, in memory; and which logs are kept quiet."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -10,11 +9,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.runtime import conventions, telemetry
+from services.runtime import conventions
 from services.runtime.errors import invalid_field
 from services.runtime.logs import configure_logs
 from services.runtime.server import ServerSettings, Service, running_server
@@ -29,16 +27,6 @@ class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
 
     async def Encode(self, request: Any, context: Any) -> tokenizer_pb2.EncodeResponse:
         raise invalid_field("pixels", expected="a picture", got="none")
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
-    yield exporter
-    provider.shutdown()
 
 
 async def nothing() -> None:

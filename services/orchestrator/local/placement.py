@@ -76,7 +76,7 @@ def parse_replicas(words: Sequence[str]) -> dict[str, int]:
     numbers = {}
     for word in words:
         name, _, number = word.partition("=")
-        if not name or not number.isdigit() or not 1 <= int(number) <= MOST_REPLICAS:
+        if not name or not number.isdecimal() or not 1 <= int(number) <= MOST_REPLICAS:
             raise ValueError(
                 f"replicas: expected NAME=N, such as base=3, with N of 1 to {MOST_REPLICAS}, "
                 f"got {word!r}"

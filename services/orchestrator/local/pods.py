@@ -37,7 +37,8 @@ class Restarts:
 
     def wait_s(self, ended: int) -> float:
         """Returns the wait before a restart, after so many ends in a row."""
-        return 0.0 if ended < 2 else min(self.most_s, self.first_s * 2 ** (ended - 2))
+        doublings = min(ended - 2, 64)  # a number of any size would not do for a float
+        return 0.0 if ended < 2 else min(self.most_s, self.first_s * 2.0**doublings)
 
 
 KUBELET = Restarts()

@@ -88,6 +88,49 @@ def test_without_a_kubeconfig_it_says_how_to_get_one(
     assert ended.out == ""
 
 
+def test_a_kubeconfig_that_is_no_yaml_is_named(
+    muse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").write_text("contexts: [")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "broken"))
+
+    ended = muse("status", "--overlay", "gke-v5e")
+
+    assert ended.error.startswith(f"muse: expected a kubeconfig in {tmp_path}/broken")
+
+
+@pytest.mark.parametrize("words", [["apply"], ["scale", "base", "2"]])
+def test_a_time_to_wait_that_is_none_is_refused_before_anything_is_changed(
+    system: Any, muse: Any, words: list[str]
+) -> None:
+    ended = muse(*words, "--overlay", "gke-v5e", "--timeout-s", "0")
+
+    assert ended.error == "muse: timeout_s: expected more than 0, got 0"
+    assert system.changed == []
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("Content-Length: 5\r\n", "expected JSON of an API server at"),
+        ("Content-Length: 99\r\n", "broke off"),
+    ],
+)
+def test_an_answer_that_is_none_of_an_api_server_is_one_line(
+    api: Any, muse: Any, monkeypatch: pytest.MonkeyPatch, head: str, said: str
+) -> None:
+    def answer(http: Any) -> None:
+        http.wfile.write(f"HTTP/1.1 200 OK\r\n{head}\r\nhello".encode())
+        http.close_connection = True
+
+    monkeypatch.setattr(api, "answer", answer)
+
+    ended = muse("status", "--overlay", "gke-v5e")
+
+    assert said in ended.error
+    assert "\n" not in ended.error
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_an_unknown_context_is_answered_with_those_there_are(
     api: Any, muse: Any, words: list[str]

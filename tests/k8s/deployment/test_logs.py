@@ -70,6 +70,18 @@ def test_since_is_handed_to_the_server(three: Any, muse: Any) -> None:
     assert [query.get("sinceSeconds") for query in three.asked_logs] == ["600", "600"]
 
 
+def test_it_is_the_log_of_the_server_whatever_runs_beside_it_in_the_pod(
+    three: Any, muse: Any
+) -> None:
+    assert muse("logs", "superres", *V5E).status == 0
+
+    (deployment,) = (
+        each for each in open_overlay("gke-v5e").deployments if "superres" in str(each["metadata"])
+    )
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [query.get("container") for query in three.asked_logs] == [container["name"]]
+
+
 def test_a_pod_whose_log_cannot_be_read_does_not_hide_the_others(three: Any, muse: Any) -> None:
     del three.logs["base-2"]
 

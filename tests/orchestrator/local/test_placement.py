@@ -184,7 +184,7 @@ def test_ports_follow_the_base_port() -> None:
 
 def test_numbers_of_pods() -> None:
     assert parse_replicas(["base=3", "text_encoder=2"]) == {"base": 3, "text-encoder": 2}
-    for wrong in ("base", "base=", "base=0", "=2", "base=-1", "base=65"):
+    for wrong in ("base", "base=", "base=0", "=2", "base=-1", "base=65", "base=²"):
         with pytest.raises(ValueError, match="replicas: expected NAME=N, such as base=3"):
             parse_replicas([wrong])
     with pytest.raises(ValueError, match=r"replicas: expected one of \['base', .* got 'decoder'"):

@@ -169,3 +169,8 @@ def test_connections_to_this_machine_go_to_ready_pods(manifests: Build, tmp_path
                 pods(manifests(), tmp_path, Log(), base_port=port),
             ):
                 raise AssertionError("the port is taken")
+
+
+def test_waits_between_restarts_double_up_to_the_longest_however_many_there_were() -> None:
+    waits = [Restarts().wait_s(ended) for ended in (1, 2, 3, 4, 7, 8, 5000)]
+    assert waits == [0, 10, 20, 40, 300, 300, 300]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -15,18 +15,10 @@ from muse.common.v1.decoding_pb2 import Sampling
 from services.orchestrator.replicas import Replica, ReplicaSet
 from services.orchestrator.replicas.replica import ROUND_ROBIN, Standing
 from services.runtime.errors import RequestError, invalid_field, unavailable
+from tests.orchestrator.replicas.waiting import soon
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"still not true after {seconds} s")
-        await asyncio.sleep(0.01)
 
 
 class Bases:

@@ -9,28 +9,18 @@ import grpc
 import pytest
 from muse.base.v1.base_pb2 import GenerateRequest
 from muse.common.v1.decoding_pb2 import PROGRESS_DETAIL_STEPS, DecodeState, Sampling
-from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
-from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest
 
 from services.orchestrator.replicas.hedging import ENOUGH, REMEMBERED, Budget, UsualWaits
 from services.orchestrator.replicas.replica import Standing
-from services.orchestrator.replicas.work import kind_of, work_before_answer
+from services.orchestrator.replicas.work import kind_of
 from services.orchestrator.stages import STAGES, Stages
 from services.runtime.errors import resource_exhausted, unavailable
+from tests.orchestrator.replicas.waiting import soon
 
 USUAL_S = 0.1  # what a call of one step usually waits, as the set believes
 SLOW_S = 5.0
 AWAY = "127.0.0.1:1"
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"still not true after {seconds} s")
-        await asyncio.sleep(0.01)
 
 
 class Fleet:
@@ -404,14 +394,3 @@ def test_a_budget_saves_a_few_copies_up_and_no_more() -> None:
     for _ in range(10_000):
         budget.earn()
     assert [budget.spend() for _ in range(4)] == [True, True, True, False]
-
-
-def test_calls_of_one_kind_have_work_that_can_be_compared() -> None:
-    tokens = TokenGrid(codebook="codebook:low")
-    assert kind_of(DecodeRequest(tokens=tokens)) == "codebook:low"
-    assert kind_of(PLAIN) != kind_of(TOLD)
-    guided = GenerateRequest(sampling=Sampling(steps=12, guidance=4))
-    assert work_before_answer(guided) == 24
-    guided.progress = PROGRESS_DETAIL_STEPS
-    assert work_before_answer(guided) == 1
-    assert work_before_answer(EncodeRequest(texts=["a", "b"])) == 2

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,21 +11,13 @@ import pytest
 from services.orchestrator.replicas import kubernetes_watch
 from services.orchestrator.replicas.addresses import ServiceName
 from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch, watch_services
+from tests.orchestrator.replicas.waiting import soon
 
 BASE, SUPERRES = ServiceName("", "base", 50053), ServiceName("", "superres", 50054)
 
 
 def pod(address: str, **conditions: bool) -> dict[str, Any]:
     return {"addresses": [address], "conditions": conditions}
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"still not true after {seconds} s")
-        await asyncio.sleep(0.01)
 
 
 class Known:

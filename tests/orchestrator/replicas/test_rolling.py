@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from services.orchestrator import __main__ as orchestrator
 from services.runtime.errors import read_error
 from services.runtime.server import running_server
+from tests.orchestrator.replicas.waiting import soon
 
 SETTINGS = orchestrator.Settings(
     port=0,
@@ -94,15 +95,6 @@ async def cluster(api: Any, started: Any) -> AsyncIterator[Cluster]:
     ):
         made.stub = OrchestratorServiceStub(channel)
         yield made
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"still not true after {seconds} s")
-        await asyncio.sleep(0.01)
 
 
 async def test_one_is_added_and_one_dies_under_load_and_no_request_fails(cluster: Cluster) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -16,6 +15,7 @@ from services.orchestrator.calls import Deadline, call_stage, events
 from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.stages import STAGES, Stages
 from services.runtime import server
+from tests.orchestrator.replicas.waiting import soon
 
 EVERY_MS, WITHIN_MS = 1000, 500
 NOTICED_S = (EVERY_MS + WITHIN_MS) / 1e3
@@ -27,15 +27,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PING_EVERY_MS", EVERY_MS)
     monkeypatch.setattr(server, "PONG_WITHIN_MS", WITHIN_MS)
     monkeypatch.setattr(server, "PINGS_APART_MS", EVERY_MS // 2)
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"still not true after {seconds} s")
-        await asyncio.sleep(0.01)
 
 
 async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_freed(
