@@ -145,7 +145,6 @@ def advance(
         network: Makes the transformer, within the step: what it slices there is not copied then
             (services/nn/layers.py).
     """
-    count = slots.state.step.shape[0]
 
     def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
         row = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, slot, 1), state)
@@ -155,25 +154,25 @@ def advance(
             scale = guidance_at(row.step, row.total, row.first_guidance, row.guidance)
 
             def unguided() -> Array:
-                return model.features(tokens, heard, jnp.ones(1, bool))
+                features = model.features(tokens, heard, jnp.ones(1, bool))
+                return features.astype(jnp.float32)  # as `guided` returns them
 
             def against_no_text() -> Array:
-                return guided(*jnp.split(model.both_features(tokens, heard), 2), scale)
+                told, untold = jnp.split(model.both_features(tokens, heard), 2)
+                return guided(told, untold, scale)
 
             def against_opposite() -> Array:
                 both = _beside(heard, _row_of(slots.opposite, slot))
                 features = model.features(jnp.tile(tokens, (2, 1)), both, jnp.ones(2, bool))
-                return guided(*jnp.split(features, 2), scale)
+                prompt, opposite = jnp.split(features, 2)
+                return guided(prompt, opposite, scale)
 
             # At a scale of 0 the other branch does not count, whatever it holds.
             branches = jnp.where(scale[0] == 0, 0, 1 + slots.has_opposite[slot].astype(jnp.int32))
             kinds = (unguided, against_no_text, against_opposite)
             return model.last_layer(jax.lax.switch(branches, kinds))
 
-        def step(row: DecodeState) -> DecodeState:
-            return decode_step(row, predict, mask_id=mask_id)
-
-        stepped = jax.lax.cond(row.step[0] < row.total[0], step, lambda resting: resting, row)
+        stepped = decode_step(row, predict, mask_id=mask_id)
         return jax.tree.map(
             lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, slot, axis=0),
             state,
@@ -182,7 +181,12 @@ def advance(
 
     def step_all(carry: tuple[Array, DecodeState]) -> tuple[Array, DecodeState]:
         taken, state = carry
-        return taken + 1, jax.lax.fori_loop(0, count, step_row, state)
+        active = state.step < state.total
+        order = jnp.argsort(~active, stable=True)  # those at rest come last, and are left out
+        stepped = jax.lax.fori_loop(
+            0, active.sum(), lambda index, state: step_row(order[index], state), state
+        )
+        return taken + 1, stepped
 
     def unfinished(carry: tuple[Array, DecodeState]) -> Array:
         taken, state = carry

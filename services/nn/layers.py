@@ -1,6 +1,6 @@
-"""The arrays of a shallow stack one by one, as the arguments of programs that run it step by step.
+"""The arrays of an unrolled stack one by one, arguments of programs that run it step by step.
 
-A stack is one array of all layers (services/nn/transformer.py), and its few layers are unrolled, so
+A stack is one array of all layers (services/nn/transformer.py), and where its layers are unrolled
 a program slices it. XLA's CPU backend copies what it slices, at every step: a seventh of the time
 of a step of five to eight layers. Given apart, and put together in the program, nothing is copied:
 XLA knows that a slice of what was stacked is what went in.
@@ -12,21 +12,21 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from services.nn.transformer import FEW_LAYERS
+from services.nn.transformer import unrolled
 
 STACKS = ("blocks", "low_blocks")
 
 
 def apart(parameters: nnx.State) -> nnx.State:
-    """Returns parameters with a tuple of arrays, one a layer, for each array of a shallow stack.
+    """Returns parameters with a tuple of arrays, one a layer, for each array of an unrolled stack.
 
     Args:
         parameters: Of a masked transformer, as `nnx.split` gives them.
     """
+    given_apart = {name for name in STACKS if name in parameters and unrolled(parameters[name])}
 
     def layers(path: tuple[Any, ...], array: jax.Array) -> Any:
-        stacked = path[0].key in STACKS and array.shape[0] <= FEW_LAYERS
-        return tuple(array) if stacked else array
+        return tuple(array) if path[0].key in given_apart else array
 
     return jax.tree_util.tree_map_with_path(layers, parameters)
 

@@ -194,7 +194,7 @@ def encode(blocks: EncoderBlock, tokens: Float[Array, "B N D"]) -> Float[Array, 
     def layer(carry: Array, parameters: nnx.State) -> tuple[Array, None]:
         return nnx.merge(graph, parameters)(carry), None
 
-    return jax.lax.scan(layer, tokens, state, unroll=_few(state))[0]
+    return jax.lax.scan(layer, tokens, state, unroll=unrolled(state))[0]
 
 
 def cross_keys_values(
@@ -206,7 +206,7 @@ def cross_keys_values(
     def layer(carry: None, parameters: nnx.State) -> tuple[None, tuple[Array, Array]]:
         return carry, nnx.merge(graph, parameters).cross.keys_values(context)
 
-    return jax.lax.scan(layer, None, state, unroll=_few(state))[1]
+    return jax.lax.scan(layer, None, state, unroll=unrolled(state))[1]
 
 
 def decode(
@@ -231,7 +231,7 @@ def decode(
         return nnx.merge(graph, parameters)(carry, keys, values, context.length, gate), None
 
     scanned = (state, context.keys, context.values)
-    return jax.lax.scan(layer, tokens, scanned, unroll=_few(state))[0]
+    return jax.lax.scan(layer, tokens, scanned, unroll=unrolled(state))[0]
 
 
 def decode_both(
@@ -260,9 +260,20 @@ def decode_both(
 
     both = jnp.concatenate([tokens, tokens])
     scanned = (state, context.keys, context.values)
-    return jax.lax.scan(layer, both, scanned, unroll=_few(state))[0]
+    return jax.lax.scan(layer, both, scanned, unroll=unrolled(state))[0]
 
 
-def _few(stack: nnx.State) -> bool:
-    """Returns whether a stack has so few layers that it is unrolled."""
-    return bool(jax.tree.leaves(stack)[0].shape[0] <= FEW_LAYERS)
+def unrolled(stack: nnx.State) -> bool:
+    """Returns whether a stack's layers are computed one by one and not in a loop.
+
+    Few are. On a GPU all are: in a loop it copies each layer's weights before it multiplies by
+    them, which took a fifth of an image of Muse-3B. A stack in int8 never is: XLA may keep a copy
+    of it in full.
+
+    Args:
+        stack: Arrays with a leading layer axis, or their shapes.
+    """
+    leaves = jax.tree.leaves(stack)
+    few: bool = leaves[0].shape[0] <= FEW_LAYERS
+    quantized = any(leaf.dtype == jnp.int8 for leaf in leaves)
+    return few or (jax.default_backend() == "gpu" and not quantized)
