@@ -17,11 +17,14 @@ FARTHEST = 24  # of 255, on average over a corner's pixels
 
 @pytest.fixture(scope="module")
 def muse() -> Iterator[MuseClient]:
-    with (
-        local_stack(DEMO, io.StringIO()) as stack,
-        MuseClient(stack.address, timeout_s=120) as client,
-    ):
-        yield client
+    """Servers as `make demo` starts them, of what it compiled: without what hurries other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XLA_FLAGS", raising=False)
+        with (
+            local_stack(DEMO, io.StringIO()) as stack,
+            MuseClient(stack.address, timeout_s=120) as client,
+        ):
+            yield client
 
 
 def test_every_stage_serves_the_demo(muse: MuseClient) -> None:

@@ -1,5 +1,6 @@
 """What the tests of the whole stack share: checkpoints that take seconds to make."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,11 @@ def save(
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Home of compiled programs, so that a test's start is not the user's."""
-    return tmp_path_factory.mktemp("cache")
+def cache() -> Path:
+    """Home of compiled programs, not the user's; one for all processes of a run."""
+    home = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    return home
 
 
 @pytest.fixture(scope="session")
