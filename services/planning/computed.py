@@ -1,9 +1,9 @@
 """Times of a stage computed from its shapes: the chip's ceiling, of which a share is reached.
 
 A run takes the longer of its arithmetic and its traffic, as in `muse describe`, divided by the
-share. An accelerator computes all slots of base and superres, or all rows of a batch of the text
-encoder, whoever is in them; a CPU those that are taken (services/decoding/serving.py). The
-tokenizer computes one picture after the other everywhere.
+share. Base and superres compute one request after the other, both branches of guidance together
+(services/decoding/slots.py), the tokenizer one picture after the other; the text encoder all rows
+of a batch, whoever is in them.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -59,12 +59,11 @@ def computed(
     def seconds(flops: int, moved: int) -> float:
         return chip.floor_ms(flops, moved) / 1e3 / efficiency
 
-    by_row = chip.name == "cpu"
     batches = [max_batch] if max_batch else list(BATCHES)
     of_batch: dict[str, Callable[[], OfBatch]] = {
         "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds),
-        "base": lambda: _base(preset.base, seconds, by_row),
-        "superres": lambda: _superres(preset.superres, seconds, by_row),
+        "base": lambda: _base(preset.base, seconds),
+        "superres": lambda: _superres(preset.superres, seconds),
         "tokenizer": lambda: _tokenizer(preset.low_tokenizer, preset.high_tokenizer, seconds),
     }
     found = {}
@@ -126,14 +125,14 @@ def _tokenizer(low: TokenizerConfig, high: TokenizerConfig, seconds: Seconds) ->
     return option
 
 
-def _base(config: BaseConfig, seconds: Seconds, by_row: bool) -> OfBatch:
+def _base(config: BaseConfig, seconds: Seconds) -> OfBatch:
     sizes = parameter_sizes(lambda: BaseTransformer(config, rngs=nnx.Rngs(0)))
-    return _masked(config, sizes, arithmetic.base_decode(config), seconds, by_row)
+    return _masked(config, sizes, arithmetic.base_decode(config), seconds)
 
 
-def _superres(config: SuperresConfig, seconds: Seconds, by_row: bool) -> OfBatch:
+def _superres(config: SuperresConfig, seconds: Seconds) -> OfBatch:
     sizes = parameter_sizes(lambda: SuperresTransformer(config, rngs=nnx.Rngs(0)))
-    return _masked(config, sizes, arithmetic.superres_decode(config), seconds, by_row)
+    return _masked(config, sizes, arithmetic.superres_decode(config), seconds)
 
 
 def _masked(
@@ -141,7 +140,6 @@ def _masked(
     sizes: Mapping[str, int],
     flops: arithmetic.DecodeFlops,
     seconds: Seconds,
-    by_row: bool,
 ) -> OfBatch:
     """Guidance is taken to cost its branch at every step, the first one too.
 
@@ -151,17 +149,18 @@ def _masked(
     step, context = traffic.masked_step(config, sizes), traffic.masked_context(config, sizes)
     logits = FLOAT32_BYTES * 2 * config.tokens * config.vocabulary
 
-    def step_s(slots: int, requests: int, guided: int) -> float:
-        rows = requests if by_row else slots
-        other = guided if by_row else rows if guided else 0
-        one = flops.conditional + flops.last_layer
-        return seconds(rows * one + other * flops.unconditional, step.of(rows))
+    one = flops.conditional + flops.last_layer
+    unguided_s = seconds(one, step.of(1))
+    guided_s = seconds(one + flops.unconditional, step.of(1))
+
+    def step_s(requests: int, guided: int) -> float:
+        return (requests - guided) * unguided_s + guided * guided_s
 
     def option(slots: int) -> Option:
         return Option(
             times=SlotTimes(
                 step_s=tuple(
-                    tuple(step_s(slots, requests, guided) for guided in range(requests + 1))
+                    tuple(step_s(requests, guided) for guided in range(requests + 1))
                     for requests in range(slots + 1)
                 ),
                 admit_s=seconds(flops.context, context.of(1)),
