@@ -113,16 +113,14 @@ def build_stages(system: Preset) -> Stages:
         maximum_batch=layout.slots,
     )
     base = BaseEngine(
-        checkpoint_of(
-            system.base, lambda: BaseTransformer(system.base, rngs=nnx.Rngs(0)), layout.dtype
-        ),
+        checkpoint_of(system.base, lambda: BaseTransformer(system.base, rngs=nnx.Rngs(0)), dtype),
         layout,
     )
     superres = SuperresEngine(
         checkpoint_of(
             system.superres,
             lambda: SuperresTransformer(system.superres, rngs=nnx.Rngs(0)),
-            layout.dtype,
+            dtype,
         ),
         layout,
     )

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.typing import DTypeLike
 
 from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Job, Progress
@@ -25,14 +26,16 @@ Alone = Callable[[DecodePool, Job], list[Progress]]
 def build_base_pool() -> BuildPool:
     """Builds a pool of an untrained base transformer, not warmed up."""
 
-    def build(slots: int = 4, weights: Weights = "full") -> DecodePool:
+    def build(
+        slots: int = 4, weights: Weights = "full", dtype: DTypeLike = np.float32
+    ) -> DecodePool:
         config = TINY.base
         drawn = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
         return DecodePool(
             with_weights(
-                lambda: BaseTransformer(config, rngs=nnx.Rngs(0)),
+                lambda: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
                 {name: np.asarray(value) for name, value in drawn.items()},
-                dtype=np.float32,
+                dtype=dtype,
                 weights=weights,
             ),
             inputs=(

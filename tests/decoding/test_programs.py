@@ -38,7 +38,7 @@ def superres_pool() -> DecodePool:
     )
 
 
-@pytest.mark.parametrize("stage", ["base", "base in int8", "superres"])
+@pytest.mark.parametrize("stage", ["base", "base in int8", "base in bfloat16", "superres"])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_every_program_exports_for_every_platform(
     build_base_pool: Callable[..., DecodePool], stage: str, platform: str
@@ -46,7 +46,10 @@ def test_every_program_exports_for_every_platform(
     if stage == "superres":
         built = superres_pool()
     else:
-        built = build_base_pool(weights="full" if stage == "base" else "int8")
+        built = build_base_pool(
+            weights="int8" if stage == "base in int8" else "full",
+            dtype=jnp.bfloat16 if stage == "base in bfloat16" else jnp.float32,
+        )
     for program, shapes in built.programs().values():
         exported = jax.export.export(program, platforms=[platform])(*shapes)
         assert exported.platforms == (platform,)

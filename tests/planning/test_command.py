@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-MEASURED = {
+MEASURED: dict[str, Any] = {
     "source": "made up for a test",
     "stages": {
         "orchestrator": {"batch_s": {"1": 0.004}},
@@ -49,9 +50,9 @@ def test_a_plan_from_measured_times(measured: Path, tmp_path: Path) -> None:
     assert "computed" not in run.stdout
     report = json.loads((tmp_path / "out/plan/plan.json").read_text())
     assert report["simulated"] is True
-    assert report["measured"]["stages"] == sorted(MEASURED["stages"])  # type: ignore[arg-type]
+    assert report["measured"]["stages"] == sorted(MEASURED["stages"])
     stages = report["stages"]
-    assert set(stages) == set(MEASURED["stages"])  # type: ignore[arg-type]
+    assert set(stages) == set(MEASURED["stages"])
     assert (
         report["chips"]
         == sum(each["replicas"] for each in stages.values()) - (stages["orchestrator"]["replicas"])
