@@ -21,15 +21,23 @@ FIELD_MANAGER = "muse"  # of what an overlay says
 SCALE_MANAGER = "muse-scale"  # of a number of replicas that `muse deploy scale` set
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 CONNECT_S, ANSWER_S = 5.0, 60.0
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY, INTERNAL = 401, 403, 404, 429, 500
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot do what was asked; the message says why."""
+    """The cluster cannot do what was asked; the message says why.
+
+    Attributes:
+        passing: Whether the same may do in a while, as nothing is wrong with what was asked.
+    """
+
+    passing = False
 
 
 class Unreachable(ClusterError):
     """The API server did not answer at all."""
+
+    passing = True
 
 
 class Refused(ClusterError):
@@ -43,6 +51,7 @@ class Refused(ClusterError):
     def __init__(self, message: str, status: int, causes: list[Mapping[str, str]]) -> None:
         super().__init__(message)
         self.status, self.causes = status, causes
+        self.passing = status == TOO_MANY or status >= INTERNAL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,6 +144,8 @@ def _reason(
 ) -> tuple[str, str]:
     """Returns the kind of the reason, and what was said about it."""
     status, name = pod.get("status", {}), pod["metadata"]["name"]
+    if status.get("phase") == "Failed":  # by its node, which evicted it or went down: it stays so
+        return status.get("reason", "Failed"), status.get("message", "it has ended for good")
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")

@@ -12,7 +12,8 @@ from k8s.checks.rendering import Manifest
 from k8s.deployment.cluster import Cluster, ClusterError
 from k8s.deployment.failures import pods_of
 
-LOOK_S = 2.0  # between two looks for new pods
+LOOK_S = 2.0  # between two looks for new pods, and for logs that have ended
+CLUSTER = "cluster"  # who speaks where no pod does
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -65,30 +66,33 @@ def coming_lines(
 ) -> Iterator[Line]:
     """Yields lines as they come, those of pods that start later too; without end.
 
-    A thread reads each pod; the threads are daemons, for a pod that says nothing cannot be
-    interrupted.
+    A log that breaks off or ends, as a container does before it is started again, is taken up where
+    it was left. What cannot be read now is said once, and tried again.
+
+    Raises:
+        ClusterError: the pods cannot be listed, and that will not pass.
     """
     lines: queue.Queue[Line] = queue.Queue(1000)
-    read: set[_Started] = set()
+    readers: dict[str, _Reader] = {}
     look, query = 0.0, {} if since_s is None else {"sinceSeconds": str(since_s)}
-
-    def follow(one: _Started, query: dict[str, str]) -> None:
-        query = {"container": one.container, **query}
-        try:
-            for text in cluster.log(namespace, one.pod, query, follow=True):
-                lines.put(Line(pod=one.pod, text=text))
-        except ClusterError as error:
-            lines.put(Line(pod=one.pod, text=f"[{error}]"))
-
+    problem = ""
     while True:
         if time.monotonic() >= look:
-            for each in _started(cluster, namespace, deployments):
-                if each not in read:
-                    read.add(each)
-                    threading.Thread(
-                        target=follow, args=(each, query), name=f"log of {each.pod}", daemon=True
-                    ).start()
-            look, query = time.monotonic() + LOOK_S, {}
+            try:
+                started = _started(cluster, namespace, deployments)
+            except ClusterError as error:
+                if not error.passing or not readers:
+                    raise
+                if problem != str(error):
+                    yield Line(pod=CLUSTER, text=f"[{error}]")
+                problem = str(error)
+            else:
+                for each in started:
+                    if each.pod not in readers:
+                        readers[each.pod] = _Reader(cluster, namespace, each, query, lines)
+                    readers[each.pod].go_on()
+                problem, query = "", {}
+            look = time.monotonic() + LOOK_S
         try:
             yield lines.get(timeout=max(look - time.monotonic(), 0.01))
         except queue.Empty:
@@ -101,14 +105,52 @@ class _Started:
 
     Attributes:
         pod: Its name.
-        restarts: How often its containers have restarted.
         container: Whose log it is: of the Deployment's own, not of what a mesh or a cloud's driver
             has put beside it.
     """
 
     pod: str
-    restarts: int
     container: str
+
+
+class _Reader:
+    """Follows the log of a pod in a thread, which is a daemon: a silent log cannot be interrupted."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        one: _Started,
+        query: dict[str, str],
+        lines: queue.Queue[Line],
+    ) -> None:
+        self._cluster, self._namespace, self._one = cluster, namespace, one
+        self._query, self._lines = query, lines  # the query is of a log of which nothing was read
+        self._stamp = self._problem = ""  # of the last line, and what was said last of no log
+        self._thread: threading.Thread | None = None
+
+    def go_on(self) -> None:
+        """Reads on, unless it does."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(
+                target=self._read, name=f"log of {self._one.pod}", daemon=True
+            )
+            self._thread.start()
+
+    def _read(self) -> None:
+        pod, left = self._one.pod, _moment(self._stamp)
+        query = {"sinceTime": self._stamp} if self._stamp else self._query
+        query = {"container": self._one.container, "timestamps": "true", **query}
+        try:
+            for line in self._cluster.log(self._namespace, pod, query, follow=True):
+                stamp, _, text = line.partition(" ")
+                if _moment(stamp) > left:  # sinceTime gives what was read last once more
+                    self._lines.put(Line(pod=pod, text=text))
+                    self._stamp, self._problem = stamp, ""
+        except ClusterError as error:
+            if str(error) != self._problem:
+                self._lines.put(Line(pod=pod, text=f"[{error}]"))
+            self._problem = str(error)
 
 
 def _started(cluster: Cluster, namespace: str, deployments: Sequence[Manifest]) -> list[_Started]:
@@ -117,7 +159,6 @@ def _started(cluster: Cluster, namespace: str, deployments: Sequence[Manifest]) 
     return sorted(
         _Started(
             pod=pod["metadata"]["name"],
-            restarts=sum(box["restartCount"] for box in pod["status"].get("containerStatuses", ())),
             container=deployment["spec"]["template"]["spec"]["containers"][0]["name"],
         )
         for deployment in deployments
@@ -136,8 +177,13 @@ def _timed(
     try:
         for line in cluster.log(namespace, one.pod, query):
             stamp, _, text = line.partition(" ")
-            seconds, _, fraction = stamp.rstrip("Z").partition(".")
-            moment = f"{seconds}.{fraction:0<9}"
+            moment = _moment(stamp)
             yield moment, Line(pod=one.pod, text=text)
     except ClusterError as error:
         yield moment, Line(pod=one.pod, text=f"[{error}]")
+
+
+def _moment(stamp: str) -> str:
+    """Returns the time in front of a line such that it sorts as text."""
+    seconds, _, fraction = stamp.rstrip("Z").partition(".")
+    return f"{seconds}.{fraction:0<9}"

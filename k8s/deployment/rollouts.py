@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from k8s.checks.rendering import Manifest
-from k8s.deployment.cluster import Cluster, ClusterError, Unreachable
+from k8s.deployment.cluster import Cluster, ClusterError
 from k8s.deployment.failures import Failure, failures
 
 PAUSE_S = 1.0  # between two looks
@@ -74,7 +74,7 @@ def wait_for_rollouts(
     """Waits until Deployments run what was applied, and shows how far they are.
 
     Ends before the time is over if the controller of one has given up, or if a pod has been stuck
-    for PATIENCE_S.
+    for PATIENCE_S. An API server that does not answer, or says that it cannot now, is waited for too.
 
     Args:
         cluster: Where they are.
@@ -85,6 +85,7 @@ def wait_for_rollouts(
 
     Raises:
         RolloutFailed: some do not; why is on the console.
+        ClusterError: how far they are cannot be asked.
     """
     end = time.monotonic() + timeout_s
     stuck_since: dict[str, float] = {}
@@ -96,7 +97,9 @@ def wait_for_rollouts(
         while True:
             try:
                 found, failed = _look(cluster, namespace, names)
-            except Unreachable as error:
+            except ClusterError as error:
+                if not error.passing:
+                    raise
                 _show_new({"": str(error)}, shown, progress.console)
             else:
                 for each in found:

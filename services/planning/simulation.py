@@ -249,6 +249,8 @@ class _Run:
                 if request.call is not None and request.stage == index
             }
             replica = next((each for each in up if each in busy), up[0] if up else -1)
+        else:  # by chance, which does not know what happened before
+            self._plan_failure(now_s, index, replica)
         if replica < 0 or not stage.up[replica]:
             return
         self._failed += 1
@@ -281,7 +283,6 @@ class _Run:
         stage.up[replica] = True
         for balance in stage.balances:
             balance.gain(replica)
-        self._plan_failure(now_s, index, replica)
 
     def outcome(self, warm_up_s: float) -> Outcome:
         """Sums the run up."""

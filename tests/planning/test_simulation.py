@@ -172,6 +172,18 @@ def test_a_replica_that_fails_costs_its_calls_a_second_try_and_raises_p99() -> N
     assert failed.percentile_s(99) > whole.percentile_s(99)
 
 
+def test_a_loss_does_not_change_how_often_replicas_fail_by_chance() -> None:
+    mean_s, replace_s, seconds = 4.0, 1.0, 200.0
+
+    def failed(losses: int) -> int:
+        planned = [Loss(stage="base", at_s=0.5 + each / losses) for each in range(losses)]
+        failures = Failures(mean_s=mean_s, replace_s=replace_s, losses=planned)
+        return pictures(6, failures=failures, seconds=seconds).failures
+
+    expected = failed(0)
+    assert failed(30) - 30 == pytest.approx(expected, rel=0.1)
+
+
 def test_what_an_orchestrator_has_under_way_is_lost_with_it_and_frees_its_slots() -> None:
     failures = Failures(replace_s=1.0, losses=[Loss(stage="orchestrator", at_s=20.0)])
     outcome = pictures(failures=failures)

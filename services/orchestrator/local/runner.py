@@ -124,7 +124,12 @@ class Runner:
             raise RuntimeError(self._problem)
 
     def stop(self) -> None:
-        """Ends every pod, all at the same time; one more Ctrl-C ends them at once."""
+        """Ends every pod, all at the same time; one more Ctrl-C ends them at once.
+
+        Does nothing if they were never started.
+        """
+        if self._thread.ident is None:
+            return
         try:
             self._call(self._ending.set)
             self._thread.join()
@@ -134,7 +139,9 @@ class Runner:
             raise
 
     def _call(self, what: Callable[[], None]) -> None:
-        assert self._loop is not None
+        self._begun.wait()
+        if self._loop is None:  # it could not even begin
+            return
         with suppress(RuntimeError):  # the loop is closed: all have ended
             self._loop.call_soon_threadsafe(what)
 
@@ -222,8 +229,8 @@ def running(runner: Runner) -> Iterator[Runner]:
     Raises:
         RuntimeError: a pod will not run, or a port is taken.
     """
-    runner.start()
     try:
+        runner.start()
         runner.wait_until_ready()
         yield runner
     finally:

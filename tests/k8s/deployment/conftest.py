@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,6 +55,7 @@ class FakeApiServer:
     Attributes:
         changed: (manager, kind/name) of everything that was kept.
         forbidden: (verb, plural) that are answered 403.
+        unwell: (verb, plural) that are answered 503, and how many times more.
         unauthorized: Whether everything is answered 401.
         admission: Says why an object is not admitted, or "".
         invalid: Names of objects that are answered 422, and why.
@@ -67,6 +69,7 @@ class FakeApiServer:
     def __init__(self) -> None:
         self.changed: list[tuple[str, str]] = []
         self.forbidden: set[tuple[str, str]] = set()
+        self.unwell: Counter[tuple[str, str]] = Counter()
         self.unauthorized = False
         self.admission: Callable[[Manifest], str] = lambda manifest: ""
         self.invalid: dict[str, str] = {}
@@ -80,6 +83,8 @@ class FakeApiServer:
         self._owned: dict[tuple[str, str, str], dict[str, Fields]] = {}
         self._version = 100
         self._news = threading.Condition()
+        self._ended: Counter[str] = Counter()  # how often a log has ended
+        self._broken = False  # and whether in the middle
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -129,6 +134,18 @@ class FakeApiServer:
             self.logs.setdefault(pod, []).extend(lines)
             self._news.notify_all()
 
+    def end(self, pod: str, *, broken: bool = False) -> None:
+        """Ends the answers to all who follow a pod's log, as where its container ends.
+
+        Args:
+            pod: Its name.
+            broken: Whether they break off in the middle, as where a connection does.
+        """
+        with self._news:
+            self._broken = broken
+            self._ended[pod] += 1
+            self._news.notify_all()
+
     def answer(self, http: BaseHTTPRequestHandler) -> None:
         """Answers a request."""
         url = urlsplit(http.path)
@@ -155,6 +172,9 @@ class FakeApiServer:
         if (verb, plural) in self.forbidden:
             message = f'{plural} is forbidden: User "jane" cannot {verb} resource "{plural}"'
             return _fail(http, 403, message)
+        if self.unwell[verb, plural] > 0:
+            self.unwell[verb, plural] -= 1
+            return _fail(http, 503, "etcdserver: leader changed")
         key = (plural, namespace, name)
         if verb == "patch" and http.headers["Content-Type"] == APPLY:
             return self._apply(http, key, body, query)
@@ -275,15 +295,24 @@ class FakeApiServer:
         http.send_header("Transfer-Encoding", "chunked")
         http.end_headers()
         stamps, told = query.get("timestamps") == "true", 0
+        since = query.get("sinceTime", "")
         with self._news:
+            ended = self._ended[name]
             while True:
                 lines = self.logs.get(name, [])[told:]
                 for line in lines[-int(query.get("tailLines", 1000)) :]:
+                    if line.partition(" ")[0] < since:
+                        continue
                     said = f"{line if stamps else line.partition(' ')[2]}\n".encode()
                     http.wfile.write(f"{len(said):x}\r\n".encode() + said + b"\r\n")
                 http.wfile.flush()
                 told += len(lines)
                 if query.get("follow") != "true" or name not in self.logs:
+                    break
+                if self._ended[name] > ended:
+                    if self._broken:
+                        http.close_connection = True
+                        return
                     break
                 self._news.wait(60)
         http.wfile.write(b"0\r\n\r\n")

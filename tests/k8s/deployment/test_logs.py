@@ -1,24 +1,24 @@
 """`muse deploy logs` against a fake API server."""
 
-import contextlib
 import queue
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from k8s.deployment import logs
-from k8s.deployment.cluster import Cluster, Unreachable
+from k8s.deployment.cluster import Cluster
 from k8s.deployment.logs import coming_lines, parse_since
 from k8s.deployment.overlays import open_overlay
 
 V5E = ("--overlay", "gke-v5e")
 
 
-def pod(service: str, name: str, phase: str = "Running", restarts: int = 0) -> Any:
+def pod(service: str, name: str, phase: str = "Running") -> Any:
     return {
         "kind": "Pod",
         "metadata": {
@@ -26,11 +26,7 @@ def pod(service: str, name: str, phase: str = "Running", restarts: int = 0) -> A
             "namespace": "muse",
             "labels": {"app.kubernetes.io/name": service},
         },
-        "spec": {"restarts": restarts},  # so that the fake sees a change
-        "status": {
-            "phase": phase,
-            "containerStatuses": [{"name": "server", "restartCount": restarts}],
-        },
+        "status": {"phase": phase},
     }
 
 
@@ -91,35 +87,74 @@ def test_a_pod_whose_log_cannot_be_read_does_not_hide_the_others(three: Any, mus
     assert "base-2 [Pod/base-2: the cluster refused to get pods/log in namespace muse (400)" in out
 
 
-def test_followed_lines_come_as_they_are_said_also_of_new_pods_and_restarted_ones(
+@pytest.fixture
+def heard(
     three: Any, rendered: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator["queue.Queue[str]"]:
+    """The lines of base as they come, after the four that were there."""
     monkeypatch.setattr(logs, "LOOK_S", 0.05)
     base = [
         each for each in open_overlay("gke-v5e").deployments if each["metadata"]["name"] == "base"
     ]
-    heard: queue.Queue[str] = queue.Queue()
+    lines: queue.Queue[str] = queue.Queue()
+    over = threading.Event()
 
     def listen() -> None:
-        with contextlib.suppress(Unreachable):  # when the test is over
-            for line in coming_lines(Cluster(), "muse", base, since_s=60):
-                heard.put(f"{line.pod} {line.text}")
-
-    def said(count: int) -> set[str]:
-        return {heard.get(timeout=20) for _ in range(count)}
+        for line in coming_lines(Cluster(), "muse", base, since_s=60):
+            if over.is_set():  # the API server that goes away says a last line
+                return
+            lines.put(f"{line.pod} {line.text}")
 
     threading.Thread(target=listen, daemon=True).start()
+    past = {lines.get(timeout=20) for _ in range(4)}
+    assert past == {"base-1 first", "base-1 fifth", "base-2 second", "base-2 fourth"}
+    yield lines
+    over.set()
 
-    assert said(4) == {"base-1 first", "base-1 fifth", "base-2 second", "base-2 fourth"}
+
+def test_followed_lines_come_as_they_are_said_also_of_new_pods(
+    three: Any, heard: "queue.Queue[str]"
+) -> None:
     three.say("base-2", "2026-11-26T00:00:09Z more")
-    assert said(1) == {"base-2 more"}
+    assert heard.get(timeout=20) == "base-2 more"
     three.say("base-4", "2026-11-26T00:00:10Z hello")
     three.put(pod("base", "base-4"))
-    assert said(1) == {"base-4 hello"}
+    assert heard.get(timeout=20) == "base-4 hello"
+
+
+def test_a_container_that_is_started_again_is_followed_on(
+    three: Any, heard: "queue.Queue[str]"
+) -> None:
+    three.end("base-1")
     three.logs["base-1"] = []
     three.say("base-1", "2026-11-26T00:00:11Z again")
-    three.put(pod("base", "base-1", restarts=1))
-    assert said(1) == {"base-1 again"}
+    assert heard.get(timeout=20) == "base-1 again"
+
+
+def test_a_log_that_breaks_off_says_so_and_is_taken_up_where_it_was_left(
+    three: Any, heard: "queue.Queue[str]"
+) -> None:
+    three.end("base-1", broken=True)
+    assert heard.get(timeout=20).startswith("base-1 [Pod/base-1: its log broke off")
+    three.say("base-1", "2026-11-26T00:00:12Z more")
+    assert heard.get(timeout=20) == "base-1 more"
+    assert {"container": "server", "timestamps": "true", "sinceTime": "2026-11-26T00:00:04Z"} in [
+        {name: value for name, value in query.items() if name != "follow"}
+        for query in three.asked_logs
+    ]
+
+
+def test_an_api_server_that_is_unwell_for_a_while_is_said_once_and_following_goes_on(
+    three: Any, heard: "queue.Queue[str]"
+) -> None:
+    three.unwell["list", "pods"] = 5
+    assert heard.get(timeout=20) == (
+        "cluster [the cluster refused to list pods in namespace muse (503): etcdserver: leader "
+        "changed]"
+    )
+    three.say("base-1", "2026-11-26T00:00:12Z more")
+    assert heard.get(timeout=20) == "base-1 more"
+    assert three.unwell["list", "pods"] < 5
 
 
 def test_following_ends_on_an_interrupt_with_130(three: Any, rendered: Any) -> None:

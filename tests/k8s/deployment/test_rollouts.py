@@ -164,6 +164,16 @@ def test_a_pod_that_is_being_replaced_does_not_end_the_wait(stuck: Any, muse: An
     assert "after 0.5 s" in ended.error
 
 
+def test_a_pod_that_its_node_evicted_is_told_as_such_and_waited_for(stuck: Any, muse: Any) -> None:
+    why = "The node was low on resource: memory."
+    stuck.put(pod("base-new-1", phase="Failed", reason="Evicted", message=why))
+
+    ended = muse("apply", *SOON)
+
+    assert f"pod base-new-1: Evicted: {why}" in ended.out
+    assert "after 0.5 s" in ended.error
+
+
 def test_pods_that_are_not_even_made_are_told(stuck: Any, muse: Any) -> None:
     message = 'pods "base-new-" is forbidden: exceeded quota: chips'
     found = stuck.object("deployments", "muse", "base")
@@ -221,3 +231,24 @@ def test_an_api_server_that_is_away_for_a_while_does_not_end_the_wait(
 
     assert ended.status == 0, ended
     assert "the API server cannot be reached" in ended.out
+
+
+def test_an_api_server_that_is_unwell_for_a_while_does_not_end_the_wait(
+    api: Any, muse: Any
+) -> None:
+    api.unwell["list", "deployments"] = 2
+
+    ended = muse("apply", *V5E)
+
+    assert ended.status == 0, ended
+    assert "refused to list deployments.apps in namespace muse (503)" in ended.out
+    assert api.unwell["list", "deployments"] == 0
+
+
+def test_a_list_that_is_forbidden_ends_the_wait(api: Any, muse: Any) -> None:
+    api.forbidden = {("list", "deployments")}
+
+    ended = muse("apply", *V5E)
+
+    assert ended.status == 1
+    assert "you may not list deployments.apps in namespace muse (403)" in ended.error

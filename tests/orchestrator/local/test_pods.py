@@ -55,13 +55,12 @@ def pods(
     replicas: int = 1,
     restarts: Restarts = QUICK,
     base_port: int | None = None,
+    kind: type[Runner] = Runner,
 ) -> Iterator[Runner]:
     overlay = scaled(read_overlay(objects), {"orchestrator": replicas})
     with Network(several=several) as network:
         placed = place_pods(overlay, network, Folders(folder, folder, folder / "own"))
-        with running(
-            Runner(overlay, placed, log, restarts=restarts, base_port=base_port)
-        ) as runner:
+        with running(kind(overlay, placed, log, restarts=restarts, base_port=base_port)) as runner:
             yield runner
 
 
@@ -153,6 +152,21 @@ def test_the_end_is_pre_stop_then_sigterm_then_sigkill(manifests: Build, tmp_pat
     assert [each["grace_s"] for each in log.events("killed")] == [1]
     assert "deaf\n" in log.getvalue()
     assert not serving(address)
+
+
+def test_an_interrupt_while_pods_are_started_leaves_none(manifests: Build, tmp_path: Path) -> None:
+    started: list[Runner] = []
+
+    class Interrupted(Runner):
+        def start(self) -> None:
+            super().start()
+            started.append(self)
+            wait_until(lambda: self.pods[0].pid is not None)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pods(manifests(), tmp_path, Log(), kind=Interrupted):
+        pass
+    assert [pod.pid for runner in started for pod in runner.pods] == [None]
 
 
 def test_connections_to_this_machine_go_to_ready_pods(manifests: Build, tmp_path: Path) -> None:
