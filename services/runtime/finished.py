@@ -9,7 +9,6 @@ Source: OpenTelemetry specification, "Tracing SDK", "Sampling".
 from collections.abc import Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan, Tracer
-from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
 
@@ -17,6 +16,7 @@ from services.runtime import conventions
 from services.runtime.conventions import Attributes
 
 SCOPE = InstrumentationScope("muse", schema_url=conventions.SCHEMA_URL)
+NO_STATE = TraceState()
 SAMPLED, NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 
 
@@ -31,8 +31,8 @@ def finish(
 ) -> SpanContext:
     """Hands a span that is over to the processors of a tracer.
 
-    It is sampled if its parent is, which is what every sampler says that goes by the trace, and if
-    it has none as the tracer's sampler says.
+    It is sampled if its parent is, which is what every sampler says that goes by the trace. One
+    without a parent is if it has to do with one that is: else that one's link would lead nowhere.
 
     Args:
         tracer: Whose.
@@ -47,10 +47,8 @@ def finish(
     if parent is not None:
         trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
     else:
-        trace_id = ids.generate_trace_id()
-        asked = tracer.sampler.should_sample(None, trace_id, name)
-        taken = asked.decision is Decision.RECORD_AND_SAMPLE
-        flags, state = SAMPLED if taken else NOT_SAMPLED, asked.trace_state or TraceState()
+        trace_id, state = ids.generate_trace_id(), NO_STATE
+        flags = SAMPLED if any(each.trace_flags.sampled for each in links) else NOT_SAMPLED
     context = SpanContext(trace_id, ids.generate_span_id(), False, flags, state)
     if flags.sampled:
         tracer.span_processor.on_end(

@@ -17,7 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.semconv._incubating.attributes import rpc_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.semconv.schemas import Schemas
@@ -212,7 +212,9 @@ def test_our_encoding_says_what_the_sdk_s_own_says() -> None:
         opened.end()
     tracer.start_span("alone").end()
     finish(tracer, "over", 5, 7, remote, [remote], {"text": "a", "whole": 1})
-    finish(tracer, "begins", 5, 7, None, [], {})
+    finish(tracer, "begins", 5, 7, None, [remote], {})
+    for other in ({"said": True}, {"said": 1}, {"said": 1.0}):
+        finish(tracer, "alike", 5, 7, remote, [], other)
 
     spans = kept.get_finished_spans()
     ours, theirs = request_of(spans), encode_spans(spans)
@@ -221,24 +223,24 @@ def test_our_encoding_says_what_the_sdk_s_own_says() -> None:
             if not each.status.ListFields():  # empty, which is what it says when it is left out
                 each.ClearField("status")
 
-    assert len(spans) == len(SpanKind) + 3
+    assert len(spans) == len(SpanKind) + 6
     assert ours == theirs
 
 
-@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF)])
-def test_what_is_over_is_sampled_as_its_parent_is_or_else_as_the_sampler_says(sampler: Any) -> None:
-    kept, provider = InMemorySpanExporter(), TracerProvider(sampler=sampler)
+def test_what_is_over_is_sampled_as_its_parent_is_or_else_as_one_it_is_linked_to() -> None:
+    kept, provider = InMemorySpanExporter(), TracerProvider(sampler=ALWAYS_OFF)
     provider.add_span_processor(SimpleSpanProcessor(kept))
     tracer: Any = provider.get_tracer("test")
     taken, not_taken = (SpanContext(1, 2, False, TraceFlags(flag)) for flag in (1, 0))
 
-    begun = finish(tracer, "begins", 5, 7, None, [], {})
-    below = finish(tracer, "below", 5, 7, not_taken, [], {})
-    kept_one = finish(tracer, "kept", 5, 7, taken, [], {})
+    finish(tracer, "batch", 5, 7, None, [], {})
+    finish(tracer, "batch", 5, 7, None, [not_taken], {})
+    batch = finish(tracer, "batch", 5, 7, None, [not_taken, taken], {})
+    finish(tracer, "below", 5, 7, not_taken, [taken], {})
+    below = finish(tracer, "below", 5, 7, taken, [], {})
 
-    assert (begun.trace_flags.sampled, below.trace_flags.sampled) == (False, False)
-    assert [each.context for each in kept.get_finished_spans()] == [kept_one]
-    assert (kept_one.trace_id, kept_one.span_id != 2) == (1, True)
+    assert [each.context for each in kept.get_finished_spans()] == [batch, below]
+    assert (below.trace_id, below.span_id != 2, batch.trace_id != 1) == (1, True, True)
 
 
 def test_nothing_is_recorded_where_nothing_is_exported() -> None:
