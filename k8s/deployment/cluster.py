@@ -94,14 +94,11 @@ class Cluster:
         """
         configuration = client.Configuration()
         file = os.environ.get("KUBECONFIG")
+        if context is not None:
+            _check_context(file, context)
         try:
-            known, active = config.list_kube_config_contexts(file)
-            if context is not None and context not in {each["name"] for each in known}:
-                raise ValueError(
-                    f"context: expected one of {', '.join(each['name'] for each in known)}, "
-                    f"got {context!r}"
-                )
             config.load_kube_config(file, context=context, client_configuration=configuration)
+            self.context: str = context or config.list_kube_config_contexts(file)[1]["name"]
         except (config.ConfigException, yaml.YAMLError, OSError) as error:
             raise ValueError(
                 f"expected a kubeconfig in {file or '~/.kube/config'} that says how to reach a "
@@ -109,7 +106,6 @@ class Cluster:
                 "container clusters get-credentials`"
             ) from error
         configuration.retries = urllib3.Retry(total=3, backoff_factor=0.2)
-        self.context: str = context or active["name"]
         self.server: str = configuration.host
         self._client = client.ApiClient(configuration)
         self._resources: dict[tuple[str, str], Resource] = {}
@@ -330,6 +326,21 @@ class Cluster:
         else:
             text = f"{before}the cluster refused to {what} ({status}): {message}"
         return Refused(text, status, causes)
+
+
+def _check_context(file: str | None, context: str) -> None:
+    """Says which contexts there are, if there is not this one.
+
+    Raises:
+        ValueError: there is not.
+    """
+    try:
+        known, _ = config.list_kube_config_contexts(file)
+    except (config.ConfigException, yaml.YAMLError, OSError):
+        return  # without a current context it lists none; what else is wrong is said later
+    names = [each["name"] for each in known]
+    if context not in names:
+        raise ValueError(f"context: expected one of {', '.join(names)}, got {context!r}")
 
 
 def _root(api_version: str) -> str:

@@ -114,7 +114,7 @@ class _Started:
 
 
 class _Reader:
-    """Follows the log of a pod in a thread, which is a daemon: a silent log cannot be interrupted."""
+    """Follows the log of a pod in a thread: a daemon, as a silent log cannot be interrupted."""
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ def wait_for_rollouts(
     """Waits until Deployments run what was applied, and shows how far they are.
 
     Ends before the time is over if the controller of one has given up, or if a pod has been stuck
-    for PATIENCE_S. An API server that does not answer, or says that it cannot now, is waited for too.
+    for PATIENCE_S. An API server that does not answer, or says that it cannot now, is waited for.
 
     Args:
         cluster: Where they are.

@@ -1,5 +1,6 @@
 """What `muse deploy` cannot do it says in one line, and changes nothing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,20 @@ def test_an_unknown_context_is_answered_with_those_there_are(
     ended = muse(*words, "--overlay", "gke-v5e", "--context", "production")
 
     assert ended.error == "muse: context: expected one of fake, away, got 'production'"
+
+
+def test_a_context_that_is_named_does_without_a_current_one(system: Any, muse: Any) -> None:
+    file = Path(os.environ["KUBECONFIG"])
+    content = yaml.safe_load(file.read_text())
+    del content["current-context"]
+    file.write_text(yaml.safe_dump(content))
+
+    ended = muse("status", "--overlay", "gke-v5e", "--context", "fake")
+
+    assert ended.out.startswith(f"context fake, {system.address}, namespace muse\n")
+    assert ended.error == ""
+    ended = muse("status", "--overlay", "gke-v5e")
+    assert "Expected key current-context" in ended.error
 
 
 @pytest.mark.parametrize("words", COMMANDS)
