@@ -5,20 +5,23 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from k8s.checks.rendering import Manifest
-from k8s.deployment.cluster import MERGE, Cluster, ClusterError
+from k8s.deployment.cluster import Cluster, ClusterError
 
 NONE = (
     "no control plane: set KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver) or "
     "KUBECONFIG (an empty cluster)"
 )
+NO_CONTROLLERS = (
+    "no control plane with controllers and a scheduler: put kube-controller-manager and "
+    "kube-scheduler beside those in KUBEBUILDER_ASSETS, or set KUBECONFIG"
+)
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 START_S, STOP_S = 60.0, 10.0
 
 
@@ -58,6 +61,23 @@ def _commands(assets: Path, folder: Path, port: int, token: str) -> list[list[st
             f"--token-auth-file={folder / 'tokens.csv'}",
         ],
     ]
+
+
+def _controllers(assets: Path, folder: Path) -> list[list[str]]:
+    """Returns how the controllers and the scheduler are started, if they are there."""
+    if not _has_controllers(assets):
+        return []
+    kubeconfig, own = str(folder / "kubeconfig"), ["--leader-elect=false", "--secure-port=0"]
+    keys = [f"--service-account-private-key-file={folder / 'accounts.key'}"]
+    often = ["--horizontal-pod-autoscaler-sync-period=1s"]  # it is waited for
+    return [
+        [str(assets / name), f"--kubeconfig={kubeconfig}", *own, *more]
+        for name, more in zip(CONTROLLERS, (keys + often, []), strict=True)
+    ]
+
+
+def _has_controllers(assets: Path) -> bool:
+    return all((assets / name).exists() for name in CONTROLLERS)
 
 
 def _answers(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
@@ -107,6 +127,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             for command in _commands(Path(assets), folder, port, token):
                 processes.append(subprocess.Popen(command, stdout=log, stderr=log))
             _answers(processes, folder)
+            for command in _controllers(Path(assets), folder):
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log))
             yield "KUBEBUILDER_ASSETS"
         finally:
             for process in reversed(processes):
@@ -121,39 +143,6 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def whole_cluster(control_plane: str) -> None:
     """A control plane with controllers and a scheduler."""
-    if control_plane == "KUBEBUILDER_ASSETS":
-        pytest.skip(
-            "no control plane with a scheduler: KUBEBUILDER_ASSETS has none, KUBECONFIG may"
-        )
-
-
-@pytest.fixture(scope="session")
-def remove() -> Callable[[Cluster, Manifest], None]:
-    """Deletes an object, if it is there."""
-
-    def delete(cluster: Cluster, manifest: Manifest) -> None:
-        metadata = manifest["metadata"]
-        kind = manifest["apiVersion"], manifest["kind"]
-        if cluster.get(*kind, metadata.get("namespace"), metadata["name"]) is not None:
-            path = cluster.resource(*kind).path(metadata.get("namespace"), metadata["name"])
-            cluster._answer("DELETE", path, what="delete it").read()
-
-    return delete
-
-
-@pytest.fixture(scope="session")
-def make_ready() -> Callable[[Cluster, str, Mapping[str, str]], None]:
-    """Says of a node that is none that it is ready and what it has."""
-
-    def patch(cluster: Cluster, name: str, has: Mapping[str, str]) -> None:
-        ready: dict[str, Any] = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-        status = {"capacity": has, "allocatable": has, "conditions": [ready]}
-        cluster._answer(
-            "PATCH",
-            cluster.resource("v1", "Node").path(None, name, "status"),
-            what="patch nodes/status",
-            body={"status": status},
-            content_type=MERGE,
-        ).read()
-
-    return patch
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if control_plane == "KUBEBUILDER_ASSETS" and not _has_controllers(Path(assets or "")):
+        pytest.skip(NO_CONTROLLERS)

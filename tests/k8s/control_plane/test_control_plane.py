@@ -1,10 +1,13 @@
 """The manifests and `muse deploy` on a real API server, where one is given; never a fake.
 
 KUBEBUILDER_ASSETS names a folder with etcd and kube-apiserver, which are started here; KUBECONFIG
-a cluster without a namespace muse, which these tests make and take away. Controllers and a
-scheduler are there in the second case alone: what needs them is skipped by name in the first.
+a cluster without a namespace muse, which these tests make and take away. What needs controllers and
+a scheduler is skipped by name where kube-controller-manager and kube-scheduler are not in that
+folder. No container runs: what kubelets would say is tests/k8s/control_plane/kubelets.py's.
 """
 
+import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes import client
 
 from k8s.checks.rendering import Manifest
 from k8s.deployment.applying import apply_all, try_all
 from k8s.deployment.cluster import Cluster, Refused
 from k8s.deployment.overlays import names, open_overlay
+from services.orchestrator.replicas.addresses import ServiceName
+from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch
+from tests.k8s.control_plane.kubelets import Kubelets, delete, evict
+from tests.orchestrator.replicas.waiting import soon as soon_in_loop
 
 pytestmark = pytest.mark.usefixtures("control_plane")
 Rendered = Callable[[str], list[Manifest]]
-PART = {"app.kubernetes.io/part-of": "muse"}
+CHIP = "google.com/tpu"
+TAINT = {"key": CHIP, "value": "present", "effect": "NoSchedule"}
 SOON_S = 60.0
 
 
@@ -40,9 +49,7 @@ def cluster(control_plane: str) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def muse_namespace(
-    cluster: Cluster, rendered: Rendered, remove: Callable[[Cluster, Manifest], None]
-) -> Iterator[str]:
+def muse_namespace(cluster: Cluster, rendered: Rendered) -> Iterator[str]:
     """The namespaces and the policies of the cluster, with all of Muse taken away at the end."""
     if cluster.get("v1", "Namespace", None, "muse") is not None:
         pytest.fail(
@@ -56,16 +63,11 @@ def muse_namespace(
         cluster.apply(each)
     yield "muse"
     for each in objects:
-        remove(cluster, each)
+        delete(cluster, each)
 
 
 @pytest.fixture(scope="module")
-def deployed(
-    cluster: Cluster,
-    muse_namespace: str,
-    rendered: Rendered,
-    remove: Callable[[Cluster, Manifest], None],
-) -> Iterator[list[Manifest]]:
+def deployed(cluster: Cluster, muse_namespace: str, rendered: Rendered) -> Iterator[list[Manifest]]:
     """The overlay gke-v5e, applied."""
     manifests = rendered("k8s/overlays/gke-v5e")
     tried = try_all(cluster, manifests, force=True)
@@ -73,7 +75,26 @@ def deployed(
     yield manifests
     for each in manifests:
         if each["kind"] == "PersistentVolume":  # the namespace takes the others with it
-            remove(cluster, each)
+            delete(cluster, each)
+
+
+@pytest.fixture
+def kubelets(cluster: Cluster, deployed: list[Manifest], whole_cluster: None) -> Iterator[Kubelets]:
+    """What would run pods, without a node yet."""
+    played = Kubelets(cluster, "muse")
+    yield played
+    played.close()
+
+
+@pytest.fixture
+def pools(kubelets: Kubelets, deployed: list[Manifest]) -> Kubelets:
+    """A node of every pool that gke-v5e asks for, with eight chips, and one without."""
+    for each in deployed:
+        if each["kind"] == "Deployment":
+            labels = each["spec"]["template"]["spec"].get("nodeSelector", {})
+            has, taints = ({CHIP: "8"}, [TAINT]) if labels else ({}, [])
+            kubelets.add(f"fake-{each['metadata']['name']}", labels, has, taints)
+    return kubelets
 
 
 def refusal(cluster: Cluster, manifest: Manifest) -> str:
@@ -202,50 +223,169 @@ def test_the_commands_apply_say_and_scale(
     assert "HorizontalPodAutoscaler/orchestrator" in ended.error
 
 
+def token_of(cluster: Cluster, account: str) -> str:
+    """Returns a token of a ServiceAccount, as kubelet asks for one."""
+    path = cluster.resource("v1", "ServiceAccount").path("muse", account, "token")
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    answer = cluster._answer("POST", path, what="create serviceaccounts/token", body=body)
+    return str(json.loads(answer.read())["status"]["token"])
+
+
+def pods(cluster: Cluster, service: str) -> list[Manifest]:
+    """Returns the pods of a service."""
+    return cluster.objects("v1", "Pod", "muse", labelSelector=f"app.kubernetes.io/name={service}")
+
+
 def test_a_stage_is_scheduled_onto_a_node_of_its_chip_and_no_other(
-    cluster: Cluster,
-    deployed: list[Manifest],
-    whole_cluster: None,
-    remove: Callable[[Cluster, Manifest], None],
-    make_ready: Callable[[Cluster, str, dict[str, str]], None],
+    cluster: Cluster, kubelets: Kubelets
 ) -> None:
     chip = {
         "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
         "cloud.google.com/gke-tpu-topology": "1x1",
         "cloud.google.com/gke-nodepool": "muse-tokenizer",
     }
-    taint = {"key": "google.com/tpu", "value": "present", "effect": "NoSchedule"}
-    nodes = [
-        {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": name, "labels": {**PART, **labels}},
-            "spec": {"taints": [taint]},
-        }
-        for name, labels in (
-            ("fake-v5e", chip),
-            ("fake-other", {**chip, "cloud.google.com/gke-tpu-topology": "2x2"}),
-        )
-    ]
+    for name, labels in (
+        ("fake-other", {**chip, "cloud.google.com/gke-tpu-topology": "2x2"}),
+        ("fake-v5e", chip),
+    ):
+        kubelets.add(name, labels, {CHIP: "1"}, [TAINT])
+
+    def places() -> list[str]:
+        found = pods(cluster, "tokenizer")
+        return [each["spec"]["nodeName"] for each in found if "nodeName" in each["spec"]]
+
+    assert soon(places) == ["fake-v5e"]
+
+
+def test_a_roll_out_is_waited_for_and_is_ready_then(
+    cluster: Cluster, pools: Kubelets, muse: Any
+) -> None:
+    overlay = ("--overlay", "gke-v5e")
+
+    ended = muse("apply", *overlay, "--force-conflicts", "--timeout-s", "60")
+
+    assert ended.status == 0, ended
+    ended = muse("status", *overlay)
+    assert ended.status == 0, ended
+    assert len(pods(cluster, "base")) == 2
+
+
+def test_a_budget_lets_one_pod_of_a_stage_go_at_a_time(
+    cluster: Cluster, pools: Kubelets, muse: Any
+) -> None:
+    assert muse("apply", "--overlay", "gke-v5e", "--timeout-s", "60").status == 0
+    pools.rest()  # nobody takes the place of one that goes
+    first, second = (each["metadata"]["name"] for each in pods(cluster, "base"))
+
+    evict(cluster, "muse", first)
+
+    with pytest.raises(Refused, match="disruption budget") as refused:
+        evict(cluster, "muse", second)
+    assert refused.value.status == 429
+
+
+@pytest.mark.parametrize(("asked", "bound"), [(12, 10), (1, 2)])
+def test_the_autoscaler_holds_the_orchestrator_between_its_bounds(
+    asked: int, bound: int, cluster: Cluster, pools: Kubelets
+) -> None:
+    def replicas() -> int:
+        found = cluster.get("apps/v1", "Deployment", "muse", "orchestrator")
+        assert found is not None
+        return int(found["spec"]["replicas"])
+
+    cluster.scale("muse", "orchestrator", asked)
+
+    assert soon(lambda: replicas() == bound)
+
+
+async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_nothing_else(
+    cluster: Cluster, pools: Kubelets, muse: Any
+) -> None:
+    assert muse("apply", "--overlay", "gke-v5e", "--timeout-s", "60").status == 0
+    configuration = client.Configuration()
+    configuration.host, configuration.verify_ssl = cluster.server, False
+    configuration.api_key = {"BearerToken": f"Bearer {token_of(cluster, 'orchestrator')}"}
+    told: list[list[str]] = []
+    base = ServiceName("", "base", 50053)
+
+    def ready() -> list[str]:
+        return sorted(f"{each['status']['podIP']}:50053" for each in pods(cluster, "base"))
+
+    watch = KubernetesWatch(configuration, "muse", {base: told.append})
     try:
-        for node in nodes:
-            cluster.apply(node)
-            make_ready(
-                cluster,
-                node["metadata"]["name"],
-                {"google.com/tpu": "1", "cpu": "24", "memory": "48Gi", "pods": "10"},
-            )
+        both = await asyncio.to_thread(ready)
+        await soon_in_loop(lambda: told and sorted(told[-1]) == both)
 
-        def places() -> list[str]:
-            pods = cluster.objects(
-                "v1", "Pod", "muse", labelSelector="app.kubernetes.io/name=tokenizer"
-            )
-            return [each["spec"]["nodeName"] for each in pods if "nodeName" in each["spec"]]
+        pools.rest()  # nobody takes the place of one that goes
+        gone = (await asyncio.to_thread(pods, cluster, "base"))[0]
+        await asyncio.to_thread(evict, cluster, "muse", gone["metadata"]["name"])
 
-        assert soon(places) == ["fake-v5e"]
+        await soon_in_loop(
+            lambda: told[-1] == [each for each in both if gone["status"]["podIP"] not in each]
+        )
     finally:
-        for node in nodes:
-            remove(cluster, node)
+        await watch.close()
+    with pytest.raises(client.ApiException, match="cannot list resource") as refused:
+        client.CoreV1Api(client.ApiClient(configuration)).list_namespaced_pod("muse")
+    assert refused.value.status == 403
+
+
+@pytest.fixture
+def training(
+    cluster: Cluster, rendered: Rendered, whole_cluster: None
+) -> Iterator[Callable[[int], Kubelets]]:
+    """Applies the precompute Jobs, whose pods end with a status."""
+    manifests, played = rendered("k8s/training/precompute"), []
+    for each in manifests:
+        cluster.apply(each)
+
+    def play(exit_code: int) -> Kubelets:
+        kubelets = Kubelets(cluster, "muse-training", exit_code=exit_code)
+        played.append(kubelets)
+        for each in manifests:
+            if each["kind"] == "Job":
+                labels = each["spec"]["template"]["spec"]["nodeSelector"]
+                kubelets.add("fake-training", labels, {CHIP: "16"}, [TAINT])
+        return kubelets
+
+    yield play
+    for each in manifests:
+        if each["kind"] == "Job":
+            delete(cluster, each, propagationPolicy="Background")
+    for kubelets in played:
+        soon(lambda: not cluster.objects("v1", "Pod", "muse-training"))
+        kubelets.close()
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "condition", "reason"),
+    [(0, "Complete", "CompletionsReached"), (78, "Failed", "PodFailurePolicy")],
+)
+def test_precompute_jobs_run_every_shard_or_end_at_a_mistake_that_all_would_meet(
+    exit_code: int,
+    condition: str,
+    reason: str,
+    cluster: Cluster,
+    training: Callable[[int], Kubelets],
+) -> None:
+    training(exit_code)
+
+    def conditions() -> list[Any]:
+        jobs = cluster.objects("batch/v1", "Job", "muse-training")
+        return [
+            (each["metadata"]["name"], said["type"], said.get("reason"))
+            for each in jobs
+            for said in each["status"].get("conditions", ())
+            if said["type"] in ("Complete", "Failed")
+        ]
+
+    names = ("precompute-embeddings", "precompute-tokens")
+    assert soon(lambda: sorted(conditions())[1:] and sorted(conditions())) == [
+        (name, condition, reason) for name in names
+    ]
+    if condition == "Complete":
+        jobs = cluster.objects("batch/v1", "Job", "muse-training")
+        assert {each["status"]["completedIndexes"] for each in jobs} == {"0-63"}
 
 
 def test_the_environment_says_which_control_plane_this_was(control_plane: str) -> None:

@@ -1,0 +1,187 @@
+"""Nodes that are none, and what their kubelets would say of pods: these run, are ready and end."""
+
+import itertools
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from k8s.checks.rendering import Manifest
+from k8s.deployment.cluster import MERGE, Cluster, Refused
+
+PAUSE_S = 0.2
+HEARTBEAT_S = 5.0  # a node that is not heard of for longer is given up after 40 s
+PART = {"app.kubernetes.io/part-of": "muse"}
+
+
+def delete(cluster: Cluster, manifest: Manifest, **query: str) -> None:
+    """Deletes an object, if it is there; `query` is the API's."""
+    resource = cluster.resource(manifest["apiVersion"], manifest["kind"])
+    metadata = manifest["metadata"]
+    path = resource.path(metadata.get("namespace"), metadata["name"])
+    try:
+        cluster._answer("DELETE", path, what="delete it", query=query).read()
+    except Refused as error:
+        if error.status != 404:
+            raise
+
+
+def evict(cluster: Cluster, namespace: str, pod: str) -> None:
+    """Asks that a pod leaves its node, as a drain does; its budget may refuse."""
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": namespace},
+    }
+    path = cluster.resource("v1", "Pod").path(namespace, pod, "eviction")
+    cluster._answer("POST", path, what="create pods/eviction", body=body).read()
+
+
+class Kubelets:
+    """Plays the kubelets of made-up nodes, in a thread, until it is closed."""
+
+    def __init__(self, cluster: Cluster, namespace: str, *, exit_code: int = 0) -> None:
+        """Has no node yet.
+
+        Args:
+            cluster: Where the nodes are.
+            namespace: Of the pods.
+            exit_code: What pods of Jobs end with; others go on.
+        """
+        self._cluster, self._namespace, self._exit_code = cluster, namespace, exit_code
+        self._addresses = itertools.count(1)
+        self._nodes: dict[str, Mapping[str, str]] = {}
+        self._ending, self._resting = threading.Event(), threading.Event()
+        self._lock = threading.Lock()  # over a look at all pods
+        self._problem: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="kubelets")
+        self._thread.start()
+
+    def add(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        has: Mapping[str, str],
+        taints: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        """Makes a node that is ready.
+
+        Args:
+            name: Its name.
+            labels: That pods choose it by.
+            has: Resources besides processors, memory and places for pods.
+            taints: That pods have to tolerate.
+        """
+        node = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": {**PART, **labels}},
+            "spec": {"taints": list(taints)},
+        }
+        self._cluster.apply(node)
+        self._nodes[name] = {"cpu": "96", "memory": "384Gi", "pods": "50", **has}
+        self._beat(name)
+
+    def rest(self) -> None:
+        """Lets everything be as it is from now on."""
+        with self._lock:
+            self._resting.set()
+
+    def go_on(self) -> None:
+        """Ends the rest."""
+        self._resting.clear()
+
+    def close(self) -> None:
+        """Takes the nodes away.
+
+        Raises:
+            Exception: whatever ended the thread before.
+        """
+        self._ending.set()
+        self._thread.join()
+        for name in self._nodes:
+            delete(self._cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        if self._problem is not None:
+            raise self._problem
+
+    def _run(self) -> None:
+        beat_s = time.monotonic()
+        try:
+            while not self._ending.wait(PAUSE_S):
+                if time.monotonic() - beat_s > HEARTBEAT_S:
+                    beat_s = time.monotonic()
+                    for name in list(self._nodes):
+                        self._beat(name)
+                with self._lock:
+                    if not self._resting.is_set():
+                        for pod in self._cluster.objects("v1", "Pod", self._namespace):
+                            self._tend(pod)
+        except Exception as error:
+            self._problem = error
+
+    def _tend(self, pod: Manifest) -> None:
+        if pod["spec"].get("nodeName") not in self._nodes:
+            return
+        if "deletionTimestamp" in pod["metadata"]:
+            delete(
+                self._cluster, {**pod, "apiVersion": "v1", "kind": "Pod"}, gracePeriodSeconds="0"
+            )
+        elif pod["status"].get("phase", "Pending") == "Pending":
+            of_job = any(each["kind"] == "Job" for each in pod["metadata"]["ownerReferences"])
+            self._report(pod, ended=of_job)
+
+    def _report(self, pod: Manifest, *, ended: bool) -> None:
+        """Says that a pod is ready, or that all of it has ended."""
+        phase, state = "Running", {"running": {"startedAt": _now()}}
+        if ended:
+            phase = "Failed" if self._exit_code else "Succeeded"
+            times = {"startedAt": _now(), "finishedAt": _now()}
+            state = {"terminated": {"exitCode": self._exit_code, **times}}
+        boxes = [
+            {
+                "name": each["name"],
+                "image": each["image"],
+                "imageID": "",
+                "ready": not ended,
+                "restartCount": 0,
+                "state": state,
+            }
+            for each in pod["spec"]["containers"]
+        ]
+        address = f"10.77.0.{next(self._addresses)}"
+        ready = {"status": "False" if ended else "True", "lastTransitionTime": _now()}
+        status = {
+            "phase": phase,
+            "startTime": _now(),
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+            "containerStatuses": boxes,
+            "conditions": [{"type": kind, **ready} for kind in ("Ready", "ContainersReady")],
+        }
+        path = self._cluster.resource("v1", "Pod").path(self._namespace, pod["metadata"]["name"])
+        self._patch_status(path, status)
+
+    def _beat(self, name: str) -> None:
+        has = self._nodes[name]
+        condition = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        condition["lastHeartbeatTime"] = _now()
+        path = self._cluster.resource("v1", "Node").path(None, name)
+        self._patch_status(path, {"capacity": has, "allocatable": has, "conditions": [condition]})
+
+    def _patch_status(self, path: str, status: Mapping[str, Any]) -> None:
+        try:
+            self._cluster._answer(
+                "PATCH",
+                f"{path}/status",
+                what="patch its status",
+                body={"status": status},
+                content_type=MERGE,
+            ).read()
+        except Refused as error:
+            if error.status != 404:  # it has just been deleted
+                raise
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
