@@ -23,6 +23,7 @@ from k8s.deployment.cluster import (
 
 CONFLICT, INVALID = 409, 422
 FIRST = ("Namespace", "CustomResourceDefinition")  # others are in the one, or of the other
+FIXED = ("Job", "PersistentVolume", "PersistentVolumeClaim")  # made once, as they are
 ESTABLISHED_S, PAUSE_S = 30.0, 0.5
 
 Outcome = Literal["created", "changed", "unchanged", "cannot be tried yet"]
@@ -169,11 +170,12 @@ def _explained(error: Refused, manifest: Manifest) -> Iterator[str]:
                 f"{title(manifest)}: {each.get('field', 'a field')} was set by {manager}{hint} to "
                 "another value: say that one in the overlay, or take it over with --force-conflicts"
             )
-    elif error.status == INVALID and manifest["kind"] == "Job" and "immutable" in str(error):
-        metadata = manifest["metadata"]
+    elif error.status == INVALID and manifest["kind"] in FIXED and "immutable" in str(error):
+        metadata, kind = manifest["metadata"], manifest["kind"].lower()
+        where = f"-n {metadata['namespace']} " if "namespace" in metadata else ""
         yield (
-            f"{title(manifest)}: is still there, with another image or settings, and a job cannot "
-            f"be changed: `kubectl -n {metadata.get('namespace')} delete job {metadata['name']}`"
+            f"{title(manifest)}: is still there, with other settings, and a {kind} cannot be "
+            f"changed: `kubectl {where}delete {kind} {metadata['name']}`"
         )
     else:
         yield str(error)

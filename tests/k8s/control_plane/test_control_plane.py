@@ -222,6 +222,11 @@ def test_the_commands_apply_say_and_scale(
     ended = muse("scale", "orchestrator", "3", *overlay)
     assert "HorizontalPodAutoscaler/orchestrator" in ended.error
 
+    ended = muse("apply", "--overlay", "gpu", "--no-wait")  # of other buckets and images
+    assert "`kubectl delete persistentvolume muse-compiled`" in ended.out
+    assert "`kubectl -n muse delete job compile-base`" in ended.out
+    assert "nothing was changed" in ended.error
+
 
 def token_of(cluster: Cluster, account: str) -> str:
     """Returns a token of a ServiceAccount, as kubelet asks for one."""

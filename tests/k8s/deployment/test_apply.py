@@ -110,14 +110,30 @@ def test_a_kind_that_the_cluster_does_not_know_is_named(api: Any, muse: Any) -> 
     assert api.changed == []
 
 
-def test_a_job_that_cannot_be_changed_is_named_with_what_to_do(system: Any, muse: Any) -> None:
-    system.invalid = {"compile-base": "spec.template: Invalid value: field is immutable"}
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "compile-base",
+            "Job/compile-base: is still there, with other settings, and a job cannot be changed: "
+            "`kubectl -n muse delete job compile-base`",
+        ),
+        (
+            "muse-compiled",
+            "PersistentVolume/muse-compiled: is still there, with other settings, and a "
+            "persistentvolume cannot be changed: `kubectl delete persistentvolume muse-compiled`",
+        ),
+    ],
+)
+def test_what_cannot_be_changed_is_named_with_what_to_do(
+    name: str, said: str, system: Any, muse: Any
+) -> None:
+    system.invalid = {name: "spec: Invalid value: field is immutable"}
 
     ended = muse("apply", *V5E)
 
     assert ended.status == 1
-    assert "Job/compile-base: is still there" in ended.out
-    assert "`kubectl -n muse delete job compile-base`" in ended.out
+    assert said in ended.out
 
 
 def test_a_definition_of_a_kind_is_waited_for(api: Any, muse: Any, tmp_path: Any) -> None:
