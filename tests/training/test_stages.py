@@ -13,7 +13,6 @@ from services.base.engine import BaseEngine
 from services.presets import preset
 from services.runtime.checkpoints import load_checkpoint
 from services.superres.config import SuperresConfig
-from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
 from services.tokenizer.config import TokenizerConfig
 from training import runs
 from training.loop import LoopSettings, Task, train
@@ -24,7 +23,6 @@ from training.tasks.masked_tokens import MaskedTokensTask
 
 TINY = preset("tiny")
 STEPS = 2
-WORDS = ["a ball and a box on navy", "two eggs on white"] * 10
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,9 +40,6 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     That would learn by the same code, and its step takes half a minute to compile.
     """
     root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
-    (out / "text").mkdir()
-    vocabulary = train_vocabulary(WORDS, TINY.text_encoder.vocabulary_size)
-    (out / "text" / FILE_NAME).write_bytes(vocabulary.model)
     text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, steps=STEPS)
     _learn(text, out / "text", root / "text_encoder")
     low, high = (
