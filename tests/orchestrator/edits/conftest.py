@@ -1,13 +1,12 @@
 """An orchestrator that edits, over the small stages."""
 
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+
+from tests.orchestrator.edits.painted import pixels_of
 
 
 @dataclass
@@ -35,33 +34,7 @@ class Studio:
         return pixels_of(image.png)
 
 
-def pixels_of(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
 @pytest.fixture
 def studio(house: Any) -> Studio:
     """Asks for edits."""
     return Studio(house)
-
-
-@pytest.fixture(scope="session")
-def file_of() -> Callable[..., bytes]:
-    """Makes files of pixels: grey, RGB or RGBA."""
-
-    def made(pixels: np.ndarray, kind: str = "PNG", **extra: Any) -> bytes:
-        content = io.BytesIO()
-        Image.fromarray(pixels).save(content, kind, **extra)
-        return content.getvalue()
-
-    return made
-
-
-@pytest.fixture(scope="session")
-def noise() -> Callable[..., np.ndarray]:
-    """Makes pictures of noise, darker than what is painted."""
-
-    def made(height: int = 32, width: int = 32) -> np.ndarray:
-        return np.random.default_rng(0).integers(0, 150, (height, width, 3)).astype(np.uint8)
-
-    return made

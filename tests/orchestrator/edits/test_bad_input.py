@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 from PIL import Image
 
+from tests.orchestrator.edits.drawn import edits
+
 HEIGHT, WIDTH = 16, 24
 BLUE = (0, 0, 200)
 
@@ -130,6 +132,16 @@ NUMBERS_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"inpaint": Inpaint(image=GOOD)},
         "expected a mask, or a picture with alpha",
     ),
+    "no mask, and alpha that covers nothing": (
+        "inpaint.mask",
+        {"inpaint": Inpaint(image=saved(picture("RGBA", (*BLUE, 255))))},
+        "a picture without a transparent pixel",
+    ),
+    "a feather too wide": (
+        "inpaint.feather_px",
+        {"inpaint": Inpaint(image=GOOD, mask=mask(), feather_px=1025)},
+        "expected 0 to 1024, got 1025",
+    ),
     "outpaint by 0": (
         "outpaint",
         {"outpaint": Outpaint(image=GOOD)},
@@ -166,6 +178,25 @@ NUMBERS_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "mask_free_edit.keep",
         {"mask_free_edit": MaskFreeEdit(image=GOOD, iterations=9, keep=[10])},
         "expected 0 to 9, got 10",
+    ),
+    "too many iterations to return": (
+        "mask_free_edit.keep",
+        {"mask_free_edit": MaskFreeEdit(image=GOOD, keep=range(17))},
+        "expected at most 16, got 17",
+    ),
+    **{
+        f"{name} of strength {strength}": (
+            f"{name}.strength",
+            {name: kind(image=GOOD, strength=strength)},
+            "expected more than 0 to 1",
+        )
+        for name, kind in (("mask_free_edit", MaskFreeEdit), ("vary", Vary))
+        for strength in (0, 1.01, -0.5, float("nan"))
+    },
+    "strength beside iterations": (
+        "mask_free_edit.strength",
+        {"mask_free_edit": MaskFreeEdit(image=GOOD, strength=0.5, iterations=9)},
+        "expected not set beside iterations",
     ),
 }
 
@@ -223,8 +254,6 @@ async def test_a_full_mask_is_no_mistake_and_all_is_painted(studio: Any) -> None
     assert await studio.house.works()
 
 
-WORD = st.integers(0, 2**32 - 1) | st.integers(0, 40)
-NUMBER = st.floats(width=32) | st.floats(0, 1, width=32)
 FILE = st.one_of(
     st.binary(max_size=60),
     st.sampled_from([GOOD, mask(), mask(shade=0), noisy("JPEG"), noisy("PNG")]),
@@ -235,31 +264,6 @@ FILE = st.one_of(
         st.integers(0, 255),
     ),
 )
-ANY_EDIT = st.one_of(
-    st.builds(
-        lambda **f: {"inpaint": Inpaint(**f)},
-        image=FILE,
-        mask=FILE,
-        feather_px=WORD,
-        without_composite=st.booleans(),
-    ),
-    st.builds(
-        lambda **f: {"outpaint": Outpaint(**f)},
-        image=FILE,
-        left_px=WORD,
-        top_px=WORD,
-        right_px=WORD,
-        bottom_px=WORD,
-    ),
-    st.builds(
-        lambda **f: {"mask_free_edit": MaskFreeEdit(**f)},
-        image=FILE,
-        iterations=WORD,
-        fraction=NUMBER,
-        keep=st.lists(WORD, max_size=3),
-    ),
-    st.builds(lambda **f: {"vary": Vary(**f)}, image=FILE, strength=NUMBER),
-)
 
 
 @settings(
@@ -268,7 +272,7 @@ ANY_EDIT = st.one_of(
     # The servers are to outlive them; and how slow a busy machine is does not matter.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(ANY_EDIT, st.integers(0, 3), st.integers(0, 300))
+@given(edits(FILE), st.integers(0, 3), st.integers(0, 300))
 async def test_bytes_and_fields_at_random_are_painted_or_refused_and_the_servers_go_on(
     house: Any, edit: dict[str, Any], count: int, preview_every: int
 ) -> None:

@@ -15,10 +15,11 @@ from services.orchestrator.client import (
     Step,
     outpainting,
 )
+from tests.orchestrator.edits.painted import noise
 
 
 @pytest.fixture
-def image(noise: Any) -> Image.Image:
+def image() -> Image.Image:
     return Image.fromarray(noise())
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.orchestrator.edits.painted import noise
+
 MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 NOBODY = "127.0.0.1:1"
 
@@ -20,7 +22,7 @@ def muse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, noise: Any) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder of a picture and a mask."""
     Image.fromarray(noise(40, 32)).save(tmp_path / "picture.png")
     mask = np.zeros((40, 32), np.uint8)

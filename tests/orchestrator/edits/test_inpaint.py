@@ -4,30 +4,15 @@ import asyncio
 import io
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint
 from PIL import Image
 
 from services.orchestrator.metadata import EDITED_TYPE
+from tests.orchestrator.edits.painted import file_of, noise, pixels_of
 
 SEED = 200  # what the small stages paint: every unknown token has this shade
-
-
-def file_of(pixels: np.ndarray, kind: str = "PNG", **extra: Any) -> bytes:
-    """Returns pixels as a file: grey, RGB or RGBA."""
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, kind, **extra)
-    return content.getvalue()
-
-
-def pixels_of(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
-def noise(height: int = 32, width: int = 32) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 150, (height, width, 3)).astype(np.uint8)
 
 
 def corner_mask(height: int = 32, width: int = 32) -> np.ndarray:
@@ -161,38 +146,6 @@ async def test_the_file_says_that_it_was_edited_and_where_the_time_went(house: A
         False,
     ]
     assert [decode.stage for decode in image.decodes] == ["base", "superres"]
-
-
-WRONG: list[tuple[str, Inpaint, str]] = [
-    ("inpaint.image", Inpaint(), "got nothing"),
-    ("inpaint.image", Inpaint(image=b"no picture"), "expected a PNG, JPEG or WebP file"),
-    ("inpaint.image", Inpaint(image=file_of(noise())[:-200]), "a broken one"),
-    ("inpaint.image", inpaint(noise(1, 1)), "at least 16 pixels"),
-    ("inpaint.mask", Inpaint(image=file_of(noise())), "expected a mask, or a picture with alpha"),
-    ("inpaint.mask", Inpaint(image=file_of(noise()), mask=b"no mask"), "expected a PNG"),
-    ("inpaint.mask", inpaint(mask=corner_mask(32, 31)), "the picture's 32 x 32 pixels, got 31 x"),
-    ("inpaint.mask", inpaint(mask=np.zeros((32, 32), np.uint8)), "one without a white pixel"),
-    (
-        "inpaint.mask",
-        Inpaint(image=file_of(np.dstack([noise(), np.full((32, 32), 255, np.uint8)]))),
-        "a picture without a transparent pixel",
-    ),
-    ("inpaint.feather_px", inpaint(feather_px=1025), "expected 0 to 1024, got 1025"),
-]
-
-
-@pytest.mark.parametrize(("field", "wrong", "said"), WRONG)
-async def test_a_wrong_one_is_refused_by_its_field_before_any_stage_is_called(
-    house: Any, field: str, wrong: Inpaint, said: str
-) -> None:
-    refusal = await house.refusal(inpaint=wrong)
-
-    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert [violation.field for violation in refusal.violations] == [field]
-    assert said in refusal.message
-    assert house.calls() == 0
-    assert await house.works()
-    assert len(await images(house, inpaint=inpaint())) == 1
 
 
 async def test_more_pixels_than_there_is_memory_for_are_refused_by_the_count(house: Any) -> None:

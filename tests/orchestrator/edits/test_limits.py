@@ -8,44 +8,18 @@ import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from muse.orchestrator.v1.orchestrator_pb2 import (
-    GenerateRequest,
-    Inpaint,
-    MaskFreeEdit,
-    Outpaint,
-    Vary,
-)
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Outpaint
 from PIL import Image
 
 from services.orchestrator.edits import read_source, result_pixels
 from services.orchestrator.edits.limits import iterations_of, kept_of
 from services.orchestrator.requests import checked
 from services.runtime.errors import RequestError
-
-WORD = st.integers(0, 2**32 - 1) | st.integers(0, 300)
-NUMBER = st.floats(width=32)
-EDITS = st.one_of(
-    st.builds(lambda **f: {"inpaint": Inpaint(**f)}, feather_px=WORD, image=st.binary(max_size=9)),
-    st.builds(
-        lambda **f: {"outpaint": Outpaint(**f)},
-        left_px=WORD,
-        top_px=WORD,
-        right_px=WORD,
-        bottom_px=WORD,
-    ),
-    st.builds(
-        lambda **f: {"mask_free_edit": MaskFreeEdit(**f)},
-        iterations=WORD,
-        fraction=NUMBER,
-        keep=st.lists(WORD, max_size=20),
-    ),
-    st.builds(lambda **f: {"mask_free_edit": MaskFreeEdit(**f)}, strength=NUMBER),
-    st.builds(lambda **f: {"vary": Vary(**f)}, strength=NUMBER),
-)
+from tests.orchestrator.edits.drawn import WORD, edits
 
 
 @settings(max_examples=300, deadline=None)
-@given(EDITS, WORD, WORD, WORD)
+@given(edits(st.binary(max_size=9)), WORD, WORD, WORD)
 def test_fields_at_random_are_checked_or_refused(
     edit: dict[str, Any], count: int, best_of: int, preview_every: int
 ) -> None:

@@ -9,10 +9,11 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 
 from services.orchestrator.edits.limits import iterations_of, kept_of
+from tests.orchestrator.edits.painted import file_of, noise
 
 
 @pytest.fixture
-def image(file_of: Any, noise: Any) -> bytes:
+def image() -> bytes:
     return file_of(noise())
 
 
@@ -70,9 +71,7 @@ async def test_no_step_is_told_twice_when_it_is_handed_back(studio: Any, image: 
     assert told == [1, 2, 3, 4, 5, 6]
 
 
-async def test_the_picture_comes_back_at_its_own_size_for_every_seed(
-    studio: Any, file_of: Any, noise: Any
-) -> None:
+async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Any) -> None:
     edit = MaskFreeEdit(image=file_of(noise(20, 50)), iterations=2, keep=[1])
     images = await studio.images(mask_free_edit=edit, count=2)
 
@@ -97,30 +96,18 @@ def test_strength_says_how_many_iterations(
     assert kept_of(edit) == kept
 
 
-WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("mask_free_edit.image", {"image": b""}, {}),
-    ("mask_free_edit.iterations", {"iterations": 0}, {}),
-    ("mask_free_edit.iterations", {"iterations": 257}, {}),
-    ("mask_free_edit.fraction", {"fraction": 0}, {}),
-    ("mask_free_edit.fraction", {"fraction": 2}, {}),
-    ("mask_free_edit.fraction", {"fraction": float("nan")}, {}),
-    ("mask_free_edit.strength", {"strength": 0}, {}),
-    ("mask_free_edit.strength", {"strength": 1.5}, {}),
-    ("mask_free_edit.strength", {"strength": 0.5, "iterations": 9}, {}),
-    ("mask_free_edit.keep", {"keep": [101]}, {}),
-    ("mask_free_edit.keep", {"keep": range(17)}, {}),
-    ("base.steps", {}, {"base": Sampling(steps=5)}),
-    ("base.minimum_steps", {}, {"base": Sampling(minimum_steps=5)}),
-    ("prompt", {}, {"prompt": " "}),
-]
-
-
-@pytest.mark.parametrize(("field", "edit", "request_"), WRONG)
-async def test_a_wrong_one_is_refused_by_its_field_before_any_stage_is_called(
-    studio: Any, image: bytes, field: str, edit: dict[str, Any], request_: dict[str, Any]
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("base.steps", {"base": Sampling(steps=5)}),
+        ("base.minimum_steps", {"base": Sampling(minimum_steps=5)}),
+        ("prompt", {"prompt": " "}),
+    ],
+)
+async def test_what_would_contradict_it_is_refused_before_any_stage_is_called(
+    studio: Any, image: bytes, field: str, wrong: dict[str, Any]
 ) -> None:
-    message = MaskFreeEdit(**{"image": image, **edit})
-    refusal = await studio.house.refusal(mask_free_edit=message, **request_)
+    refusal = await studio.house.refusal(mask_free_edit=MaskFreeEdit(image=image), **wrong)
 
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [violation.field for violation in refusal.violations] == [field]

@@ -13,6 +13,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Outpaint
 
 from services.orchestrator.edits.windows import windows
 from services.runtime.errors import RequestError
+from tests.orchestrator.edits.painted import file_of, noise
 
 
 def painted_by(height: int, width: int, outpaint: Outpaint) -> np.ndarray:
@@ -66,7 +67,7 @@ def test_a_square_picture_becomes_four_times_as_wide_in_six_windows() -> None:
 )
 @pytest.mark.parametrize("size", [(32, 32), (20, 50)])
 async def test_the_picture_is_returned_as_it_came_inside_the_larger_one(
-    studio: Any, file_of: Any, noise: Any, size: tuple[int, int], added: dict[str, int]
+    studio: Any, size: tuple[int, int], added: dict[str, int]
 ) -> None:
     picture, outpaint = noise(*size), Outpaint(**added)
     outpaint.image = file_of(picture)
@@ -81,9 +82,7 @@ async def test_the_picture_is_returned_as_it_came_inside_the_larger_one(
     assert result[new].mean() > picture.mean() + 20
 
 
-async def test_each_window_has_a_seed_of_its_own_and_says_which_it_is(
-    studio: Any, file_of: Any, noise: Any
-) -> None:
+async def test_each_window_has_a_seed_of_its_own_and_says_which_it_is(studio: Any) -> None:
     outpaint = Outpaint(image=file_of(noise()), right_px=40)
     events = await studio.house.events(outpaint=outpaint, progress=True)
 
@@ -100,9 +99,7 @@ async def test_each_window_has_a_seed_of_its_own_and_says_which_it_is(
     assert [decode.stage for decode in decodes] == ["base", "superres"] * 3
 
 
-async def test_what_is_known_in_a_window_is_known_to_the_stages(
-    studio: Any, file_of: Any, noise: Any
-) -> None:
+async def test_what_is_known_in_a_window_is_known_to_the_stages(studio: Any) -> None:
     await studio.images(outpaint=Outpaint(image=file_of(noise()), right_px=16))
 
     (base,), (superres,) = (studio.house.stages[name].asked for name in ("base", "superres"))
@@ -110,9 +107,7 @@ async def test_what_is_known_in_a_window_is_known_to_the_stages(
     assert list(superres.resume.known) == [1, 1, 0, 0] * 4
 
 
-async def test_memory_grows_with_the_results_pixels_alone(
-    studio: Any, file_of: Any, noise: Any
-) -> None:
+async def test_memory_grows_with_the_results_pixels_alone(studio: Any) -> None:
     image, used = file_of(noise(64, 64)), []
     for right_px in (256, 1024):
         tracemalloc.start()
@@ -123,23 +118,19 @@ async def test_memory_grows_with_the_results_pixels_alone(
     assert used[1] - used[0] < 40 * added  # bytes a pixel: RGB, the file, both some times over
 
 
-WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("outpaint", {}, "expected pixels to add on a side, got 0 on all four"),
-    ("outpaint.right_px", {"right_px": 100_000}, "expected 0 to 16384, got 100000"),
-    ("outpaint.top_px", {"top_px": 2**32 - 1}, "expected 0 to 16384"),
+TOO_LARGE: list[tuple[str, dict[str, int], str]] = [
     ("outpaint", {"right_px": 16_384}, "sides of at most 16384"),
     ("outpaint", {"right_px": 9_000, "bottom_px": 9_000}, "at most 16777216 pixels"),
     ("outpaint.right_px", {"right_px": 1_100}, "at most 64 windows of 32 pixels"),
     ("outpaint.left_px", {"left_px": 500, "right_px": 600}, "at most 64 windows"),
-    ("outpaint.image", {"image": b"junk", "right_px": 9}, "expected a PNG, JPEG or WebP file"),
 ]
 
 
-@pytest.mark.parametrize(("field", "wrong", "said"), WRONG)
-async def test_a_wrong_one_is_refused_by_its_field_before_any_stage_is_called(
-    studio: Any, file_of: Any, noise: Any, field: str, wrong: dict[str, Any], said: str
+@pytest.mark.parametrize(("field", "wrong", "said"), TOO_LARGE)
+async def test_what_would_be_too_large_is_refused_by_its_field_before_any_stage_is_called(
+    studio: Any, field: str, wrong: dict[str, int], said: str
 ) -> None:
-    message = Outpaint(**{"image": file_of(noise()), **wrong})
+    message = Outpaint(image=file_of(noise()), **wrong)
     refusal = await studio.house.refusal(outpaint=message)
 
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import Vary
 
 from services.orchestrator.edits.vary import chosen_cells
+from tests.orchestrator.edits.painted import file_of, noise
 
 
 @pytest.fixture
-def image(file_of: Any, noise: Any) -> bytes:
+def image() -> bytes:
     return file_of(noise())
 
 
@@ -71,15 +71,3 @@ def test_a_share_of_the_cells_inside_is_chosen_and_all_outside() -> None:
     assert chosen[inside].sum() == 8
     assert (chosen_cells(inside, 0.25, 4) != chosen).any()
     assert chosen_cells(inside, 1e-6, 3)[inside].sum() == 1
-
-
-@pytest.mark.parametrize("strength", [0, 1.01, float("nan"), -0.5])
-async def test_a_strength_out_of_range_is_refused(
-    studio: Any, image: bytes, strength: float
-) -> None:
-    refusal = await studio.house.refusal(vary=Vary(image=image, strength=strength))
-
-    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert [violation.field for violation in refusal.violations] == ["vary.strength"]
-    assert studio.house.calls() == 0
-    assert await studio.house.works()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.previews import GREY
+from tests.orchestrator.edits.painted import file_of, noise
 
 MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 CANVAS_PX = 8  # of the small stages
@@ -45,7 +46,7 @@ def on_canvas(height: int, width: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("size", SHAPES)
 async def test_an_inpainting_is_shown_in_its_shape_with_what_is_kept_as_it_was(
-    studio: Any, file_of: Any, size: tuple[int, int]
+    studio: Any, size: tuple[int, int]
 ) -> None:
     black = np.zeros((*size, 3), np.uint8)
     edit = Inpaint(image=file_of(black), mask=file_of(upper_half(*size)), feather_px=0)
@@ -60,7 +61,7 @@ async def test_an_inpainting_is_shown_in_its_shape_with_what_is_kept_as_it_was(
         assert (shown[0] == studio.seed).any()
 
 
-async def test_without_composite_it_is_shown_as_decoded(studio: Any, file_of: Any) -> None:
+async def test_without_composite_it_is_shown_as_decoded(studio: Any) -> None:
     black = np.zeros((32, 16, 3), np.uint8)
     edit = Inpaint(image=file_of(black), mask=file_of(upper_half(32, 16)), without_composite=True)
     ((_, _, low), (_, _, high)), _ = await watched(studio, inpaint=edit)
@@ -72,7 +73,7 @@ async def test_without_composite_it_is_shown_as_decoded(studio: Any, file_of: An
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize("kind", ["mask_free_edit", "vary"])
 async def test_other_edits_are_shown_in_their_shape(
-    studio: Any, file_of: Any, noise: Any, kind: str, size: tuple[int, int]
+    studio: Any, kind: str, size: tuple[int, int]
 ) -> None:
     image = file_of(noise(*size))
     edit = (
@@ -85,7 +86,7 @@ async def test_other_edits_are_shown_in_their_shape(
 
 
 async def test_an_outpainting_is_shown_growing_window_by_window_and_never_larger_than_a_canvas(
-    studio: Any, file_of: Any
+    studio: Any,
 ) -> None:
     black = np.zeros((32, 32, 3), np.uint8)
     previews, result = await watched(studio, outpaint=Outpaint(image=file_of(black), right_px=96))
@@ -101,7 +102,7 @@ async def test_an_outpainting_is_shown_growing_window_by_window_and_never_larger
         assert (shown[:, 2:there] != 0).any()
 
 
-def test_an_overview_of_what_is_small_enough_holds_its_very_pixels(noise: Any) -> None:
+def test_an_overview_of_what_is_small_enough_holds_its_very_pixels() -> None:
     overview = Overview(10, 20, 32)
     part, at = noise(4, 6), (slice(3, 7), slice(2, 8))
     shown = overview.having(part, at)
@@ -122,7 +123,7 @@ def test_an_overview_of_what_is_thin_still_has_a_row() -> None:
 
 
 async def test_the_last_preview_of_a_picture_no_larger_than_the_canvas_is_its_result(
-    studio: Any, file_of: Any, noise: Any, monkeypatch: pytest.MonkeyPatch
+    studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.orchestrator.edits.pictures.SHORTEST_SIDE_PX", 4)
     image = file_of(noise(8, 5))
@@ -137,7 +138,7 @@ async def test_the_last_preview_of_a_picture_no_larger_than_the_canvas_is_its_re
 
 
 async def test_the_command_writes_previews_strip_and_animation_in_the_shape_of_the_picture(
-    house: Any, noise: Any, tmp_path: Path
+    house: Any, tmp_path: Path
 ) -> None:
     Image.fromarray(noise(20, 40)).save(tmp_path / "picture.png")
     Image.fromarray(upper_half(20, 40)).save(tmp_path / "mask.png")
