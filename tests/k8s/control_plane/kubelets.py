@@ -88,10 +88,6 @@ class Kubelets:
         with self._lock:
             self._resting.set()
 
-    def go_on(self) -> None:
-        """Ends the rest."""
-        self._resting.clear()
-
     def close(self) -> None:
         """Takes the nodes away.
 

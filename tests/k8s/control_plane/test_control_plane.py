@@ -313,21 +313,20 @@ async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_
     told: list[list[str]] = []
     base = ServiceName("", "base", 50053)
 
-    def ready() -> list[str]:
-        return sorted(f"{each['status']['podIP']}:50053" for each in pods(cluster, "base"))
+    def ready() -> dict[str, str]:
+        found = pods(cluster, "base")
+        return {each["metadata"]["name"]: f"{each['status']['podIP']}:50053" for each in found}
 
     watch = KubernetesWatch(configuration, "muse", {base: told.append})
     try:
         both = await asyncio.to_thread(ready)
-        await soon_in_loop(lambda: told and sorted(told[-1]) == both)
+        await soon_in_loop(lambda: bool(told) and sorted(told[-1]) == sorted(both.values()))
 
         pools.rest()  # nobody takes the place of one that goes
-        gone = (await asyncio.to_thread(pods, cluster, "base"))[0]
-        await asyncio.to_thread(evict, cluster, "muse", gone["metadata"]["name"])
+        gone, stays = both
+        await asyncio.to_thread(evict, cluster, "muse", gone)
 
-        await soon_in_loop(
-            lambda: told[-1] == [each for each in both if gone["status"]["podIP"] not in each]
-        )
+        await soon_in_loop(lambda: told[-1] == [both[stays]])
     finally:
         await watch.close()
     with pytest.raises(client.ApiException, match="cannot list resource") as refused:
