@@ -113,7 +113,7 @@ class Kubelets:
                     if not self._resting.is_set():
                         for pod in self._cluster.objects("v1", "Pod", self._namespace):
                             self._tend(pod)
-        except Exception as error:
+        except Exception as error:  # `close` raises it, in the thread of the test
             self._problem = error
 
     def _tend(self, pod: Manifest) -> None:
