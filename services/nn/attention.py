@@ -56,7 +56,7 @@ def attend(
         values: What those positions hold.
         length: Leading positions that may be looked at, at least 1; all of them if absent.
     """
-    if jax.default_backend() == "gpu" and queries.dtype == jnp.bfloat16:
+    if _fused(queries):
         return jax.nn.dot_product_attention(
             queries,
             keys,
@@ -83,6 +83,40 @@ def attend(
     )
     seen = seen / weights.sum(axis=-1, keepdims=True)
     return seen.astype(values.dtype).transpose(by_head)
+
+
+def _fused(queries: Array) -> bool:
+    """Returns whether cuDNN's kernel attends from queries."""
+    return jax.default_backend() == "gpu" and queries.dtype == jnp.bfloat16
+
+
+def attend_both(
+    queries: Float[Array, "2*B N H K"],
+    keys: Float[Array, "B T H K"],
+    values: Float[Array, "B T H K"],
+    length: Int[Array, " B"],
+    *,
+    common: int,
+) -> Float[Array, "2*B N H K"]:
+    """Attention of rows to what they may look at, and of as many more to the start of the same.
+
+    A GPU computes all rows in one call, and skips what is hidden from the latter.
+
+    Args:
+        queries: Of the former rows, then of the latter.
+        keys: Of the former.
+        values: Of the former.
+        length: Leading positions that the former look at.
+        common: Leading positions that the latter look at.
+    """
+    shorter = jnp.full_like(length, common)
+    if _fused(queries):
+        keys, values = (jnp.concatenate([array, array]) for array in (keys, values))
+        return attend(queries, keys, values, jnp.concatenate([length, shorter]))
+    former, latter = jnp.split(queries, 2)
+    seen = attend(former, keys, values, length)
+    seen_by_latter = attend(latter, keys[:, :common], values[:, :common], shorter)
+    return jnp.concatenate([seen, seen_by_latter])
 
 
 def attend_within_blocks(
@@ -285,7 +319,25 @@ class CrossAttention(nnx.Module):
         length: Int[Array, " B"],
     ) -> Float[Array, "B N D"]:
         """Returns what each image position gathered from the context's first `length` positions."""
+        return self._output(attend(self._queries(tokens), keys, values, length))
+
+    def both(
+        self,
+        tokens: Float[Array, "2*B N D"],
+        keys: Float[Array, "B T H K"],
+        values: Float[Array, "B T H K"],
+        length: Int[Array, " B"],
+        *,
+        common: int,
+    ) -> Float[Array, "2*B N D"]:
+        """Returns the same of rows, then of as many that gather from the first `common` only."""
+        return self._output(attend_both(self._queries(tokens), keys, values, length, common=common))
+
+    def _queries(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N H K"]:
         batch, count, hidden = tokens.shape
         queries = self.query(tokens).reshape(batch, count, -1, hidden // self.heads)
-        gathered = whole(attend(self.query_norm(queries), keys, values, length), axis=2)
-        return whole(self.output(gathered.reshape(tokens.shape)))
+        return self.query_norm(queries)
+
+    def _output(self, seen: Float[Array, "B N H K"]) -> Float[Array, "B N D"]:
+        gathered = whole(seen, axis=2)
+        return whole(self.output(gathered.reshape(*gathered.shape[:2], -1)))
