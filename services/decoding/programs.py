@@ -17,6 +17,7 @@ from services.decoding import slots as slot_programs
 from services.decoding.slots import MaskedTransformer, Slots
 from services.decoding.state import DecodeState, resting_state
 from services.nn.attention import Context
+from services.nn.compiling import compiler_options
 from services.nn.layers import apart, together
 from services.nn.sharding import CONTEXT, WHOLE, divisions, shardings
 
@@ -110,7 +111,7 @@ class PoolPrograms:
             donate: Arguments whose buffers it may write its results into.
         """
         if self._mesh is None:
-            return jax.jit(function, donate_argnums=donate)
+            return jax.jit(function, donate_argnums=donate, compiler_options=compiler_options())
         # What is whole is the same on every device, which the types cannot tell: hence check_vma.
         spread = jax.shard_map(
             function, mesh=self._mesh, in_specs=takes, out_specs=gives, check_vma=False
@@ -120,6 +121,7 @@ class PoolPrograms:
             in_shardings=shardings(takes, self._mesh),
             out_shardings=shardings(gives, self._mesh),
             donate_argnums=donate,
+            compiler_options=compiler_options(),
         )
 
     def _resting(self, rows: int) -> DecodeState:

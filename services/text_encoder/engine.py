@@ -14,6 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, BFloat16, Bool, Int
 
+from services.nn.compiling import compiler_options
 from services.runtime.precision import Weights, served_digest
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
@@ -86,7 +87,7 @@ class TextEncoderEngine:
         ) -> BFloat16[Array, "B T D"]:
             return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
 
-        self._embed = jax.jit(embed)
+        self._embed = jax.jit(embed, compiler_options=compiler_options())
         self.info = EngineInfo(
             fingerprint=loaded.fingerprint,
             digest=served_digest(loaded.digest, loaded.precision),
