@@ -88,14 +88,14 @@ class SlotReplica:
     def _dispatch(self, now_s: float, admitted: int) -> float:
         times, seated = self._times, self._seated
         step_s = times.step_s[len(seated)][sum(call.guided for call in seated)]
-        first_end = min(call.left for call in seated)
+        left = [call.left for call in seated]
         self._steps = steps_to_take(
-            (first_end,),
+            left,
             watched=False,
             waiting=bool(self._waiting),
             step_s=step_s + times.dispatch_s,
         )
-        self._dispatches = first_end // self._steps
+        self._dispatches = min(left) // self._steps
         self._dispatch_s = times.dispatch_s + self._steps * step_s
         self._begun_s, self._first_s = now_s, now_s + admitted * times.admit_s
         return self._first_s + self._dispatches * self._dispatch_s

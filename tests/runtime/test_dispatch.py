@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.dispatch import (
+    LONGEST_DISPATCH_ALONE_S,
     LONGEST_DISPATCH_S,
     LONGEST_DISPATCH_STEPS,
     steps_to_take,
@@ -22,8 +23,15 @@ def test_no_row_ends_late() -> None:
 
 
 def test_long_steps_are_taken_one_at_a_time_so_that_a_newcomer_joins_at_the_next() -> None:
-    assert steps_to_take([40], watched=False, waiting=False, step_s=LONGEST_DISPATCH_S / 2.5) == 2
-    assert steps_to_take([40], watched=False, waiting=False, step_s=LONGEST_DISPATCH_S * 2) == 1
+    for left, longest_s in (([40, 40], LONGEST_DISPATCH_S), ([40], LONGEST_DISPATCH_ALONE_S)):
+        assert steps_to_take(left, watched=False, waiting=False, step_s=longest_s / 2.5) == 2
+        assert steps_to_take(left, watched=False, waiting=False, step_s=longest_s * 2) == 1
+
+
+def test_who_is_alone_takes_more_steps_at_once() -> None:
+    step_s = LONGEST_DISPATCH_S
+    assert steps_to_take([40], watched=False, waiting=False, step_s=step_s) == 4
+    assert steps_to_take([40, 40], watched=False, waiting=False, step_s=step_s) == 1
 
 
 @pytest.mark.parametrize(
@@ -53,4 +61,5 @@ def test_a_dispatch_is_bounded_in_steps_and_seconds_and_never_idle(
     steps = steps_to_take(left, watched=watched, waiting=waiting, step_s=step_s)
 
     assert min(1, min(left)) <= steps <= min(LONGEST_DISPATCH_STEPS, *left)
-    assert steps <= 1 or steps * (step_s or 0) <= LONGEST_DISPATCH_S
+    longest_s = LONGEST_DISPATCH_ALONE_S if len(left) == 1 else LONGEST_DISPATCH_S
+    assert steps <= 1 or steps * (step_s or 0) <= longest_s
