@@ -152,12 +152,12 @@ async def superres(serve: Serve) -> AsyncIterator[Stage]:
 
 @pytest.fixture
 def slow_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Makes every dispatch so much longer, 0.1 s by default; says how many steps each took."""
+    """Makes every step so much longer, 0.1 s by default; says how many each dispatch took."""
     advance, taken = DecodePool.advance, []
     longer_s = getattr(request, "param", 0.1)
 
     def slowly(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        time.sleep(longer_s)
+        time.sleep(longer_s * steps)
         taken.append(steps)
         return advance(self, steps, wanted)
 
