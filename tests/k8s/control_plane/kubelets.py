@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,9 +55,8 @@ class Kubelets:
         self._nodes: dict[str, Mapping[str, str]] = {}
         self._ending, self._resting = threading.Event(), threading.Event()
         self._lock = threading.Lock()  # over a look at all pods
-        self._problem: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="kubelets")
-        self._thread.start()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kubelets")
+        self._run_through = self._executor.submit(self._run)
 
     def add(
         self,
@@ -95,26 +95,22 @@ class Kubelets:
             Exception: whatever ended the thread before.
         """
         self._ending.set()
-        self._thread.join()
+        self._executor.shutdown()
         for name in self._nodes:
             delete(self._cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-        if self._problem is not None:
-            raise self._problem
+        self._run_through.result()
 
     def _run(self) -> None:
         beat_s = time.monotonic()
-        try:
-            while not self._ending.wait(PAUSE_S):
-                if time.monotonic() - beat_s > HEARTBEAT_S:
-                    beat_s = time.monotonic()
-                    for name in list(self._nodes):
-                        self._beat(name)
-                with self._lock:
-                    if not self._resting.is_set():
-                        for pod in self._cluster.objects("v1", "Pod", self._namespace):
-                            self._tend(pod)
-        except Exception as error:  # `close` raises it, in the thread of the test
-            self._problem = error
+        while not self._ending.wait(PAUSE_S):
+            if time.monotonic() - beat_s > HEARTBEAT_S:
+                beat_s = time.monotonic()
+                for name in list(self._nodes):
+                    self._beat(name)
+            with self._lock:
+                if not self._resting.is_set():
+                    for pod in self._cluster.objects("v1", "Pod", self._namespace):
+                        self._tend(pod)
 
     def _tend(self, pod: Manifest) -> None:
         if pod["spec"].get("nodeName") not in self._nodes:
