@@ -78,6 +78,14 @@ PRESETS = {
             superres=superres.DEMO,
         ),
         Preset(
+            name="demo256",
+            text_encoder=text_encoder.DEMO256,
+            low_tokenizer=tokenizer.DEMO256_LOW,
+            high_tokenizer=tokenizer.DEMO256_HIGH,
+            base=base.DEMO256,
+            superres=superres.DEMO256,
+        ),
+        Preset(
             name="tiny",
             text_encoder=text_encoder.TINY,
             low_tokenizer=tokenizer.TINY_LOW,

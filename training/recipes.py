@@ -2,19 +2,32 @@
 
 from dataclasses import dataclass, replace
 
+from training.data.scenes import BOARD_8, BOARD_16, Board
 from training.optimizers import BASE_PAPER, SUPERRES_PAPER, TOKENIZER_PAPER, Recipe
 from training.tasks.tokenizer import TokenizerLosses
 
 
 @dataclass(frozen=True, kw_only=True)
 class PresetRecipes:
-    """The recipes of one preset, one a checkpoint (the text encoder has its own file)."""
+    """The recipes of one preset, one a checkpoint (the text encoder has its own file).
+
+    Attributes:
+        low_tokenizer: Of the base's tokenizer.
+        high_tokenizer: Of the superres's tokenizer.
+        tokenizer_losses: Weights of the losses of both tokenizers.
+        base: Of the base transformer.
+        superres: Of the super-resolution transformer.
+        board: Grid that composed scenes are laid out on; a cell is a low-resolution token.
+        objects: How many of a vocabulary's objects scenes show, from its first; None for all.
+    """
 
     low_tokenizer: Recipe
     high_tokenizer: Recipe
     tokenizer_losses: TokenizerLosses
     base: Recipe
     superres: Recipe
+    board: Board = BOARD_8
+    objects: int | None = None
 
 
 _PAPER = PresetRecipes(
@@ -49,6 +62,16 @@ _DEMO = PresetRecipes(
     superres=replace(_small(15000, 8, 1e-3, 0.045), distinct_batches=3000, factors="bfloat16"),
 )
 
+_DEMO256 = PresetRecipes(
+    low_tokenizer=_small(12_000, 8, 2e-3, 1e-4),
+    high_tokenizer=_small(6000, 4, 1.5e-3, 1e-4),
+    tokenizer_losses=TokenizerLosses(adversarial=0.0),
+    base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_batches=8000, factors="bfloat16"),
+    superres=replace(_small(25_000, 8, 1e-3, 0.045), distinct_batches=8000, factors="bfloat16"),
+    board=BOARD_16,
+    objects=256,
+)
+
 _TINY = PresetRecipes(
     low_tokenizer=_small(20, 4, 1e-3, 1e-4),
     high_tokenizer=_small(20, 4, 1e-3, 1e-4),
@@ -57,4 +80,10 @@ _TINY = PresetRecipes(
     superres=_small(20, 4, 1e-3, 0.045),
 )
 
-RECIPES = {"muse-3b": _PAPER, "muse-632m": _PAPER, "demo": _DEMO, "tiny": _TINY}
+RECIPES = {
+    "muse-3b": _PAPER,
+    "muse-632m": _PAPER,
+    "demo": _DEMO,
+    "demo256": _DEMO256,
+    "tiny": _TINY,
+}

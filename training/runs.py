@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
+from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
 from services.runtime.checkpoints import load_checkpoint
 from services.tokenizer.config import TokenizerConfig
@@ -54,11 +56,16 @@ def tokenizer_task(
     config = preset.low_tokenizer if low else preset.high_tokenizer
     recipe = _with_steps(recipes.low_tokenizer if low else recipes.high_tokenizer, steps)
     source = _source(preset, data, recipe, seed)
+
+    def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
+        views = [low_resolution_view(image, config.image_size) for image in source.images(step)]
+        return np.stack(views)
+
     return TokenizerTask(
         config,
         recipe,
         recipes.tokenizer_losses,
-        source.low if low else source.high,
+        images,
         resolution=resolution,
         seed=seed,
         initial_parameters=_parameters(initialize_from) if initialize_from else None,
@@ -86,9 +93,18 @@ def text_encoder_task(
             f"expected one of {', '.join(TEXT_ENCODER_RECIPES)}"
         )
     recipe = _with_steps(TEXT_ENCODER_RECIPES[preset.name], steps)
-    captions = _source(preset, data, recipe, seed).captions
-    vocabulary = vocabulary_for(out, captions, preset.text_encoder.vocabulary_size, seed=seed)
-    return TextEncoderTask(preset.text_encoder, recipe, captions, vocabulary, seed=seed)
+    source = _source(preset, data, recipe, seed)
+    vocabulary = vocabulary_for(
+        out, source.captions, preset.text_encoder.vocabulary_size, seed=seed
+    )
+    return TextEncoderTask(
+        preset.text_encoder,
+        recipe,
+        source.captions,
+        vocabulary,
+        label_classes=source.label_classes,
+        seed=seed,
+    )
 
 
 def transformer_task(
@@ -163,11 +179,14 @@ def _precomputed(
 
 
 def _source(preset: Preset, data: Path, recipe: Recipe, seed: int) -> ImageSource:
+    recipes = RECIPES[preset.name]
     return open_source(
         data,
         side_px=preset.high_tokenizer.image_size,
         batch_size=recipe.batch_size,
         seed=seed,
+        board=recipes.board,
+        objects=recipes.objects,
     )
 
 

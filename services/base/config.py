@@ -75,6 +75,17 @@ DEMO = BaseConfig(
     text_length=64,
 )
 
+DEMO256 = BaseConfig(
+    grid=16,
+    vocabulary=1024,
+    hidden=320,
+    layers=6,
+    heads=10,
+    mlp=1280,
+    text_hidden=256,
+    text_length=64,
+)
+
 TINY = BaseConfig(
     grid=4,
     vocabulary=32,

@@ -88,6 +88,21 @@ DEMO = SuperresConfig(
     text_length=64,
 )
 
+DEMO256 = SuperresConfig(
+    low_grid=16,
+    low_vocabulary=1024,
+    grid=32,
+    vocabulary=2048,
+    hidden=192,
+    layers=4,
+    low_layers=2,
+    heads=6,
+    mlp=768,
+    block=8,
+    text_hidden=256,
+    text_length=64,
+)
+
 TINY = SuperresConfig(
     low_grid=4,
     low_vocabulary=32,

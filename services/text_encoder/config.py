@@ -49,11 +49,20 @@ DEMO = TextEncoderConfig(
     vocabulary_size=1024, hidden=192, layers=3, heads=6, head_dim=32, mlp=384, maximum_length=64
 )
 
+DEMO256 = TextEncoderConfig(
+    vocabulary_size=2048, hidden=256, layers=3, heads=8, head_dim=32, mlp=512, maximum_length=64
+)
+
 TINY = TextEncoderConfig(
     vocabulary_size=512, hidden=16, layers=1, heads=2, head_dim=8, mlp=32, maximum_length=32
 )
 
-_PRESETS = {"muse-3b": T5_XXL, "demo": DEMO, "tiny": TINY}  # muse-632m has muse-3b's encoder
+_PRESETS = {
+    "muse-3b": T5_XXL,
+    "demo": DEMO,
+    "demo256": DEMO256,
+    "tiny": TINY,
+}  # muse-632m has muse-3b's encoder
 
 
 def preset_of(config: TextEncoderConfig) -> str:

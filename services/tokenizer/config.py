@@ -17,6 +17,8 @@ class TokenizerConfig:
             thing has the same tokens wherever it is; the decoder looks around in any case.
         decoder_base_channels: As base_channels, of the decoder (the fine-tuned one is wider).
         decoder_residual_blocks: As residual_blocks, of the decoder.
+        repeat_first: Whether the decoder repeats pixels before the convolution that widens a
+            resolution, as VQGAN does; only the 128 px demo checkpoint convolves before.
         codebook_size: Number of codes.
         code_dim: Width of a code.
     """
@@ -30,11 +32,13 @@ class TokenizerConfig:
     decoder_residual_blocks: int
     codebook_size: int
     code_dim: int
+    repeat_first: bool = True
 
     def __post_init__(self) -> None:
         for name in ("channel_multipliers", "encoder_kernels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, value in vars(self).items():
+        numbers = {name: value for name, value in vars(self).items() if name != "repeat_first"}
+        for name, value in numbers.items():
             for number in value if isinstance(value, tuple) else (value,):
                 if number < 1:
                     raise ValueError(f"{name} must be at least 1, got {value}")
@@ -99,6 +103,7 @@ DEMO_LOW = TokenizerConfig(
     decoder_residual_blocks=1,
     codebook_size=1024,
     code_dim=16,
+    repeat_first=False,
 )
 
 DEMO_HIGH = TokenizerConfig(
@@ -110,6 +115,32 @@ DEMO_HIGH = TokenizerConfig(
     decoder_base_channels=16,
     decoder_residual_blocks=1,
     codebook_size=1024,
+    code_dim=16,
+    repeat_first=False,
+)
+
+# The low grid is the paper's own, 16 x 16; the high one has twice its tokens along a side.
+DEMO256_LOW = TokenizerConfig(
+    image_size=128,
+    base_channels=16,
+    channel_multipliers=(1, 2, 4, 12),
+    residual_blocks=1,
+    encoder_kernels=(3, 1, 1, 1),
+    decoder_base_channels=16,
+    decoder_residual_blocks=1,
+    codebook_size=1024,
+    code_dim=16,
+)
+
+DEMO256_HIGH = TokenizerConfig(
+    image_size=256,
+    base_channels=16,
+    channel_multipliers=(1, 2, 4, 12),
+    residual_blocks=1,
+    encoder_kernels=(3, 1, 1, 1),
+    decoder_base_channels=16,
+    decoder_residual_blocks=1,
+    codebook_size=2048,
     code_dim=16,
 )
 

@@ -176,7 +176,7 @@ class Decoder(nnx.Module):
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(Upsample(width, outputs, **kinds))
+                layers.append(Upsample(width, outputs, repeat_first=config.repeat_first, **kinds))
                 width = outputs
             for _ in range(config.decoder_residual_blocks):
                 layers.append(ResidualBlock(width, outputs, **kinds))
@@ -198,23 +198,31 @@ class Decoder(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Doubles the size by repeating pixels, then convolves."""
+    """Doubles the size by repeating pixels, then convolves (Esser et al. 2021, appendix A)."""
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
         *,
+        repeat_first: bool,
         rngs: nnx.Rngs,
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Maps `inputs` channels to `outputs` before repeating: a quarter of the arithmetic."""
+        """Maps `inputs` channels to `outputs`, in the order that the configuration says."""
+        self.repeat_first = repeat_first
         self.project = Convolution(inputs, outputs, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w D"]:
         """Returns features of twice the height and width."""
-        return jnp.repeat(jnp.repeat(self.project(features), 2, axis=1), 2, axis=2)
+        if self.repeat_first:
+            return self.project(_doubled(features))
+        return _doubled(self.project(features))
+
+
+def _doubled(features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w C"]:
+    return jnp.repeat(jnp.repeat(features, 2, axis=1), 2, axis=2)
 
 
 class Tokenizer(nnx.Module):

@@ -1,14 +1,13 @@
 """Batches of composed scenes: every one a function of (seed, step), so a run resumes exactly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 
-from training.data.captions import describe
-from training.data.retellings import retold_captions
-from training.data.scenes import draw_training_scene, half_size, render
+from training.data.captions import Caption, caption_of, label_classes, training_captions
+from training.data.scenes import Board, draw_training_scene, render
 from training.data.sprites import SpriteSet
 
 
@@ -18,12 +17,14 @@ class SceneBatches:
 
     Attributes:
         sprites: The artwork.
-        side_px: Side of the high-resolution pictures; the low-resolution ones have half of it.
+        board: Grid that the scenes are laid out on.
+        side_px: Side of the pictures, at high resolution.
         batch_size: Scenes a step.
         seed: Of every choice.
     """
 
     sprites: SpriteSet
+    board: Board
     side_px: int
     batch_size: int
     seed: int
@@ -34,19 +35,20 @@ class SceneBatches:
         images, captions = [], []
         for index in range(self.batch_size):
             random = np.random.default_rng([self.seed, step, index])
-            scene = draw_training_scene(vocabulary, random)
+            scene = draw_training_scene(vocabulary, self.board, random)
             images.append(render(scene, self.sprites, self.side_px))
-            captions.append(describe(scene, vocabulary, random))
+            captions.append(caption_of(scene, vocabulary, random).text)
         return np.stack(images), captions
 
-    def high(self, step: int) -> UInt8[np.ndarray, "B h w 3"]:
+    def images(self, step: int) -> UInt8[np.ndarray, "B h w 3"]:
         """Returns the high-resolution pictures of a step."""
         return self.captioned(step)[0]
 
-    def low(self, step: int) -> UInt8[np.ndarray, "B h2 w2 3"]:
-        """Returns the low-resolution pictures of a step."""
-        return half_size(self.high(step))
+    def captions(self, seed: int) -> Iterator[Caption]:
+        """Yields labelled captions of training scenes without end, for the text encoder."""
+        return training_captions(self.sprites.vocabulary, self.board, seed)
 
-    def captions(self, seed: int) -> Iterator[str]:
-        """Yields texts about training scenes without end, for the text encoder."""
-        return retold_captions(self.sprites.vocabulary, seed)
+    @property
+    def label_classes(self) -> Mapping[str, int]:
+        """Classes of each label that the captions' nouns have."""
+        return label_classes(self.sprites.vocabulary)

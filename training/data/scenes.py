@@ -1,8 +1,8 @@
 """Composes scenes: which objects, where, on what; and draws them.
 
-A scene is laid out on a board of 8 x 8 cells. One object covers 5 x 5 of them, each of several
-3 x 3, and every object starts at a cell: on the demo's grids a cell is one low-resolution token and
-four high-resolution ones.
+A scene is laid out on a square board of cells: an object that is alone covers more of them than one
+of several, and every object starts at a cell. A cell is one low-resolution token and four
+high-resolution ones, so one object has the same tokens wherever it stands.
 """
 
 import hashlib
@@ -13,13 +13,46 @@ from jaxtyping import UInt8
 
 from training.data.sprites import SpriteSet, Vocabulary
 
-CELLS = 8
-ALONE_CELLS = 5
-TOGETHER_CELLS = 3
 RELATIONS = ("left of", "right of", "above", "below")
 
 _SHARES = {"single": 0.35, "pair": 0.40, "count": 0.15, "several": 0.10}
-_NEAR, _FAR = (0, 1), (4, 5)  # first cells of an object in the first and the second half
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """The grid that scenes are laid out on.
+
+    Attributes:
+        cells: Cells along a side of the board.
+        alone_cells: Cells along a side of an object that is alone.
+        together_cells: Cells along a side of each of several objects.
+    """
+
+    cells: int
+    alone_cells: int
+    together_cells: int
+
+    def __post_init__(self) -> None:
+        if not 0 < 2 * self.together_cells < self.cells or not 0 < self.alone_cells < self.cells:
+            raise ValueError(
+                f"a board of {self.cells} cells must hold two objects of {self.together_cells} "
+                f"cells side by side with a cell to spare, and one of {self.alone_cells}"
+            )
+
+    @property
+    def starts(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First cells that an object may have in the first and in the second half of an axis."""
+        half = self.cells // 2
+        return (0, 1), (half, half + 1)
+
+    def middle(self, cells: int) -> tuple[int, int]:
+        """Returns the first cells that an object in the middle of an axis may have."""
+        first = (self.cells - cells) // 2
+        return first, first + 1
+
+
+BOARD_8 = Board(cells=8, alone_cells=5, together_cells=3)
+BOARD_16 = Board(cells=16, alone_cells=11, together_cells=7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +77,7 @@ class Scene:
     """What a picture shows.
 
     Attributes:
+        board: The grid that the objects lie on.
         kind: "single", "pair" (two different), "count" (two to four of one) or "several" (three or
             four different).
         placed: The objects; a caption names them in this order.
@@ -52,6 +86,7 @@ class Scene:
         relation: Of the first object to the second, for a pair laid out to show one.
     """
 
+    board: Board
     kind: str
     placed: tuple[Placed, ...]
     style: str
@@ -84,23 +119,28 @@ def _tenth(text: str) -> bool:
 
 
 def draw_scene(
-    vocabulary: Vocabulary, random: np.random.Generator, *, kind: str | None = None
+    vocabulary: Vocabulary,
+    board: Board,
+    random: np.random.Generator,
+    *,
+    kind: str | None = None,
 ) -> Scene:
     """Draws a scene at random, held out or not.
 
     Args:
-        vocabulary: What to draw from.
-        random: Where chance comes from.
+        vocabulary: Objects, styles and backgrounds to draw from.
+        board: Grid to lay the objects out on.
+        random: Source of chance.
         kind: Which kind; by default one at random in the training mixture's shares.
     """
     if kind is None:
         kind = str(random.choice(list(_SHARES), p=list(_SHARES.values())))
     relation = None
     if kind == "single":
-        placed: tuple[Placed, ...] = (_alone(vocabulary, random),)
+        placed: tuple[Placed, ...] = (_alone(vocabulary, board, random),)
     elif kind == "pair":
         relation = str(random.choice(RELATIONS))
-        placed = _pair(vocabulary, random, relation)
+        placed = _pair(vocabulary, board, random, relation)
     else:
         count = int(random.integers(2 if kind == "count" else 3, 5))
         things = random.choice(len(vocabulary.objects), count, replace=False)
@@ -108,10 +148,13 @@ def draw_scene(
             things[:] = things[0]
         quarters = random.permutation([(r, c) for r in (0, 1) for c in (0, 1)])[:count]
         placed = tuple(
-            _together(int(thing), *(int(random.choice((_NEAR, _FAR)[half])) for half in quarter))
+            _together(
+                int(thing), board, *(int(random.choice(board.starts[half])) for half in quarter)
+            )
             for thing, quarter in zip(things, quarters, strict=True)
         )
     return Scene(
+        board=board,
         kind=kind,
         placed=placed,
         style=str(random.choice(list(vocabulary.styles))),
@@ -120,35 +163,34 @@ def draw_scene(
     )
 
 
-def draw_training_scene(vocabulary: Vocabulary, random: np.random.Generator) -> Scene:
+def draw_training_scene(vocabulary: Vocabulary, board: Board, random: np.random.Generator) -> Scene:
     """Draws scenes of the training mixture until one is not held out."""
     while True:
-        scene = draw_scene(vocabulary, random)
+        scene = draw_scene(vocabulary, board, random)
         if not scene_is_held_out(scene, vocabulary):
             return scene
 
 
-def _alone(vocabulary: Vocabulary, random: np.random.Generator) -> Placed:
-    row, column = (int(cell) for cell in random.integers(1, 3, 2))
+def _alone(vocabulary: Vocabulary, board: Board, random: np.random.Generator) -> Placed:
+    row, column = (int(random.choice(board.middle(board.alone_cells))) for _ in range(2))
     thing = int(random.integers(len(vocabulary.objects)))
-    return Placed(index=thing, row=row, column=column, cells=ALONE_CELLS)
+    return Placed(index=thing, row=row, column=column, cells=board.alone_cells)
 
 
-def _together(thing: int, row: int, column: int) -> Placed:
-    return Placed(index=thing, row=row, column=column, cells=TOGETHER_CELLS)
+def _together(thing: int, board: Board, row: int, column: int) -> Placed:
+    return Placed(index=thing, row=row, column=column, cells=board.together_cells)
 
 
 def _pair(
-    vocabulary: Vocabulary, random: np.random.Generator, relation: str
+    vocabulary: Vocabulary, board: Board, random: np.random.Generator, relation: str
 ) -> tuple[Placed, Placed]:
     """Lays two different objects out so that the first stands in that relation to the second."""
     first, second = (int(i) for i in random.choice(len(vocabulary.objects), 2, replace=False))
-    near, far = int(random.choice(_NEAR)), int(random.choice(_FAR))
+    near, far = (int(random.choice(starts)) for starts in board.starts)
     along = (near, far) if relation in ("left of", "above") else (far, near)
-    across = int(random.integers(2, 4))
-    if relation in ("left of", "right of"):
-        return _together(first, across, along[0]), _together(second, across, along[1])
-    return _together(first, along[0], across), _together(second, along[1], across)
+    across = int(random.choice(board.middle(board.together_cells)))
+    places = [(across, at) if relation in ("left of", "right of") else (at, across) for at in along]
+    return _together(first, board, *places[0]), _together(second, board, *places[1])
 
 
 def render(scene: Scene, sprites: SpriteSet, side_px: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -157,11 +199,11 @@ def render(scene: Scene, sprites: SpriteSet, side_px: int) -> UInt8[np.ndarray, 
     Args:
         scene: What to show.
         sprites: The artwork.
-        side_px: Side of the picture, a multiple of 8.
+        side_px: Side of the picture, a multiple of the board's cells.
     """
-    if side_px % CELLS:
-        raise ValueError(f"side_px must be a multiple of {CELLS}, got {side_px}")
-    cell = side_px // CELLS
+    if side_px % scene.board.cells:
+        raise ValueError(f"side_px must be a multiple of {scene.board.cells}, got {side_px}")
+    cell = side_px // scene.board.cells
     canvas = np.empty((side_px, side_px, 3), np.float32)
     canvas[:] = sprites.vocabulary.backgrounds[scene.background]
     for placed in scene.placed:
@@ -173,10 +215,3 @@ def render(scene: Scene, sprites: SpriteSet, side_px: int) -> UInt8[np.ndarray, 
         area *= 1 - sprite[..., 3:]
         area += 255 * sprite[..., :3]
     return np.clip(np.round(canvas), 0, 255).astype(np.uint8)
-
-
-def half_size(images: UInt8[np.ndarray, "*B h w 3"]) -> UInt8[np.ndarray, "*B h2 w2 3"]:
-    """Halves pictures by averaging squares of four pixels: the low-resolution view of a scene."""
-    *batch, height, width, channels = images.shape
-    squares = images.reshape(*batch, height // 2, 2, width // 2, 2, channels)
-    return np.round(squares.mean(axis=(-4, -2), dtype=np.float32)).astype(np.uint8)

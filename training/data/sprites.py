@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,12 @@ class SpriteSet:
         return self._scaled[key]
 
 
-def load_sprites(folder: Path) -> SpriteSet:
+def load_sprites(folder: Path, *, objects: int | None = None) -> SpriteSet:
     """Reads a folder of sprites: `scene-sprites.tar` and `scene_vocabulary.json`.
 
     Args:
         folder: The folder, or one with a folder `scenes` that is it.
+        objects: How many of the vocabulary's objects to keep, from its first; all if None.
 
     Raises:
         SceneDataError: a file is missing, or an object has no artwork in some style.
@@ -91,6 +92,13 @@ def load_sprites(folder: Path) -> SpriteSet:
         if not (folder / name).is_file():
             raise SceneDataError(f"expected {name} in {folder}, which has no such file")
     vocabulary = _vocabulary(json.loads((folder / VOCABULARY_FILE).read_text()))
+    if objects is not None:
+        if not 1 <= objects <= len(vocabulary.objects):
+            raise SceneDataError(
+                f"expected at least {objects} objects in {folder / VOCABULARY_FILE}, "
+                f"which has {len(vocabulary.objects)}"
+            )
+        vocabulary = replace(vocabulary, objects=vocabulary.objects[:objects])
     artwork = _artwork(folder / SPRITES_FILE)
     for thing in vocabulary.objects:
         for style in vocabulary.styles:

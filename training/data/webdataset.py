@@ -9,7 +9,7 @@ random, so grain shuffles it by position and a batch is a function of (seed, ste
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from training.data.scenes import half_size
+from training.data.captions import Caption
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -141,20 +141,21 @@ class WebDatasetBatches:
         examples = [self._endless[first + row] for row in range(self._batch_size)]
         return np.stack([image for image, _ in examples]), [text for _, text in examples]
 
-    def high(self, step: int) -> UInt8[np.ndarray, "B h w 3"]:
+    def images(self, step: int) -> UInt8[np.ndarray, "B h w 3"]:
         """Returns the high-resolution pictures of a step."""
         return self.captioned(step)[0]
 
-    def low(self, step: int) -> UInt8[np.ndarray, "B h2 w2 3"]:
-        """Returns the low-resolution pictures of a step."""
-        return half_size(self.high(step))
-
-    def captions(self, seed: int) -> Iterator[str]:
-        """Yields captions without end, shuffled anew each epoch."""
+    def captions(self, seed: int) -> Iterator[Caption]:
+        """Yields captions without end, shuffled anew each epoch; nothing labels their nouns."""
         order = np.random.default_rng(seed)
         while True:
             for index in order.permutation(len(self._source)):
-                yield self._source.caption(int(index))
+                yield Caption(text=self._source.caption(int(index)))
+
+    @property
+    def label_classes(self) -> Mapping[str, int]:
+        """Returns no labels: what these captions' nouns say is not known."""
+        return {}
 
 
 def _square(image: Image.Image, side_px: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from training.data.scenes import half_size
+from services.pictures.low_resolution import low_resolution_view
 from training.data.webdataset import WebDatasetSource
 from training.precompute.shards import Shard
 from training.tasks.frozen import FrozenTextEncoder, FrozenTokenizer
@@ -37,7 +37,8 @@ def write_tokens(
     pieces: dict[str, list[np.ndarray]] = {"low": [], "high": []}
     for rows in _batches(shard.rows, batch_size):
         images = np.stack([source[row][0] for row in rows])
-        pieces["low"].append(np.asarray(low.ids(half_size(images))))
+        views = np.stack([low_resolution_view(image, low.config.image_size) for image in images])
+        pieces["low"].append(np.asarray(low.ids(views)))
         pieces["high"].append(np.asarray(high.ids(images)))
     shard.write(out, {name: np.concatenate(ids).astype(np.uint16) for name, ids in pieces.items()})
 

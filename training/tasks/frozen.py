@@ -13,11 +13,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from services.nn.parameters import with_parameters
+from services.pictures.low_resolution import low_resolution_view
 from services.runtime.checkpoints import load_checkpoint
 from services.text_encoder.loading import load_text_encoder
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
-from training.data.scenes import half_size
 from training.pictures import to_float, to_uint8
 
 LENGTH_STEP = 32  # captions are padded to a multiple of this, so that few shapes are compiled
@@ -157,8 +157,10 @@ class FrozenStages:
         self, images: UInt8[np.ndarray, "B h w 3"], captions: Sequence[str]
     ) -> TokenisedBatch:
         """Tokenises high-resolution pictures and keeps their captions beside them."""
+        side = self.low.config.image_size
+        low_images = np.stack([low_resolution_view(image, side) for image in images])
         return TokenisedBatch(
-            low=np.asarray(self.low.ids(half_size(images))),
+            low=np.asarray(self.low.ids(low_images)),
             high=None if self.high is None else np.asarray(self.high.ids(images)),
             captions=tuple(captions),
         )

@@ -1,5 +1,6 @@
 """The T5 v1.1 decoder that span corruption needs; it is thrown away after training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -51,14 +52,22 @@ class DecoderBlock(nnx.Module):
 
 
 class SpanModel(nnx.Module):
-    """Encoder and decoder; only the encoder is served."""
+    """Encoder, decoder and the heads of noun labels; only the encoder is served."""
 
-    def __init__(self, config: TextEncoderConfig, *, decoder_layers: int, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        config: TextEncoderConfig,
+        *,
+        decoder_layers: int,
+        label_classes: Mapping[str, int],
+        rngs: nnx.Rngs,
+    ) -> None:
         """Builds both; the decoder reads the encoder's token embedding and has its own head.
 
         Args:
             config: Shape of the encoder and width of the decoder.
             decoder_layers: A shallow decoder leaves the understanding to the encoder.
+            label_classes: Classes of each label that a linear head reads from an embedding.
             rngs: Source of the initial parameters.
         """
         self.config = config
@@ -70,6 +79,12 @@ class SpanModel(nnx.Module):
         )
         self.final_norm = RMSNorm(config.hidden, **PARAMETERS)
         self.head = matrix(rngs, (config.hidden, config.vocabulary_size), scale, jnp.float32)
+        self.label_heads = nnx.Dict(
+            {
+                name: matrix(rngs, (config.hidden, classes), scale, jnp.float32)
+                for name, classes in label_classes.items()
+            }
+        )
 
     def __call__(
         self, inputs: Int[Array, "B T"], targets: Int[Array, "B U"]
@@ -83,6 +98,11 @@ class SpanModel(nnx.Module):
         for block in self.decoder:
             features = block(features, text, self_bias, text_bias)
         return self.final_norm(features) @ self.head[...]
+
+    def labels(self, ids: Int[Array, "B T"]) -> dict[str, Float[Array, "B T classes"]]:
+        """Returns the logits of each label at every token of whole texts."""
+        embeddings = self.encoder(ids, ids != PADDING)
+        return {name: embeddings @ head[...] for name, head in self.label_heads.items()}
 
     def _causal_bias(self, length: int) -> Float[Array, "1 H U U"]:
         buckets = relative_buckets(

@@ -15,11 +15,12 @@ from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 
 from services.orchestrator.calls import together
 from services.orchestrator.edits.limits import iterations_of, kept_of
-from services.orchestrator.edits.placing import place_of, reduced
+from services.orchestrator.edits.placing import place_of
 from services.orchestrator.edits.repainting import partly_known
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import DecodedView
 from services.orchestrator.painting import Painter, Painting, Work
+from services.pictures.low_resolution import low_resolution_view
 
 
 async def mask_free_editor(work: Work, source: Source) -> Painter:
@@ -28,7 +29,7 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
     low = work.resolutions["low_codebook"]
     place = place_of(height, width, work.resolutions["codebook"].side_px)
     canvas = await asyncio.to_thread(place.onto, source.rgb)
-    tokens, call = await work.encode(reduced(canvas, low.side_px), low.codebook)
+    tokens, call = await work.encode(low_resolution_view(canvas, low.side_px), low.codebook)
 
     async def finish(painting: Painting, iteration: int, low_tokens: TokenGrid) -> None:
         high = await painting.high(low_tokens)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-LANCZOS, BILINEAR, BOX = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR, Image.Resampling.BOX
+LANCZOS, BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +91,6 @@ def place_of(height: int, width: int, side: int) -> Place:
         size=(tall, wide),
         corner=((side - tall) // 2, (side - wide) // 2),
     )
-
-
-def reduced(canvas: UInt8[np.ndarray, "S S 3"], side: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Returns the canvas at the side of a smaller one: each pixel the mean of those it covers."""
-    return _resized(canvas, (side, side), BOX)
 
 
 def enlarged(square: UInt8[np.ndarray, "s s 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:

@@ -11,9 +11,9 @@ from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import DecodeState
 from muse.common.v1.tensor_pb2 import TokenGrid
 
-from services.orchestrator.edits.placing import reduced
 from services.orchestrator.painting import Painting, Work
 from services.orchestrator.timeline import Call
+from services.pictures.low_resolution import low_resolution_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ async def tokens_of(work: Work, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
     """
     low, high = work.resolutions["low_codebook"], work.resolutions["codebook"]
     (low_tokens, low_call), (high_tokens, high_call) = await asyncio.gather(
-        work.encode(reduced(canvas, low.side_px), low.codebook),
+        work.encode(low_resolution_view(canvas, low.side_px), low.codebook),
         work.encode(canvas, high.codebook),
     )
     return Tokens(low=low_tokens, high=high_tokens, calls=(low_call, high_call))

@@ -12,7 +12,8 @@ from services.orchestrator.edits.masks import (
     touched_cells,
     unknown_cells,
 )
-from services.orchestrator.edits.placing import place_of, reduced
+from services.orchestrator.edits.placing import place_of
+from services.pictures.low_resolution import low_resolution_view
 
 SIDE = 32
 
@@ -118,4 +119,4 @@ def test_pixels_outside_the_mask_stay_equal_at_any_size() -> None:
 def test_reducing_takes_means() -> None:
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
     canvas[::2] = 100
-    assert (reduced(canvas, SIDE // 2) == 50).all()
+    assert (low_resolution_view(canvas, SIDE // 2) == 50).all()

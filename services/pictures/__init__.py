@@ -1,0 +1,1 @@
+"""Pictures as arrays, for serving and for training alike. Neither JAX nor gRPC."""
