@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def load_sprites(folder: Path, *, objects: int | None = None) -> SpriteSet:
                 f"which has {len(vocabulary.objects)}"
             )
         vocabulary = replace(vocabulary, objects=vocabulary.objects[:objects])
-    artwork = _artwork(folder / SPRITES_FILE)
+    wanted = {sprite for thing in vocabulary.objects for sprite in thing.sprites.values()}
+    artwork = _artwork(folder / SPRITES_FILE, wanted)
     for thing in vocabulary.objects:
         for style in vocabulary.styles:
             if thing.sprites.get(style) not in artwork:
@@ -130,11 +132,13 @@ def _vocabulary(content: dict[str, Any]) -> Vocabulary:
     )
 
 
-def _artwork(tar: Path) -> dict[str, Image.Image]:
-    """Reads every picture of the tar; the JSON beside each says where it is from."""
+def _artwork(tar: Path, wanted: Set[str]) -> dict[str, Image.Image]:
+    """Reads the wanted pictures of the tar; the JSON beside each says where it is from."""
     pictures = {}
     with tarfile.open(tar) as archive:
         for member in archive:
+            if Path(member.name).stem not in wanted:
+                continue
             stream = archive.extractfile(member)
             if stream is not None and Path(member.name).suffix in (".webp", ".png"):
                 picture = Image.open(io.BytesIO(stream.read())).convert("RGBA")
