@@ -188,9 +188,10 @@ class TextEncoderTask:
         span_loss, accuracy = _cross_entropy(logits, targets, targets != PADDING)
         metrics = {"span_loss": span_loss, "span_accuracy": accuracy}
         loss = span_loss
-        for at, (name, logits) in enumerate(model.labels(jnp.asarray(batch.ids)).items()):
+        label_logits = model.labels(jnp.asarray(batch.ids))
+        for at, name in enumerate(self.label_classes):
             labels = jnp.asarray(batch.labels[..., at])
-            label_loss, accuracy = _cross_entropy(logits, labels, labels >= 0)
+            label_loss, accuracy = _cross_entropy(label_logits[name], labels, labels >= 0)
             metrics[f"{name}_accuracy"] = accuracy
             loss += label_loss
         return loss, {"loss": loss, **metrics}
