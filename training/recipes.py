@@ -15,6 +15,7 @@ class PresetRecipes:
         low_tokenizer: Of the base's tokenizer.
         high_tokenizer: Of the superres's tokenizer.
         tokenizer_losses: Weights of the losses of both tokenizers.
+        tokenizer_crop: Parts of a picture's side that a tokenizer trains on one of; 1 for whole pictures.
         base: Of the base transformer.
         superres: Of the super-resolution transformer.
         board: Grid that composed scenes are laid out on; a cell is a low-resolution token.
@@ -26,6 +27,7 @@ class PresetRecipes:
     tokenizer_losses: TokenizerLosses
     base: Recipe
     superres: Recipe
+    tokenizer_crop: int = 1
     board: Board = BOARD_8
     objects: int | None = None
 
@@ -63,11 +65,12 @@ _DEMO = PresetRecipes(
 )
 
 _DEMO256 = PresetRecipes(
-    low_tokenizer=_small(12_000, 8, 2e-3, 1e-4),
-    high_tokenizer=_small(6000, 4, 1.5e-3, 1e-4),
+    low_tokenizer=_small(6000, 8, 2e-3, 1e-4),
+    high_tokenizer=_small(3000, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
     base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_batches=8000, factors="bfloat16"),
     superres=replace(_small(25_000, 8, 1e-3, 0.045), distinct_batches=8000, factors="bfloat16"),
+    tokenizer_crop=2,
     board=BOARD_16,
     objects=256,
 )

@@ -17,6 +17,7 @@ from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
 from services.runtime.checkpoints import load_checkpoint
 from services.tokenizer.config import TokenizerConfig
+from training.data.crops import busy_crops
 from training.data.sources import ImageSource, open_source
 from training.optimizers import Recipe
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
@@ -59,7 +60,12 @@ def tokenizer_task(
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
         views = [low_resolution_view(image, config.image_size) for image in source.images(step)]
-        return np.stack(views)
+        return busy_crops(
+            np.stack(views),
+            config.image_size // recipes.tokenizer_crop,
+            step_px=config.factor,
+            random=np.random.default_rng([seed, step]),
+        )
 
     return TokenizerTask(
         config,

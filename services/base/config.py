@@ -77,7 +77,7 @@ DEMO = BaseConfig(
 
 DEMO256 = BaseConfig(
     grid=16,
-    vocabulary=1024,
+    vocabulary=2048,
     hidden=320,
     layers=6,
     heads=10,

@@ -90,7 +90,7 @@ DEMO = SuperresConfig(
 
 DEMO256 = SuperresConfig(
     low_grid=16,
-    low_vocabulary=1024,
+    low_vocabulary=2048,
     grid=32,
     vocabulary=2048,
     hidden=192,

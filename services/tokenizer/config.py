@@ -128,7 +128,7 @@ DEMO256_LOW = TokenizerConfig(
     encoder_kernels=(3, 1, 1, 1),
     decoder_base_channels=16,
     decoder_residual_blocks=1,
-    codebook_size=1024,
+    codebook_size=2048,
     code_dim=16,
 )
 
