@@ -15,7 +15,7 @@ class PresetRecipes:
         low_tokenizer: Of the base's tokenizer.
         high_tokenizer: Of the superres's tokenizer.
         tokenizer_losses: Weights of the losses of both tokenizers.
-        tokenizer_crop: Parts of a picture's side that a tokenizer trains on one of; 1 for whole pictures.
+        tokenizer_crop: Divides a picture's side into that of the crops tokenizers train on.
         base: Of the base transformer.
         superres: Of the super-resolution transformer.
         board: Grid that composed scenes are laid out on; a cell is a low-resolution token.
