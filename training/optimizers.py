@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
+
+from services.nn.layers import STACKS
+
+Parameters = dict[str, Array]  # by dotted name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,7 @@ def adafactor(recipe: Recipe) -> optax.GradientTransformation:
     `optax.adafactor` subtracts its decay after the learning rate was applied: 0.045 would shrink
     the weights by 4.5% a step. Here the decay is scaled too, so a step at 1e-4 shrinks them by
     4.5e-6 of themselves. The second moment is a plain mean until it is as long as beta 2 says.
+    Updates are clipped matrix by matrix, each layer of a stack by itself.
 
     Source: Muse, Table 4; Shazeer and Stern 2018, "Adafactor".
     """
@@ -85,11 +92,37 @@ def adafactor(recipe: Recipe) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.scale_by_factored_rms(decay_rate=recipe.second_decay, decay_rate_fn=decay_at),
-        optax.clip_by_block_rms(1.0),
+        clip_by_matrix_rms(1.0),
         optax.ema(recipe.first_decay, debias=False),
         optax.add_decayed_weights(recipe.weight_decay),
         optax.scale_by_learning_rate(recipe.schedule()),
     )
+
+
+def clip_by_matrix_rms(threshold: float) -> optax.GradientTransformation:
+    """Scales each matrix's update down until its root mean square is at most `threshold`.
+
+    `optax.clip_by_block_rms` takes a whole array: of a stack of layers one layer with a large
+    update would then shrink those of all others.
+
+    Args:
+        threshold: The largest root mean square; d of the paper.
+
+    Source: Shazeer and Stern 2018, "Adafactor", section 6.
+    """
+
+    def clip(path: tuple[jax.tree_util.DictKey], update: Array) -> Array:
+        stacked = path[0].key.split(".")[0] in STACKS
+        axes = tuple(range(int(stacked), update.ndim))
+        rms = jnp.sqrt(jnp.mean(update**2, axis=axes, keepdims=True))
+        return update / jnp.maximum(1.0, rms / threshold)
+
+    def update(
+        updates: Parameters, state: optax.EmptyState, _: Parameters | None = None
+    ) -> tuple[Parameters, optax.EmptyState]:
+        return jax.tree_util.tree_map_with_path(clip, updates), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
 TOKENIZER_PAPER = Recipe(  # Muse, Table 5

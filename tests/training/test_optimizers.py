@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training.optimizers import Recipe, adafactor
+from training.optimizers import Recipe, adafactor, clip_by_matrix_rms
 
 
 def recipe(**changes: float) -> Recipe:
@@ -43,3 +43,15 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
 def test_a_recipe_that_makes_no_sense_is_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         recipe(**changes)
+
+
+def test_a_large_update_of_one_layer_leaves_the_other_layers_alone() -> None:
+    updates = {
+        "blocks.mlp.kernel": jnp.stack([jnp.full((4, 4), 0.5), jnp.full((4, 4), 10.0)]),
+        "head.kernel": jnp.full((4, 4), 3.0),
+    }
+    clip = clip_by_matrix_rms(1.0)
+    clipped, _ = clip.update(updates, clip.init(updates))
+    np.testing.assert_allclose(clipped["blocks.mlp.kernel"][0], 0.5)
+    np.testing.assert_allclose(clipped["blocks.mlp.kernel"][1], 1.0)
+    np.testing.assert_allclose(clipped["head.kernel"], 1.0)

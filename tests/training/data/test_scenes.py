@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from training.data.scenes import (
-    CELLS,
+    BOARD_8,
+    BOARD_16,
+    Board,
     Placed,
     Scene,
     count_is_held_out,
     draw_scene,
     draw_training_scene,
-    half_size,
     pair_is_held_out,
     render,
     scene_is_held_out,
@@ -31,22 +32,24 @@ def test_the_held_out_rule_is_that_of_the_vocabulary_file() -> None:
 
 def test_no_training_scene_shows_a_held_out_combination(artwork: Path) -> None:
     vocabulary = load_sprites(artwork).vocabulary
-    drawn = [draw_scene(vocabulary, np.random.default_rng(index)) for index in range(400)]
+    drawn = [draw_scene(vocabulary, BOARD_8, np.random.default_rng(index)) for index in range(400)]
     trained = [
-        draw_training_scene(vocabulary, np.random.default_rng(index)) for index in range(400)
+        draw_training_scene(vocabulary, BOARD_8, np.random.default_rng(index))
+        for index in range(400)
     ]
     assert any(scene_is_held_out(scene, vocabulary) for scene in drawn)
     assert not any(scene_is_held_out(scene, vocabulary) for scene in trained)
 
 
-def test_objects_lie_on_the_board_and_never_overlap(artwork: Path) -> None:
+@pytest.mark.parametrize("board", [BOARD_8, BOARD_16])
+def test_objects_lie_on_the_board_and_never_overlap(artwork: Path, board: Board) -> None:
     vocabulary = load_sprites(artwork).vocabulary
     for index in range(300):
-        scene = draw_scene(vocabulary, np.random.default_rng(index))
-        covered = np.zeros((CELLS, CELLS), int)
+        scene = draw_scene(vocabulary, board, np.random.default_rng(index))
+        covered = np.zeros((board.cells, board.cells), int)
         for placed in scene.placed:
-            assert placed.row + placed.cells <= CELLS
-            assert placed.column + placed.cells <= CELLS
+            assert placed.row + placed.cells <= board.cells
+            assert placed.column + placed.cells <= board.cells
             covered[
                 placed.row : placed.row + placed.cells,
                 placed.column : placed.column + placed.cells,
@@ -54,11 +57,12 @@ def test_objects_lie_on_the_board_and_never_overlap(artwork: Path) -> None:
         assert covered.max() == 1
 
 
-def test_a_pair_stands_as_its_relation_says(artwork: Path) -> None:
+@pytest.mark.parametrize("board", [BOARD_8, BOARD_16])
+def test_a_pair_stands_as_its_relation_says(artwork: Path, board: Board) -> None:
     vocabulary = load_sprites(artwork).vocabulary
     seen = set()
     for index in range(80):
-        scene = draw_scene(vocabulary, np.random.default_rng(index), kind="pair")
+        scene = draw_scene(vocabulary, board, np.random.default_rng(index), kind="pair")
         first, second = scene.placed
         holds = {
             "left of": first.column + first.cells <= second.column,
@@ -72,10 +76,16 @@ def test_a_pair_stands_as_its_relation_says(artwork: Path) -> None:
     assert seen == {"left of", "right of", "above", "below"}
 
 
+def test_a_board_too_small_for_two_objects_is_refused() -> None:
+    with pytest.raises(ValueError, match="must hold two objects of 4 cells side by side"):
+        Board(cells=8, alone_cells=5, together_cells=4)
+
+
 def test_a_rendered_scene_shows_its_object_on_its_background(artwork: Path) -> None:
     sprites = load_sprites(artwork)
     box = next(i for i, thing in enumerate(sprites.vocabulary.objects) if thing.name == "box")
     scene = Scene(
+        board=BOARD_8,
         kind="single",
         placed=(Placed(index=box, row=1, column=2, cells=5),),
         style="solid",
@@ -89,11 +99,6 @@ def test_a_rendered_scene_shows_its_object_on_its_background(artwork: Path) -> N
 
 def test_a_side_that_is_no_multiple_of_the_board_is_refused(artwork: Path) -> None:
     sprites = load_sprites(artwork)
-    scene = draw_scene(sprites.vocabulary, np.random.default_rng(0))
+    scene = draw_scene(sprites.vocabulary, BOARD_8, np.random.default_rng(0))
     with pytest.raises(ValueError, match="multiple of 8, got 60"):
         render(scene, sprites, 60)
-
-
-def test_half_size_averages_squares_of_four_pixels() -> None:
-    image = np.array([[0, 100], [200, 100]], np.uint8)[None, :, :, None].repeat(3, axis=-1)
-    assert half_size(image).tolist() == [[[[100, 100, 100]]]]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.data.scenes import BOARD_8
 from training.data.sources import open_source
 from training.data.webdataset import WebDatasetBatches, WebDatasetError, WebDatasetSource
 
@@ -65,9 +66,10 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_tars_is_opened_as_a_source(tmp_path: Path) -> None:
     _write(tmp_path / "a.tar", {"dot.png": _picture(7), "dot.txt": b"a dot"})
-    source = open_source(tmp_path, side_px=16, batch_size=2, seed=0)
+    source = open_source(tmp_path, side_px=16, batch_size=2, seed=0, board=BOARD_8)
     images, captions = source.captioned(0)
     assert images.shape == (2, 16, 16, 3)
     assert captions == ["a dot", "a dot"]
-    assert source.low(0).shape == (2, 8, 8, 3)
-    assert next(source.captions(0)) == "a dot"
+    np.testing.assert_array_equal(source.images(0), images)
+    assert source.label_classes == {}
+    assert next(source.captions(0)).text == "a dot"

@@ -14,17 +14,22 @@ from flax import nnx
 from services.text_encoder.config import TINY
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import Vocabulary
+from training.data.captions import Caption, Noun
 from training.tasks.span_decoder import SpanModel
-from training.tasks.text_encoder import TINY_RECIPE, TextEncoderTask, vocabulary_for
+from training.tasks.text_encoder import TINY_RECIPE, TextEncoderTask, noun_labels, vocabulary_for
 
 THINGS = ("fox", "key", "sun", "car")
 
 
-def captions(seed: int) -> Iterator[str]:
-    """Texts in which the last word follows from the first."""
+CLASSES = {"object": 4, "place": 2}
+
+
+def captions(seed: int) -> Iterator[Caption]:
+    """Texts in which the last word follows from the first, and labels of both nouns."""
     for index in count(seed):
-        thing = THINGS[index % len(THINGS)]
-        yield f"a {thing} above another {thing}"
+        at = index % len(THINGS)
+        nouns = (Noun(word=1, labels=(at, 0)), Noun(word=4, labels=(at, 1)))
+        yield Caption(text=f"a {THINGS[at]} above another {THINGS[at]}", nouns=nouns)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
 
 @pytest.fixture(scope="module")
 def task(vocabulary: Vocabulary) -> TextEncoderTask:
-    return TextEncoderTask(TINY, TINY_RECIPE, captions, vocabulary)
+    return TextEncoderTask(TINY, TINY_RECIPE, captions, vocabulary, label_classes=CLASSES)
 
 
 def test_a_run_keeps_the_vocabulary_it_began_with(tmp_path: Path) -> None:
@@ -47,9 +52,34 @@ def test_a_run_keeps_the_vocabulary_it_began_with(tmp_path: Path) -> None:
 def test_the_batch_of_a_step_is_always_the_same(task: TextEncoderTask) -> None:
     first, again, other = task.batch(3), task.batch(3), task.batch(4)
 
-    assert np.array_equal(first.inputs, again.inputs)
-    assert np.array_equal(first.targets, again.targets)
-    assert not np.array_equal(first.inputs, other.inputs)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert not np.array_equal(first.spans.inputs, other.spans.inputs)
+
+
+def test_the_token_that_ends_a_noun_has_its_labels(vocabulary: Vocabulary) -> None:
+    caption = Caption(
+        text="a car, a sun above a fox",
+        nouns=(Noun(word=1, labels=(3, 0)), Noun(word=6, labels=(0, 1))),
+    )
+    ids, labels = noun_labels([caption], vocabulary, TINY.maximum_length, 2)
+
+    (places,) = np.nonzero(labels[0, :, 0] >= 0)
+    assert labels[0, places].tolist() == [[3, 0], [0, 1]]
+    assert vocabulary.decode(ids[0, : places[0] + 1]) == "a car"
+    assert vocabulary.decode(ids[0, : places[1] + 1]) == caption.text
+
+
+def test_captions_without_labels_train_by_span_corruption_alone(vocabulary: Vocabulary) -> None:
+    task = TextEncoderTask(
+        TINY,
+        TINY_RECIPE,
+        lambda seed: (Caption(text=caption.text) for caption in captions(seed)),
+        vocabulary,
+        label_classes={},
+    )
+    _, metrics = task.train_step(task.initial_state(), task.batch(0), 0)
+
+    assert float(metrics["loss"]) == float(metrics["span_loss"])
 
 
 def test_the_loss_falls_and_the_exported_encoder_loads(
@@ -66,6 +96,7 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
     embeddings = loaded.encoder(jnp.asarray(ids), jnp.asarray(mask))
 
     assert losses[-1] < losses[0] - 0.5
+    assert float(metrics["object_accuracy"]) > 0.25
     assert loaded.fingerprint.startswith("t5:")
     assert len(loaded.fingerprint) == len("t5:") + 16
     assert embeddings.shape == (1, 16, TINY.hidden)
@@ -73,8 +104,8 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
 
 
 def test_the_decoder_sees_no_target_before_it_has_said_it(task: TextEncoderTask) -> None:
-    model = SpanModel(TINY, decoder_layers=1, rngs=nnx.Rngs(0))
-    batch = jax.tree.map(jnp.asarray, task.batch(0))
+    model = SpanModel(TINY, decoder_layers=1, label_classes={}, rngs=nnx.Rngs(0))
+    batch = jax.tree.map(jnp.asarray, task.batch(0).spans)
     changed = batch.targets.at[:, 3].set(7)
 
     before, after = model(batch.inputs, batch.targets), model(batch.inputs, changed)
@@ -86,4 +117,4 @@ def test_the_decoder_sees_no_target_before_it_has_said_it(task: TextEncoderTask)
 def test_a_vocabulary_larger_than_the_embedding_is_refused(vocabulary: Vocabulary) -> None:
     small = replace(TINY, vocabulary_size=vocabulary.size - 1)
     with pytest.raises(ValueError, match="the embedding has only"):
-        TextEncoderTask(small, TINY_RECIPE, captions, vocabulary)
+        TextEncoderTask(small, TINY_RECIPE, captions, vocabulary, label_classes={})
