@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from cyclopts import App
 from rich.console import Console
 
 from services.presets import preset as named_preset
 from services.runtime.checkpoints import CheckpointError
 from training import runs
-from training.data.sprites import SceneDataError
 from training.loop import LoopSettings, Task, train
+from training.optimizers import Recipe
 
 app = App(
     name="python -m training",
@@ -44,7 +45,7 @@ def tokenizer(
         steps=steps,
         initialize_from=initialize_from,
     )
-    _train(task, task.recipe.steps, out, checkpoints / "tokenizer" / resolution, data, preset)
+    _train(task, task.recipe, out, checkpoints / "tokenizer" / resolution, data, preset)
 
 
 @app.command
@@ -59,7 +60,7 @@ def text_encoder(
 ) -> None:
     """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
     task = runs.text_encoder_task(named_preset(preset), data, out, seed=seed, steps=steps)
-    _train(task, task.recipe.steps, out, checkpoints / "text_encoder", data, preset)
+    _train(task, task.recipe, out, checkpoints / "text_encoder", data, preset)
 
 
 @app.command
@@ -83,7 +84,7 @@ def base(
         steps=steps,
         precomputed=precomputed,
     )
-    _train(task, task.recipe.steps, out, checkpoints / "base", data, preset)
+    _train(task, task.recipe, out, checkpoints / "base", data, preset)
 
 
 @app.command
@@ -107,11 +108,20 @@ def superres(
         steps=steps,
         precomputed=precomputed,
     )
-    _train(task, task.recipe.steps, out, checkpoints / "superres", data, preset)
+    _train(task, task.recipe, out, checkpoints / "superres", data, preset)
 
 
-def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path, preset: str) -> None:
-    run = train(task, LoopSettings(steps=steps, out=out))
+def _train(
+    task: Task, recipe: Recipe, out: Path, checkpoint: Path, data: Path, preset: str
+) -> None:
+    """Trains a task, then exports the average of its snapshots; a stopped run exports into OUT."""
+    settings = LoopSettings(steps=recipe.steps, out=out, snapshot_every=recipe.average_every)
+    run = train(task, settings)
+    params = (
+        run.snapshots.average(recipe.average_decay)
+        if run.snapshots.steps
+        else {name: np.asarray(value) for name, value in task.params(run.state).items()}
+    )
     record = {
         "preset": preset,
         "steps": run.step,
@@ -121,10 +131,14 @@ def _train(task: Task, steps: int, out: Path, checkpoint: Path, data: Path, pres
         "finished": run.finished,
     }
     if run.finished:
-        task.export(run.state, checkpoint, record)
+        task.export(params, checkpoint, record)
         console.print(f"{task.name}: {run.step} steps, exported to {checkpoint}")
     else:
-        console.print(f"{task.name}: stopped at step {run.step}; the same command goes on")
+        task.export(params, out / "unfinished", record)
+        console.print(
+            f"{task.name}: stopped at step {run.step}; the same command goes on; "
+            f"{out / 'unfinished'} is its checkpoint so far"
+        )
         sys.exit(INTERRUPTED)
 
 
@@ -133,7 +147,7 @@ def main() -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
         app()
-    except (CheckpointError, SceneDataError, ValueError) as error:
+    except (CheckpointError, FloatingPointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -17,9 +17,12 @@ from types import FrameType
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.snapshots import Snapshots
 
 State = Any  # a pytree of arrays; each task has its own
 Batch = Any  # a pytree of numpy arrays
@@ -41,11 +44,20 @@ class Task(Protocol):
     def train_step(self, state: State, batch: Batch, step: int) -> tuple[State, Mapping[str, Any]]:
         """Takes one optimizer step; returns the new state and scalars to report."""
 
+    def params(self, state: State) -> Mapping[str, Any]:
+        """Returns the parameters of the network that is exported, arrays by dotted name."""
+
     def picture(self, state: State) -> Image.Image | None:
         """Draws what the model can do by now, or nothing."""
 
-    def export(self, state: State, folder: Path, record: Mapping[str, Any]) -> None:
+    def export(
+        self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
+    ) -> None:
         """Writes the checkpoint that the stage's server reads."""
+
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """Returns what a resumed run must share with the run it resumes, as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +66,11 @@ class LoopSettings:
 
     Attributes:
         steps: Step to stop at.
-        out: Folder of the run: state/ (resumable), pictures/, metrics.jsonl.
+        out: Folder of the run: state/ (resumable), snapshots/, pictures/, metrics.jsonl, run.json.
         report_every: Steps between reports.
         picture_every: Steps between pictures.
         save_every: Steps between saved states.
+        snapshot_every: Steps between the snapshots that the exported parameters average.
     """
 
     steps: int
@@ -65,9 +78,10 @@ class LoopSettings:
     report_every: int = 20
     picture_every: int = 500
     save_every: int = 500
+    snapshot_every: int = 5000
 
     def __post_init__(self) -> None:
-        for name in ("steps", "report_every", "picture_every", "save_every"):
+        for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -78,6 +92,7 @@ class Run:
 
     Attributes:
         state: The last state.
+        snapshots: Those of the parameters.
         step: Steps taken, those of earlier sessions included.
         finished: Whether it reached the last step; False if a signal stopped it.
         metrics: The last reported scalars.
@@ -85,10 +100,15 @@ class Run:
     """
 
     state: State
+    snapshots: Snapshots
     step: int
     finished: bool
     metrics: Mapping[str, float]
     seconds: float
+
+
+class ResumeError(ValueError):
+    """A run cannot go on in a folder that holds a run of another task, shape or data."""
 
 
 class _StopOnSignal:
@@ -120,8 +140,11 @@ def train(task: Task, settings: LoopSettings) -> Run:
 
     Raises:
         FloatingPointError: the loss is no longer finite; the last saved state is kept.
+        OSError: a state or snapshot cannot be written; those written before are kept.
+        ResumeError: the folder holds a run of another task, shape or data.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
+    _check_same_run(settings.out / "run.json", {"task": task.name, **task.shape})
     manager = ocp.CheckpointManager(
         (settings.out / "state").absolute(),
         options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True),
@@ -133,6 +156,8 @@ def train(task: Task, settings: LoopSettings) -> Run:
 
 def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> Run:
     start, state, earlier_seconds = _restore(manager, task)
+    snapshots = Snapshots(settings.out / "snapshots")
+    snapshots.discard_after(start)
     began, metrics = time.monotonic(), _last_reported(settings.out / "metrics.jsonl")
     step = start
     with (
@@ -159,17 +184,35 @@ def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> 
                 progress.update(bar, completed=step, loss=f"loss {metrics['loss']:.4f}")
             if step % settings.picture_every == 0 or step == settings.steps:
                 _draw(task, state, settings.out / "pictures", step)
+            if step % settings.snapshot_every == 0:
+                snapshots.save(step, task.params(state))
             if step % settings.save_every == 0:
                 _save(manager, step, state, earlier_seconds + time.monotonic() - began)
     seconds = earlier_seconds + time.monotonic() - began
     _save(manager, step, state, seconds)
     return Run(
         state=state,
+        snapshots=snapshots,
         step=step,
         finished=step >= settings.steps,
         metrics=metrics,
         seconds=seconds,
     )
+
+
+def _check_same_run(file: Path, shape: Mapping[str, Any]) -> None:
+    """Records what a run is of, or compares it with what an earlier session recorded."""
+    wanted = json.loads(json.dumps(shape))  # as it reads back: tuples are lists
+    if not file.is_file():
+        file.write_text(json.dumps(wanted, indent=2) + "\n")
+        return
+    recorded = json.loads(file.read_text())
+    for name in sorted({*recorded, *wanted}):
+        if recorded.get(name) != wanted.get(name):
+            raise ResumeError(
+                f"{file.parent} holds a run whose {name} is {recorded.get(name)!r}, this one's is "
+                f"{wanted.get(name)!r}: give another --out, or what the run began with"
+            )
 
 
 def _restore(manager: ocp.CheckpointManager, task: Task) -> tuple[int, State, float]:

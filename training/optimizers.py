@@ -25,7 +25,7 @@ class Recipe:
         first_decay: Of the running mean of gradients (beta 1).
         second_decay: Of the running mean of squared gradients (beta 2).
         weight_decay: Decoupled; a step shrinks weights by learning_rate * weight_decay.
-        average_every: Steps between the snapshots that the served weights average.
+        average_every: Steps between the snapshots that the exported weights average.
         average_decay: Weight of the old average when a snapshot joins it.
         distinct_batches: After so many batches a transformer sees the same pictures and captions
             again, hidden otherwise, and nothing is tokenised twice; None for ever new ones.

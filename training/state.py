@@ -1,75 +1,32 @@
-"""What every task carries from step to step, and the average that is served."""
+"""What every task carries from step to step: parameters and their optimizer."""
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
-from training.optimizers import Recipe
-
-Parameters = dict[str, Array]
+from training.optimizers import Parameters
 
 
-class Learner(NamedTuple):
-    """Parameters, their optimizer, and their average.
+class TrainState(NamedTuple):
+    """The parameters of one network and the state of its optimizer.
 
     Attributes:
-        parameters: Arrays by dotted name.
-        optimizer: The optimizer's own state.
-        averaged: Average of the snapshots taken so far; the initial parameters before the first.
-        snapshots: How many snapshots it averages.
+        params: Arrays by dotted name.
+        opt_state: The optimizer's own state.
     """
 
-    parameters: Parameters
-    optimizer: optax.OptState
-    averaged: Parameters
-    snapshots: Int[Array, ""]
+    params: Parameters
+    opt_state: optax.OptState
 
 
-def new_learner(parameters: Parameters, optimizer: optax.GradientTransformation) -> Learner:
+def new_train_state(params: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step."""
-    return Learner(
-        parameters=parameters,
-        optimizer=optimizer.init(parameters),
-        averaged=jax.tree.map(jnp.copy, parameters),
-        snapshots=jnp.zeros((), jnp.int32),
-    )
+    return TrainState(params, optimizer.init(params))
 
 
-def learn(
-    learner: Learner,
-    gradients: Parameters,
-    optimizer: optax.GradientTransformation,
-    recipe: Recipe,
-    step: Int[Array, ""],
-) -> Learner:
-    """Applies one gradient; every `average_every` steps the average takes in a snapshot.
-
-    The average is that of the checkpoints of every 5000 steps with decay 0.7, as the paper's
-    released weights are, only computed as they come instead of from files afterwards.
-
-    Source: Muse, section 2.8 (DESIGN 4.9).
-    """
-    updates, optimizer_state = optimizer.update(gradients, learner.optimizer, learner.parameters)
-    parameters = optax.apply_updates(learner.parameters, updates)
-
-    def take(operands: tuple[Parameters, Parameters]) -> Parameters:
-        averaged, fresh = operands
-        decay = jnp.where(learner.snapshots == 0, 0.0, recipe.average_decay)
-        return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, fresh)
-
-    due = (step + 1) % recipe.average_every == 0
-    averaged = jax.lax.cond(due, take, lambda operands: operands[0], (learner.averaged, parameters))
-    return Learner(
-        parameters=parameters,
-        optimizer=optimizer_state,
-        averaged=averaged,
-        snapshots=learner.snapshots + due,
-    )
-
-
-def served(learner: Learner) -> Parameters:
-    """Returns what is exported: the average, or the parameters if no snapshot was taken."""
-    return learner.averaged if int(learner.snapshots) else learner.parameters
+def apply_gradients(
+    state: TrainState, gradients: Parameters, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Returns the state after one optimizer step."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    return TrainState(optax.apply_updates(state.params, updates), opt_state)

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from training.__main__ import INTERRUPTED, _train
-from training.loop import LoopSettings, train
+from training.loop import LoopSettings, ResumeError, train
+from training.optimizers import Recipe
+from training.snapshots import Snapshots
 
 
 class Counting:
@@ -21,9 +23,9 @@ class Counting:
 
     name = "counting"
 
-    def __init__(self, *, stop_at: int = -1, broken_at: int = -1) -> None:
+    def __init__(self, *, stop_at: int = -1, broken_at: int = -1, size: int = 1) -> None:
         """Sends SIGTERM to this process at one step; loses its loss at another."""
-        self.stop_at, self.broken_at = stop_at, broken_at
+        self.stop_at, self.broken_at, self.size = stop_at, broken_at, size
 
     def initial_state(self) -> dict[str, Any]:
         """Returns zero."""
@@ -46,14 +48,40 @@ class Counting:
         """Draws a dot."""
         return Image.new("RGB", (4, 4))
 
-    def export(self, state: dict[str, Any], folder: Path, record: Mapping[str, Any]) -> None:
+    def params(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Returns the total."""
+        return state
+
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """Returns what a resumed run must share."""
+        return {"config": {"sizes": (1, self.size)}}
+
+    def export(
+        self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
+    ) -> None:
         """Writes the total."""
-        (folder / "total").write_text(str(float(state["total"])))
+        folder.mkdir(exist_ok=True)
+        (folder / "total").write_text(str(float(params["total"])))
 
 
 def settings(out: Path, steps: int = 12) -> LoopSettings:
     """Reports, draws and saves often."""
-    return LoopSettings(steps=steps, out=out, report_every=1, picture_every=5, save_every=5)
+    return LoopSettings(
+        steps=steps, out=out, report_every=1, picture_every=5, save_every=5, snapshot_every=4
+    )
+
+
+RECIPE = Recipe(
+    steps=4,
+    batch_size=1,
+    learning_rate=1e-3,
+    warm_up_steps=1,
+    first_decay=0.9,
+    second_decay=0.99,
+    weight_decay=0.0,
+    average_every=2,
+)
 
 
 def test_a_run_stopped_by_a_signal_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
@@ -74,11 +102,12 @@ def test_a_command_that_was_stopped_says_so_by_its_status(tmp_path: Path) -> Non
     out, checkpoint = tmp_path / "out", tmp_path / "checkpoint"
     checkpoint.mkdir()
     with pytest.raises(SystemExit) as ended:
-        _train(Counting(stop_at=2), 4, out, checkpoint, tmp_path, "demo")
+        _train(Counting(stop_at=2), RECIPE, out, checkpoint, tmp_path, "demo")
     assert ended.value.code == INTERRUPTED
     assert list(checkpoint.iterdir()) == []
+    assert (out / "unfinished" / "total").is_file()
 
-    _train(Counting(), 4, out, checkpoint, tmp_path, "demo")
+    _train(Counting(), RECIPE, out, checkpoint, tmp_path, "demo")
 
     assert (checkpoint / "total").is_file()
 
@@ -107,3 +136,49 @@ def test_pictures_are_written_as_it_goes(tmp_path: Path) -> None:
 def test_settings_of_zero_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         settings(tmp_path, steps=0)
+
+
+def test_the_export_averages_the_snapshots(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    _train(Counting(), RECIPE, tmp_path / "out", checkpoint, tmp_path, "demo")
+    after_two, after_four = 0.5 * 1 + 2, 0.5 * (0.5 * (0.5 * 1 + 2) + 3) + 4
+    expected = 0.7 * after_two + 0.3 * after_four
+    assert float((checkpoint / "total").read_text()) == pytest.approx(expected)
+
+
+def test_a_resumed_run_saves_its_snapshots_again(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError):
+        train(Counting(broken_at=9), settings(tmp_path))
+    whole = train(Counting(), settings(tmp_path))
+    assert whole.snapshots.steps == [4, 8, 12]
+
+
+def test_a_run_of_another_shape_does_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
+    first = train(Counting(), settings(tmp_path, steps=5))
+    with pytest.raises(ResumeError, match=r"config is .*1, 1.*this one's is .*1, 2"):
+        train(Counting(size=2), settings(tmp_path))
+    again = train(Counting(), settings(tmp_path, steps=5))
+    assert float(again.state["total"]) == float(first.state["total"])
+
+
+def test_a_state_cut_short_is_not_resumed_from(tmp_path: Path) -> None:
+    train(Counting(), settings(tmp_path, steps=5))
+    (tmp_path / "state" / "9.orbax-checkpoint-tmp-123").mkdir()
+    resumed = train(Counting(), settings(tmp_path))
+    whole = train(Counting(), settings(tmp_path / "whole"))
+    assert float(resumed.state["total"]) == float(whole.state["total"])
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    train(Counting(stop_at=5), settings(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(Snapshots, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(Counting(), settings(tmp_path))
+    resumed = train(Counting(), settings(tmp_path))
+    assert resumed.finished

@@ -49,7 +49,9 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         for resolution in ("low", "high")
     )
     _learn(low, out / "low", root / "tokenizer" / "low")
-    high.export(high.initial_state(), root / "tokenizer" / "high", {"preset": "tiny"})
+    high.export(
+        _params(high, high.initial_state()), root / "tokenizer" / "high", {"preset": "tiny"}
+    )
     return root
 
 
@@ -57,7 +59,11 @@ def _learn(task: Task, out: Path, checkpoint: Path) -> None:
     run = train(task, LoopSettings(steps=STEPS, out=out, report_every=1))
     assert run.finished
     assert np.isfinite(run.metrics["loss"])
-    task.export(run.state, checkpoint, {"preset": "tiny"})
+    task.export(_params(task, run.state), checkpoint, {"preset": "tiny"})
+
+
+def _params(task: Task, state: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in task.params(state).items()}
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ from services.runtime.checkpoints import (
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.vocabulary import FILE_NAME, PADDING, Vocabulary, train_vocabulary
 from training.data.captions import Caption
-from training.optimizers import Recipe, adam
-from training.state import Learner, Parameters, learn, new_learner, served
+from training.optimizers import Parameters, Recipe, adam
+from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import padded_length
 from training.tasks.span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanBatch, span_batch
 from training.tasks.span_decoder import SpanModel
@@ -150,9 +150,9 @@ class TextEncoderTask:
             rngs=nnx.Rngs(self.seed),
         )
 
-    def initial_state(self) -> Learner:
+    def initial_state(self) -> TrainState:
         """Returns fresh parameters."""
-        return new_learner(parameters_of(self._build()), self._optimizer)
+        return new_train_state(parameters_of(self._build()), self._optimizer)
 
     def batch(self, step: int) -> TextBatch:
         """Returns the captions of a step, corrupted and whole."""
@@ -166,18 +166,18 @@ class TextEncoderTask:
         return TextBatch(spans, ids, labels)
 
     def train_step(
-        self, state: Learner, batch: TextBatch, step: int
-    ) -> tuple[Learner, Mapping[str, Array]]:
+        self, state: TrainState, batch: TextBatch, step: int
+    ) -> tuple[TrainState, Mapping[str, Array]]:
         """Takes one step."""
-        return self._step(state, batch, jnp.int32(step))
+        return self._step(state, batch)
 
     def _compiled_step(
-        self, state: Learner, batch: TextBatch, step: Int[Array, ""]
-    ) -> tuple[Learner, dict[str, Array]]:
+        self, state: TrainState, batch: TextBatch
+    ) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), gradients = jax.value_and_grad(
             partial(self._loss, batch=batch), has_aux=True
-        )(state.parameters)
-        return learn(state, gradients, self._optimizer, self.recipe, step), metrics
+        )(state.params)
+        return apply_gradients(state, gradients, self._optimizer), metrics
 
     def _loss(
         self, parameters: Parameters, batch: TextBatch
@@ -196,16 +196,27 @@ class TextEncoderTask:
             loss += label_loss
         return loss, {"loss": loss, **metrics}
 
-    def picture(self, state: Learner) -> Image.Image | None:
+    def picture(self, state: TrainState) -> Image.Image | None:
         """Draws nothing: there is nothing to see in an embedding."""
         return None
 
-    def export(self, state: Learner, folder: Path, record: Mapping[str, Any]) -> None:
+    def params(self, state: TrainState) -> Parameters:
+        """Returns the parameters of encoder, decoder and heads."""
+        return state.params
+
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """Returns what a resumed run must share with the run it resumes."""
+        return {"config": asdict(self.config), "labels": self.label_classes, "seed": self.seed}
+
+    def export(
+        self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
+    ) -> None:
         """Writes the encoder without its decoder, the vocabulary beside it."""
         parameters = round_to_bfloat16(
             {
-                name.removeprefix("encoder."): np.asarray(value)
-                for name, value in served(state).items()
+                name.removeprefix("encoder."): value
+                for name, value in params.items()
                 if name.startswith("encoder.")
             }
         )

@@ -89,7 +89,7 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
     for step in range(TINY_RECIPE.steps):
         state, metrics = task.train_step(state, task.batch(step), step)
         losses.append(float(metrics["loss"]))
-    task.export(state, tmp_path, {"steps": TINY_RECIPE.steps})
+    task.export(task.params(state), tmp_path, {"steps": TINY_RECIPE.steps})
 
     loaded = load_text_encoder(tmp_path)
     ids, mask = loaded.vocabulary.encode_batch(["a fox above a key"], 16)
