@@ -14,6 +14,7 @@ from services.runtime.checkpoints import CheckpointError
 from training import runs
 from training.loop import LoopSettings, Task, train
 from training.optimizers import Recipe
+from training.recipes import RECIPES
 
 app = App(
     name="python -m training",
@@ -81,19 +82,29 @@ def base(
     preset: str = "demo",
     seed: int = 0,
     steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     precomputed: Path | None = None,
+    workers: int | None = None,
 ) -> None:
-    """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
-    task = runs.transformer_task(
-        named_preset(preset),
-        "base",
-        data,
-        checkpoints,
-        seed=seed,
-        steps=steps,
-        precomputed=precomputed,
-    )
-    _train(task, task.recipe, out, checkpoints / "base", data, preset)
+    """Trains the base transformer on a trained text encoder and low-resolution tokenizer.
+
+    Parameters
+    ----------
+    steps
+        Optimizer steps instead of the recipe's.
+    batch_size
+        Examples a step instead of the recipe's.
+    learning_rate
+        Peak learning rate instead of the recipe's.
+    precomputed
+        Folder of shards that `python -m training.precompute` wrote of the same data.
+    workers
+        Processes that compose all scenes before the first step; for a GPU or TPU.
+    """
+    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    recipe = runs.with_changes(RECIPES[named_preset(preset).name].base, **changes)
+    _transformer("base", data, out, checkpoints, preset, seed, recipe, precomputed, workers)
 
 
 @app.command
@@ -105,19 +116,54 @@ def superres(
     preset: str = "demo",
     seed: int = 0,
     steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     precomputed: Path | None = None,
+    workers: int | None = None,
 ) -> None:
-    """Trains the super-resolution transformer on the text encoder and both tokenizers."""
+    """Trains the super-resolution transformer on the text encoder and both tokenizers.
+
+    Parameters
+    ----------
+    steps
+        Optimizer steps instead of the recipe's.
+    batch_size
+        Examples a step instead of the recipe's.
+    learning_rate
+        Peak learning rate instead of the recipe's.
+    precomputed
+        Folder of shards that `python -m training.precompute` wrote of the same data.
+    workers
+        Processes that compose all scenes before the first step; for a GPU or TPU.
+    """
+    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    recipe = runs.with_changes(RECIPES[named_preset(preset).name].superres, **changes)
+    _transformer("superres", data, out, checkpoints, preset, seed, recipe, precomputed, workers)
+
+
+def _transformer(
+    stage: Literal["base", "superres"],
+    data: Path,
+    out: Path,
+    checkpoints: Path,
+    preset: str,
+    seed: int,
+    recipe: Recipe,
+    precomputed: Path | None,
+    workers: int | None,
+) -> None:
     task = runs.transformer_task(
         named_preset(preset),
-        "superres",
+        stage,
         data,
         checkpoints,
+        out,
         seed=seed,
-        steps=steps,
+        recipe=recipe,
         precomputed=precomputed,
+        workers=workers,
     )
-    _train(task, task.recipe, out, checkpoints / "superres", data, preset)
+    _train(task, recipe, out, checkpoints / stage, data, preset)
 
 
 def _train(

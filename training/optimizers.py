@@ -27,8 +27,9 @@ class Recipe:
         weight_decay: Decoupled; a step shrinks weights by learning_rate * weight_decay.
         average_every: Steps between the snapshots that the exported weights average.
         average_decay: Weight of the old average when a snapshot joins it.
-        distinct_batches: After so many batches a transformer sees the same pictures and captions
-            again, hidden otherwise, and nothing is tokenised twice; None for ever new ones.
+        distinct_examples: After so many examples a transformer sees the same pictures and
+            captions again, masked otherwise, and nothing is tokenised twice; None for ever new
+            ones.
         factors: Precision of the factors of a transformer's matrix products; sums are float32.
     """
 
@@ -41,7 +42,7 @@ class Recipe:
     weight_decay: float
     average_every: int = 5000
     average_decay: float = 0.7
-    distinct_batches: int | None = None
+    distinct_examples: int | None = None
     factors: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -49,8 +50,8 @@ class Recipe:
             raise ValueError(
                 f"warm_up_steps must lie between 0 and steps {self.steps}, got {self.warm_up_steps}"
             )
-        if self.distinct_batches is not None and self.distinct_batches < 1:
-            raise ValueError(f"distinct_batches must be at least 1, got {self.distinct_batches}")
+        if self.distinct_examples is not None and self.distinct_examples < 1:
+            raise ValueError(f"distinct_examples must be at least 1, got {self.distinct_examples}")
         for name in ("first_decay", "second_decay", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")

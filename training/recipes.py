@@ -60,16 +60,16 @@ _DEMO = PresetRecipes(
     low_tokenizer=_small(4000, 8, 2e-3, 1e-4),
     high_tokenizer=_small(1800, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=replace(_small(27000, 16, 1e-3, 0.045), distinct_batches=5000, factors="bfloat16"),
-    superres=replace(_small(15000, 8, 1e-3, 0.045), distinct_batches=3000, factors="bfloat16"),
+    base=replace(_small(27000, 16, 1e-3, 0.045), distinct_examples=80_000, factors="bfloat16"),
+    superres=replace(_small(15000, 8, 1e-3, 0.045), distinct_examples=24_000, factors="bfloat16"),
 )
 
 _DEMO256 = PresetRecipes(
     low_tokenizer=_small(6000, 8, 2e-3, 1e-4),
     high_tokenizer=_small(3000, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_batches=8000, factors="bfloat16"),
-    superres=replace(_small(25_000, 8, 1e-3, 0.045), distinct_batches=8000, factors="bfloat16"),
+    base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_examples=128_000, factors="bfloat16"),
+    superres=replace(_small(25_000, 8, 1e-3, 0.045), distinct_examples=64_000, factors="bfloat16"),
     tokenizer_crop=2,
     board=BOARD_16,
     objects=256,

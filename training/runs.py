@@ -6,12 +6,15 @@ A run reads the checkpoints of the stages before its own from one root, the fold
     text_encoder/   tokenizer/low/   tokenizer/high/   base/   superres/
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from rich.progress import track
 
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
@@ -24,10 +27,11 @@ from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
 from training.recipes import RECIPES
-from training.tasks.frozen import FrozenStages, load_frozen_stages
+from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
 from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
+from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
 from training.tasks.tokenizer import TokenizerTask
 from training.tasks.word_directions import telling_kernel
 
@@ -62,8 +66,8 @@ def tokenizer_task(
     recipes = RECIPES[preset.name]
     low = resolution == "low"
     config = preset.low_tokenizer if low else preset.high_tokenizer
-    recipe = _with_steps(recipes.low_tokenizer if low else recipes.high_tokenizer, steps)
-    source = _source(preset, data, recipe, seed)
+    recipe = with_changes(recipes.low_tokenizer if low else recipes.high_tokenizer, steps=steps)
+    source = _source(preset, data, recipe.batch_size, seed)
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
         views = [low_resolution_view(image, config.image_size) for image in source.images(step)]
@@ -106,8 +110,8 @@ def text_encoder_task(
             f"preset {preset.name!r} has T5's own text encoder, which is not trained here: "
             f"expected one of {', '.join(TEXT_ENCODER_RECIPES)}"
         )
-    recipe = _with_steps(TEXT_ENCODER_RECIPES[preset.name], steps)
-    source = _source(preset, data, recipe, seed)
+    recipe = with_changes(TEXT_ENCODER_RECIPES[preset.name], steps=steps)
+    source = _source(preset, data, recipe.batch_size, seed)
     vocabulary = vocabulary_for(
         out, source.captions, preset.text_encoder.vocabulary_size, seed=seed
     )
@@ -123,48 +127,66 @@ def text_encoder_task(
 
 def transformer_task(
     preset: Preset,
-    stage: str,
+    stage: Literal["base", "superres"],
     data: Path,
     checkpoints: Path,
+    out: Path,
     *,
     seed: int,
-    steps: int | None,
+    recipe: Recipe,
     precomputed: Path | None = None,
+    workers: int | None = None,
 ) -> MaskedTokensTask:
     """Returns the task that trains the base or the super-resolution transformer.
 
     Args:
         preset: The system it belongs to.
-        stage: "base" or "superres".
+        stage: Which of the two.
         data: Folder of sprites or of WebDataset tars.
         checkpoints: Root of the frozen stages.
+        out: Folder of the run, where the tokens of examples that come again are kept.
         seed: Of the data, the initial parameters and the masks.
-        steps: Optimizer steps instead of the recipe's.
+        recipe: Steps, batch size and optimizer.
         precomputed: Folder of shards of the same data, instead of computing its tokens and
             embeddings at each step.
+        workers: Processes that compose all examples that come again before the first step; by
+            default each is composed when it first comes.
 
     Raises:
         ShardError: the shards are incomplete, or were made by other stages.
+        ValueError: the recipe's batch size does not divide the blocks that examples are kept in.
     """
-    recipes = RECIPES[preset.name]
     high = stage == "superres"
-    recipe = _with_steps(recipes.superres if high else recipes.base, steps)
     config = preset.superres if high else preset.base
     frozen = load_frozen_stages(checkpoints, high=high)
-    images = _source(preset, data, recipe, seed).captioned
-    batches = range(max(1, MEASURED_CAPTIONS // recipe.batch_size))
-    captions = [caption for step in batches for caption in images(step)[1]]
+    source = _source(preset, data, recipe.batch_size, seed)
+    captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
     vectors, words = frozen.text_encoder.words(captions)
+    examples: Callable[[int], Examples]
+    if precomputed is not None:
+        examples = _precomputed(precomputed, frozen, recipe.batch_size, seed)
+    elif recipe.distinct_examples is None:
+        examples = fresh_examples(frozen, source.captioned)
+    else:
+        store = TokenStore(
+            frozen=frozen,
+            images=_source(preset, data, BLOCK, seed).captioned,
+            folder=out / "tokens",
+            blocks=-(-recipe.distinct_examples // BLOCK),
+            batch_size=recipe.batch_size,
+            seed=seed,
+        )
+        if workers is not None:
+            for _ in track(store.fill(workers), "composing", total=None):
+                pass
+        examples = store
     return MaskedTokensTask(
         config,
         recipe,
         frozen,
-        images,
+        examples,
         seed=seed,
         text_projection=telling_kernel(vectors, words, config.hidden, seed=seed),
-        precomputed=None
-        if precomputed is None
-        else _precomputed(precomputed, frozen, recipe.batch_size, seed),
     )
 
 
@@ -192,12 +214,12 @@ def _precomputed(
     )
 
 
-def _source(preset: Preset, data: Path, recipe: Recipe, seed: int) -> ImageSource:
+def _source(preset: Preset, data: Path, batch_size: int, seed: int) -> ImageSource:
     recipes = RECIPES[preset.name]
     return open_source(
         data,
         side_px=preset.high_tokenizer.image_size,
-        batch_size=recipe.batch_size,
+        batch_size=batch_size,
         seed=seed,
         board=recipes.board,
         objects=recipes.objects,
@@ -208,11 +230,13 @@ def _parameters(folder: Path) -> Mapping[str, np.ndarray]:
     return load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig).parameters
 
 
-def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
-    if steps is None:
-        return recipe
-    return replace(
-        recipe,
-        steps=steps,
-        warm_up_steps=max(1, min(recipe.warm_up_steps, steps // 10)),
-    )
+def with_changes(recipe: Recipe, **changes: int | float | None) -> Recipe:
+    """Returns a recipe with some of its numbers changed; None leaves one as it is.
+
+    The warm-up shrinks with the steps, to a tenth of them at most.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "steps" in given:
+        steps = int(given["steps"])
+        given["warm_up_steps"] = max(1, min(recipe.warm_up_steps, steps // 10))
+    return replace(recipe, **given)

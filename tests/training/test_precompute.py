@@ -6,6 +6,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from services.runtime.checkpoints import load_checkpoint, save_checkpoint
 from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
 from services.tokenizer.config import TokenizerConfig
 from training import runs
+from training.loop import Task
 from training.precompute.__main__ import CONFIGURATION, DATA, main
 from training.precompute.shards import Shard, ShardError, find_shards
+from training.recipes import RECIPES
 
 TINY = preset("tiny")
 EXAMPLES, SHARDS = 11, 3
+RECIPE = RECIPES["tiny"].base
 Run = Callable[..., tuple[int, str]]
 
 
@@ -43,6 +47,11 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _params(task: Task) -> dict[str, np.ndarray]:
+    params = task.params(task.initial_state())
+    return {name: np.asarray(value) for name, value in params.items()}
+
+
 @pytest.fixture(scope="module")
 def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with the text encoder and both tokenizers, untrained."""
@@ -52,12 +61,12 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     vocabulary = train_vocabulary(texts, TINY.text_encoder.vocabulary_size)
     (out / "text" / FILE_NAME).write_bytes(vocabulary.model)
     text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, steps=2)
-    text.export(text.initial_state(), root / "text_encoder", {})
+    text.export(_params(text), root / "text_encoder", {})
     for resolution in ("low", "high"):
         task = runs.tokenizer_task(
             TINY, artwork, resolution=resolution, seed=0, steps=2, initialize_from=None
         )
-        task.export(task.initial_state(), root / "tokenizer" / resolution, {})
+        task.export(_params(task), root / "tokenizer" / resolution, {})
     return root
 
 
@@ -113,11 +122,18 @@ def whole(made: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("stage", ["base", "superres"])
 def test_training_sees_the_same_examples(
-    stage: str, tars: Path, checkpoints: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Literal["base", "superres"],
+    tars: Path,
+    checkpoints: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
     computed, precomputed = (
-        runs.transformer_task(TINY, stage, tars, checkpoints, seed=3, steps=4, precomputed=folder)
+        runs.transformer_task(
+            TINY, stage, tars, checkpoints, tmp_path, seed=3, recipe=RECIPE, precomputed=folder
+        )
         for folder in (None, whole)
     )
 
@@ -188,7 +204,9 @@ def test_shards_of_other_stages_are_refused(
     monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
 
     with pytest.raises(ShardError, match="expected what codebook:another makes, got what"):
-        runs.transformer_task(TINY, "base", tars, other, seed=0, steps=2, precomputed=whole)
+        runs.transformer_task(
+            TINY, "base", tars, other, tmp_path, seed=0, recipe=RECIPE, precomputed=whole
+        )
     status, said = run("tokens", *flags(tars, other, whole, 0))
     assert status == CONFIGURATION
     assert "is of something else" in said

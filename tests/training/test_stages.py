@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,7 +17,6 @@ from training import runs
 from training.loop import LoopSettings, Task, train
 from training.optimizers import Recipe
 from training.recipes import RECIPES
-from training.tasks.frozen import TokenisedBatch
 from training.tasks.masked_tokens import MaskedTokensTask
 
 TINY = preset("tiny")
@@ -67,15 +65,23 @@ def _params(task: Task, state: Any) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def base(artwork: Path, checkpoints: Path) -> MaskedTokensTask:
+def base(
+    artwork: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> MaskedTokensTask:
     """The task of the base on the frozen stages before it."""
-    return runs.transformer_task(TINY, "base", artwork, checkpoints, seed=0, steps=STEPS)
+    recipe = runs.with_changes(RECIPES["tiny"].base, steps=STEPS)
+    out = tmp_path_factory.mktemp("base")
+    return runs.transformer_task(TINY, "base", artwork, checkpoints, out, seed=0, recipe=recipe)
 
 
 @pytest.fixture(scope="module")
-def superres(artwork: Path, checkpoints: Path) -> MaskedTokensTask:
+def superres(
+    artwork: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> MaskedTokensTask:
     """The task of superres on the frozen stages before it."""
-    return runs.transformer_task(TINY, "superres", artwork, checkpoints, seed=0, steps=STEPS)
+    recipe = runs.with_changes(RECIPES["tiny"].superres, steps=STEPS)
+    out = tmp_path_factory.mktemp("superres")
+    return runs.transformer_task(TINY, "superres", artwork, checkpoints, out, seed=0, recipe=recipe)
 
 
 def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(
@@ -100,25 +106,6 @@ def test_superres_learns_and_names_both_codebooks(
     assert set(made.fingerprint) == {"encoder", "low_codebook", "codebook"}
 
 
-def test_batches_that_come_again_are_tokenised_once_and_are_the_same(
-    base: MaskedTokensTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    again = _with(base, distinct_batches=2)
-    tokenised: list[TokenisedBatch] = []
-    tokenise = type(again._frozen).tokenise
-    monkeypatch.setattr(
-        type(again._frozen),
-        "tokenise",
-        lambda *args: tokenised.append(tokenise(*args)) or tokenised[-1],
-    )
-    batches = [again.batch(step) for step in range(5)]
-
-    assert len(tokenised) == 2
-    for step, batch in enumerate(batches):
-        jax.tree.map(np.testing.assert_array_equal, batch, base.batch(step % 2))
-    assert not np.array_equal(batches[0].low, batches[1].low)
-
-
 def test_rounded_factors_learn_nearly_the_same(superres: MaskedTokensTask) -> None:
     losses = []
     for factors in ("float32", "bfloat16"):
@@ -130,11 +117,10 @@ def test_rounded_factors_learn_nearly_the_same(superres: MaskedTokensTask) -> No
 
 
 def _with(task: MaskedTokensTask, **changed: Any) -> MaskedTokensTask:
-    recipe = replace(task.recipe, **changed)
-    return MaskedTokensTask(task.config, recipe, task._frozen, task._images)
+    return MaskedTokensTask(task.config, replace(task.recipe, **changed), task._frozen, task.batch)
 
 
-def test_a_recipe_of_no_batches_is_refused() -> None:
+def test_a_recipe_of_no_examples_is_refused() -> None:
     recipe: Recipe = RECIPES["tiny"].base
-    with pytest.raises(ValueError, match="distinct_batches must be at least 1, got 0"):
-        replace(recipe, distinct_batches=0)
+    with pytest.raises(ValueError, match="distinct_examples must be at least 1, got 0"):
+        replace(recipe, distinct_examples=0)

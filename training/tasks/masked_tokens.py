@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 from PIL import Image
 
 from services.base.config import BaseConfig
@@ -29,10 +29,9 @@ from training.optimizers import Parameters, Recipe, adafactor
 from training.pictures import contact_sheet
 from training.products import with_bfloat16_products
 from training.state import TrainState, apply_gradients, new_train_state
-from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer, TokenisedBatch
+from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer
 from training.tasks.masking import keep_text, masked_cross_entropy, random_masks
 
-CaptionedImages = Callable[[int], tuple[UInt8[np.ndarray, "B h w 3"], list[str]]]
 SHOWN = 8  # pictures of a report
 
 
@@ -44,11 +43,10 @@ class MaskedTokensTask:
         config: BaseConfig | SuperresConfig,
         recipe: Recipe,
         frozen: FrozenStages,
-        images: CaptionedImages,
+        examples: Callable[[int], Examples],
         *,
         seed: int = 0,
         text_projection: Float[np.ndarray, "Dt D"] | None = None,
-        precomputed: Callable[[int], Examples] | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -56,15 +54,13 @@ class MaskedTokensTask:
             config: Shape of the transformer.
             recipe: Its optimizer.
             frozen: The text encoder and tokenizers it is trained for.
-            images: Gives the high-resolution pictures and captions of a step.
+            examples: Gives the examples of a step, always the same ones.
             seed: Of the initial parameters, the masks and which captions are dropped.
             text_projection: Where the projection of the text starts; a random draw if absent.
-            precomputed: Gives the examples of a step; computed from `images` if absent.
         """
         self.config, self.recipe, self.seed = config, recipe, seed
-        self._frozen, self._images = frozen, images
-        self._text_projection, self._precomputed = text_projection, precomputed
-        self._kept: dict[int, TokenisedBatch] = {}
+        self._frozen, self._examples = frozen, examples
+        self._text_projection = text_projection
         self._optimizer = adafactor(recipe)
         self._step = jax.jit(self._compiled_step, donate_argnums=0)
         self._guess = jax.jit(self._compiled_guess)
@@ -91,15 +87,8 @@ class MaskedTokensTask:
         return new_train_state(parameters, self._optimizer)
 
     def batch(self, step: int) -> Examples:
-        """Returns the examples of a step; what comes again is tokenised once."""
-        if self._precomputed is not None:
-            return self._precomputed(step % (self.recipe.distinct_batches or step + 1))
-        if self.recipe.distinct_batches is None:
-            return self._frozen.examples(self._frozen.tokenise(*self._images(step)))
-        step %= self.recipe.distinct_batches
-        if step not in self._kept:
-            self._kept[step] = self._frozen.tokenise(*self._images(step))
-        return self._frozen.examples(self._kept[step])
+        """Returns the examples of a step."""
+        return self._examples(step)
 
     def train_step(
         self, state: TrainState, batch: Examples, step: int
