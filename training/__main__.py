@@ -86,6 +86,7 @@ def base(
     learning_rate: float | None = None,
     precomputed: Path | None = None,
     workers: int | None = None,
+    initialize_from: Path | None = None,
 ) -> None:
     """Trains the base transformer on a trained text encoder and low-resolution tokenizer.
 
@@ -101,10 +102,18 @@ def base(
         Folder of shards that `python -m training.precompute` wrote of the same data.
     workers
         Processes that compose all scenes before the first step; for a GPU or TPU.
+    initialize_from
+        Checkpoint of the same stage to start from, such as OUT/unfinished of a stopped run.
     """
-    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    recipe = runs.with_changes(RECIPES[named_preset(preset).name].base, **changes)
-    _transformer("base", data, out, checkpoints, preset, seed, recipe, precomputed, workers)
+    recipe = runs.with_changes(
+        RECIPES[named_preset(preset).name].base,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    _transformer(
+        "base", data, out, checkpoints, preset, seed, recipe, precomputed, workers, initialize_from
+    )
 
 
 @app.command
@@ -120,6 +129,7 @@ def superres(
     learning_rate: float | None = None,
     precomputed: Path | None = None,
     workers: int | None = None,
+    initialize_from: Path | None = None,
 ) -> None:
     """Trains the super-resolution transformer on the text encoder and both tokenizers.
 
@@ -135,10 +145,27 @@ def superres(
         Folder of shards that `python -m training.precompute` wrote of the same data.
     workers
         Processes that compose all scenes before the first step; for a GPU or TPU.
+    initialize_from
+        Checkpoint of the same stage to start from, such as OUT/unfinished of a stopped run.
     """
-    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    recipe = runs.with_changes(RECIPES[named_preset(preset).name].superres, **changes)
-    _transformer("superres", data, out, checkpoints, preset, seed, recipe, precomputed, workers)
+    recipe = runs.with_changes(
+        RECIPES[named_preset(preset).name].superres,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    _transformer(
+        "superres",
+        data,
+        out,
+        checkpoints,
+        preset,
+        seed,
+        recipe,
+        precomputed,
+        workers,
+        initialize_from,
+    )
 
 
 def _transformer(
@@ -151,6 +178,7 @@ def _transformer(
     recipe: Recipe,
     precomputed: Path | None,
     workers: int | None,
+    initialize_from: Path | None,
 ) -> None:
     task = runs.transformer_task(
         named_preset(preset),
@@ -162,6 +190,7 @@ def _transformer(
         recipe=recipe,
         precomputed=precomputed,
         workers=workers,
+        initialize_from=initialize_from,
     )
     _train(task, recipe, out, checkpoints / stage, data, preset)
 

@@ -16,9 +16,11 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.progress import track
 
+from services.base.config import BaseConfig
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints import CheckpointMismatch, load_checkpoint
+from services.superres.config import SuperresConfig
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
 from training.data.sources import ImageSource, open_source
@@ -136,6 +138,7 @@ def transformer_task(
     recipe: Recipe,
     precomputed: Path | None = None,
     workers: int | None = None,
+    initialize_from: Path | None = None,
 ) -> MaskedTokensTask:
     """Returns the task that trains the base or the super-resolution transformer.
 
@@ -151,8 +154,10 @@ def transformer_task(
             embeddings at each step.
         workers: Processes that compose all examples that come again before the first step; by
             default each is composed when it first comes.
+        initialize_from: Checkpoint of the same stage and shape to start from.
 
     Raises:
+        CheckpointError: a checkpoint is missing, of another format or of another shape.
         ShardError: the shards are incomplete, or were made by other stages.
         ValueError: the recipe's batch size does not divide the blocks that examples are kept in.
     """
@@ -160,8 +165,14 @@ def transformer_task(
     config = preset.superres if high else preset.base
     frozen = load_frozen_stages(checkpoints, high=high)
     source = _source(preset, data, recipe.batch_size, seed)
-    captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
-    vectors, words = frozen.text_encoder.words(captions)
+    initial: Mapping[str, np.ndarray]
+    if initialize_from is None:
+        captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
+        vectors, words = frozen.text_encoder.words(captions)
+        kernel = telling_kernel(vectors, words, config.hidden, seed=seed)
+        initial = {"text_projection.kernel": kernel}
+    else:
+        initial = _transformer_parameters(initialize_from, stage, config)
     examples: Callable[[int], Examples]
     if precomputed is not None:
         examples = _precomputed(precomputed, frozen, recipe.batch_size, seed)
@@ -186,8 +197,19 @@ def transformer_task(
         frozen,
         examples,
         seed=seed,
-        text_projection=telling_kernel(vectors, words, config.hidden, seed=seed),
+        initial=initial,
     )
+
+
+def _transformer_parameters(
+    folder: Path, stage: str, config: BaseConfig | SuperresConfig
+) -> Mapping[str, np.ndarray]:
+    checkpoint = load_checkpoint(folder, stage=stage, config_type=type(config))
+    if checkpoint.config != config:
+        raise CheckpointMismatch(
+            f"{folder} holds a {stage} of another shape, {checkpoint.config}: expected {config}"
+        )
+    return checkpoint.parameters
 
 
 def _precomputed(
@@ -230,13 +252,22 @@ def _parameters(folder: Path) -> Mapping[str, np.ndarray]:
     return load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig).parameters
 
 
-def with_changes(recipe: Recipe, **changes: int | float | None) -> Recipe:
+def with_changes(
+    recipe: Recipe,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+) -> Recipe:
     """Returns a recipe with some of its numbers changed; None leaves one as it is.
 
     The warm-up shrinks with the steps, to a tenth of them at most.
     """
-    given = {name: value for name, value in changes.items() if value is not None}
-    if "steps" in given:
-        steps = int(given["steps"])
-        given["warm_up_steps"] = max(1, min(recipe.warm_up_steps, steps // 10))
-    return replace(recipe, **given)
+    if steps is not None:
+        warm_up_steps = max(1, min(recipe.warm_up_steps, steps // 10))
+        recipe = replace(recipe, steps=steps, warm_up_steps=warm_up_steps)
+    return replace(
+        recipe,
+        batch_size=recipe.batch_size if batch_size is None else batch_size,
+        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
+    )

@@ -8,6 +8,7 @@ Source: Muse, section 2.8: checkpoints of every 5000 steps, averaged with decay 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -54,7 +55,7 @@ class Snapshots:
         Raises:
             FileNotFoundError: no snapshot was saved.
         """
-        files = [safe_open(self._file(step), framework="np") for step in self.steps]
+        files: list[Any] = [safe_open(self._file(step), framework="np") for step in self.steps]
         if not files:
             raise FileNotFoundError(f"expected snapshots in {self._folder}, found none")
         averaged: dict[str, np.ndarray] = {}

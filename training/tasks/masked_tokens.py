@@ -46,7 +46,7 @@ class MaskedTokensTask:
         examples: Callable[[int], Examples],
         *,
         seed: int = 0,
-        text_projection: Float[np.ndarray, "Dt D"] | None = None,
+        initial: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -56,11 +56,11 @@ class MaskedTokensTask:
             frozen: The text encoder and tokenizers it is trained for.
             examples: Gives the examples of a step, always the same ones.
             seed: Of the initial parameters, the masks and which captions are dropped.
-            text_projection: Where the projection of the text starts; a random draw if absent.
+            initial: Parameters to start from by name; those it lacks are drawn at random.
         """
         self.config, self.recipe, self.seed = config, recipe, seed
         self._frozen, self._examples = frozen, examples
-        self._text_projection = text_projection
+        self._initial = dict(initial or {})
         self._optimizer = adafactor(recipe)
         self._step = jax.jit(self._compiled_step, donate_argnums=0)
         self._guess = jax.jit(self._compiled_guess)
@@ -80,11 +80,10 @@ class MaskedTokensTask:
         return with_bfloat16_products(model) if self.recipe.factors == "bfloat16" else model
 
     def initial_state(self) -> TrainState:
-        """Returns fresh parameters."""
-        parameters = parameters_of(self._build())
-        if self._text_projection is not None:
-            parameters["text_projection.kernel"] = jnp.asarray(self._text_projection)
-        return new_train_state(parameters, self._optimizer)
+        """Returns the parameters before the first step."""
+        drawn = parameters_of(self._build())
+        given = {name: jnp.asarray(value, jnp.float32) for name, value in self._initial.items()}
+        return new_train_state(drawn | given, self._optimizer)
 
     def batch(self, step: int) -> Examples:
         """Returns the examples of a step."""

@@ -8,6 +8,7 @@ whole step on a GPU, so tokens and captions are kept, in blocks, and a resumed r
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -79,7 +80,7 @@ class TokenStore:
     def _keep(self, at: int, block: TokenisedBatch) -> None:
         """Writes a block, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        arrays = {"low": _narrow(block.low), "captions": np.array(block.captions)}
+        arrays: dict[str, Any] = {"low": _narrow(block.low), "captions": np.array(block.captions)}
         if block.high is not None:
             arrays["high"] = _narrow(block.high)
         part = self._file(at).with_suffix(".part")
