@@ -201,7 +201,7 @@ class TokenizerTask:
             adversary = apply_gradients(adversary, discriminator_gradients, self._optimizer)
             metrics["discriminator"] = loss
         metrics |= {
-            "perplexity": jnp.exp(-jnp.sum(usage * jnp.log(usage + 1e-10))),
+            "perplexity": _perplexity(usage / usage.sum()),
             "revived": revived,
         }
         return TokenizerState(tokenizer, adversary, usage), metrics
@@ -307,3 +307,8 @@ class TokenizerTask:
                 else dict(self._perceptual.provenance),
             },
         )
+
+
+def _perplexity(shares: Float[Array, " V"]) -> Float[Array, ""]:
+    """Returns how many codes would be in use if all were used equally."""
+    return jnp.exp(-jnp.sum(shares * jnp.log(shares + 1e-10)))
