@@ -3,8 +3,8 @@
 import io
 import json
 import tarfile
-from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,15 @@ class Vocabulary:
         objects: The things, in the file's order.
         styles: What a caption calls each style of artwork.
         backgrounds: Colour names and their sRGB bytes.
+        tiers: Tier of each object by name, 1 the easiest to recognise; empty if the file has none.
+        groups: Group of each object by name; empty if the file has none.
     """
 
     objects: tuple[SceneObject, ...]
     styles: dict[str, str]
     backgrounds: dict[str, tuple[int, int, int]]
+    tiers: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -83,25 +87,23 @@ def load_sprites(folder: Path, *, objects: int | None = None) -> SpriteSet:
 
     Args:
         folder: The folder, or one with a folder `scenes` that is it.
-        objects: How many of the vocabulary's objects to keep, from its first; all if None.
+        objects: Read only the first so many objects of the vocabulary; None reads all.
 
     Raises:
-        SceneDataError: a file is missing, or an object has no artwork in some style.
+        SceneDataError: a file is missing or damaged, an object has no artwork in some style, or
+            there are fewer objects.
     """
     folder = _scenes_folder(folder)
     for name in (VOCABULARY_FILE, SPRITES_FILE):
         if not (folder / name).is_file():
             raise SceneDataError(f"expected {name} in {folder}, which has no such file")
-    vocabulary = _vocabulary(json.loads((folder / VOCABULARY_FILE).read_text()))
+    vocabulary = read_vocabulary(folder / VOCABULARY_FILE)
     if objects is not None:
-        if not 1 <= objects <= len(vocabulary.objects):
-            raise SceneDataError(
-                f"expected at least {objects} objects in {folder / VOCABULARY_FILE}, "
-                f"which has {len(vocabulary.objects)}"
-            )
-        vocabulary = replace(vocabulary, objects=vocabulary.objects[:objects])
-    wanted = {sprite for thing in vocabulary.objects for sprite in thing.sprites.values()}
-    artwork = _artwork(folder / SPRITES_FILE, wanted)
+        vocabulary = _first(vocabulary, objects)
+    names = {
+        thing.sprites.get(style) for thing in vocabulary.objects for style in vocabulary.styles
+    }
+    artwork = _artwork(folder / SPRITES_FILE, names)
     for thing in vocabulary.objects:
         for style in vocabulary.styles:
             if thing.sprites.get(style) not in artwork:
@@ -122,28 +124,82 @@ def _scenes_folder(folder: Path) -> Path:
     return inner if not (folder / VOCABULARY_FILE).is_file() and inner.is_dir() else folder
 
 
-def _vocabulary(content: dict[str, Any]) -> Vocabulary:
-    return Vocabulary(
-        objects=tuple(SceneObject(**entry) for entry in content["objects"]),
-        styles=dict(content["styles"]),
-        backgrounds={
-            name: ImageColor.getrgb(colour)[:3] for name, colour in content["backgrounds"].items()
-        },
+def read_vocabulary(file: Path) -> Vocabulary:
+    """Reads a `scene_vocabulary.json`.
+
+    Raises:
+        SceneDataError: the file cannot be read or is no vocabulary.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        vocabulary = Vocabulary(
+            objects=tuple(_object(entry) for entry in content["objects"]),
+            styles=dict(content["styles"]),
+            backgrounds={
+                name: ImageColor.getrgb(colour)[:3]
+                for name, colour in content["backgrounds"].items()
+            },
+            tiers=dict(content.get("tiers", {})),
+            groups=dict(content.get("groups", {})),
+        )
+    except OSError as error:
+        raise SceneDataError(f"{file} cannot be read: {error.strerror}") from error
+    except KeyError as error:
+        raise SceneDataError(f"{file} is no scene vocabulary: it has no key {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise SceneDataError(f"{file} is no scene vocabulary: {error}") from error
+    for key, values in (("tiers", vocabulary.tiers), ("groups", vocabulary.groups)):
+        for thing in vocabulary.objects:
+            if values and thing.name not in values:
+                raise SceneDataError(f"{file}: {key} has no entry of {thing.name!r}")
+    return vocabulary
+
+
+def _object(entry: dict[str, Any]) -> SceneObject:
+    expected = {key.name for key in fields(SceneObject)}
+    if set(entry) != expected:
+        raise ValueError(
+            f"an object has the keys {', '.join(sorted(entry))}: expected "
+            f"{', '.join(sorted(expected))}"
+        )
+    if not isinstance(entry["sprites"], dict):
+        raise ValueError(f"the sprites of {entry['name']!r}: expected a name for each style")
+    return SceneObject(**entry)
+
+
+def _first(vocabulary: Vocabulary, count: int) -> Vocabulary:
+    if not 1 <= count <= len(vocabulary.objects):
+        raise SceneDataError(f"objects: expected 1 to {len(vocabulary.objects)}, got {count}")
+    objects = vocabulary.objects[:count]
+    names = {thing.name for thing in objects}
+    return replace(
+        vocabulary,
+        objects=objects,
+        tiers={name: tier for name, tier in vocabulary.tiers.items() if name in names},
+        groups={name: group for name, group in vocabulary.groups.items() if name in names},
     )
 
 
-def _artwork(tar: Path, wanted: Set[str]) -> dict[str, Image.Image]:
-    """Reads the wanted pictures of the tar; the JSON beside each says where it is from."""
+def _artwork(tar: Path, names: Collection[str | None]) -> dict[str, Image.Image]:
+    """Reads the named pictures of the tar; the JSON beside each says where it is from."""
     pictures = {}
-    with tarfile.open(tar) as archive:
-        for member in archive:
-            if Path(member.name).stem not in wanted:
-                continue
-            stream = archive.extractfile(member)
-            if stream is not None and Path(member.name).suffix in (".webp", ".png"):
-                picture = Image.open(io.BytesIO(stream.read())).convert("RGBA")
-                pictures[Path(member.name).stem] = picture
+    try:
+        with tarfile.open(tar) as archive:
+            for member in archive:
+                path = Path(member.name)
+                stream = archive.extractfile(member)
+                if stream and path.suffix in (".webp", ".png") and path.stem in names:
+                    pictures[path.stem] = _picture(stream.read(), f"{tar}: {member.name}")
+    except tarfile.TarError as error:
+        raise SceneDataError(f"{tar} is no whole tar: {error}") from error
     return pictures
+
+
+def _picture(content: bytes, source: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content)).convert("RGBA")
+    except OSError as error:
+        raise SceneDataError(f"{source} cannot be decoded: {error}") from error
 
 
 def _fit(picture: Image.Image, size_px: int) -> Float[np.ndarray, "size size 4"]:
