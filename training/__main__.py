@@ -34,8 +34,16 @@ def tokenizer(
     seed: int = 0,
     steps: int | None = None,
     initialize_from: Path | None = None,
+    perceptual: Path | None = None,
 ) -> None:
-    """Trains a VQGAN."""
+    """Trains a VQGAN.
+
+    Parameters
+    ----------
+    perceptual
+        LPIPS file that `python -m training.perceptual convert` wrote; without one the loss has no
+        perceptual part.
+    """
     task = runs.tokenizer_task(
         named_preset(preset),
         data,
@@ -43,6 +51,7 @@ def tokenizer(
         seed=seed,
         steps=steps,
         initialize_from=initialize_from,
+        perceptual=perceptual,
     )
     _train(task, task.recipe.steps, out, checkpoints / "tokenizer" / resolution, data, preset)
 

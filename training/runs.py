@@ -17,6 +17,7 @@ from services.runtime.checkpoints import load_checkpoint
 from services.tokenizer.config import TokenizerConfig
 from training.data.sources import ImageSource, open_source
 from training.optimizers import Recipe
+from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
 from training.recipes import RECIPES
@@ -38,6 +39,7 @@ def tokenizer_task(
     seed: int,
     steps: int | None,
     initialize_from: Path | None,
+    perceptual: Path | None = None,
 ) -> TokenizerTask:
     """Returns the task that trains one of the two tokenizers.
 
@@ -48,7 +50,12 @@ def tokenizer_task(
         seed: Of the data and the initial parameters.
         steps: Optimizer steps instead of the recipe's.
         initialize_from: Checkpoint folder of a tokenizer of the same shape to start from.
+        perceptual: LPIPS file of the perceptual loss; None leaves that loss out.
+
+    Raises:
+        LpipsError: the LPIPS file is missing or wrong.
     """
+    distance = None if perceptual is None else read_lpips(perceptual)
     recipes = RECIPES[preset.name]
     low = resolution == "low"
     config = preset.low_tokenizer if low else preset.high_tokenizer
@@ -61,6 +68,7 @@ def tokenizer_task(
         source.low if low else source.high,
         resolution=resolution,
         seed=seed,
+        perceptual=distance,
         initial_parameters=_parameters(initialize_from) if initialize_from else None,
     )
 

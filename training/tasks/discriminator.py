@@ -1,4 +1,4 @@
-"""The adversary of a VQGAN: a patch discriminator, trained with the hinge loss.
+"""The discriminator of a VQGAN: patchwise, trained with the hinge loss.
 
 Source: Isola et al. 2017, "Image-to-Image Translation"; Esser et al. 2021, section 3.1.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 
 class PatchDiscriminator(nnx.Module):
-    """Judges patches: three halvings, then one number a place."""
+    """Scores patches: three strided convolutions, then one score a position."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs) -> None:
         """Builds it `width` channels wide at half resolution, twice and four times after."""
@@ -36,11 +36,11 @@ class PatchDiscriminator(nnx.Module):
         return self.head(features)
 
 
-def discriminator_loss(real: Float[Array, "..."], made: Float[Array, "..."]) -> Float[Array, ""]:
-    """Hinge loss: real patches above 1, made ones below -1."""
-    return 0.5 * (jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + made).mean())
+def discriminator_loss(real: Float[Array, "..."], fake: Float[Array, "..."]) -> Float[Array, ""]:
+    """Hinge loss: real patches above 1, fake ones below -1."""
+    return 0.5 * (jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean())
 
 
-def generator_loss(made: Float[Array, "..."]) -> Float[Array, ""]:
-    """What the decoder pays for patches that look made."""
-    return -jnp.mean(made)
+def generator_loss(fake: Float[Array, "..."]) -> Float[Array, ""]:
+    """Negative mean score of fake patches."""
+    return -jnp.mean(fake)

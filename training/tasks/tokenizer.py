@@ -2,6 +2,10 @@
 
 loss = |x - y| + |x - y|^2 + codebook + 0.25 commitment + 0.05 perceptual + 0.1 adversarial
 
+The adversarial loss has the constant weight that Muse gives it. VQGAN scales it at each step by a
+ratio of gradient norms at the decoder's last kernel instead (Esser et al. 2021, equation 7); Muse
+lists one number, as for the perceptual loss, and no such ratio.
+
 The codebook is kept alive: a code that hardly anything was nearest to lately becomes an encoder
 output of the current batch, so that no share of the codebook collapses.
 
@@ -13,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +43,18 @@ from training.tasks.discriminator import (
     generator_loss,
 )
 
-Features = Callable[[Float[Array, "B h w 3"]], list[Float[Array, "B ..."]]]
+
+class PerceptualDistance(Protocol):
+    """A distance between pictures that a trained network measures, such as LPIPS."""
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """Name of the network and digest of its file."""
+
+    def __call__(
+        self, images: Float[Array, "B h w 3"], references: Float[Array, "B h w 3"]
+    ) -> Float[Array, " B"]:
+        """Returns the distance of each image from its reference, both in [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +63,9 @@ class TokenizerLosses:
 
     Attributes:
         commitment: Encoder outputs to their codes.
-        perceptual: Distance in a feature network, where one is given.
-        adversarial: The discriminator's opinion.
-        adversarial_start_step: First step at which the discriminator learns and is heard.
+        perceptual: Distance of reconstruction and image in a trained network, if one is given.
+        adversarial: Generator's loss against the discriminator, from `adversarial_start_step` on.
+        adversarial_start_step: First step that trains the discriminator and against it.
         discriminator_width: Its channels at half resolution.
         usage_decay: Of the running mean of how often each code is used.
         revive_below: Share of a fair use under which a code is replaced.
@@ -85,7 +100,7 @@ class TokenizerTask:
         *,
         resolution: str,
         seed: int = 0,
-        perceptual_features: Features | None = None,
+        perceptual: PerceptualDistance | None = None,
         initial_parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Prepares the task.
@@ -97,17 +112,19 @@ class TokenizerTask:
             images: Gives the images of a step, always the same ones.
             resolution: "low" or "high": which of the system's two tokenizers it is.
             seed: Of the initial parameters and of code revival.
-            perceptual_features: Network of the perceptual loss; without one that loss is absent.
+            perceptual: Distance of the perceptual loss; None leaves that loss out.
             initial_parameters: Where to start from instead of a random draw.
         """
         self.config, self.recipe, self.losses = config, recipe, losses
         self.resolution, self.seed = resolution, seed
-        self._images, self._features = images, perceptual_features
+        self._images, self._perceptual = images, perceptual
         self._initial_parameters = initial_parameters
         self._optimizer = adam(recipe)
         self._step = {
-            heard: jax.jit(partial(self._compiled_step, adversarial=heard), donate_argnums=0)
-            for heard in (False, True)
+            adversarial: jax.jit(
+                partial(self._compiled_step, adversarial=adversarial), donate_argnums=0
+            )
+            for adversarial in (False, True)
         }
         self._reconstruct = jax.jit(
             lambda parameters, images: (
@@ -149,9 +166,9 @@ class TokenizerTask:
     def train_step(
         self, state: TokenizerState, batch: UInt8[np.ndarray, "B h w 3"], step: int
     ) -> tuple[TokenizerState, Mapping[str, Array]]:
-        """Takes one step of tokenizer and, once it is heard, of the discriminator."""
-        heard = self.losses.adversarial > 0 and step >= self.losses.adversarial_start_step
-        return self._step[heard](state, batch, jnp.int32(step))
+        """Takes one step of the tokenizer and, from its start step on, of the discriminator."""
+        adversarial = self.losses.adversarial > 0 and step >= self.losses.adversarial_start_step
+        return self._step[adversarial](state, batch, jnp.int32(step))
 
     def _compiled_step(
         self,
@@ -163,8 +180,10 @@ class TokenizerTask:
     ) -> tuple[TokenizerState, dict[str, Array]]:
         images = to_float(batch)
         discriminator = with_parameters(self._build_discriminator, state.discriminator.parameters)
-        (_, (metrics, made, vectors, ids)), gradients = jax.value_and_grad(
-            partial(self._loss, images=images, judge=discriminator if adversarial else None),
+        (_, (metrics, fake, vectors, ids)), gradients = jax.value_and_grad(
+            partial(
+                self._loss, images=images, discriminator=discriminator if adversarial else None
+            ),
             has_aux=True,
         )(state.tokenizer.parameters)
         tokenizer = learn(state.tokenizer, gradients, self._optimizer, self.recipe, step)
@@ -177,7 +196,7 @@ class TokenizerTask:
         adversary = state.discriminator
         if adversarial:
             loss, discriminator_gradients = jax.value_and_grad(self._discriminator_loss)(
-                adversary.parameters, images, made
+                adversary.parameters, images, fake
             )
             adversary = learn(
                 adversary, discriminator_gradients, self._optimizer, self.recipe, step
@@ -193,40 +212,40 @@ class TokenizerTask:
         self,
         parameters: Parameters,
         images: Float[Array, "B h w 3"],
-        judge: PatchDiscriminator | None,
+        discriminator: PatchDiscriminator | None,
     ) -> tuple[Array, tuple[dict[str, Array], Array, Array, Array]]:
         tokenizer = self._tokenizer(parameters)
         features = tokenizer.encoder(images)
         ids = tokenizer.quantizer.ids(jax.lax.stop_gradient(features))
         codes = tokenizer.quantizer.codes(ids)
         # Straight through: the decoder sees codes, the encoder gets the decoder's gradient.
-        made = tokenizer.decoder(features + jax.lax.stop_gradient(codes - features))
-        squared = jnp.mean((made - images) ** 2)
+        fake = tokenizer.decoder(features + jax.lax.stop_gradient(codes - features))
+        squared = jnp.mean((fake - images) ** 2)
         commitment = jnp.mean((features - jax.lax.stop_gradient(codes)) ** 2)
         codebook = jnp.mean((codes - jax.lax.stop_gradient(features)) ** 2)
         loss = (
-            jnp.mean(jnp.abs(made - images))
+            jnp.mean(jnp.abs(fake - images))
             + squared
             + codebook
             + self.losses.commitment * commitment
         )
-        if self._features is not None:
-            pairs = zip(self._features(made), self._features(images), strict=True)
-            loss += self.losses.perceptual * sum(jnp.mean((a - b) ** 2) for a, b in pairs)
-        if judge is not None:
-            loss += self.losses.adversarial * generator_loss(judge(made))
         metrics = {
-            "loss": loss,
             # Pixels span 2 in [-1, 1].
             "psnr_db": 10 * jnp.log10(4.0 / squared),
             "commitment": commitment,
         }
+        if self._perceptual is not None:
+            metrics["perceptual"] = jnp.mean(self._perceptual(fake, images))
+            loss += self.losses.perceptual * metrics["perceptual"]
+        if discriminator is not None:
+            loss += self.losses.adversarial * generator_loss(discriminator(fake))
+        metrics["loss"] = loss
         vectors = features.reshape(-1, features.shape[-1])
-        return loss, (metrics, jax.lax.stop_gradient(made), vectors, ids)
+        return loss, (metrics, jax.lax.stop_gradient(fake), vectors, ids)
 
-    def _discriminator_loss(self, parameters: Parameters, images: Array, made: Array) -> Array:
-        judge = with_parameters(self._build_discriminator, parameters)
-        return discriminator_loss(judge(images), judge(made))
+    def _discriminator_loss(self, parameters: Parameters, real: Array, fake: Array) -> Array:
+        discriminator = with_parameters(self._build_discriminator, parameters)
+        return discriminator_loss(discriminator(real), discriminator(fake))
 
     def _revive(
         self,
@@ -258,8 +277,8 @@ class TokenizerTask:
     def picture(self, state: TokenizerState) -> Image.Image:
         """Draws images above their reconstructions."""
         images = self.batch(0)[:8]
-        made = self._reconstruct(served(state.tokenizer), to_float(images))
-        return contact_sheet([*images, *to_uint8(np.asarray(made))], columns=len(images))
+        fake = self._reconstruct(served(state.tokenizer), to_float(images))
+        return contact_sheet([*images, *to_uint8(np.asarray(fake))], columns=len(images))
 
     def export(self, state: TokenizerState, folder: Path, record: Mapping[str, Any]) -> None:
         """Writes the tokenizer's checkpoint, its codebook's fingerprint with it."""
@@ -276,6 +295,8 @@ class TokenizerTask:
                 **record,
                 "recipe": asdict(self.recipe),
                 "losses": asdict(self.losses),
-                "perceptual_network": self._features is not None,
+                "perceptual_network": None
+                if self._perceptual is None
+                else dict(self._perceptual.provenance),
             },
         )
