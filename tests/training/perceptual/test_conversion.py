@@ -28,16 +28,15 @@ def test_a_folder_a_source_archive_and_a_wheel_give_the_same_files(
     zipped = shutil.make_archive(str(tmp_path / "lpips"), "zip", folder)
     wheel = Path(zipped).rename(tmp_path / "lpips.whl")
 
-    digests = [
-        [
-            read_lpips(file).provenance["digest"]
-            for file in convert(source, tmp_path / "out" / source.name)
-        ]
+    fingerprints = [
+        [read_lpips(file).fingerprint for file in convert(source, tmp_path / "out" / source.name)]
         for source in (folder, Path(archive).rename(tmp_path / "lpips.tgz"), wheel)
     ]
 
-    assert digests[0] == digests[1] == digests[2]
-    assert len(set(digests[0])) == 2
+    assert fingerprints[0] == fingerprints[1] == fingerprints[2]
+    alex, vgg16 = fingerprints[0]
+    assert alex.startswith("lpips-alex:")
+    assert vgg16.startswith("lpips-vgg16:")
 
 
 def test_the_command_writes_both_networks_with_their_source(

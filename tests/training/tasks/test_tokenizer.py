@@ -11,7 +11,7 @@ from services.presets import preset
 from training import runs
 from training.perceptual.backbones import VGG16
 from training.perceptual.errors import LpipsError
-from training.perceptual.files import write_lpips
+from training.perceptual.files import read_lpips, write_lpips
 from training.pictures import to_float
 from training.tasks.tokenizer import TokenizerTask
 
@@ -76,9 +76,8 @@ def test_the_checkpoint_names_the_network_and_its_file(
     )
 
     assert none is None
-    assert network["network"] == "vgg16"
-    assert network["digest"].startswith("sha256:")
-    assert len(network["digest"]) == len("sha256:") + 64
+    assert network == read_lpips(lpips).fingerprint
+    assert network.startswith("lpips-vgg16:")
 
 
 def test_a_missing_network_is_refused_before_anything_is_trained(
