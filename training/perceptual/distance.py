@@ -33,15 +33,18 @@ class Lpips:
         backbone: Which network.
         weights: "convolutions.I.kernel" [h w C D], "convolutions.I.bias" [D] and
             "heads.I" [D], float32.
-        provenance: Name of the network and digest of its file, for training.json.
+        fingerprint: Name of the network and 16 hex digits of the sha256 of its weights, such as
+            "lpips-alex:0123456789abcdef".
     """
 
     backbone: Backbone
     weights: Mapping[str, np.ndarray]
-    provenance: Mapping[str, str]
+    fingerprint: str
 
     def __call__(
-        self, images: Float[Array, "B h w 3"], references: Float[Array, "B h w 3"]
+        self,
+        images: Float[Array | np.ndarray, "B h w 3"],
+        references: Float[Array | np.ndarray, "B h w 3"],
     ) -> Float[Array, " B"]:
         """Returns the distance of each image from its reference, at least 0.
 
@@ -65,10 +68,12 @@ class Lpips:
             total += jnp.mean(squared @ self.weights[f"heads.{index}"], axis=(1, 2))
         return total
 
-    def _features(self, images: Float[Array, "B h w 3"]) -> list[Float[Array, "B ..."]]:
+    def _features(
+        self, images: Float[Array | np.ndarray, "B h w 3"]
+    ) -> list[Float[Array, "B ..."]]:
         """Returns the rectified outputs of the compared convolutions."""
         backbone = self.backbone
-        features, compared = (images - _SHIFT) / _SCALE, []
+        features, compared = jnp.asarray((images - _SHIFT) / _SCALE), []
         for index in range(backbone.convolutions):
             if index in backbone.pooled:
                 features = _max_pool(features, backbone.pool_window)

@@ -1,13 +1,13 @@
 """LPIPS networks as safetensors files: writing, reading and checking them."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load_file, save_file
 
+from services.runtime.checkpoints import parameters_fingerprint
 from training.perceptual.backbones import BACKBONES, Backbone
 from training.perceptual.distance import Lpips
 from training.perceptual.errors import LpipsError
@@ -47,8 +47,7 @@ def read_lpips(file: Path) -> Lpips:
         LpipsError: the file is missing, unreadable, or holds something other than an LPIPS network.
     """
     try:
-        content = file.read_bytes()
-        weights = load(content)
+        weights = load_file(file)
         with safe_open(file, "numpy") as opened:
             metadata = opened.metadata() or {}
     except OSError as error:
@@ -67,10 +66,8 @@ def read_lpips(file: Path) -> Lpips:
         )
     backbone = BACKBONES[network]
     check_weights(backbone, weights, str(file))
-    digest = "sha256:" + hashlib.sha256(content).hexdigest()
-    return Lpips(
-        backbone=backbone, weights=weights, provenance={"network": network, "digest": digest}
-    )
+    fingerprint = parameters_fingerprint(f"lpips-{network}", weights)
+    return Lpips(backbone=backbone, weights=weights, fingerprint=fingerprint)
 
 
 def check_weights(backbone: Backbone, weights: Mapping[str, np.ndarray], name: str) -> None:

@@ -11,7 +11,7 @@ import pickle
 from typing import Any
 
 import numpy as np
-from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
+from numpy._core.multiarray import _reconstruct
 
 from training.perceptual.errors import LpipsError
 

@@ -48,8 +48,8 @@ class PerceptualDistance(Protocol):
     """A distance between pictures that a trained network measures, such as LPIPS."""
 
     @property
-    def provenance(self) -> Mapping[str, str]:
-        """Name of the network and digest of its file."""
+    def fingerprint(self) -> str:
+        """Name of the network and a digest of its weights, for training.json."""
 
     def __call__(
         self, images: Float[Array, "B h w 3"], references: Float[Array, "B h w 3"]
@@ -304,7 +304,7 @@ class TokenizerTask:
                 "losses": asdict(self.losses),
                 "perceptual_network": None
                 if self._perceptual is None
-                else dict(self._perceptual.provenance),
+                else self._perceptual.fingerprint,
             },
         )
 
