@@ -12,7 +12,7 @@ from training.optimizers import Recipe
 Parameters = dict[str, Array]
 
 
-class Learner(NamedTuple):
+class TrainState(NamedTuple):
     """Parameters, their optimizer, and their average.
 
     Attributes:
@@ -28,9 +28,9 @@ class Learner(NamedTuple):
     snapshots: Int[Array, ""]
 
 
-def new_learner(parameters: Parameters, optimizer: optax.GradientTransformation) -> Learner:
+def new_train_state(parameters: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step."""
-    return Learner(
+    return TrainState(
         parameters=parameters,
         optimizer=optimizer.init(parameters),
         averaged=jax.tree.map(jnp.copy, parameters),
@@ -38,13 +38,13 @@ def new_learner(parameters: Parameters, optimizer: optax.GradientTransformation)
     )
 
 
-def learn(
-    learner: Learner,
+def apply_gradients(
+    state: TrainState,
     gradients: Parameters,
     optimizer: optax.GradientTransformation,
     recipe: Recipe,
     step: Int[Array, ""],
-) -> Learner:
+) -> TrainState:
     """Applies one gradient; every `average_every` steps the average takes in a snapshot.
 
     The average is that of the checkpoints of every 5000 steps with decay 0.7, as the paper's
@@ -52,24 +52,24 @@ def learn(
 
     Source: Muse, section 2.8 (DESIGN 4.9).
     """
-    updates, optimizer_state = optimizer.update(gradients, learner.optimizer, learner.parameters)
-    parameters = optax.apply_updates(learner.parameters, updates)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
+    parameters = optax.apply_updates(state.parameters, updates)
 
     def take(operands: tuple[Parameters, Parameters]) -> Parameters:
         averaged, fresh = operands
-        decay = jnp.where(learner.snapshots == 0, 0.0, recipe.average_decay)
+        decay = jnp.where(state.snapshots == 0, 0.0, recipe.average_decay)
         return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, fresh)
 
     due = (step + 1) % recipe.average_every == 0
-    averaged = jax.lax.cond(due, take, lambda operands: operands[0], (learner.averaged, parameters))
-    return Learner(
+    averaged = jax.lax.cond(due, take, lambda operands: operands[0], (state.averaged, parameters))
+    return TrainState(
         parameters=parameters,
         optimizer=optimizer_state,
         averaged=averaged,
-        snapshots=learner.snapshots + due,
+        snapshots=state.snapshots + due,
     )
 
 
-def served(learner: Learner) -> Parameters:
+def ema_params(state: TrainState) -> Parameters:
     """Returns what is exported: the average, or the parameters if no snapshot was taken."""
-    return learner.averaged if int(learner.snapshots) else learner.parameters
+    return state.averaged if int(state.snapshots) else state.parameters

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 
 from training.optimizers import BASE_PAPER, SUPERRES_PAPER, Recipe
-from training.state import learn, new_learner, served
+from training.state import apply_gradients, ema_params, new_train_state
 
 
 def test_the_recipes_are_the_papers() -> None:
@@ -29,12 +29,12 @@ def test_what_is_served_is_the_decayed_average_of_the_snapshots() -> None:
         average_decay=0.7,
     )
     optimizer = optax.sgd(1.0)
-    learner = new_learner({"weight": jnp.zeros(())}, optimizer)
-    assert float(served(learner)["weight"]) == 0.0
+    state = new_train_state({"weight": jnp.zeros(())}, optimizer)
+    assert float(ema_params(state)["weight"]) == 0.0
     for step in range(6):  # the weight counts steps: 1, 2, ..., 6; snapshots at 2, 4, 6
         gradients = {"weight": -jnp.ones(())}
-        learner = learn(learner, gradients, optimizer, recipe, jnp.int32(step))
+        state = apply_gradients(state, gradients, optimizer, recipe, jnp.int32(step))
     by_hand = 0.7 * (0.7 * 2 + 0.3 * 4) + 0.3 * 6
-    assert float(learner.parameters["weight"]) == 6.0
-    assert int(learner.snapshots) == 3
-    np.testing.assert_allclose(served(learner)["weight"], by_hand, rtol=1e-6)
+    assert float(state.parameters["weight"]) == 6.0
+    assert int(state.snapshots) == 3
+    np.testing.assert_allclose(ema_params(state)["weight"], by_hand, rtol=1e-6)

@@ -28,7 +28,7 @@ from services.superres.model import SuperresTransformer
 from training.optimizers import Recipe, adafactor
 from training.pictures import contact_sheet
 from training.products import with_bfloat16_products
-from training.state import Learner, Parameters, learn, new_learner, served
+from training.state import Parameters, TrainState, apply_gradients, ema_params, new_train_state
 from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer, TokenisedBatch
 from training.tasks.masking import keep_text, masked_cross_entropy, random_masks
 
@@ -83,12 +83,12 @@ class MaskedTokensTask:
         )
         return with_bfloat16_products(model) if self.recipe.factors == "bfloat16" else model
 
-    def initial_state(self) -> Learner:
+    def initial_state(self) -> TrainState:
         """Returns fresh parameters."""
         parameters = parameters_of(self._build())
         if self._text_projection is not None:
             parameters["text_projection.kernel"] = jnp.asarray(self._text_projection)
-        return new_learner(parameters, self._optimizer)
+        return new_train_state(parameters, self._optimizer)
 
     def batch(self, step: int) -> Examples:
         """Returns the examples of a step; what comes again is tokenised once."""
@@ -102,14 +102,14 @@ class MaskedTokensTask:
         return self._frozen.examples(self._kept[step])
 
     def train_step(
-        self, state: Learner, batch: Examples, step: int
-    ) -> tuple[Learner, Mapping[str, Array]]:
+        self, state: TrainState, batch: Examples, step: int
+    ) -> tuple[TrainState, Mapping[str, Array]]:
         """Takes one step."""
         return self._step(state, batch, jnp.int32(step))
 
     def _compiled_step(
-        self, state: Learner, examples: Examples, step: Int[Array, ""]
-    ) -> tuple[Learner, dict[str, Array]]:
+        self, state: TrainState, examples: Examples, step: Int[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
         mask_key, text_key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), step))
         targets = _targets(examples)
         hidden = random_masks(mask_key, *targets.shape)
@@ -120,8 +120,8 @@ class MaskedTokensTask:
             return masked_cross_entropy(logits, targets, hidden)
 
         (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.parameters)
-        learner = learn(state, gradients, self._optimizer, self.recipe, step)
-        return learner, {"loss": loss, "accuracy": accuracy, "masked": hidden.mean()}
+        new_state = apply_gradients(state, gradients, self._optimizer, self.recipe, step)
+        return new_state, {"loss": loss, "accuracy": accuracy, "masked": hidden.mean()}
 
     def _logits(
         self,
@@ -145,12 +145,12 @@ class MaskedTokensTask:
         logits = self._logits(parameters, examples, hidden, conditional)
         return jnp.where(hidden, jnp.argmax(logits, axis=-1), _targets(examples))
 
-    def picture(self, state: Learner) -> Image.Image:
+    def picture(self, state: TrainState) -> Image.Image:
         """Draws images, what is left of them with half their tokens hidden, and the best guess."""
         examples = jax.tree.map(partial(_first, SHOWN), self.batch(0))
         targets = _targets(examples)
         shown = jax.random.uniform(jax.random.key(self.seed), targets.shape) < 0.5
-        guessed = self._guess(served(state), examples, ~shown)
+        guessed = self._guess(ema_params(state), examples, ~shown)
         tokenizer = self._tokenizer()
         rows = (targets, jnp.where(shown, targets, 0), guessed)
         pictures = [picture for row in rows for picture in tokenizer.pictures(row)]
@@ -159,9 +159,9 @@ class MaskedTokensTask:
     def _tokenizer(self) -> FrozenTokenizer:
         return self._frozen.high or self._frozen.low
 
-    def export(self, state: Learner, folder: Path, record: Mapping[str, Any]) -> None:
+    def export(self, state: TrainState, folder: Path, record: Mapping[str, Any]) -> None:
         """Writes the transformer's checkpoint, with the names of what it was trained for."""
-        parameters = {name: np.asarray(value) for name, value in served(state).items()}
+        parameters = {name: np.asarray(value) for name, value in ema_params(state).items()}
         save_checkpoint(
             folder,
             stage=self.name,

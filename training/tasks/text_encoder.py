@@ -26,7 +26,7 @@ from services.runtime.checkpoints import (
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.vocabulary import FILE_NAME, PADDING, Vocabulary, train_vocabulary
 from training.optimizers import Recipe, adam
-from training.state import Learner, Parameters, learn, new_learner, served
+from training.state import Parameters, TrainState, apply_gradients, ema_params, new_train_state
 from training.tasks.span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanBatch, span_batch
 from training.tasks.span_decoder import SpanModel
 
@@ -121,9 +121,9 @@ class TextEncoderTask:
     def _build(self) -> SpanModel:
         return SpanModel(self.config, decoder_layers=self.decoder_layers, rngs=nnx.Rngs(self.seed))
 
-    def initial_state(self) -> Learner:
+    def initial_state(self) -> TrainState:
         """Returns fresh parameters."""
-        return new_learner(parameters_of(self._build()), self._optimizer)
+        return new_train_state(parameters_of(self._build()), self._optimizer)
 
     def batch(self, step: int) -> SpanBatch:
         """Returns the corrupted captions of a step."""
@@ -132,18 +132,18 @@ class TextEncoderTask:
         return span_batch(list(texts), self.vocabulary, self.config.maximum_length, random)
 
     def train_step(
-        self, state: Learner, batch: SpanBatch, step: int
-    ) -> tuple[Learner, Mapping[str, Array]]:
+        self, state: TrainState, batch: SpanBatch, step: int
+    ) -> tuple[TrainState, Mapping[str, Array]]:
         """Takes one step."""
         return self._step(state, batch, jnp.int32(step))
 
     def _compiled_step(
-        self, state: Learner, batch: SpanBatch, step: Int[Array, ""]
-    ) -> tuple[Learner, dict[str, Array]]:
+        self, state: TrainState, batch: SpanBatch, step: Int[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), gradients = jax.value_and_grad(
             partial(self._loss, batch=batch), has_aux=True
         )(state.parameters)
-        return learn(state, gradients, self._optimizer, self.recipe, step), metrics
+        return apply_gradients(state, gradients, self._optimizer, self.recipe, step), metrics
 
     def _loss(
         self, parameters: Parameters, batch: SpanBatch
@@ -157,16 +157,16 @@ class TextEncoderTask:
         right = (jnp.argmax(logits, axis=-1) == batch.targets) & counted
         return loss, {"loss": loss, "accuracy": right.sum() / counted.sum()}
 
-    def picture(self, state: Learner) -> Image.Image | None:
+    def picture(self, state: TrainState) -> Image.Image | None:
         """Draws nothing: there is nothing to see in an embedding."""
         return None
 
-    def export(self, state: Learner, folder: Path, record: Mapping[str, Any]) -> None:
+    def export(self, state: TrainState, folder: Path, record: Mapping[str, Any]) -> None:
         """Writes the encoder without its decoder, the vocabulary beside it."""
         parameters = round_to_bfloat16(
             {
                 name.removeprefix("encoder."): np.asarray(value)
-                for name, value in served(state).items()
+                for name, value in ema_params(state).items()
                 if name.startswith("encoder.")
             }
         )

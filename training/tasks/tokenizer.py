@@ -36,7 +36,7 @@ from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 from training.optimizers import Recipe, adam
 from training.pictures import contact_sheet, to_float, to_uint8
-from training.state import Learner, Parameters, learn, new_learner, served
+from training.state import Parameters, TrainState, apply_gradients, ema_params, new_train_state
 from training.tasks.discriminator import (
     PatchDiscriminator,
     discriminator_loss,
@@ -83,8 +83,8 @@ class TokenizerLosses:
 class TokenizerState(NamedTuple):
     """The tokenizer, its adversary, and how often each code was used lately."""
 
-    tokenizer: Learner
-    discriminator: Learner
+    tokenizer: TrainState
+    discriminator: TrainState
     usage: Float[Array, " V"]
 
 
@@ -154,8 +154,10 @@ class TokenizerTask:
             parameters = parameters_of(with_parameters(self._build, self._initial_parameters))
         fair = jnp.full((self.config.codebook_size,), 1.0 / self.config.codebook_size)
         return TokenizerState(
-            tokenizer=new_learner(parameters, self._optimizer),
-            discriminator=new_learner(parameters_of(self._build_discriminator()), self._optimizer),
+            tokenizer=new_train_state(parameters, self._optimizer),
+            discriminator=new_train_state(
+                parameters_of(self._build_discriminator()), self._optimizer
+            ),
             usage=fair,
         )
 
@@ -186,7 +188,7 @@ class TokenizerTask:
             ),
             has_aux=True,
         )(state.tokenizer.parameters)
-        tokenizer = learn(state.tokenizer, gradients, self._optimizer, self.recipe, step)
+        tokenizer = apply_gradients(state.tokenizer, gradients, self._optimizer, self.recipe, step)
         usage, codebook, revived = self._revive(
             state.usage, tokenizer.parameters["quantizer.codebook"], vectors, ids, step
         )
@@ -198,7 +200,7 @@ class TokenizerTask:
             loss, discriminator_gradients = jax.value_and_grad(self._discriminator_loss)(
                 adversary.parameters, images, fake
             )
-            adversary = learn(
+            adversary = apply_gradients(
                 adversary, discriminator_gradients, self._optimizer, self.recipe, step
             )
             metrics["discriminator"] = loss
@@ -277,13 +279,13 @@ class TokenizerTask:
     def picture(self, state: TokenizerState) -> Image.Image:
         """Draws images above their reconstructions."""
         images = self.batch(0)[:8]
-        fake = self._reconstruct(served(state.tokenizer), to_float(images))
+        fake = self._reconstruct(ema_params(state.tokenizer), to_float(images))
         return contact_sheet([*images, *to_uint8(np.asarray(fake))], columns=len(images))
 
     def export(self, state: TokenizerState, folder: Path, record: Mapping[str, Any]) -> None:
         """Writes the tokenizer's checkpoint, its codebook's fingerprint with it."""
         parameters = round_to_bfloat16(
-            {name: np.asarray(value) for name, value in served(state.tokenizer).items()}
+            {name: np.asarray(value) for name, value in ema_params(state.tokenizer).items()}
         )
         save_checkpoint(
             folder,
