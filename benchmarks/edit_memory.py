@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from cyclopts import App
+from muse_client import MuseClient, Overloaded
 from PIL import Image
 
 from benchmarks.measuring import conditions
-from services.orchestrator.client import MuseClient, Overloaded
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_PIXELS
 from services.orchestrator.local import local_stack
 

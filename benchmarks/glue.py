@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import App
+from muse_client import MuseClient
+from muse_client.events import Picture
 
 from benchmarks.measuring import Spread, conditions
-from services.orchestrator.client import MuseClient
-from services.orchestrator.client.events import Picture
 from services.orchestrator.local import local_stack
 
 TARGET_SHARE, TARGET_MS = 0.05, 15.0  # of a request's time, or so many milliseconds

@@ -91,12 +91,12 @@ async def _runs(
     from contextlib import AsyncExitStack
 
     import grpc
+    from muse_client import AsyncMuseClient
 
     from services.bench.arrivals import poisson_arrivals
     from services.bench.load import run_load
     from services.bench.summary import summarise
     from services.bench.targets import StageTarget, Target, WholeTarget, prepare_inputs
-    from services.orchestrator.client import AsyncMuseClient
     from services.runtime.errors import read_error
 
     loads = [poisson_arrivals(kinds, rate=r, seconds=seconds, seed=seed) for r in rates]

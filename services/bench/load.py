@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import grpc
 from muse.common.v1.stage_pb2 import StageTiming
+from muse_client import MuseError
 
 from services.bench.arrivals import Arrival
 from services.bench.targets import Target
-from services.runtime.errors import RequestError
 
 OK = "OK"
 
@@ -59,7 +59,7 @@ async def _send(target: Target, arrival: Arrival, begun: float) -> Outcome:
         timings = await target.send(arrival.kind, arrival.seed)
     except grpc.aio.AioRpcError as error:
         code = error.code().name
-    except RequestError as error:
+    except MuseError as error:
         code = error.code.name
     latency_s = asyncio.get_running_loop().time() - begun - arrival.at_s
     return Outcome(

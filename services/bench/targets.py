@@ -12,9 +12,9 @@ from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+from muse_client import AsyncMuseClient, sampling
 
 from services.bench.arrivals import Kind
-from services.orchestrator.client import AsyncMuseClient, sampling
 
 NEGATIVE_PROMPT = "a fox"
 
@@ -29,7 +29,7 @@ class Target(Protocol):
             Where its time went, by stage.
 
         Raises:
-            grpc.aio.AioRpcError, RequestError: it was refused or failed.
+            grpc.aio.AioRpcError, MuseError: it was refused or failed.
         """
 
 

@@ -101,7 +101,7 @@ def up(
 
 
 def _check_preset(address: str, preset: str) -> None:
-    from services.orchestrator.client import MuseClient
+    from muse_client import MuseClient
 
     with MuseClient(address) as client:
         found = {report.stage: report.status.preset for report in client.status().stages}
@@ -135,8 +135,7 @@ def status(*, server: str = DEFAULT_ADDRESS, json: bool = False) -> int:
         Print JSON rather than a table.
     """
     from google.protobuf.json_format import MessageToJson
-
-    from services.orchestrator.client import MuseClient
+    from muse_client import MuseClient
 
     with MuseClient(server) as client:
         answer = client.status()
@@ -157,11 +156,13 @@ def status(*, server: str = DEFAULT_ADDRESS, json: bool = False) -> int:
 
 def main() -> None:
     """Runs the command line; a failure is one line and a non-zero exit."""
+    from muse_client import MuseError
+
     from services.runtime.errors import RequestError
 
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (RequestError, ValueError, OSError, RuntimeError) as error:
+    except (MuseError, RequestError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"muse: {error}")

@@ -35,7 +35,8 @@ def inpaint(
     without_composite
         Write the decoded picture everywhere.
     """
-    from services.orchestrator.client.edits import inpainting
+    from muse_client.edits import inpainting
+
     from services.orchestrator.generation import paint_files
 
     of_its_own = mask if mask != image else None
@@ -70,7 +71,8 @@ def outpaint(
     bottom
         Pixels to add at the bottom.
     """
-    from services.orchestrator.client.edits import outpainting
+    from muse_client.edits import outpainting
+
     from services.orchestrator.generation import paint_files
 
     message = outpainting(image, left_px=left, top_px=top, right_px=right, bottom_px=bottom)
@@ -104,7 +106,8 @@ def edit(
     strength
         More than 0 to 1, instead of iterations: 200 times that.
     """
-    from services.orchestrator.client.edits import mask_free_editing
+    from muse_client.edits import mask_free_editing
+
     from services.orchestrator.generation import paint_files
 
     message = mask_free_editing(
@@ -135,7 +138,8 @@ def vary(
     strength
         The share, more than 0 to 1; 0.5 by default.
     """
-    from services.orchestrator.client.edits import variation
+    from muse_client.edits import variation
+
     from services.orchestrator.generation import paint_files
 
     message = variation(image, strength=strength)

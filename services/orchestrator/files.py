@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from muse_client import Picture
 from PIL import Image
 
-from services.orchestrator.client import Picture
 from services.orchestrator.metadata import XMP_CHUNK
 
 QUALITY = 95  # of JPEG and WebP

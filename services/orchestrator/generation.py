@@ -6,11 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import (
+from muse_client import (
+    DEFAULT_ADDRESS,
     Event,
     Finished,
     MuseClient,
@@ -19,8 +16,11 @@ from services.orchestrator.client import (
     Step,
     Wanted,
 )
-from services.orchestrator.client.calls import generate_request
-from services.orchestrator.client.events import in_order
+from muse_client.calls import generate_request
+from muse_client.events import in_order
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 from services.orchestrator.edits import read_source, result_pixels
 from services.orchestrator.edits.limits import kept_of
 from services.orchestrator.files import check_suffix, save_picture, save_sheet

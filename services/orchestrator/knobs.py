@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.orchestrator.client import Wanted
+    from muse_client import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Knobs:
 
     def wanted(self) -> "Wanted":
         """Returns what a request says of them."""
-        from services.orchestrator.client import sampling
+        from muse_client import sampling
 
         both = {"guidance": self.guidance, "temperature": self.temperature}
         watched = any((self.preview_dir, self.filmstrip, self.animate))

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from muse.orchestrator.v1.orchestrator_pb2 import GetStatusResponse
+from muse_client import Picture
 from rich.table import Table
 from rich.text import Text
 
-from services.orchestrator.client import Picture
 from services.orchestrator.waterfall import KINDS, cells, waterfall
 
 NAME_COLUMNS, NUMBER_COLUMNS = 14, 20

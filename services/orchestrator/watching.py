@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from muse_client import Picture, Step
 from PIL import Image, ImageDraw, ImageFont
-
-from services.orchestrator.client import Picture, Step
 
 GAP_PX, CAPTION_PX = 4, 14
 FRAME_MS, LAST_FRAME_MS = 120, 2000

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from muse.common.v1.stage_pb2 import StageCall
-
-from services.orchestrator.client import Picture
+from muse_client import Picture
 
 KINDS = ("queue", "compute", "transfer", "glue")
 GLUE = "glue"

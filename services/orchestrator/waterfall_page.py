@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from services.orchestrator.client import Picture
+from muse_client import Picture
+
 from services.orchestrator.waterfall import KINDS, Segment, waterfall
 
 STYLE = """

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 from muse.common.v1.stage_pb2 import StageTiming
+from muse_client import Overloaded
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +19,6 @@ from services.bench.arrivals import Arrival, Kind
 from services.bench.load import Outcome, run_load
 from services.bench.rendering import stage_table, summary_table, write_plot
 from services.bench.summary import summarise
-from services.runtime.errors import resource_exhausted
 
 
 class Slow:
@@ -29,7 +30,7 @@ class Slow:
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
         if kind.guidance == 0:
-            raise resource_exhausted("full", retry_after_s=1)
+            raise Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s=1)
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(self.seconds)

@@ -8,6 +8,8 @@ import grpc
 import numpy as np
 import pytest
 from muse.common.v1.stage_pb2 import StageTiming
+from muse_client import Overloaded
+from muse_client.events import Picture
 from PIL import Image
 from prometheus_client import start_http_server
 
@@ -22,8 +24,6 @@ from benchmarks.ours import OurDecode, Text, random_text
 from benchmarks.pairing import Comparison, pairs
 from services.decoding.state import Sampling
 from services.description import arithmetic
-from services.orchestrator.client import Overloaded
-from services.orchestrator.client.events import Picture
 from services.orchestrator.edits.pictures import read_mask, read_picture
 
 

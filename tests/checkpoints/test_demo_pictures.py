@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from muse_client import MuseClient
 
-from services.orchestrator.client import MuseClient
 from services.orchestrator.local import local_stack
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"

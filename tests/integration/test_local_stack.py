@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from muse_client import MuseClient
 
-from services.orchestrator.client import MuseClient
 from services.orchestrator.local import local_stack
 from services.orchestrator.local.pods import Pod
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
+from muse_client import MuseClient
 
-from services.orchestrator.client import MuseClient
 from services.orchestrator.local import local_stack
 from services.runtime.instruments import INSTRUMENTS, SECONDS, STAGES
 

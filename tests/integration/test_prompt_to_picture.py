@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
+from muse_client import InvalidRequest, MuseClient, Started
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from PIL import Image
 
-from services.orchestrator.client import InvalidRequest, MuseClient, Started
 from services.orchestrator.stages import STAGES
 from services.presets import preset
 

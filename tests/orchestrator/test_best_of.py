@@ -8,9 +8,9 @@ import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+from muse_client import AsyncMuseClient
 
 from services.orchestrator.agreement import Agreement
-from services.orchestrator.client import AsyncMuseClient
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stages import STAGES, Stages

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
+from muse_client import Picture
 from PIL import Image
 
-from services.orchestrator.client import Picture
 from services.orchestrator.files import GAP_PX, save_picture, save_sheet
 from services.orchestrator.metadata import SOURCE_TYPE, png_metadata
 

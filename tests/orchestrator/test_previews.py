@@ -11,9 +11,9 @@ import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+from muse_client import AsyncMuseClient, Step
 from PIL import Image
 
-from services.orchestrator.client import AsyncMuseClient, Step
 from services.orchestrator.previews import GREY, greyed
 from services.orchestrator.watching import Watcher
 

@@ -4,11 +4,11 @@ import io
 
 from muse.common.v1.stage_pb2 import StageStatus, StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GetStatusResponse, StageReport
+from muse_client import Picture
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from services.orchestrator.client import Picture
 from services.orchestrator.rendering import status_table, timing_table
 
 

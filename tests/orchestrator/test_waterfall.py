@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from muse.common.v1.stage_pb2 import StageCall, StageTiming
+from muse_client import Picture
 from PIL import Image
 from rich.console import Console
 
-from services.orchestrator.client import Picture
 from services.orchestrator.rendering import waterfall_lines
 from services.orchestrator.waterfall import Row, Segment, cells, waterfall
 from services.orchestrator.waterfall_page import write_page

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from cyclopts import App
 from jaxtyping import UInt8
+from muse_client import DEFAULT_ADDRESS, MuseClient, MuseError, Wanted, sampling
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import MuseClient, MuseError, Wanted, sampling
 from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites

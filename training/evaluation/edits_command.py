@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from muse_client import DEFAULT_ADDRESS, MuseClient, Picture, Wanted, sampling
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import MuseClient, Picture, Wanted, sampling
 from training.data.sprites import load_sprites
 from training.evaluation.detector import Detector
 from training.evaluation.edits import (

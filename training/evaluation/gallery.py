@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from muse_client import DEFAULT_ADDRESS, MuseClient, Picture, Step, sampling
 from PIL import Image
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import MuseClient, Picture, Step, sampling
 from services.orchestrator.watching import Watcher
 from training.data.scenes import render
 from training.data.sprites import SpriteSet, load_sprites

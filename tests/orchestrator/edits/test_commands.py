@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.orchestrator.edits.painted import noise
+from tests.painted import noise
 
 MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 NOBODY = "127.0.0.1:1"

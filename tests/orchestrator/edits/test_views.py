@@ -14,7 +14,7 @@ from PIL import Image
 
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.previews import GREY
-from tests.orchestrator.edits.painted import file_of, noise
+from tests.painted import file_of, noise
 
 MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 CANVAS_PX = 8  # of the small stages

@@ -10,8 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from muse.common.v1.decoding_pb2 import Sampling
-
-from services.orchestrator.client import (
+from muse_client import (
     AsyncMuseClient,
     CheckpointConflict,
     DeadlineExceeded,
@@ -27,7 +26,8 @@ from services.orchestrator.client import (
     Step,
     Unavailable,
 )
-from services.orchestrator.client.errors import muse_error
+from muse_client.errors import muse_error
+
 from services.runtime.errors import not_found, resource_exhausted
 
 

@@ -7,24 +7,24 @@ from typing import Any, Unpack
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client.calls import (
+from muse_client.calls import (
     CHANNEL_OPTIONS,
+    DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     Wanted,
     generate_request,
     trace_metadata,
 )
-from services.orchestrator.client.edits import (
+from muse_client.edits import (
     ImageFile,
     inpainting,
     mask_free_editing,
     outpainting,
     variation,
 )
-from services.orchestrator.client.errors import muse_error
-from services.orchestrator.client.events import Event, Picture, in_order, read_event
+from muse_client.errors import muse_error
+from muse_client.events import Event, Picture, in_order, read_event
 
 
 class AsyncMuseClient:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 from PIL import Image
 
-from services.orchestrator.client.errors import invalid_request
+from muse_client.errors import invalid_request
 
 ImageFile = str | PathLike[str] | bytes | Image.Image
 Message = TypeVar("Message", Inpaint, Outpaint, MaskFreeEdit, Vary)

@@ -12,8 +12,9 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Vary,
 )
 
-from services.orchestrator.client.errors import invalid_request
+from muse_client.errors import invalid_request
 
+DEFAULT_ADDRESS = "127.0.0.1:50050"
 DEFAULT_TIMEOUT_S = 300.0
 STATUS_TIMEOUT_S = 15.0
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)

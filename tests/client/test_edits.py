@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from services.orchestrator.client import (
+from muse_client import (
     AsyncMuseClient,
     InvalidRequest,
     MuseClient,
     Step,
     outpainting,
 )
-from tests.orchestrator.edits.painted import noise
+from PIL import Image
+
+from tests.painted import noise
 
 
 @pytest.fixture

@@ -1,21 +1,22 @@
-"""The Python SDK: `MuseClient().generate("an owl")`. Needs neither JAX nor Flax."""
+"""The Python SDK: `MuseClient().generate("an owl")`. It imports neither JAX nor the servers."""
 
 from muse.common.v1.claim_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, Claim
 from muse.common.v1.decoding_pb2 import Sampling
 
-from services.orchestrator.client.asynchronous import AsyncMuseClient
-from services.orchestrator.client.blocking import MuseClient
-from services.orchestrator.client.calls import Wanted, sampling
-from services.orchestrator.client.edits import (
+from muse_client.asynchronous import AsyncMuseClient
+from muse_client.blocking import MuseClient
+from muse_client.calls import DEFAULT_ADDRESS, Wanted, sampling
+from muse_client.edits import (
     ImageFile,
     inpainting,
     mask_free_editing,
     outpainting,
     variation,
 )
-from services.orchestrator.client.errors import (
+from muse_client.errors import (
     CheckpointConflict,
     DeadlineExceeded,
+    FieldViolation,
     InvalidRequest,
     MuseError,
     NotFound,
@@ -23,9 +24,10 @@ from services.orchestrator.client.errors import (
     Overloaded,
     Unavailable,
 )
-from services.orchestrator.client.events import Event, Finished, Picture, Preview, Started, Step
+from muse_client.events import Event, Finished, Picture, Preview, Started, Step
 
 __all__ = [
+    "DEFAULT_ADDRESS",
     "PRIORITY_BATCH",
     "PRIORITY_INTERACTIVE",
     "AsyncMuseClient",
@@ -33,6 +35,7 @@ __all__ = [
     "Claim",
     "DeadlineExceeded",
     "Event",
+    "FieldViolation",
     "Finished",
     "ImageFile",
     "InvalidRequest",
