@@ -26,8 +26,6 @@ from services.base.model import BaseTransformer
 from services.decoding.pool import Job, Progress
 from services.decoding.serving import layout_here
 from services.decoding.state import Sampling, fresh_row
-from services.description.chips import chip as chip_of
-from services.description.description import describe
 from services.nn.parameters import with_parameters
 from services.presets import Preset
 from services.presets import preset as preset_of
@@ -42,6 +40,8 @@ from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import Vocabulary
 from services.tokenizer.engine import TokenizerEngine
 from services.tokenizer.model import Tokenizer
+from tools.description.chips import chip as chip_of
+from tools.description.description import describe
 
 VOCABULARY = Path("checkpoints/demo/text_encoder/spiece.model")
 PROMPT_TOKENS = 24

@@ -17,7 +17,7 @@ from services.runtime.precision import Weights
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
-    "services.description.command:describe",  # by name: the orchestrator imports no JAX
+    "tools.description.command:describe",  # by name: the orchestrator imports no JAX
     name="describe",
     help="Says what every stage of a preset is and the least it costs on a chip.",
 )

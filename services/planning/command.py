@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from services.description.chips import Chip
     from services.planning.step_times import Measured, Option
     from services.presets import Preset
+    from tools.description.chips import Chip
 
 
 def plan(
@@ -61,9 +61,9 @@ def plan(
     out
         Folder of plan.json, plan.png and plan.html.
     """
-    from services.description.chips import chip as chip_of
     from services.planning.demand import demand_of, read_seconds
     from services.presets import preset as preset_of
+    from tools.description.chips import chip as chip_of
 
     system, taken_chip = preset_of(preset), chip_of(chip)
     target_s = read_seconds("p99", p99)

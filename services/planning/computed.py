@@ -12,11 +12,6 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.description import arithmetic, traffic
-from services.description.chips import Chip
-from services.description.description import parameter_sizes
-from services.description.rendering import scaled
-from services.description.traffic import BFLOAT16_BYTES
 from services.planning.step_times import BatchTimes, Option, SlotTimes
 from services.presets import Preset
 from services.superres.config import SuperresConfig
@@ -25,6 +20,11 @@ from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.model import TextEncoder
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
+from tools.description import arithmetic, traffic
+from tools.description.chips import Chip
+from tools.description.description import parameter_sizes
+from tools.description.rendering import scaled
+from tools.description.traffic import BFLOAT16_BYTES
 
 BATCHES = (1, 2, 4, 8, 16)  # that are tried
 MAX_WAIT_S = 0.005  # the servers' default

@@ -23,8 +23,8 @@ from benchmarks.metrics import Scraper
 from benchmarks.ours import OurDecode, Text, random_text
 from benchmarks.pairing import Comparison, pairs
 from services.decoding.state import Sampling
-from services.description import arithmetic
 from services.orchestrator.edits.pictures import read_mask, read_picture
+from tools.description import arithmetic
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from flax import nnx
 
 from services.base.config import TINY as TINY_BASE
 from services.base.model import BaseTransformer
-from services.description import arithmetic
 from services.presets import preset
 from services.superres.model import SuperresTransformer
 from services.text_encoder.model import TextEncoder
 from services.tokenizer import model
 from services.tokenizer.model import Tokenizer
+from tools.description import arithmetic
 
 PRESETS = ("tiny", "muse-3b")
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from services.description.chips import CHIPS, chip
-from services.description.description import SystemDescription, describe
-from services.description.rendering import scaled
 from services.presets import preset
+from tools.description.chips import CHIPS, chip
+from tools.description.description import SystemDescription, describe
+from tools.description.rendering import scaled
 
 # DESIGN 4.1.
 BASE_UNMASKED = "1 2 2 4 5 6 7 8 9 9 11 11 13 13 13 14 15 16 15 16 17 16 17 16"

@@ -2,8 +2,8 @@
 
 import json as json_format
 
-from services.description.chips import chip as chip_of
 from services.presets import preset as preset_of
+from tools.description.chips import chip as chip_of
 
 
 def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
@@ -23,8 +23,8 @@ def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
         import jax
         from rich.console import Console
 
-        from services.description.description import describe as describe_system
-        from services.description.rendering import rendered
+        from tools.description.description import describe as describe_system
+        from tools.description.rendering import rendered
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"describe computes shapes with JAX, and {error.name} is not installed: "

@@ -10,8 +10,6 @@ from flax import nnx
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.decoding.schedule import unmasked_per_step
-from services.description import arithmetic, traffic
-from services.description.chips import Chip
 from services.presets import Preset
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
@@ -19,6 +17,8 @@ from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.model import TextEncoder
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
+from tools.description import arithmetic, traffic
+from tools.description.chips import Chip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.description.description import Cost, StageDescription, SystemDescription
+from tools.description.description import Cost, StageDescription, SystemDescription
 
 PREFIXES = ("", "K", "M", "G", "T", "P")
 
