@@ -22,7 +22,7 @@ app.command(
     help="Says what every stage of a preset is and the least it costs on a chip.",
 )
 app.command(
-    "services.bench.command:bench",
+    "tools.bench.command:bench",
     name="bench",
     help="Loads a running system with requests that arrive by themselves, and measures it.",
 )

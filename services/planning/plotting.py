@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from services.bench.rendering import plotting, save_page
 from services.planning.plan import Plan
 from services.planning.sizing import PERCENT
+from tools.bench.rendering import plotting, save_page
 
 
 def write_plot(plan: Plan, folder: Path, *, title: str) -> None:

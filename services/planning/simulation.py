@@ -18,13 +18,13 @@ from itertools import count
 
 import numpy as np
 
-from services.bench.arrivals import Arrival
 from services.orchestrator.calls import FIRST_PAUSE_S, TRIES
 from services.planning.balance import Balance
 from services.planning.demand import Demand
 from services.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
 from services.planning.replicas import Call, Replica, new_replica
 from services.planning.step_times import ORCHESTRATOR
+from tools.bench.arrivals import Arrival
 
 
 class _Event(IntEnum):

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from services.bench.arrivals import Kind
 from services.planning.demand import Demand, Work
 from services.planning.fleet import NO_FAILURES, Outcome
 from services.planning.plan import _in_time, make_plan, spares
@@ -13,6 +12,7 @@ from services.planning.rendering import heading
 from services.planning.search import Search
 from services.planning.sizing import erlang_c, floor_s, late_share, size
 from services.planning.step_times import BatchTimes, Measured, Option, SlotTimes
+from tools.bench.arrivals import Kind
 from tools.description.chips import chip
 
 ONE = Kind()

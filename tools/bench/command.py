@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from services.orchestrator.addresses import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
-    from services.bench.arrivals import Kind
-    from services.bench.summary import Summary
+    from tools.bench.arrivals import Kind
+    from tools.bench.summary import Summary
 
 
 def bench(
@@ -52,8 +52,8 @@ def bench(
     """
     from rich.console import Console
 
-    from services.bench.arrivals import parse_kind
-    from services.bench.rendering import stage_table, summary_table, write_plot
+    from tools.bench.arrivals import parse_kind
+    from tools.bench.rendering import stage_table, summary_table, write_plot
 
     kinds = [parse_kind(text) for text in kind or [""]]
     runs = asyncio.run(
@@ -93,11 +93,11 @@ async def _runs(
     import grpc
     from muse_client import AsyncMuseClient
 
-    from services.bench.arrivals import poisson_arrivals
-    from services.bench.load import run_load
-    from services.bench.summary import summarise
-    from services.bench.targets import StageTarget, Target, WholeTarget, prepare_inputs
     from services.runtime.errors import read_error
+    from tools.bench.arrivals import poisson_arrivals
+    from tools.bench.load import run_load
+    from tools.bench.summary import summarise
+    from tools.bench.targets import StageTarget, Target, WholeTarget, prepare_inputs
 
     loads = [poisson_arrivals(kinds, rate=r, seconds=seconds, seed=seed) for r in rates]
     async with AsyncExitStack() as stack:

@@ -15,10 +15,10 @@ from muse_client import Overloaded
 from rich.console import Console
 from rich.table import Table
 
-from services.bench.arrivals import Arrival, Kind
-from services.bench.load import Outcome, run_load
-from services.bench.rendering import stage_table, summary_table, write_plot
-from services.bench.summary import summarise
+from tools.bench.arrivals import Arrival, Kind
+from tools.bench.load import Outcome, run_load
+from tools.bench.rendering import stage_table, summary_table, write_plot
+from tools.bench.summary import summarise
 
 
 class Slow:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from services.bench.load import OK
-from services.bench.summary import PERCENTILES, REFUSED, Summary
+from tools.bench.load import OK
+from tools.bench.summary import PERCENTILES, REFUSED, Summary
 
 MILLISECONDS = 1e3
 

@@ -8,8 +8,8 @@ import grpc
 from muse.common.v1.stage_pb2 import StageTiming
 from muse_client import MuseError
 
-from services.bench.arrivals import Arrival
-from services.bench.targets import Target
+from tools.bench.arrivals import Arrival
+from tools.bench.targets import Target
 
 OK = "OK"
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from services.bench.load import OK, Outcome
+from tools.bench.load import OK, Outcome
 
 PERCENTILES = (50, 95, 99)
 REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name

@@ -14,7 +14,7 @@ from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from muse_client import AsyncMuseClient, sampling
 
-from services.bench.arrivals import Kind
+from tools.bench.arrivals import Kind
 
 NEGATIVE_PROMPT = "a fox"
 

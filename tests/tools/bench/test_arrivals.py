@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.bench.arrivals import Kind, parse_kind, poisson_arrivals
+from tools.bench.arrivals import Kind, parse_kind, poisson_arrivals
 
 
 def test_a_seed_gives_the_same_arrivals_and_another_gives_others() -> None:
