@@ -27,7 +27,7 @@ app.command(
     help="Loads a running system with requests that arrive by themselves, and measures it.",
 )
 app.command(
-    "services.planning.command:plan",
+    "tools.planning.command:plan",
     name="plan",
     help="Says how many replicas and chips each stage needs for a load; simulates that fleet.",
 )

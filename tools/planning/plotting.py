@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from services.planning.plan import Plan
-from services.planning.sizing import PERCENT
 from tools.bench.rendering import plotting, save_page
+from tools.planning.plan import Plan
+from tools.planning.sizing import PERCENT
 
 
 def write_plot(plan: Plan, folder: Path, *, title: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.planning.step_times import BatchTimes, SlotTimes, read_step_times
+from tools.planning.step_times import BatchTimes, SlotTimes, read_step_times
 
 BASE = {"slots": 2, "step_s": {"1": 0.01, "4": 0.03}, "admit_s": 0.002, "dispatch_s": 0}
 

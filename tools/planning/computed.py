@@ -12,7 +12,6 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.planning.step_times import BatchTimes, Option, SlotTimes
 from services.presets import Preset
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
@@ -25,6 +24,7 @@ from tools.description.chips import Chip
 from tools.description.description import parameter_sizes
 from tools.description.rendering import scaled
 from tools.description.traffic import BFLOAT16_BYTES
+from tools.planning.step_times import BatchTimes, Option, SlotTimes
 
 BATCHES = (1, 2, 4, 8, 16)  # that are tried
 MAX_WAIT_S = 0.005  # the servers' default

@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.planning.plan import Plan
-from services.planning.sizing import PERCENT, alone_s
-from services.planning.step_times import ORCHESTRATOR, Measured, SlotTimes, StageTimes
 from tools.description.chips import Chip
 from tools.description.rendering import scaled
+from tools.planning.plan import Plan
+from tools.planning.sizing import PERCENT, alone_s
+from tools.planning.step_times import ORCHESTRATOR, Measured, SlotTimes, StageTimes
 
 
 def heading(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.planning.step_times import StageTimes
+from tools.planning.step_times import StageTimes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.planning.step_times import BatchTimes, SlotTimes
 from services.runtime.dispatch import steps_to_take
+from tools.planning.step_times import BatchTimes, SlotTimes
 
 
 @dataclass(eq=False, slots=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.planning.demand import demand_of, read_seconds
 from services.presets import preset
+from tools.planning.demand import demand_of, read_seconds
 
 TINY, PAPER = preset("tiny"), preset("muse-3b")
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from services.planning.demand import Demand, Work
-from services.planning.fleet import NO_FAILURES, Outcome
-from services.planning.plan import _in_time, make_plan, spares
-from services.planning.rendering import heading
-from services.planning.search import Search
-from services.planning.sizing import erlang_c, floor_s, late_share, size
-from services.planning.step_times import BatchTimes, Measured, Option, SlotTimes
 from tools.bench.arrivals import Kind
 from tools.description.chips import chip
+from tools.planning.demand import Demand, Work
+from tools.planning.fleet import NO_FAILURES, Outcome
+from tools.planning.plan import _in_time, make_plan, spares
+from tools.planning.rendering import heading
+from tools.planning.search import Search
+from tools.planning.sizing import erlang_c, floor_s, late_share, size
+from tools.planning.step_times import BatchTimes, Measured, Option, SlotTimes
 
 ONE = Kind()
 

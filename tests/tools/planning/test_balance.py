@@ -7,8 +7,8 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
 from services.orchestrator.replicas.work import work_of
-from services.planning.balance import Balance
-from services.planning.demand import Work
+from tools.planning.balance import Balance
+from tools.planning.demand import Work
 
 REPLICAS = 5
 

@@ -16,12 +16,12 @@ from benchmarks.inflight import (
     in_flight,
     poisson,
 )
-from services.planning.demand import Demand, Work
-from services.planning.fleet import Failures, FleetStage, Loss, Outcome
-from services.planning.simulation import simulate
-from services.planning.sizing import erlang_c
-from services.planning.step_times import BatchTimes, SlotTimes
 from tools.bench.arrivals import Arrival, Kind, poisson_arrivals
+from tools.planning.demand import Demand, Work
+from tools.planning.fleet import Failures, FleetStage, Loss, Outcome
+from tools.planning.simulation import simulate
+from tools.planning.sizing import erlang_c
+from tools.planning.step_times import BatchTimes, SlotTimes
 
 ONE = Kind()
 SHORT_KIND, LONG_KIND = Kind(steps=SHORT, weight=SHORT_SHARE), Kind(steps=LONG, weight=SHORT_SHARE)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.planning.computed import BATCHES, computed
-from services.planning.step_times import BatchTimes, Option, SlotTimes
 from services.presets import preset
 from tools.description.chips import chip
 from tools.description.description import describe
+from tools.planning.computed import BATCHES, computed
+from tools.planning.step_times import BatchTimes, Option, SlotTimes
 
 TINY = preset("tiny")
 STAGES = ("text_encoder", "base", "superres", "tokenizer")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from services.planning.step_times import Measured, Option
     from services.presets import Preset
     from tools.description.chips import Chip
+    from tools.planning.step_times import Measured, Option
 
 
 def plan(
@@ -61,9 +61,9 @@ def plan(
     out
         Folder of plan.json, plan.png and plan.html.
     """
-    from services.planning.demand import demand_of, read_seconds
     from services.presets import preset as preset_of
     from tools.description.chips import chip as chip_of
+    from tools.planning.demand import demand_of, read_seconds
 
     system, taken_chip = preset_of(preset), chip_of(chip)
     target_s = read_seconds("p99", p99)
@@ -74,10 +74,10 @@ def plan(
     try:
         from rich.console import Console
 
-        from services.planning.plan import make_plan
-        from services.planning.plotting import write_plot
-        from services.planning.rendering import heading, rendered
-        from services.planning.step_times import Measured, read_step_times
+        from tools.planning.plan import make_plan
+        from tools.planning.plotting import write_plot
+        from tools.planning.rendering import heading, rendered
+        from tools.planning.step_times import Measured, read_step_times
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f'plan needs {error.name}, which is not installed: install the extra "orchestrator"'
@@ -113,7 +113,7 @@ def plan(
 
 
 def _check_numbers(*, efficiency: float, max_batch: int | None, requests: int) -> None:
-    from services.planning.step_times import MOST_SLOTS
+    from tools.planning.step_times import MOST_SLOTS
 
     if not 0 < efficiency <= 1:
         raise ValueError(f"efficiency: expected a share above 0, 1 at most, got {efficiency:g}")
@@ -134,7 +134,7 @@ def _options(
     max_batch: int | None,
 ) -> "dict[str, list[Option]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
-    from services.planning.step_times import ORCHESTRATOR, ORCHESTRATOR_OPTION, ORDER, Option
+    from tools.planning.step_times import ORCHESTRATOR, ORCHESTRATOR_OPTION, ORDER, Option
 
     options = {ORCHESTRATOR: [ORCHESTRATOR_OPTION]}
     options |= {stage: [Option(times=times)] for stage, times in measured.stages.items()}
@@ -143,7 +143,7 @@ def _options(
         try:
             import jax
 
-            from services.planning.computed import computed
+            from tools.planning.computed import computed
         except ModuleNotFoundError as error:
             raise RuntimeError(
                 f"times of {', '.join(missing)} are computed from shapes with JAX, and "

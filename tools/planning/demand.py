@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.planning.step_times import MASKED, ORCHESTRATOR
 from services.presets import Preset
 from tools.bench.arrivals import Kind, parse_kind
+from tools.planning.step_times import MASKED, ORCHESTRATOR
 
 GUIDANCE = 4.0  # the servers' default: both branches
 
