@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks.measuring import conditions
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_PIXELS
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 MASKED_PX = 64  # nearly all of the result is the noise that came
 LARGEST_SIDE_PX = 4096

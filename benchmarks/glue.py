@@ -18,7 +18,7 @@ from muse_client import MuseClient
 from muse_client.events import Picture
 
 from benchmarks.measuring import Spread, conditions
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 TARGET_SHARE, TARGET_MS = 0.05, 15.0  # of a request's time, or so many milliseconds
 WARM_UPS = 3

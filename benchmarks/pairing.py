@@ -19,8 +19,8 @@ import grpc
 from muse_client import MuseClient
 
 from benchmarks.measuring import Spread
-from services.orchestrator.local import Runner, local_stack
 from services.runtime.instruments import STAGES
+from tools.local import Runner, local_stack
 
 TARGET = 0.01  # of a request's time
 WARM_UPS = 3

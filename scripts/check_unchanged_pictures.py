@@ -34,7 +34,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from PIL import Image, ImageDraw
 
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 ROOT = Path(__file__).parents[1]
 DIGESTS = ROOT / "scripts/unchanged_pictures.json"

@@ -77,7 +77,7 @@ def up(
     """
     import signal
 
-    from services.orchestrator.local import local_stack, parse_replicas, stage_flags
+    from tools.local import local_stack, parse_replicas, stage_flags
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = checkpoints or Path("checkpoints") / (preset or "demo")

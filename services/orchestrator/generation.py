@@ -25,11 +25,11 @@ from services.orchestrator.edits import read_source, result_pixels
 from services.orchestrator.edits.limits import kept_of
 from services.orchestrator.files import check_suffix, save_picture, save_sheet
 from services.orchestrator.knobs import Knobs
-from services.orchestrator.local import check_checkpoints, local_stack, serving
 from services.orchestrator.rendering import timing_table, waterfall_lines
 from services.orchestrator.requests import checked
 from services.orchestrator.watching import Watcher
 from services.orchestrator.waterfall_page import write_page
+from tools.local import check_checkpoints, local_stack, serving
 
 LOG = Path("out/muse.log")
 

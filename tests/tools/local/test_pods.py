@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.local import Restarts, Runner, serving
-from services.orchestrator.local.folders import Folders
-from services.orchestrator.local.manifest import read_overlay
-from services.orchestrator.local.network import Network
-from services.orchestrator.local.placement import place_pods, scaled
-from services.orchestrator.local.pods import Pod
-from services.orchestrator.local.runner import running
+from tools.local import Restarts, Runner, serving
+from tools.local.folders import Folders
+from tools.local.manifest import read_overlay
+from tools.local.network import Network
+from tools.local.placement import place_pods, scaled
+from tools.local.pods import Pod
+from tools.local.runner import running
 
 QUICK = Restarts(first_s=0.2, most_s=0.3)
 PATIENCE_S = 30.0

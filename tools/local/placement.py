@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from services.masked.settings import parse_mesh
-from services.orchestrator.local.fields import ManifestError
-from services.orchestrator.local.folders import Folders
-from services.orchestrator.local.manifest import Deployment, Overlay
-from services.orchestrator.local.network import Network, Place
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
 from services.runtime.precision import Weights
+from tools.local.fields import ManifestError
+from tools.local.folders import Folders
+from tools.local.manifest import Deployment, Overlay
+from tools.local.network import Network, Place
 
 EVERY_ADDRESS = "0.0.0.0"
 CALLERS_OWN = ("JAX_", "OTEL_")  # a caller's variables that go before the manifest's

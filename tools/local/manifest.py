@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from services.orchestrator.local.fields import Manifest, ManifestError, check_fields, title
+from tools.local.fields import Manifest, ManifestError, check_fields, title
 
 OVERLAY = "local-cpu.json"
 

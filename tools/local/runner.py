@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from services.orchestrator.local.folders import Folders, check_checkpoints, compiled_folder
-from services.orchestrator.local.forwarding import Forward, listen
-from services.orchestrator.local.manifest import Overlay, Service, local_overlay
-from services.orchestrator.local.network import Network
-from services.orchestrator.local.placement import (
+from services.runtime.logs import JsonFormatter
+from tools.local.folders import Folders, check_checkpoints, compiled_folder
+from tools.local.forwarding import Forward, listen
+from tools.local.manifest import Overlay, Service, local_overlay
+from tools.local.network import Network
+from tools.local.placement import (
     NO_FLAGS,
     NO_REPLICAS,
     Flags,
@@ -24,8 +25,7 @@ from services.orchestrator.local.placement import (
     place_pods,
     scaled,
 )
-from services.orchestrator.local.pods import KUBELET, Pod, PodError, Restarts
-from services.runtime.logs import JsonFormatter
+from tools.local.pods import KUBELET, Pod, PodError, Restarts
 
 PAUSE_S = 0.1
 PROBES_AT_ONCE = 32

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.local import parse_replicas, stage_flags
-from services.orchestrator.local.fields import ManifestError
-from services.orchestrator.local.folders import PLACES, Folders, check_checkpoints
-from services.orchestrator.local.manifest import OVERLAY, local_overlay, read_overlay
-from services.orchestrator.local.network import Network
-from services.orchestrator.local.placement import Placed, place_pods, scaled
-from services.orchestrator.local.runner import forwarded_ports
+from tools.local import parse_replicas, stage_flags
+from tools.local.fields import ManifestError
+from tools.local.folders import PLACES, Folders, check_checkpoints
+from tools.local.manifest import OVERLAY, local_overlay, read_overlay
+from tools.local.network import Network
+from tools.local.placement import Placed, place_pods, scaled
+from tools.local.runner import forwarded_ports
 
 Build = Callable[..., list[dict[str, Any]]]
-RENDERED = Path(__file__).parents[3] / "services/orchestrator/local" / OVERLAY
+RENDERED = Path(__file__).parents[3] / "tools/local" / OVERLAY
 
 
 def test_what_is_run_is_what_is_deployed(rendered: Callable[[str], Any]) -> None:

@@ -22,7 +22,7 @@ def probe(service: str, failures: int) -> dict[str, Any]:
 
 @pytest.fixture
 def manifests() -> Callable[..., Manifests]:
-    """Returns objects whose pod behaves as words for tests/orchestrator/local/pod.py say."""
+    """Returns objects whose pod behaves as words for tests/tools/local/pod.py say."""
 
     def build(*words: str, pre_stop_s: float = 0, grace_s: float = 5) -> Manifests:
         labels = {"app.kubernetes.io/name": "orchestrator"}

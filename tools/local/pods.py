@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from typing import Any
 
-from services.orchestrator.local.manifest import Probe
-from services.orchestrator.local.placement import Placed
-from services.orchestrator.local.probes import serving
+from tools.local.manifest import Probe
+from tools.local.placement import Placed
+from tools.local.probes import serving
 
 EAGER_S = 0.2  # between two questions before a container was ready: nobody waits for a period
 LEAST_GRACE_S = 2.0  # between SIGTERM and SIGKILL, however long preStop took

@@ -35,11 +35,11 @@ accounts, budgets and strategies have no effect. `fields.py` lists all that is u
 that has no effect. Anything else is an error that names the field.
 """
 
-from services.orchestrator.local.folders import check_checkpoints
-from services.orchestrator.local.placement import parse_replicas, stage_flags
-from services.orchestrator.local.pods import Restarts
-from services.orchestrator.local.probes import serving
-from services.orchestrator.local.runner import Runner, local_stack
+from tools.local.folders import check_checkpoints
+from tools.local.placement import parse_replicas, stage_flags
+from tools.local.pods import Restarts
+from tools.local.probes import serving
+from tools.local.runner import Runner, local_stack
 
 __all__ = [
     "Restarts",
