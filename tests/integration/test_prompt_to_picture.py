@@ -25,7 +25,7 @@ from services.presets import preset
 
 TINY = preset("tiny")
 SERVICES = 5
-MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
+MUSE = [sys.executable, "-c", "from tools.cli.main import main; main()"]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 from muse_client import DEFAULT_ADDRESS, MuseClient, Picture, Step, sampling
 from PIL import Image
 
-from services.orchestrator.watching import Watcher
+from tools.cli.previews import Watcher
 from training.data.scenes import render
 from training.data.sprites import SpriteSet, load_sprites
 from training.evaluation.edits import SIDE_PX, Case, draw_cases, mask_of

@@ -37,7 +37,7 @@ def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def run_muse(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_python("from services.orchestrator.cli import main; main()", *arguments)
+    return run_python("from tools.cli.main import main; main()", *arguments)
 
 
 def test_muse_3b_has_the_parameters_of_the_design(muse_3b: SystemDescription) -> None:
@@ -148,7 +148,7 @@ def test_an_unknown_name_is_one_line_and_exit_1(arguments: tuple[str, ...], expe
 def test_help_names_describe_and_imports_no_jax() -> None:
     program = (
         "import sys\n"
-        "from services.orchestrator.cli import app\n"
+        "from tools.cli.main import app\n"
         "app(['--help'], result_action='return_value')\n"
         "assert 'jax' not in sys.modules, 'help imported JAX'\n"
     )

@@ -23,7 +23,7 @@ ASKED = ("plan", "--images-per-second", "20", "--p99", "1500ms", "--chip", "v5e"
 
 
 def run_muse(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    program = "from services.orchestrator.cli import main; main()"
+    program = "from tools.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
         capture_output=True,

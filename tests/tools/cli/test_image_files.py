@@ -10,8 +10,8 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
 from muse_client import Picture
 from PIL import Image
 
-from services.orchestrator.files import GAP_PX, save_picture, save_sheet
 from services.orchestrator.metadata import SOURCE_TYPE, png_metadata
+from tools.cli.image_files import GAP_PX, save_picture, save_sheet
 
 PROMPT = 'a "fox" & <two> owls\u2014\u72d0'
 DESCRIPTION = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"

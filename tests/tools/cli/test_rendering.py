@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from services.orchestrator.rendering import status_table, timing_table
+from tools.cli.rendering import status_table, timing_table
 
 
 def lines(table: Table, width: int = 200) -> list[list[str]]:

@@ -8,8 +8,6 @@ from pathlib import Path
 from muse_client import Picture
 from PIL import Image
 
-from services.orchestrator.metadata import XMP_CHUNK
-
 QUALITY = 95  # of JPEG and WebP
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 GAP_PX = 4
@@ -40,8 +38,7 @@ def save_picture(picture: Picture, file: Path) -> None:
     if FORMATS[file.suffix.lower()] == "PNG":
         file.write_bytes(picture.png)
         return
-    packet = str(picture.image.info.get(XMP_CHUNK, "")).encode()
-    file.write_bytes(_encoded(picture.image, file, packet))
+    file.write_bytes(_encoded(picture.image, file, picture.image.info.get("xmp", b"")))
 
 
 def save_sheet(pictures: Sequence[Picture], file: Path) -> None:

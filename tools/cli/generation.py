@@ -23,12 +23,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from services.orchestrator.edits import read_source, result_pixels
 from services.orchestrator.edits.limits import kept_of
-from services.orchestrator.files import check_suffix, save_picture, save_sheet
-from services.orchestrator.knobs import Knobs
-from services.orchestrator.rendering import timing_table, waterfall_lines
 from services.orchestrator.requests import checked
-from services.orchestrator.watching import Watcher
-from services.orchestrator.waterfall_page import write_page
+from tools.cli.image_files import check_suffix, save_picture, save_sheet
+from tools.cli.options import Knobs
+from tools.cli.previews import Watcher
+from tools.cli.rendering import timing_table, waterfall_lines
+from tools.cli.waterfall_page import write_page
 from tools.local import check_checkpoints, local_stack, serving
 
 LOG = Path("out/muse.log")

@@ -7,7 +7,7 @@ from muse_client import Picture
 from rich.table import Table
 from rich.text import Text
 
-from services.orchestrator.waterfall import KINDS, cells, waterfall
+from tools.cli.waterfall import KINDS, cells, waterfall
 
 NAME_COLUMNS, NUMBER_COLUMNS = 14, 20
 MARKS = {  # told apart without colours too

@@ -1,8 +1,6 @@
 """The edits' commands: files in, files out; a mistake is one line, and nothing is started."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.painted import noise
+from tests.tools.cli.running import muse
 
-MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 NOBODY = "127.0.0.1:1"
-
-
-def muse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
-    return subprocess.run([*MUSE, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muse_client import Picture
 
-from services.orchestrator.waterfall import KINDS, Segment, waterfall
+from tools.cli.waterfall import KINDS, Segment, waterfall
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }

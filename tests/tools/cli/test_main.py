@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
+from tests.tools.cli.running import muse
+
 NOBODY = "127.0.0.1:1"
-
-
-def muse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
-    return subprocess.run([*MUSE, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +62,7 @@ def test_every_other_command_does_so_too(tmp_path: Path, words: list[str], said:
 
 def test_help_imports_no_jax_and_nothing_of_grpc(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom services.orchestrator.cli import app\n"
+        "import sys\nfrom tools.cli.main import app\n"
         "try:\n    app(['generate', '--help'])\nexcept SystemExit:\n    pass\n"
         "assert not {'jax', 'flax', 'grpc', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )

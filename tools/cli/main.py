@@ -12,8 +12,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from services.orchestrator.addresses import DEFAULT_ADDRESS, DEFAULT_PORT
-from services.orchestrator.knobs import DEFAULTS, Knobs
 from services.runtime.precision import Weights
+from tools.cli.options import DEFAULTS, Knobs
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
@@ -32,7 +32,7 @@ app.command(
     help="Says how many replicas and chips each stage needs for a load; simulates that fleet.",
 )
 app.command(
-    "services.orchestrator.deploy_commands:app",
+    "tools.cli.deploy_commands:app",
     name="deploy",
     help="Renders an overlay of k8s/, applies it, and says how it is.",
 )
@@ -42,7 +42,7 @@ for _name, _help in {
     "edit": "Changes a picture towards a prompt without a mask.",
     "vary": "Paints a share of a picture anew.",
 }.items():
-    app.command(f"services.orchestrator.edit_commands:{_name}", name=_name, help=_help)
+    app.command(f"tools.cli.edit_commands:{_name}", name=_name, help=_help)
 
 
 @app.command
@@ -118,7 +118,7 @@ def generate(prompt: str, *, knobs: Annotated[Knobs, Parameter(name="*")] = DEFA
     prompt
         What the pictures show.
     """
-    from services.orchestrator.generation import paint_files
+    from tools.cli.generation import paint_files
 
     paint_files(prompt, knobs.wanted(), knobs)
 
@@ -148,7 +148,7 @@ def status(*, server: str = DEFAULT_ADDRESS, json: bool = False) -> int:
     else:
         from rich.console import Console
 
-        from services.orchestrator.rendering import status_table
+        from tools.cli.rendering import status_table
 
         Console().print(status_table(answer))
     return 0 if all(report.serving for report in answer.stages) else 1

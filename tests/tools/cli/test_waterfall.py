@@ -10,9 +10,9 @@ from muse_client import Picture
 from PIL import Image
 from rich.console import Console
 
-from services.orchestrator.rendering import waterfall_lines
-from services.orchestrator.waterfall import Row, Segment, cells, waterfall
-from services.orchestrator.waterfall_page import write_page
+from tools.cli.rendering import waterfall_lines
+from tools.cli.waterfall import Row, Segment, cells, waterfall
+from tools.cli.waterfall_page import write_page
 
 
 def call(stage: str, start_s: float, seconds: float, *, beside: bool = False) -> StageCall:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.orchestrator.knobs import DEFAULTS, Knobs
+from tools.cli.options import DEFAULTS, Knobs
 
 AllKnobs = Annotated[Knobs, Parameter(name="*")]
 
@@ -37,7 +37,7 @@ def inpaint(
     """
     from muse_client.edits import inpainting
 
-    from services.orchestrator.generation import paint_files
+    from tools.cli.generation import paint_files
 
     of_its_own = mask if mask != image else None
     message = inpainting(image, of_its_own, feather_px=feather, without_composite=without_composite)
@@ -73,7 +73,7 @@ def outpaint(
     """
     from muse_client.edits import outpainting
 
-    from services.orchestrator.generation import paint_files
+    from tools.cli.generation import paint_files
 
     message = outpainting(image, left_px=left, top_px=top, right_px=right, bottom_px=bottom)
     paint_files(prompt, {**knobs.wanted(), "outpaint": message}, knobs)
@@ -108,7 +108,7 @@ def edit(
     """
     from muse_client.edits import mask_free_editing
 
-    from services.orchestrator.generation import paint_files
+    from tools.cli.generation import paint_files
 
     message = mask_free_editing(
         image,
@@ -140,7 +140,7 @@ def vary(
     """
     from muse_client.edits import variation
 
-    from services.orchestrator.generation import paint_files
+    from tools.cli.generation import paint_files
 
     message = variation(image, strength=strength)
     paint_files(prompt, {**knobs.wanted(), "vary": message}, knobs)
