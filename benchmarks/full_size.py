@@ -32,6 +32,7 @@ from services.presets import preset as preset_of
 from services.runtime.checkpoints import Checkpoint
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.timing import Timed
+from services.stages import STAGES
 from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 from services.text_encoder.engine import TextEncoderEngine
@@ -49,7 +50,6 @@ GUIDANCE = 4.0
 QUEUED = 64
 FINGERPRINTS = {"encoder": "random", "low_codebook": "random", "codebook": "random"}
 TARGET_S = 0.35  # an image at batch 1, muse-3b on an H200
-STAGES = ("text_encoder", "base", "superres", "tokenizer")
 
 app = App(help=__doc__)
 

@@ -26,11 +26,11 @@ from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.orchestrator import __main__ as orchestrator
-from services.orchestrator.stages import STAGES
 from services.runtime.errors import RequestError, invalid_field, read_error
 from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server import running_server, server_options
 from services.runtime.wire import pack_embedding, pack_grid, pack_tensor
+from services.stages import STAGES
 
 ENCODER, LOW, HIGH = "t5:one", "codebook:low", "codebook:high"
 FINGERPRINTS = {

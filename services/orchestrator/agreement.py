@@ -13,6 +13,7 @@ from muse.common.v1.stage_pb2 import StageStatus
 from services.orchestrator.calls import Deadline, retried
 from services.orchestrator.stages import Heard, Resolution, Stages
 from services.runtime.errors import RequestError, failed_precondition, unavailable
+from services.stages import STAGES
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0
@@ -157,22 +158,13 @@ def check_fingerprints(found: Mapping[str, StageStatus]) -> None:
     Raises:
         RequestError: FAILED_PRECONDITION, with both names.
     """
-
-    def named(stage: str, role: str) -> str:
-        return found[stage].fingerprints.get(role) or "none"
-
-    made = {"encoder": named("text_encoder", "encoder"), "low_codebook": named("base", "codebook")}
-    for stage, role in (("base", "encoder"), ("superres", "encoder"), ("superres", "low_codebook")):
-        if named(stage, role) != made[role]:
-            raise failed_precondition(
-                f"{stage} needs {role} {named(stage, role)}, but {made[role]} is served; "
-                "serve checkpoints that were trained together"
-            )
-    served = sorted(found["tokenizer"].fingerprints.values())
-    for stage in ("base", "superres"):
-        if named(stage, "codebook") not in served:
-            raise failed_precondition(
-                f"{stage} makes tokens of {named(stage, 'codebook')}, "
-                f"but the tokenizer serves {' and '.join(served) or 'none'}; "
-                "serve checkpoints that were trained together"
-            )
+    for stage in STAGES.values():
+        for role, giver in stage.needs.items():
+            needed = found[stage.name].fingerprints.get(role, "")
+            theirs = found[giver].fingerprints
+            given = [theirs[each] for each in STAGES[giver].gives if each in theirs]
+            if needed not in given:
+                raise failed_precondition(
+                    f"{stage.name} needs {role} {needed or 'of no name'}, but {giver} serves "
+                    f"{' and '.join(given) or 'none'}; serve checkpoints that were trained together"
+                )

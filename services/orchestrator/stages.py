@@ -7,32 +7,16 @@ from typing import Any, Literal
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from muse.base.v1 import base_pb2, base_pb2_grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import StageReport
-from muse.superres.v1 import superres_pb2, superres_pb2_grpc
-from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
-from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.orchestrator.replicas import Budget, Hedging, Replica, ReplicaSet
 from services.orchestrator.replicas.addresses import addresses_of, service_of
 from services.runtime.errors import RequestError
+from services.stages import DECODING, STAGES, StageName
 
-STAGES = ("text_encoder", "base", "superres", "tokenizer")  # in the order of the pipeline
 STATUS_TIMEOUT_S = 5.0
 Discovery = Literal["dns", "kubernetes"]
-STUBS: dict[str, Callable[[Any], Any]] = {
-    "text_encoder": text_encoder_pb2_grpc.TextEncoderServiceStub,
-    "base": base_pb2_grpc.BaseServiceStub,
-    "superres": superres_pb2_grpc.SuperresServiceStub,
-    "tokenizer": tokenizer_pb2_grpc.TokenizerServiceStub,
-}
-STATUS_REQUESTS: dict[str, Callable[[], Any]] = {
-    "text_encoder": text_encoder_pb2.GetStatusRequest,
-    "base": base_pb2.GetStatusRequest,
-    "superres": superres_pb2.GetStatusRequest,
-    "tokenizer": tokenizer_pb2.GetStatusRequest,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +88,7 @@ class Stages:
             )
             for name in STAGES
         }
-        stubs = {name: STUBS[name](self.replicas[name]) for name in STAGES}
+        stubs = {name: stage.stub(self.replicas[name]) for name, stage in STAGES.items()}
         self.text_encoder, self.base = stubs["text_encoder"], stubs["base"]
         self.superres, self.tokenizer = stubs["superres"], stubs["tokenizer"]
         self._watches: list[Any] = []
@@ -130,8 +114,8 @@ class Stages:
         """
         return list(await asyncio.gather(*(self._ask(name, timeout_s) for name in STAGES)))
 
-    async def _ask(self, name: str, timeout_s: float) -> Heard:
-        replicas = self.replicas[name]
+    async def _ask(self, name: StageName, timeout_s: float) -> Heard:
+        stage, replicas = STAGES[name], self.replicas[name]
         heard = Heard(
             report=StageReport(stage=name, address=self.addresses[name]), defaults=Sampling()
         )
@@ -145,7 +129,7 @@ class Stages:
         try:
             health, answer = await asyncio.gather(
                 asked.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s),
-                STUBS[name](replica.channel).GetStatus(STATUS_REQUESTS[name](), timeout=timeout_s),
+                stage.stub(replica.channel).GetStatus(stage.status_request(), timeout=timeout_s),
             )
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
@@ -155,7 +139,7 @@ class Stages:
         if not heard.report.serving:
             heard.report.problem = replicas.absence()
         heard.report.status.CopyFrom(answer.status)
-        if name in ("base", "superres"):
+        if name in DECODING:
             heard.defaults.CopyFrom(answer.defaults)
         if name == "tokenizer":
             for role, size in answer.resolutions.items():
@@ -170,10 +154,12 @@ class Stages:
         await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))
 
 
-def _hedging(name: str, share: float) -> Hedging:
+def _hedging(name: StageName, share: float) -> Hedging:
+    stage = STAGES[name]
+
     async def waiting(replica: Replica, timeout_s: float) -> int:
-        stub = STUBS[name](replica.channel)
-        answer = await stub.GetStatus(STATUS_REQUESTS[name](), timeout=timeout_s)
+        stub = stage.stub(replica.channel)
+        answer = await stub.GetStatus(stage.status_request(), timeout=timeout_s)
         return int(answer.status.queued)
 
     return Hedging(name, Budget(share), waiting)

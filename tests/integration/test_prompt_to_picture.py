@@ -20,8 +20,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from PIL import Image
 
-from services.orchestrator.stages import STAGES
 from services.presets import preset
+from services.stages import STAGES
 
 TINY = preset("tiny")
 SERVICES = 5

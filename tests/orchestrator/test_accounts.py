@@ -20,11 +20,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from PIL import Image
 
-from services.orchestrator.stages import STAGES
 from services.orchestrator.timeline import Call, Timeline
 from services.runtime import conventions, telemetry
 from services.runtime.conventions import muse
 from services.runtime.errors import failed_precondition
+from services.stages import STAGES
 
 REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
 WITHIN = 0.01

@@ -13,8 +13,9 @@ from muse_client import AsyncMuseClient
 from services.orchestrator.agreement import Agreement
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
-from services.orchestrator.stages import STAGES, Stages
+from services.orchestrator.stages import Stages
 from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.stages import STAGES
 
 FAVOURITE = 9
 

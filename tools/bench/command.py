@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
+from services.stages import ORCHESTRATOR_PORT, StageName
 
 if TYPE_CHECKING:
     from tools.bench.arrivals import Kind
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def bench(
     *,
-    stage: Literal["whole", "text_encoder", "base", "superres", "tokenizer"] = "whole",
+    stage: StageName | Literal["whole"] = "whole",
     rate: Annotated[list[float] | None, Parameter(negative=())] = None,
     seconds: float = 30.0,
     kind: Annotated[list[str] | None, Parameter(negative=())] = None,
     prompt: str = "an owl on a blue background",
     deadline_s: float = 120.0,
     seed: int = 0,
-    server: str = DEFAULT_ADDRESS,
+    server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}",
     out: Path = Path("out/bench"),
 ) -> None:
     """Loads a running system with requests that arrive by themselves, and measures it.
@@ -79,7 +79,7 @@ def bench(
 
 
 async def _runs(
-    stage: str,
+    stage: StageName | Literal["whole"],
     server: str,
     prompt: str,
     kinds: "list[Kind]",

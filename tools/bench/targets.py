@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import grpc
-from muse.base.v1 import base_pb2, base_pb2_grpc
+from muse.base.v1 import base_pb2
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageTiming
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
-from muse.superres.v1 import superres_pb2, superres_pb2_grpc
-from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
-from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+from muse.superres.v1 import superres_pb2
+from muse.text_encoder.v1 import text_encoder_pb2
+from muse.tokenizer.v1 import tokenizer_pb2
 from muse_client import AsyncMuseClient, sampling
 
+from services.stages import DECODING, STAGES, StageName
 from tools.bench.arrivals import Kind
 
 NEGATIVE_PROMPT = "a fox"
@@ -80,7 +81,7 @@ class StageTarget:
     """One stage, called directly with what the stages before it made once."""
 
     def __init__(
-        self, stage: str, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
+        self, stage: StageName, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
     ) -> None:
         """Drives one stage.
 
@@ -91,7 +92,7 @@ class StageTarget:
             timeout_s: Seconds each request may take.
         """
         self._stage, self._inputs, self._timeout_s = stage, inputs, timeout_s
-        self._stub = _stub(stage, channel)
+        self._stub = STAGES[stage].stub(channel)
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
         """Sends the stage's own request: encode a text, decode a grid, or generate one."""
@@ -147,21 +148,11 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
         grpc.aio.AioRpcError: a stage refused or is away.
     """
     texts = text_encoder_pb2.EncodeRequest(texts=[text, NEGATIVE_PROMPT])
-    encoded = await _stub("text_encoder", channels["text_encoder"]).Encode(texts)
+    encoded = await STAGES["text_encoder"].stub(channels["text_encoder"]).Encode(texts)
     prompt, negative = encoded.embeddings
     inputs = Inputs(text=text, prompt=prompt, negative=negative, low=TokenGrid(), high=TokenGrid())
-    for stage, grid in (("base", "low"), ("superres", "high")):
+    for stage, grid in zip(DECODING, ("low", "high"), strict=True):
         request = decode_request(stage, inputs, Sampling(), negative=False)
-        decoded = await result_of(_stub(stage, channels[stage]).Generate(request))
+        decoded = await result_of(STAGES[stage].stub(channels[stage]).Generate(request))
         inputs = replace(inputs, **{grid: decoded.tokens})
     return inputs
-
-
-def _stub(stage: str, channel: grpc.aio.Channel) -> Any:
-    kinds: dict[str, Any] = {
-        "text_encoder": text_encoder_pb2_grpc.TextEncoderServiceStub,
-        "tokenizer": tokenizer_pb2_grpc.TokenizerServiceStub,
-        "base": base_pb2_grpc.BaseServiceStub,
-        "superres": superres_pb2_grpc.SuperresServiceStub,
-    }
-    return kinds[stage](channel)

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS, DEFAULT_PORT
 from services.runtime.precision import Weights
+from services.stages import ORCHESTRATOR_PORT
 from tools.cli.options import DEFAULTS, Knobs
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
@@ -50,7 +50,7 @@ def up(
     *,
     preset: str | None = None,
     checkpoints: Path | None = None,
-    base_port: int = DEFAULT_PORT,
+    base_port: int = ORCHESTRATOR_PORT,
     replicas: tuple[str, ...] = (),
     mesh: str | None = None,
     weights: Weights | None = None,
@@ -124,7 +124,7 @@ def generate(prompt: str, *, knobs: Annotated[Knobs, Parameter(name="*")] = DEFA
 
 
 @app.command
-def status(*, server: str = DEFAULT_ADDRESS, json: bool = False) -> int:
+def status(*, server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}", json: bool = False) -> int:
     """Says how every stage is; exits with 1 unless all of them serve.
 
     Parameters

@@ -4,7 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-PLACES = ("text_encoder", "tokenizer/low", "tokenizer/high", "base", "superres")  # of checkpoints
+from services.stages import STAGES
+
+PLACES = tuple(place for stage in STAGES.values() for place in stage.checkpoints)
 
 
 @dataclass(frozen=True)

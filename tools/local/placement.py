@@ -11,6 +11,7 @@ from types import MappingProxyType
 from services.masked.settings import parse_mesh
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
 from services.runtime.precision import Weights
+from services.stages import DECODING
 from tools.local.fields import ManifestError
 from tools.local.folders import Folders
 from tools.local.manifest import Deployment, Overlay
@@ -62,7 +63,7 @@ def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> F
             flags.setdefault(name, []).append(f"--weights={weights}")
     if mesh is not None:
         parse_mesh(mesh)
-        for name in ("base", "superres"):
+        for name in DECODING:
             flags.setdefault(name, []).append(f"--mesh={mesh}")
     return flags
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from services.runtime.logs import JsonFormatter
+from services.stages import ORCHESTRATOR
 from tools.local.folders import Folders, check_checkpoints, compiled_folder
 from tools.local.forwarding import Forward, listen
 from tools.local.manifest import Overlay, Service, local_overlay
@@ -29,7 +30,6 @@ from tools.local.pods import KUBELET, Pod, PodError, Restarts
 
 PAUSE_S = 0.1
 PROBES_AT_ONCE = 32
-ORCHESTRATOR = "orchestrator"
 
 
 class Runner:

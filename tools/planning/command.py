@@ -134,7 +134,8 @@ def _options(
     max_batch: int | None,
 ) -> "dict[str, list[Option]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
-    from tools.planning.step_times import ORCHESTRATOR, ORCHESTRATOR_OPTION, ORDER, Option
+    from services.stages import ORCHESTRATOR
+    from tools.planning.step_times import ORCHESTRATOR_OPTION, ORDER, Option
 
     options = {ORCHESTRATOR: [ORCHESTRATOR_OPTION]}
     options |= {stage: [Option(times=times)] for stage, times in measured.stages.items()}

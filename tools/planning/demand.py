@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.presets import Preset
+from services.stages import DECODING, ORCHESTRATOR
 from tools.bench.arrivals import Kind, parse_kind
-from tools.planning.step_times import MASKED, ORCHESTRATOR
 
 GUIDANCE = 4.0  # the servers' default: both branches
 
@@ -27,7 +27,7 @@ class Work:
 
         The same as `services.orchestrator.replicas.work.work_of` says of the message.
         """
-        if stage not in MASKED:
+        if stage not in DECODING:
             return 1
         return self.amounts[stage] * (2 if self.guided else 1)
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.stages import ORCHESTRATOR
 from tools.planning.demand import Demand
 from tools.planning.fleet import Failures, Loss, Outcome
 from tools.planning.search import Search, Tried, run_seconds
 from tools.planning.sizing import PERCENT, Sizing, floor_s, size
-from tools.planning.step_times import ORCHESTRATOR, Option
+from tools.planning.step_times import Option
 
 RARELY = 0.001  # of the time may more replicas of a stage be down than it has spares
 GROWTH, MOST_ROUNDS = 0.02, 10  # of a fleet that is late on arrivals it was not sized by

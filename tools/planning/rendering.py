@@ -8,11 +8,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from services.stages import ORCHESTRATOR
 from tools.description.chips import Chip
 from tools.description.rendering import scaled
 from tools.planning.plan import Plan
 from tools.planning.sizing import PERCENT, alone_s
-from tools.planning.step_times import ORCHESTRATOR, Measured, SlotTimes, StageTimes
+from tools.planning.step_times import Measured, SlotTimes, StageTimes
 
 
 def heading(

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from services.stages import ORCHESTRATOR
 from tools.bench.arrivals import Arrival, poisson_arrivals
 from tools.planning.demand import Demand
 from tools.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
 from tools.planning.simulation import simulate
 from tools.planning.sizing import PERCENT, Sizing
-from tools.planning.step_times import ORCHESTRATOR
 
 WARM_UP_TARGETS = 5  # times the target that requests arrive before any is counted
 LEAST_TARGETS = 30  # times the target that requests arrive at least

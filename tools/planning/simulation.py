@@ -19,12 +19,12 @@ from itertools import count
 import numpy as np
 
 from services.orchestrator.calls import FIRST_PAUSE_S, TRIES
+from services.stages import ORCHESTRATOR
 from tools.bench.arrivals import Arrival
 from tools.planning.balance import Balance
 from tools.planning.demand import Demand
 from tools.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
 from tools.planning.replicas import Call, Replica, new_replica
-from tools.planning.step_times import ORCHESTRATOR
 
 
 class _Event(IntEnum):

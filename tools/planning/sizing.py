@@ -13,9 +13,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from services.stages import ORCHESTRATOR
 from tools.bench.arrivals import Kind
 from tools.planning.demand import Demand
-from tools.planning.step_times import ORCHESTRATOR, Option, SlotTimes, StageTimes
+from tools.planning.step_times import Option, SlotTimes, StageTimes
 
 PERCENT = 99
 LATE = 0.01  # share of requests that may be later than the target

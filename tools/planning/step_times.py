@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from services.runtime.forecast import StepTimes
+from services.stages import DECODING, ORCHESTRATOR, STAGES
 
-ORCHESTRATOR = "orchestrator"
-BATCHED = (ORCHESTRATOR, "text_encoder", "tokenizer")
-MASKED = ("base", "superres")
-ORDER = (ORCHESTRATOR, "text_encoder", "base", "superres", "tokenizer")  # as a prompt passes them
+BATCHED = (ORCHESTRATOR, *(name for name in STAGES if name not in DECODING))
+ORDER = (ORCHESTRATOR, *STAGES)  # as a prompt passes them
 MOST_SLOTS = 1024
 
 

@@ -14,8 +14,9 @@ from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 from services.orchestrator.replicas.hedging import ENOUGH, REMEMBERED, Budget, UsualWaits
 from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.replicas.work import kind_of
-from services.orchestrator.stages import STAGES, Stages
+from services.orchestrator.stages import Stages
 from services.runtime.errors import resource_exhausted, unavailable
+from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
 
 USUAL_S = 0.1  # what a call of one step usually waits, as the set believes

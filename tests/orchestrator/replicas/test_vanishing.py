@@ -13,8 +13,9 @@ from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.calls import Deadline, call_stage, events
 from services.orchestrator.replicas.replica import Standing
-from services.orchestrator.stages import STAGES, Stages
+from services.orchestrator.stages import Stages
 from services.runtime import server
+from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
 
 EVERY_MS, WITHIN_MS = 1000, 500

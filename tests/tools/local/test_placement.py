@@ -167,7 +167,7 @@ def test_without_a_checkpoint_of_every_stage_nothing_is_started(tmp_path: Path) 
         if place not in ("tokenizer/high", "base"):
             (tmp_path / place / "config.json").write_text("{}")
     with pytest.raises(
-        FileNotFoundError, match=r"no checkpoint of \['tokenizer/high', 'base'\] in"
+        FileNotFoundError, match=r"no checkpoint of \['base', 'tokenizer/high'\] in"
     ):
         check_checkpoints(tmp_path)
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from services.presets import preset
+from services.stages import STAGES
 from tools.description.chips import chip
 from tools.description.description import describe
 from tools.planning.computed import BATCHES, computed
 from tools.planning.step_times import BatchTimes, Option, SlotTimes
 
 TINY = preset("tiny")
-STAGES = ("text_encoder", "base", "superres", "tokenizer")
 
 
 def options(name: str = "v5e", efficiency: float = 1.0) -> dict[str, list[Option]]:
