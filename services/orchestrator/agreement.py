@@ -10,7 +10,7 @@ import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 
-from services.orchestrator.calls import Deadline, retried
+from services.orchestrator.calls import Deadline, Retries
 from services.orchestrator.stages import Heard, Resolution, Stages
 from services.runtime.errors import RequestError, failed_precondition, unavailable
 from services.stages import STAGES
@@ -71,7 +71,10 @@ class Agreement:
         """
         if self._agreed is not None:
             return self._agreed
-        return await retried(self._asked, deadline)
+        retries = Retries("stages", deadline)
+        while True:
+            async with retries as left_s:
+                return await self._asked(left_s)
 
     def doubt(self) -> None:
         """Forgets: the next request asks anew, even if somebody is asking already."""

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.base.v1.base_pb2 import GenerateRequest
 from muse.common.v1.decoding_pb2 import Sampling
 
-from services.orchestrator.calls import Deadline, call_stage, events
+from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.stages import Stages
 from services.runtime import server
@@ -41,14 +41,19 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
     stages = Stages({**addresses, "base": ",".join(each.address for each in servers)})
     replicas = stages.replicas["base"].replicas
 
-    async def decode(left_s: float | None) -> list[str]:
-        call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=left_s)
-        async with aclosing(events(call)) as responses:
-            return [response.WhichOneof("event") async for response in responses]
+    async def decode() -> list[str]:
+        request = GenerateRequest(sampling=Sampling(steps=1))
+        retries = Retries("base", Deadline(30))
+        while True:
+            async with (
+                retries as left_s,
+                aclosing(events(stages.base.Generate(request, timeout=left_s))) as responses,
+            ):
+                return [response.WhichOneof("event") async for response in responses]
 
     try:
         await soon(lambda: all(each.standing is Standing.SERVES for each in replicas))
-        decoding = asyncio.create_task(call_stage("base", decode, Deadline(30)))
+        decoding = asyncio.create_task(decode())
         await soon(lambda: sum(len(each.does.asked) for each in servers) == 1)
         vanished, other = sorted(servers, key=lambda each: -len(each.does.asked))
         vanished.line.silent = True
