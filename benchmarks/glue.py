@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cyclopts import App
 from muse_client import MuseClient
-from muse_client.events import Picture
+from muse_client.events import GeneratedImage
 
 from benchmarks.measuring import Spread, conditions
 from tools.local import local_stack
@@ -53,7 +53,7 @@ class Request:
         return self.glue - self.queue - self.transfer
 
 
-def account(total_s: float, picture: Picture) -> Request:
+def account(total_s: float, picture: GeneratedImage) -> Request:
     """Sums the stages of one picture up.
 
     Args:

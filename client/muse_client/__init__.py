@@ -5,7 +5,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 
 from muse_client.asynchronous import AsyncMuseClient
 from muse_client.blocking import MuseClient
-from muse_client.calls import DEFAULT_ADDRESS, Wanted, sampling
+from muse_client.calls import DEFAULT_ADDRESS, GenerateOptions, sampling
 from muse_client.edits import (
     ImageFile,
     inpainting,
@@ -24,19 +24,22 @@ from muse_client.errors import (
     Overloaded,
     Unavailable,
 )
-from muse_client.events import Event, Finished, Picture, Preview, Started, Step
+from muse_client.events import Accepted, Done, Event, GeneratedImage, Preview, Progress
 
 __all__ = [
     "DEFAULT_ADDRESS",
     "PRIORITY_BATCH",
     "PRIORITY_INTERACTIVE",
+    "Accepted",
     "AsyncMuseClient",
     "CheckpointConflict",
     "Claim",
     "DeadlineExceeded",
+    "Done",
     "Event",
     "FieldViolation",
-    "Finished",
+    "GenerateOptions",
+    "GeneratedImage",
     "ImageFile",
     "InvalidRequest",
     "MuseClient",
@@ -44,13 +47,10 @@ __all__ = [
     "NotFound",
     "NotServed",
     "Overloaded",
-    "Picture",
     "Preview",
+    "Progress",
     "Sampling",
-    "Started",
-    "Step",
     "Unavailable",
-    "Wanted",
     "inpainting",
     "mask_free_editing",
     "outpainting",

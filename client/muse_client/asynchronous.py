@@ -1,8 +1,8 @@
 """The client for programs with an event loop."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
@@ -12,22 +12,19 @@ from muse_client.calls import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
-    Wanted,
+    GenerateOptions,
     generate_request,
     trace_metadata,
 )
-from muse_client.edits import (
-    ImageFile,
-    inpainting,
-    mask_free_editing,
-    outpainting,
-    variation,
-)
+from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
-from muse_client.events import Event, Picture, in_order, read_event
+from muse_client.events import Event, GeneratedImage, in_order, read_event
+
+if TYPE_CHECKING:  # it is a type of the stubs only
+    from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceAsyncStub
 
 
-class AsyncMuseClient:
+class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     """Calls an orchestrator from one event loop; an asynchronous context manager."""
 
     def __init__(
@@ -41,7 +38,8 @@ class AsyncMuseClient:
         """
         self._address, self._timeout_s = address, timeout_s
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._stub: Any = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        self._stub = cast("OrchestratorServiceAsyncStub", stub)
 
     async def __aenter__(self) -> "AsyncMuseClient":
         return self
@@ -53,129 +51,21 @@ class AsyncMuseClient:
         """Closes the connection; calls under way end."""
         await self._channel.close()
 
-    async def generate(self, prompt: str, **wanted: Unpack[Wanted]) -> list[Picture]:
-        """Returns the pictures in order, as `MuseClient.generate` does.
+    async def generate(
+        self, prompt: str, **options: Unpack[GenerateOptions]
+    ) -> list[GeneratedImage]:
+        """Returns the images in order, as `MuseClient.generate` does.
 
         Raises:
             MuseError: the call failed; its subclass says how.
         """
-        request = generate_request(prompt, wanted, progress=False)
+        request = generate_request(prompt, options, progress=False)
         async with aclosing(self._events(request)) as events:
-            pictures = [event async for event in events if isinstance(event, Picture)]
-        return in_order(pictures)
+            return in_order([each async for each in events if isinstance(each, GeneratedImage)])
 
-    async def inpaint(
-        self,
-        image: ImageFile,
-        mask: ImageFile | None,
-        prompt: str,
-        *,
-        feather_px: int | None = None,
-        without_composite: bool = False,
-        **wanted: Unpack[Wanted],
-    ) -> list[Picture]:
-        """Returns the picture with what the mask covers painted anew, once for each seed.
-
-        Args:
-            image: A file's name, its bytes, or a PIL image.
-            mask: White where new, black where kept; None for the picture's alpha.
-            prompt: What the whole picture shows.
-            feather_px: Pixels inside the mask over which the new fades in.
-            without_composite: Returns the decoded picture everywhere.
-            wanted: As in `generate`.
-
-        Raises:
-            MuseError: the call failed; its subclass says how.
-        """
-        wanted["inpaint"] = inpainting(
-            image, mask, feather_px=feather_px, without_composite=without_composite
-        )
-        return await self.generate(prompt, **wanted)
-
-    async def outpaint(
-        self,
-        image: ImageFile,
-        prompt: str,
-        *,
-        left_px: int = 0,
-        top_px: int = 0,
-        right_px: int = 0,
-        bottom_px: int = 0,
-        **wanted: Unpack[Wanted],
-    ) -> list[Picture]:
-        """Returns the picture extended by so many pixels, once for each seed.
-
-        Args:
-            image: A file's name, its bytes, or a PIL image.
-            prompt: What the whole picture shows.
-            left_px: Pixels to add on the left, as on the other sides.
-            top_px: On top.
-            right_px: On the right.
-            bottom_px: At the bottom.
-            wanted: As in `generate`.
-
-        Raises:
-            MuseError: the call failed; its subclass says how.
-        """
-        wanted["outpaint"] = outpainting(
-            image, left_px=left_px, top_px=top_px, right_px=right_px, bottom_px=bottom_px
-        )
-        return await self.generate(prompt, **wanted)
-
-    async def edit(
-        self,
-        image: ImageFile,
-        prompt: str,
-        *,
-        iterations: int | None = None,
-        fraction: float | None = None,
-        keep: Iterable[int] = (),
-        strength: float | None = None,
-        **wanted: Unpack[Wanted],
-    ) -> list[Picture]:
-        """Returns the picture changed towards the prompt without a mask.
-
-        Args:
-            image: A file's name, its bytes, or a PIL image.
-            prompt: What the changed picture shows.
-            iterations: 1 to 256; 100 by default.
-            fraction: Share of the tokens that each of them draws anew; 0.08 by default.
-            keep: Iterations after which it is wanted besides the last; `iteration` of each
-                picture says which it is.
-            strength: More than 0 to 1, instead of `iterations`: 200 times that.
-            wanted: As in `generate`.
-
-        Raises:
-            MuseError: the call failed; its subclass says how.
-        """
-        wanted["mask_free_edit"] = mask_free_editing(
-            image, iterations=iterations, fraction=fraction, keep=keep, strength=strength
-        )
-        return await self.generate(prompt, **wanted)
-
-    async def vary(
-        self,
-        image: ImageFile,
-        prompt: str = "",
-        *,
-        strength: float | None = None,
-        **wanted: Unpack[Wanted],
-    ) -> list[Picture]:
-        """Returns the picture with a share of it painted anew, once for each seed.
-
-        Args:
-            image: A file's name, its bytes, or a PIL image.
-            prompt: What it shows; nothing but the picture says so by default.
-            strength: The share, more than 0 to 1; 0.5 by default.
-            wanted: As in `generate`.
-
-        Raises:
-            MuseError: the call failed; its subclass says how.
-        """
-        wanted["vary"] = variation(image, strength=strength)
-        return await self.generate(prompt, **wanted)
-
-    def events(self, prompt: str, **wanted: Unpack[Wanted]) -> AsyncGenerator[Event, None]:
+    def events(
+        self, prompt: str, **options: Unpack[GenerateOptions]
+    ) -> AsyncGenerator[Event, None]:
         """Yields what happens, as it happens, as `MuseClient.events` does.
 
         A reader who stops early cancels the request by closing the generator
@@ -184,8 +74,7 @@ class AsyncMuseClient:
         Raises:
             MuseError: the call failed; its subclass says how.
         """
-        request = generate_request(prompt, wanted, progress=True)
-        return self._events(request)
+        return self._events(generate_request(prompt, options, progress=True))
 
     async def _events(
         self, request: orchestrator_pb2.GenerateRequest

@@ -21,19 +21,19 @@ CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)
 _LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
 
 
-class Wanted(TypedDict, total=False):
+class GenerateOptions(TypedDict, total=False):
     """What a request may say besides its prompt.
 
     Attributes:
         negative_prompt: What the pictures must not show.
         seed: Of the first picture; picture i has seed + i. Drawn by the server if absent.
         count: Pictures; 1 if absent.
-        base: Knobs of the base; the servers' defaults where not set.
-        superres: Knobs of the super-resolution.
+        base: Sampling parameters of the base; the servers' defaults where not set.
+        superres: Sampling parameters of the super-resolution.
         best_of: Candidates to paint; the `count` best are returned, best first. All if absent.
         claim: Who asks, and how urgent it is.
-        preview_every: Steps after which a `Step` has a preview; none if absent.
-        inpaint: Repaints part of a picture instead; see `client.edits`, as for the other three.
+        preview_every: Steps after which a `Progress` has a preview; none if absent.
+        inpaint: Repaints part of a picture instead; `muse_client.edits` makes all four edits.
         outpaint: Extends a picture instead.
         mask_free_edit: Changes a picture instead, without a mask.
         vary: Paints a share of a picture anew instead.
@@ -53,17 +53,17 @@ class Wanted(TypedDict, total=False):
     vary: Vary
 
 
-def sampling(**knobs: float | int | None) -> Sampling:
-    """Returns the knobs of one stage; those that are None keep the stage's default.
+def sampling(**parameters: float | int | None) -> Sampling:
+    """Returns the parameters of one stage; those that are None keep the stage's default.
 
     Args:
-        knobs: Fields of `Sampling` by name, such as steps=12.
+        parameters: Fields of `Sampling` by name, such as steps=12.
 
     Raises:
         InvalidRequest: a value does not fit its field; names it.
     """
     chosen = Sampling()
-    for name, value in knobs.items():
+    for name, value in parameters.items():
         if value is not None:
             try:
                 setattr(chosen, name, value)
@@ -72,22 +72,22 @@ def sampling(**knobs: float | int | None) -> Sampling:
     return chosen
 
 
-def generate_request(prompt: str, wanted: Wanted, *, progress: bool) -> GenerateRequest:
+def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -> GenerateRequest:
     """Returns the message of a request; its ranges are the server's to check.
 
     Args:
         prompt: What the pictures show.
-        wanted: What else the caller says.
+        options: What else the request says.
         progress: Whether every step is to be told.
 
     Raises:
         InvalidRequest: a number does not fit its field.
     """
     for name, largest in _LARGEST.items():
-        value: Any = wanted.get(name)
+        value: Any = options.get(name)
         if value is not None and not 0 <= value <= largest:
             raise invalid_request(name, f"expected 0 to {largest}, got {value}")
-    return GenerateRequest(prompt=prompt, progress=progress, **wanted)
+    return GenerateRequest(prompt=prompt, progress=progress, **options)
 
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:

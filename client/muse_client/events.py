@@ -1,22 +1,18 @@
-"""What happens during a request, in this order: Started, Step ..., Picture ..., Finished."""
+"""The events of a request, in this order: Accepted, Progress ..., GeneratedImage ..., Done."""
 
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from muse.common.v1.stage_pb2 import StageCall, StageTiming
 from muse.common.v1.tensor_pb2 import TokenGrid
-from muse.orchestrator.v1.orchestrator_pb2 import (
-    DecodeReceipt,
-    GenerateResponse,
-    Progress,
-    Receipt,
-)
+from muse.orchestrator.v1 import orchestrator_pb2
 from PIL import Image
 
 
 @dataclass(frozen=True)
-class Started:
+class Accepted:
     """The request is valid and begins.
 
     Attributes:
@@ -33,19 +29,24 @@ class Preview:
     """A picture under way.
 
     Attributes:
-        image: What is seen so far, grey where nothing is decided; of an edit in the shape of its
-            result, reduced if that is larger than the square that the stages work on.
+        png: File of what is seen so far, grey where nothing is decided; of an edit in the shape of
+            its result, reduced if that is larger than the square that the stages work on.
         tokens: Its tokens, on that square; what stands at unknown places does not matter.
         known: One byte a token: 1 where it is decided.
     """
 
-    image: Image.Image = field(repr=False)
+    png: bytes = field(repr=False)
     tokens: TokenGrid = field(repr=False)
     known: bytes = field(repr=False)
 
+    @cached_property
+    def image(self) -> Image.Image:
+        """Pixels of the preview, decoded when first asked for."""
+        return decode_image(self.png)
+
 
 @dataclass(frozen=True)
-class Step:
+class Progress:
     """A stage took a step for one picture.
 
     Attributes:
@@ -67,14 +68,13 @@ class Step:
     preview: Preview | None = None
 
 
-@dataclass(frozen=True)
-class Picture:
+@dataclass(frozen=True, kw_only=True)
+class GeneratedImage:
     """A finished picture.
 
     Attributes:
         index: Which one, from 0.
         seed: What made it: alone it makes the same one again.
-        image: Its pixels.
         png: Its file, metadata included.
         timings: Where its time went, stage by stage; their queue_s, compute_s and transfer_s, and
             glue_s, add up to wall_s.
@@ -89,10 +89,9 @@ class Picture:
 
     index: int
     seed: int
-    image: Image.Image = field(repr=False)
     png: bytes = field(repr=False)
-    timings: tuple[StageTiming, ...] = field(repr=False)
-    decodes: tuple[DecodeReceipt, ...] = field(repr=False)
+    timings: tuple[StageTiming, ...] = field(default=(), repr=False)
+    decodes: tuple[orchestrator_pb2.DecodeReceipt, ...] = field(default=(), repr=False)
     iteration: int | None = None
     rank: int | None = None
     score: float | None = None
@@ -100,80 +99,88 @@ class Picture:
     glue_s: float = 0.0
     calls: tuple[StageCall, ...] = field(default=(), repr=False)
 
+    @cached_property
+    def image(self) -> Image.Image:
+        """Pixels of the picture, decoded when first asked for."""
+        return decode_image(self.png)
+
 
 @dataclass(frozen=True)
-class Finished:
+class Done:
     """All pictures are done.
 
     Attributes:
         total_s: From the server's acceptance to its last picture.
-        receipt: Preset, digests of the checkpoints, every knob.
+        receipt: Preset, digests of the checkpoints, every sampling parameter.
         device_s: Seconds of each stage's device that the request used, by the stage's name.
     """
 
     total_s: float
-    receipt: Receipt
+    receipt: orchestrator_pb2.Receipt
     device_s: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = Started | Step | Picture | Finished
+Event = Accepted | Progress | GeneratedImage | Done
 
 
-def in_order(pictures: Iterable[Picture]) -> list[Picture]:
-    """Returns pictures by rank if they have one, then by index, those of one edit by iteration."""
-    return sorted(pictures, key=lambda each: (each.rank or 0, each.index, each.iteration or 0))
+def in_order(images: Iterable[GeneratedImage]) -> list[GeneratedImage]:
+    """Returns images by rank if they have one, then by index, those of one edit by iteration."""
+    return sorted(images, key=lambda each: (each.rank or 0, each.index, each.iteration or 0))
 
 
-def read_event(response: GenerateResponse) -> Event:
-    """Returns what a message of the stream says.
+def read_event(response: orchestrator_pb2.GenerateResponse) -> Event:
+    """Decodes a message of the stream.
 
     Raises:
         ValueError: it is of a kind that this version of the client does not know.
     """
-    kind = response.WhichOneof("event")
-    if kind == "accepted":
-        return Started(seed=response.accepted.seed, count=response.accepted.count)
-    if kind == "progress":
-        progress = response.progress
-        return Step(
-            index=progress.image,
-            stage=progress.stage,
-            step=progress.step,
-            total=progress.total,
-            part=progress.part,
-            parts=max(1, progress.parts),
-            preview=_preview(progress) if progress.HasField("preview") else None,
-        )
-    if kind == "image":
-        made = response.image
-        image = _image(made.png)
-        timings, decodes = tuple(made.timings), tuple(made.decodes)
-        return Picture(
-            made.index,
-            made.seed,
-            image,
-            made.png,
-            timings,
-            decodes,
-            iteration=made.iteration if made.HasField("iteration") else None,
-            rank=made.rank if made.HasField("rank") else None,
-            score=made.score if made.HasField("score") else None,
-            wall_s=made.wall_s,
-            glue_s=made.glue_s,
-            calls=tuple(made.calls),
-        )
-    if kind == "done":
-        done = response.done
-        return Finished(total_s=done.total_s, receipt=done.receipt, device_s=dict(done.device_s))
+    match response.WhichOneof("event"):
+        case "accepted":
+            return Accepted(seed=response.accepted.seed, count=response.accepted.count)
+        case "progress":
+            return _progress(response.progress)
+        case "image":
+            return _image(response.image)
+        case "done":
+            done = response.done
+            return Done(total_s=done.total_s, receipt=done.receipt, device_s=dict(done.device_s))
     raise ValueError(f"the server sent an event this client does not know: {response}")
 
 
-def _preview(progress: Progress) -> Preview:
-    preview = progress.preview
-    return Preview(image=_image(preview.png), tokens=preview.tokens, known=preview.known)
-
-
-def _image(png: bytes) -> Image.Image:
+def decode_image(png: bytes) -> Image.Image:
+    """Decodes a PNG file."""
     image = Image.open(io.BytesIO(png))
     image.load()
     return image
+
+
+def _progress(progress: orchestrator_pb2.Progress) -> Progress:
+    preview = None
+    if progress.HasField("preview"):
+        seen = progress.preview
+        preview = Preview(png=seen.png, tokens=seen.tokens, known=seen.known)
+    return Progress(
+        index=progress.image,
+        stage=progress.stage,
+        step=progress.step,
+        total=progress.total,
+        part=progress.part,
+        parts=max(1, progress.parts),
+        preview=preview,
+    )
+
+
+def _image(made: orchestrator_pb2.GeneratedImage) -> GeneratedImage:
+    return GeneratedImage(
+        index=made.index,
+        seed=made.seed,
+        png=made.png,
+        timings=tuple(made.timings),
+        decodes=tuple(made.decodes),
+        iteration=made.iteration if made.HasField("iteration") else None,
+        rank=made.rank if made.HasField("rank") else None,
+        score=made.score if made.HasField("score") else None,
+        wall_s=made.wall_s,
+        glue_s=made.glue_s,
+        calls=tuple(made.calls),
+    )

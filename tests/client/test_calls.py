@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from muse.common.v1.decoding_pb2 import Sampling
 from muse_client import (
+    Accepted,
     AsyncMuseClient,
     CheckpointConflict,
     DeadlineExceeded,
-    Finished,
+    Done,
+    GeneratedImage,
     InvalidRequest,
     MuseClient,
     MuseError,
     NotFound,
     NotServed,
     Overloaded,
-    Picture,
-    Started,
-    Step,
+    Progress,
     Unavailable,
 )
 from muse_client.errors import muse_error
@@ -66,8 +66,10 @@ async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_e
     async with AsyncMuseClient(house.address) as client:
         events = [event async for event in client.events("a fox", seed=5, **knobs)]
 
-    assert events[0] == Started(seed=5, count=1)
-    steps = [(event.stage, event.step, event.total) for event in events if isinstance(event, Step)]
+    assert events[0] == Accepted(seed=5, count=1)
+    steps = [
+        (event.stage, event.step, event.total) for event in events if isinstance(event, Progress)
+    ]
     assert steps == [
         ("text_encoder", 1, 1),
         ("base", 1, 3),
@@ -77,8 +79,8 @@ async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_e
         ("superres", 2, 2),
         ("tokenizer", 1, 1),
     ]
-    assert isinstance(events[-2], Picture)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-2], GeneratedImage)
+    assert isinstance(events[-1], Done)
     assert events[-1].receipt.base.steps == 3
     assert events[-1].total_s > 0
 
@@ -96,7 +98,7 @@ async def test_a_reader_who_leaves_cancels_the_stages(house: Any) -> None:
         aclosing(client.events("a fox")) as events,
     ):
         async for event in events:
-            if isinstance(event, Step) and event.stage == "base":
+            if isinstance(event, Progress) and event.stage == "base":
                 await asyncio.wait_for(entered.wait(), 5)
                 break
     for _ in range(500):

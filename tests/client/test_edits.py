@@ -10,7 +10,7 @@ from muse_client import (
     AsyncMuseClient,
     InvalidRequest,
     MuseClient,
-    Step,
+    Progress,
     outpainting,
 )
 from PIL import Image
@@ -37,7 +37,9 @@ async def test_both_clients_make_the_same_edits(
         return [
             client.inpaint(image, mask, "a fox", seed=9),
             client.outpaint(image, "a fox", right_px=16, top_px=3, seed=9),
-            client.edit(image, "a fox", iterations=4, keep=[2], fraction=0.5, seed=9, count=2),
+            client.mask_free_edit(
+                image, "a fox", iterations=4, return_iterations=[2], fraction=0.5, seed=9, count=2
+            ),
             client.vary(image, strength=0.3, seed=9),
         ]
 
@@ -47,7 +49,9 @@ async def test_both_clients_make_the_same_edits(
         two = [
             await other.inpaint(image, mask, "a fox", seed=9),
             await other.outpaint(image, "a fox", right_px=16, top_px=3, seed=9),
-            await other.edit(image, "a fox", iterations=4, keep=[2], fraction=0.5, seed=9, count=2),
+            await other.mask_free_edit(
+                image, "a fox", iterations=4, return_iterations=[2], fraction=0.5, seed=9, count=2
+            ),
             await other.vary(image, strength=0.3, seed=9),
         ]
 
@@ -80,7 +84,7 @@ async def test_steps_say_which_part_of_a_picture_they_are_of(
         steps = [
             event
             async for event in client.events("a fox", outpaint=message)
-            if isinstance(event, Step) and event.stage == "superres"
+            if isinstance(event, Progress) and event.stage == "superres"
         ]
     assert [(step.part, step.parts, step.step) for step in steps] == [
         (part, 2, step) for part in range(2) for step in (1, 2, 3)
@@ -94,6 +98,6 @@ async def test_what_does_not_fit_the_wire_is_an_invalid_request(
         with pytest.raises(InvalidRequest, match=r"outpaint.left_px: expected a number from 0 up"):
             await client.outpaint(image, "a fox", left_px=-1)
         with pytest.raises(InvalidRequest, match=r"mask_free_edit.keep: expected iterations"):
-            await client.edit(image, "a fox", keep=[-5])
+            await client.mask_free_edit(image, "a fox", return_iterations=[-5])
         with pytest.raises(InvalidRequest, match=r"vary.strength: expected more than 0 to 1"):
             await client.vary(image, strength=-1)

@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
-from muse_client import AsyncMuseClient, Step
+from muse_client import AsyncMuseClient, Progress
 from PIL import Image
 
 from services.orchestrator.previews import GREY, greyed
@@ -84,7 +84,7 @@ async def test_the_client_hands_out_images(house: Any) -> None:
         steps = [
             event
             async for event in client.events("a fox", preview_every=2)
-            if isinstance(event, Step) and event.preview is not None
+            if isinstance(event, Progress) and event.preview is not None
         ]
     assert steps[0].preview is not None
     assert steps[0].preview.image.size == (8, 8)

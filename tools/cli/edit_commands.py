@@ -5,9 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tools.cli.options import DEFAULTS, Knobs
+from tools.cli.options import DEFAULTS, CommandOptions
 
-AllKnobs = Annotated[Knobs, Parameter(name="*")]
+Options = Annotated[CommandOptions, Parameter(name="*")]
 
 
 def inpaint(
@@ -16,8 +16,8 @@ def inpaint(
     prompt: str,
     *,
     feather: int | None = None,
-    without_composite: bool = False,
-    knobs: AllKnobs = DEFAULTS,
+    composite: bool = True,
+    options: Options = DEFAULTS,
 ) -> None:
     """Repaints what a mask covers; every other pixel stays as it is.
 
@@ -32,16 +32,16 @@ def inpaint(
         What the whole picture shows.
     feather
         Pixels inside the mask over which the new fades in, 0 to 1024.
-    without_composite
-        Write the decoded picture everywhere.
+    composite
+        Whether pixels outside the mask stay as they are; if not, the decoded picture is written.
     """
     from muse_client.edits import inpainting
 
     from tools.cli.generation import paint_files
 
     of_its_own = mask if mask != image else None
-    message = inpainting(image, of_its_own, feather_px=feather, without_composite=without_composite)
-    paint_files(prompt, {**knobs.wanted(), "inpaint": message}, knobs)
+    message = inpainting(image, of_its_own, feather_px=feather, composite=composite)
+    paint_files(prompt, {**options.generate_options(), "inpaint": message}, options)
 
 
 def outpaint(
@@ -52,7 +52,7 @@ def outpaint(
     top: int = 0,
     right: int = 0,
     bottom: int = 0,
-    knobs: AllKnobs = DEFAULTS,
+    options: Options = DEFAULTS,
 ) -> None:
     """Paints beyond the borders, window by window; the picture itself stays as it is.
 
@@ -76,7 +76,7 @@ def outpaint(
     from tools.cli.generation import paint_files
 
     message = outpainting(image, left_px=left, top_px=top, right_px=right, bottom_px=bottom)
-    paint_files(prompt, {**knobs.wanted(), "outpaint": message}, knobs)
+    paint_files(prompt, {**options.generate_options(), "outpaint": message}, options)
 
 
 def edit(
@@ -85,9 +85,9 @@ def edit(
     *,
     iterations: int | None = None,
     fraction: float | None = None,
-    keep: str = "",
+    return_iterations: str = "",
     strength: float | None = None,
-    knobs: AllKnobs = DEFAULTS,
+    options: Options = DEFAULTS,
 ) -> None:
     """Changes a picture towards a prompt without a mask.
 
@@ -101,7 +101,7 @@ def edit(
         1 to 256; 100 by default.
     fraction
         Share of the tokens that each of them draws anew; 0.08 by default.
-    keep
+    return_iterations
         Iterations after which the picture is written besides the last, such as 25,50,75.
     strength
         More than 0 to 1, instead of iterations: 200 times that.
@@ -114,10 +114,10 @@ def edit(
         image,
         iterations=iterations,
         fraction=fraction,
-        keep=_numbers("keep", keep),
+        return_iterations=_numbers("return_iterations", return_iterations),
         strength=strength,
     )
-    paint_files(prompt, {**knobs.wanted(), "mask_free_edit": message}, knobs)
+    paint_files(prompt, {**options.generate_options(), "mask_free_edit": message}, options)
 
 
 def vary(
@@ -125,7 +125,7 @@ def vary(
     prompt: str = "",
     *,
     strength: float | None = None,
-    knobs: AllKnobs = DEFAULTS,
+    options: Options = DEFAULTS,
 ) -> None:
     """Paints a share of a picture anew.
 
@@ -143,7 +143,7 @@ def vary(
     from tools.cli.generation import paint_files
 
     message = variation(image, strength=strength)
-    paint_files(prompt, {**knobs.wanted(), "vary": message}, knobs)
+    paint_files(prompt, {**options.generate_options(), "vary": message}, options)
 
 
 def _numbers(name: str, text: str) -> list[int]:

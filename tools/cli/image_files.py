@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from muse_client import Picture
+from muse_client import GeneratedImage
 from PIL import Image
 
 QUALITY = 95  # of JPEG and WebP
@@ -23,7 +23,7 @@ def check_suffix(file: Path) -> None:
         raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, got {file}")
 
 
-def save_picture(picture: Picture, file: Path) -> None:
+def save_picture(picture: GeneratedImage, file: Path) -> None:
     """Writes a picture: a PNG byte for byte as it came, others with the same XMP packet.
 
     Args:
@@ -41,7 +41,7 @@ def save_picture(picture: Picture, file: Path) -> None:
     file.write_bytes(_encoded(picture.image, file, picture.image.info.get("xmp", b"")))
 
 
-def save_sheet(pictures: Sequence[Picture], file: Path) -> None:
+def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:
     """Writes pictures of one size side by side, about as many rows as columns.
 
     Args:

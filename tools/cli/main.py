@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from services.runtime.precision import Weights
 from services.stages import ORCHESTRATOR_PORT
-from tools.cli.options import DEFAULTS, Knobs
+from tools.cli.options import DEFAULTS, CommandOptions
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
@@ -110,7 +110,9 @@ def _check_preset(address: str, preset: str) -> None:
 
 
 @app.command
-def generate(prompt: str, *, knobs: Annotated[Knobs, Parameter(name="*")] = DEFAULTS) -> None:
+def generate(
+    prompt: str, *, options: Annotated[CommandOptions, Parameter(name="*")] = DEFAULTS
+) -> None:
     """Generates pictures; starts the servers for this call if none is at the default address.
 
     Parameters
@@ -120,7 +122,7 @@ def generate(prompt: str, *, knobs: Annotated[Knobs, Parameter(name="*")] = DEFA
     """
     from tools.cli.generation import paint_files
 
-    paint_files(prompt, knobs.wanted(), knobs)
+    paint_files(prompt, options.generate_options(), options)
 
 
 @app.command

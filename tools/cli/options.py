@@ -1,16 +1,16 @@
-"""What every command that paints can be told."""
+"""Options of every command that paints."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from muse_client import Wanted
+    from muse_client import GenerateOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knobs:
-    """What every command that paints can be told.
+class CommandOptions:
+    """Options of every command that paints.
 
     Attributes:
         negative_prompt: What the pictures must not show.
@@ -53,8 +53,8 @@ class Knobs:
     trace: bool = False
     trace_html: Path | None = None
 
-    def wanted(self) -> "Wanted":
-        """Returns what a request says of them."""
+    def generate_options(self) -> "GenerateOptions":
+        """Returns those that the request carries."""
         from muse_client import sampling
 
         both = {"guidance": self.guidance, "temperature": self.temperature}
@@ -71,4 +71,4 @@ class Knobs:
         }
 
 
-DEFAULTS = Knobs()
+DEFAULTS = CommandOptions()

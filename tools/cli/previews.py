@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from muse_client import Picture, Step
+from muse_client import GeneratedImage, Progress
 from PIL import Image, ImageDraw, ImageFont
 
 GAP_PX, CAPTION_PX = 4, 14
@@ -27,7 +27,7 @@ class Watcher:
     folder: Path | None = None
     filmstrip: Path | None = None
     animation: Path | None = None
-    _steps: list[Step] = field(default_factory=list)
+    _steps: list[Progress] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, file, formats in (
@@ -39,7 +39,7 @@ class Watcher:
                     f"{name}: expected a name that ends in {', '.join(formats)}, got {file}"
                 )
 
-    def add(self, step: Step) -> None:
+    def add(self, step: Progress) -> None:
         """Takes a step; writes its preview if each is wanted as a file."""
         if step.preview is None:
             return
@@ -50,7 +50,7 @@ class Watcher:
             name = f"{step.index}-{step.stage}{part}-{step.step:03}.png"
             step.preview.image.save(self.folder / name)
 
-    def finish(self, pictures: Sequence[Picture]) -> list[Path]:
+    def finish(self, pictures: Sequence[GeneratedImage]) -> list[Path]:
         """Writes strip and animation; returns the files.
 
         Args:
@@ -65,7 +65,7 @@ class Watcher:
             written.append(self.animation)
         return written
 
-    def _animate(self, picture: Picture, file: Path) -> None:
+    def _animate(self, picture: GeneratedImage, file: Path) -> None:
         steps = [step for step in _ordered(self._steps) if step.index == picture.index]
         previews = [step.preview.image for step in steps if step.preview is not None]
         frames = [_sized(image, _largest(steps)) for image in [*previews, picture.image]]
@@ -80,12 +80,12 @@ class Watcher:
         )
 
 
-def _ordered(steps: Sequence[Step]) -> list[Step]:
+def _ordered(steps: Sequence[Progress]) -> list[Progress]:
     """Returns steps by picture, then in the order they were taken within it."""
     return sorted(steps, key=lambda step: step.index)
 
 
-def _largest(steps: Sequence[Step]) -> tuple[int, int]:
+def _largest(steps: Sequence[Progress]) -> tuple[int, int]:
     """Returns width and height of the largest preview; all are of one aspect."""
     return max(step.preview.image.size for step in steps if step.preview is not None)
 
@@ -94,7 +94,7 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
 
 
-def _strip(steps: Sequence[Step], pictures: Sequence[Picture]) -> Image.Image:
+def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Image.Image:
     """Returns a row of previews for each picture, the finished one last, each with its step."""
     across, down = size = _largest(steps)
     rows = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from muse.orchestrator.v1.orchestrator_pb2 import GetStatusResponse
-from muse_client import Picture
+from muse_client import GeneratedImage
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +19,7 @@ MARKS = {  # told apart without colours too
 }
 
 
-def timing_table(pictures: Sequence[Picture], total_s: float) -> Table:
+def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
     """Returns where the time went, stage by stage, in milliseconds.
 
     Args:
@@ -42,7 +42,7 @@ def timing_table(pictures: Sequence[Picture], total_s: float) -> Table:
     return table
 
 
-def waterfall_lines(picture: Picture, width: int) -> list[Text]:
+def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
     """Returns where one picture's time went as bars on a time axis, and in milliseconds.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from muse.common.v1.stage_pb2 import StageCall
-from muse_client import Picture
+from muse_client import GeneratedImage
 
 KINDS = ("queue", "compute", "transfer", "glue")
 GLUE = "glue"
@@ -49,7 +49,7 @@ class Row:
         return sum(self.seconds.values())
 
 
-def waterfall(picture: Picture) -> list[Row]:
+def waterfall(picture: GeneratedImage) -> list[Row]:
     """Returns a row for every stage that was called, in the order of the pipeline, and one of glue.
 
     Their seconds add up to the picture's `wall_s`.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from muse_client import Picture
+from muse_client import GeneratedImage
 
 from tools.cli.waterfall import KINDS, Segment, waterfall
 
@@ -26,7 +26,7 @@ i.beside { opacity: .35; }
 """
 
 
-def write_page(file: Path, pictures: Sequence[Picture], total_s: float, prompt: str) -> None:
+def write_page(file: Path, pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> None:
     """Writes the page.
 
     Args:
@@ -44,7 +44,7 @@ def write_page(file: Path, pictures: Sequence[Picture], total_s: float, prompt: 
     file.write_text(content, encoding="utf-8")
 
 
-def page(pictures: Sequence[Picture], total_s: float, prompt: str) -> str:
+def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str:
     """Returns the page; see `write_page`."""
     key = "".join(f'<span class="{kind}"></span>{kind}' for kind in KINDS)
     parts = [
@@ -59,7 +59,7 @@ def page(pictures: Sequence[Picture], total_s: float, prompt: str) -> str:
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _table(picture: Picture) -> str:
+def _table(picture: GeneratedImage) -> str:
     rows, wall_s = waterfall(picture), picture.wall_s
     after = "" if picture.iteration is None else f", after iteration {picture.iteration}"
     total = {kind: sum(row.seconds.get(kind, 0.0) for row in rows) for kind in KINDS}

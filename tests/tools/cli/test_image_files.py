@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
-from muse_client import Picture
+from muse_client import GeneratedImage
 from PIL import Image
 
 from services.orchestrator.metadata import SOURCE_TYPE, png_metadata
@@ -17,7 +17,7 @@ PROMPT = 'a "fox" & <two> owls\u2014\u72d0'
 DESCRIPTION = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
 
 
-def picture(index: int = 0, shade: int = 200) -> Picture:
+def picture(index: int = 0, shade: int = 200) -> GeneratedImage:
     """A finished picture of one colour."""
     request = GenerateRequest(prompt=PROMPT, negative_prompt="rain", count=1)
     receipt = Receipt(preset="tiny", checkpoints={"base": "sha256:1", "tokenizer/low": "sha256:2"})
@@ -25,9 +25,7 @@ def picture(index: int = 0, shade: int = 200) -> Picture:
     Image.new("RGB", (16, 8), (shade, 0, 0)).save(
         content, "PNG", pnginfo=png_metadata(request, 7 + index, receipt)
     )
-    image = Image.open(io.BytesIO(content.getvalue()))
-    image.load()
-    return Picture(index, 7 + index, image, content.getvalue(), (), ())
+    return GeneratedImage(index=index, seed=7 + index, png=content.getvalue())
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.jpg", "c.JPEG", "d.webp"])

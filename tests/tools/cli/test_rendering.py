@@ -4,8 +4,7 @@ import io
 
 from muse.common.v1.stage_pb2 import StageStatus, StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GetStatusResponse, StageReport
-from muse_client import Picture
-from PIL import Image
+from muse_client import GeneratedImage
 from rich.console import Console
 from rich.table import Table
 
@@ -20,9 +19,9 @@ def lines(table: Table, width: int = 200) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
 
 
-def picture(index: int, compute_s: float) -> Picture:
+def picture(index: int, compute_s: float) -> GeneratedImage:
     timings = (StageTiming(stage="base", queue_s=0.002, compute_s=compute_s, transfer_s=0.0005),)
-    return Picture(index, index, Image.new("RGB", (1, 1)), b"", timings, ())
+    return GeneratedImage(index=index, seed=index, png=b"", timings=timings)
 
 
 def test_the_timings_are_milliseconds_and_the_mean_of_several_pictures() -> None:

@@ -4,12 +4,13 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from muse.common.v1.stage_pb2 import StageCall, StageTiming
-from muse_client import Picture
-from PIL import Image
+from muse_client import GeneratedImage
 from rich.console import Console
 
+from tests.painted import file_of
 from tools.cli.rendering import waterfall_lines
 from tools.cli.waterfall import Row, Segment, cells, waterfall
 from tools.cli.waterfall_page import write_page
@@ -27,13 +28,18 @@ def call(stage: str, start_s: float, seconds: float, *, beside: bool = False) ->
     return StageCall(timing=timing, start_s=start_s, beside=beside)
 
 
-def picture(*calls: StageCall, wall_s: float = 1.0) -> Picture:
+def picture(*calls: StageCall, wall_s: float = 1.0) -> GeneratedImage:
     """A picture of whose calls none shares its stage with another one that counts."""
     timings = tuple(each.timing for each in calls if not each.beside)
     spent_s = sum(each.queue_s + each.compute_s + each.transfer_s for each in timings)
-    blank = Image.new("RGB", (1, 1))
-    return Picture(
-        0, 7, blank, b"", timings, (), wall_s=wall_s, glue_s=wall_s - spent_s, calls=calls
+    return GeneratedImage(
+        index=0,
+        seed=7,
+        png=file_of(np.zeros((1, 1, 3), np.uint8)),
+        timings=timings,
+        wall_s=wall_s,
+        glue_s=wall_s - spent_s,
+        calls=calls,
     )
 
 
@@ -42,7 +48,7 @@ PAINTED = picture(
 )
 
 
-def printed(painted: Picture, width: int) -> list[str]:
+def printed(painted: GeneratedImage, width: int) -> list[str]:
     page = io.StringIO()
     console = Console(file=page, width=width, color_system=None)
     for line in waterfall_lines(painted, width):
