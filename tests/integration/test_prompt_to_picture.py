@@ -74,7 +74,7 @@ def test_status_says_who_serves_what(address: str) -> None:
     ended = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     stages = {row["stage"]: row for row in json.loads(ended.stdout)["stages"]}
-    assert tuple(stages) == STAGES
+    assert list(stages) == list(STAGES)
     assert all(row["serving"] and row["status"]["preset"] == "tiny" for row in stages.values())
     codebook = stages["tokenizer"]["status"]["fingerprints"]["codebook"]
     assert codebook == stages["superres"]["status"]["fingerprints"]["codebook"]
