@@ -82,14 +82,14 @@ async def build(settings: Settings) -> Service:
     from services.orchestrator.calls import Deadline
     from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
-    from services.orchestrator.stages import Stages
+    from services.orchestrator.stage_clients import StageClients
 
     try:
         scorer = await asyncio.to_thread(load_scorer, settings.scorer)
     except ValueError as error:
         raise ServerError(str(error)) from error
     try:
-        stages = Stages(
+        stages = StageClients(
             {name: getattr(settings, name) for name in STAGES},
             max_message_mib=settings.max_message_mib,
             discovery=settings.discovery,

@@ -11,7 +11,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 
 from services.orchestrator.calls import Deadline, Retries
-from services.orchestrator.stages import Heard, Resolution, Stages
+from services.orchestrator.stage_clients import Heard, Resolution, StageClients
 from services.runtime.errors import RequestError, failed_precondition, unavailable
 from services.stages import STAGES
 
@@ -43,7 +43,7 @@ class Agreement:
     can pass unseen, since every stage checks the fingerprints of what it is handed.
     """
 
-    def __init__(self, stages: Stages, *, refresh_s: float = REFRESH_S) -> None:
+    def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
         """Knows nothing yet; the first request, or `watch`, asks.
 
         Args:

@@ -36,7 +36,7 @@ from PIL import Image
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.previews import Show, preview_of
-from services.orchestrator.stages import Resolution, Stages
+from services.orchestrator.stage_clients import Resolution, StageClients
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.errors import RequestError, unavailable
 from services.runtime.telemetry import span
@@ -93,7 +93,7 @@ class Work:
         calls: All that were made and answered so far, each once.
     """
 
-    stages: Stages
+    stages: StageClients
     request: GenerateRequest
     texts: Texts
     receipt: Receipt

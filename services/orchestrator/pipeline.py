@@ -23,7 +23,7 @@ from services.orchestrator.edits import Source, painter_of
 from services.orchestrator.painting import Painted, Painter, Painting, Texts, Work
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
-from services.orchestrator.stages import Stages
+from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Timeline, timed
 from services.runtime import conventions
 from services.runtime.errors import FieldViolation, RequestError
@@ -39,7 +39,7 @@ def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Re
 
 
 async def generate(
-    stages: Stages,
+    stages: StageClients,
     request: GenerateRequest,
     agreed: Agreed,
     deadline: Deadline,
@@ -104,7 +104,7 @@ def _handed_out(painted: Painted) -> GenerateResponse:
     return GenerateResponse(image=painted.image)
 
 
-async def _texts(stages: Stages, request: GenerateRequest, deadline: Deadline) -> Texts:
+async def _texts(stages: StageClients, request: GenerateRequest, deadline: Deadline) -> Texts:
     """Has the prompts encoded, those that are not empty, in one call."""
     begun = time.monotonic()
     fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]

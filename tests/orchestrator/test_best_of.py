@@ -13,7 +13,7 @@ from muse_client import AsyncMuseClient
 from services.orchestrator.agreement import Agreement
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
-from services.orchestrator.stages import Stages
+from services.orchestrator.stage_clients import StageClients
 from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.stages import STAGES
 
@@ -38,7 +38,7 @@ async def choosy(house: Any) -> AsyncIterator[tuple[str, Nearest]]:
         add_OrchestratorServiceServicer_to_server,
     )
 
-    stages = Stages({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
+    stages = StageClients({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
     scorer, agreement = Nearest(), Agreement(stages)
     server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
     add_OrchestratorServiceServicer_to_server(

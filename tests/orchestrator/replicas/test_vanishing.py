@@ -13,7 +13,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.replicas.replica import Standing
-from services.orchestrator.stages import Stages
+from services.orchestrator.stage_clients import StageClients
 from services.runtime import server
 from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
@@ -38,7 +38,7 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
     for each in servers:
         each.does.around = lambda seed: gate.wait()
     addresses = dict.fromkeys(STAGES, "127.0.0.1:1")
-    stages = Stages({**addresses, "base": ",".join(each.address for each in servers)})
+    stages = StageClients({**addresses, "base": ",".join(each.address for each in servers)})
     replicas = stages.replicas["base"].replicas
 
     async def decode() -> list[str]:
@@ -74,7 +74,7 @@ async def test_a_server_ends_the_calls_of_a_machine_that_vanished(started: Any) 
     base = await started("base")
     gate = asyncio.Event()
     base.does.around = lambda seed: gate.wait()
-    stages = Stages({**dict.fromkeys(STAGES, "127.0.0.1:1"), "base": base.address})
+    stages = StageClients({**dict.fromkeys(STAGES, "127.0.0.1:1"), "base": base.address})
     try:
         call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=30)
         reading = asyncio.create_task(call.read())

@@ -1,4 +1,4 @@
-"""The four stages as the orchestrator sees them: replicas, and what they say of themselves."""
+"""Clients of the four stages: their replicas, and what each stage says of itself."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class Heard:
     resolutions: dict[str, Resolution] = field(default_factory=dict)
 
 
-class Stages:
+class StageClients:
     """The four stages, each a set of replicas that its calls are spread over."""
 
     def __init__(
