@@ -34,7 +34,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.manifests
-	$(BIN)/mypy services training scripts k8s
+	$(BIN)/mypy services training scripts k8s client tools
 
 imports: setup
 	$(BIN)/lint-imports

@@ -25,9 +25,9 @@ from benchmarks.measuring import conditions, in_turns, limit_cpus
 from benchmarks.ours import OurDecode, random_text
 from services.base.config import BaseConfig
 from services.decoding.state import Sampling
-from services.description import arithmetic
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
+from tools.description import arithmetic
 
 BASE = BaseConfig(
     grid=16,

@@ -19,7 +19,7 @@ from benchmarks.ours import OurDecode, Text, random_text
 from services.base.config import BaseConfig
 from services.decoding.schedule import clamped_steps
 from services.decoding.state import Sampling
-from services.description import arithmetic
+from tools.description import arithmetic
 
 SHAPE = BaseConfig(
     grid=16,

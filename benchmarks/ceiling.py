@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from services.description.arithmetic import product
+from tools.description.arithmetic import product
 
 SIDES = (1024, 1536, 2048)  # of square matrices: 4 to 16 MiB each
 REPEATS = 12  # products of each size and library; the fastest counts

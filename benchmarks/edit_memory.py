@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from cyclopts import App
+from muse_client import MuseClient, Overloaded
 from PIL import Image
 
 from benchmarks.measuring import conditions
-from services.orchestrator.client import MuseClient, Overloaded
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_PIXELS
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 MASKED_PX = 64  # nearly all of the result is the noise that came
 LARGEST_SIDE_PX = 4096

@@ -26,14 +26,13 @@ from services.base.model import BaseTransformer
 from services.decoding.pool import Job, Progress
 from services.decoding.serving import layout_here
 from services.decoding.state import Sampling, fresh_row
-from services.description.chips import chip as chip_of
-from services.description.description import describe
 from services.nn.parameters import with_parameters
 from services.presets import Preset
 from services.presets import preset as preset_of
 from services.runtime.checkpoints import Checkpoint
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.timing import Timed
+from services.stages import STAGES
 from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 from services.text_encoder.engine import TextEncoderEngine
@@ -42,6 +41,8 @@ from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import Vocabulary
 from services.tokenizer.engine import TokenizerEngine
 from services.tokenizer.model import Tokenizer
+from tools.description.chips import chip as chip_of
+from tools.description.description import describe
 
 VOCABULARY = Path("checkpoints/demo/text_encoder/spiece.model")
 PROMPT_TOKENS = 24
@@ -49,7 +50,6 @@ GUIDANCE = 4.0
 QUEUED = 64
 FINGERPRINTS = {"encoder": "random", "low_codebook": "random", "codebook": "random"}
 TARGET_S = 0.35  # an image at batch 1, muse-3b on an H200
-STAGES = ("text_encoder", "base", "superres", "tokenizer")
 
 app = App(help=__doc__)
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import App
+from muse_client import MuseClient
+from muse_client.events import GeneratedImage
 
 from benchmarks.measuring import Spread, conditions
-from services.orchestrator.client import MuseClient
-from services.orchestrator.client.events import Picture
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 TARGET_SHARE, TARGET_MS = 0.05, 15.0  # of a request's time, or so many milliseconds
 WARM_UPS = 3
@@ -53,7 +53,7 @@ class Request:
         return self.glue - self.queue - self.transfer
 
 
-def account(total_s: float, picture: Picture) -> Request:
+def account(total_s: float, picture: GeneratedImage) -> Request:
     """Sums the stages of one picture up.
 
     Args:

@@ -16,11 +16,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import grpc
+from muse_client import MuseClient
 
 from benchmarks.measuring import Spread
-from services.orchestrator.client import MuseClient
-from services.orchestrator.local import Runner, local_stack
 from services.runtime.instruments import STAGES
+from tools.local import Runner, local_stack
 
 TARGET = 0.01  # of a request's time
 WARM_UPS = 3

@@ -14,7 +14,7 @@ from pathlib import Path
 from cyclopts import App
 
 from benchmarks.measuring import Spread, conditions
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 app = App(help=__doc__)
 

@@ -15,15 +15,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.stages import ORCHESTRATOR, STAGES
+
 ROOT = Path(__file__).parents[1]
-STAGES = ("text-encoder", "tokenizer", "base", "superres")
 READY_S, STOP_S = 600.0, 60.0
 
 
@@ -121,24 +122,20 @@ def main() -> None:
         training = environment(folders["training"], work)
         subprocess.run(of["training"], check=True, env=training, cwd=work, capture_output=True)
         print("training: its command runs", flush=True)
-        ports = {name: str(free_port()) for name in ("orchestrator", *STAGES)}
-        addresses = {name.replace("-", "_"): f"127.0.0.1:{ports[name]}" for name in STAGES}
+        ports = {name: str(free_port()) for name in (ORCHESTRATOR, *STAGES)}
+        addresses = {name: f"127.0.0.1:{ports[name]}" for name in STAGES}
         checkpoints = str(ROOT / "checkpoints/demo")
         orchestrator = environment(
-            folders["orchestrator"], work, port=ports["orchestrator"], **addresses
+            folders["orchestrator"], work, port=ports[ORCHESTRATOR], **addresses
         )
-        stages = [
-            environment(folders["stage"], work, port=ports[name], checkpoints=checkpoints)
-            for name in STAGES
-        ]
-        with (
-            running(of["text-encoder"], stages[0], work),
-            running(of["tokenizer"], stages[1], work),
-            running(of["base"], stages[2], work),
-            running(of["superres"], stages[3], work),
-            running(of["orchestrator"], orchestrator, work) as front,
-        ):
-            wait_until_ready(front, int(ports["orchestrator"]))
+        with ExitStack() as servers:
+            for stage in STAGES.values():
+                variables = environment(
+                    folders["stage"], work, port=ports[stage.name], checkpoints=checkpoints
+                )
+                servers.enter_context(running(of[stage.deployment], variables, work))
+            front = servers.enter_context(running(of[ORCHESTRATOR], orchestrator, work))
+            wait_until_ready(front, int(ports[ORCHESTRATOR]))
             print("orchestrator: ready, and so are the four stages", flush=True)
         print("all servers: ended by themselves", flush=True)
 

@@ -20,7 +20,7 @@ PATH="$PWD/$tools/bin:$PATH" "$tools/bin/python" -m grpc_tools.protoc -I protos 
     --mypy_out="quiet:$target" --mypy_grpc_out="quiet:$target" \
     $(find protos/muse -name '*.proto' | sort)
 if [ "$target" != protos ]; then
-    diff -r --exclude='*.proto' --exclude=__pycache__ --exclude=buf.yaml "$target" protos || {
+    diff -r --exclude='*.proto' --exclude=py.typed --exclude=__pycache__ --exclude=buf.yaml "$target" protos || {
         echo "the committed stubs are not those of the protos: run make protos and commit" >&2
         exit 1
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from k8s.checks.rendering import parse, render
 
 ROOT = Path(__file__).parents[1]
-RENDERED = ROOT / "services/orchestrator/local/local-cpu.json"
+RENDERED = ROOT / "tools/local/local-cpu.json"
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
 from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.stages import STAGES
 
 app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
 
@@ -22,7 +23,7 @@ class Settings(MaskedSettings):
     """
 
     checkpoints: Path
-    port: int = 50053
+    port: int = STAGES["base"].port
 
 
 async def build(settings: Settings) -> Service:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from services.orchestrator.addresses import DEFAULT_PORT
 from services.runtime.errors import RequestError
 from services.runtime.server import (
     ServerError,
@@ -16,6 +15,7 @@ from services.runtime.server import (
     run_command_line,
     run_server,
 )
+from services.stages import ORCHESTRATOR_PORT, STAGES
 
 PAUSE_S = 0.25
 MOST_HEDGED_PERCENT = 10  # more would be a load of its own
@@ -44,13 +44,13 @@ class Settings(ServerSettings):
             when they take longer than 99 of 100 like them; 0 for none.
     """
 
-    port: int = DEFAULT_PORT
+    port: int = ORCHESTRATOR_PORT
     max_message_mib: int = 72
     discovery: Literal["dns", "kubernetes"] = "dns"
-    text_encoder: str = "127.0.0.1:50051"
-    tokenizer: str = "127.0.0.1:50052"
-    base: str = "127.0.0.1:50053"
-    superres: str = "127.0.0.1:50054"
+    text_encoder: str = STAGES["text_encoder"].address
+    tokenizer: str = STAGES["tokenizer"].address
+    base: str = STAGES["base"].address
+    superres: str = STAGES["superres"].address
     scorer: str = ""
     hedged_percent: float = 2.0
 
@@ -82,14 +82,14 @@ async def build(settings: Settings) -> Service:
     from services.orchestrator.calls import Deadline
     from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
-    from services.orchestrator.stages import STAGES, Stages
+    from services.orchestrator.stage_clients import StageClients
 
     try:
         scorer = await asyncio.to_thread(load_scorer, settings.scorer)
     except ValueError as error:
         raise ServerError(str(error)) from error
     try:
-        stages = Stages(
+        stages = StageClients(
             {name: getattr(settings, name) for name in STAGES},
             max_message_mib=settings.max_message_mib,
             discovery=settings.discovery,

@@ -10,9 +10,10 @@ import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 
-from services.orchestrator.calls import Deadline, retried
-from services.orchestrator.stages import Heard, Resolution, Stages
+from services.orchestrator.calls import Deadline, Retries
+from services.orchestrator.stage_clients import Heard, Resolution, StageClients
 from services.runtime.errors import RequestError, failed_precondition, unavailable
+from services.stages import STAGES
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0
@@ -42,7 +43,7 @@ class Agreement:
     can pass unseen, since every stage checks the fingerprints of what it is handed.
     """
 
-    def __init__(self, stages: Stages, *, refresh_s: float = REFRESH_S) -> None:
+    def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
         """Knows nothing yet; the first request, or `watch`, asks.
 
         Args:
@@ -70,7 +71,10 @@ class Agreement:
         """
         if self._agreed is not None:
             return self._agreed
-        return await retried(self._asked, deadline)
+        retries = Retries("stages", deadline)
+        while True:
+            async with retries as left_s:
+                return await self._asked(left_s)
 
     def doubt(self) -> None:
         """Forgets: the next request asks anew, even if somebody is asking already."""
@@ -157,22 +161,13 @@ def check_fingerprints(found: Mapping[str, StageStatus]) -> None:
     Raises:
         RequestError: FAILED_PRECONDITION, with both names.
     """
-
-    def named(stage: str, role: str) -> str:
-        return found[stage].fingerprints.get(role) or "none"
-
-    made = {"encoder": named("text_encoder", "encoder"), "low_codebook": named("base", "codebook")}
-    for stage, role in (("base", "encoder"), ("superres", "encoder"), ("superres", "low_codebook")):
-        if named(stage, role) != made[role]:
-            raise failed_precondition(
-                f"{stage} needs {role} {named(stage, role)}, but {made[role]} is served; "
-                "serve checkpoints that were trained together"
-            )
-    served = sorted(found["tokenizer"].fingerprints.values())
-    for stage in ("base", "superres"):
-        if named(stage, "codebook") not in served:
-            raise failed_precondition(
-                f"{stage} makes tokens of {named(stage, 'codebook')}, "
-                f"but the tokenizer serves {' and '.join(served) or 'none'}; "
-                "serve checkpoints that were trained together"
-            )
+    for stage in STAGES.values():
+        for role, giver in stage.needs.items():
+            needed = found[stage.name].fingerprints.get(role, "")
+            theirs = found[giver].fingerprints
+            given = [theirs[each] for each in STAGES[giver].gives if each in theirs]
+            if needed not in given:
+                raise failed_precondition(
+                    f"{stage.name} needs {role} {needed or 'of no name'}, but {giver} serves "
+                    f"{' and '.join(given) or 'none'}; serve checkpoints that were trained together"
+                )

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 
 from services.runtime.errors import RequestError, read_error, unavailable
 
-Answer = TypeVar("Answer")
-Call = Callable[[float | None], Awaitable[Answer]]  # given the seconds it may take
 TRIES = 3
 FIRST_PAUSE_S = 0.1
 
@@ -27,54 +26,54 @@ class Deadline:
         return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
 
-async def retried(call: Call[Answer], deadline: Deadline) -> Answer:
-    """Makes a call; makes it again only if it was UNAVAILABLE and time is left.
+class Retries:
+    """The tries of one call: again only if it was UNAVAILABLE and time is left.
 
-    Args:
-        call: Makes the call, within that many seconds.
-        deadline: Of the whole request.
+        retries = Retries("base", deadline)
+        while True:
+            async with retries as left_s:
+                return await stub.GetStatus(request, timeout=left_s)
 
-    Raises:
-        RequestError: it was refused, or stayed unavailable.
+    A block that fails for good raises a RequestError that names the stage.
     """
-    for attempt in range(TRIES):
-        try:
-            return await call(deadline.left_s())
-        except RequestError as error:
-            left_s, pause_s = deadline.left_s(), FIRST_PAUSE_S * 2**attempt
-            time_left = left_s is None or left_s > pause_s
-            away = error.code is grpc.StatusCode.UNAVAILABLE
-            if not away or not time_left or attempt == TRIES - 1:
-                raise
+
+    def __init__(self, stage: str, deadline: Deadline) -> None:
+        """Begins with the first try.
+
+        Args:
+            stage: Name of what is called, for refusals.
+            deadline: Of the whole request.
+        """
+        self._stage, self._deadline, self._failed = stage, deadline, 0
+
+    async def __aenter__(self) -> float | None:
+        return self._deadline.left_s()
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        refusal = self._refusal(error)
+        if refusal is None:
+            return False
+        left_s, pause_s = self._deadline.left_s(), FIRST_PAUSE_S * 2**self._failed
+        self._failed += 1
+        time_left = left_s is None or left_s > pause_s
+        away = refusal.code is grpc.StatusCode.UNAVAILABLE
+        if away and time_left and self._failed < TRIES:
             await asyncio.sleep(pause_s)
-    raise AssertionError("the last try returns or raises")
+            return True
+        if refusal is error:
+            return False
+        raise refusal from error
 
-
-async def call_stage(stage: str, call: Call[Answer], deadline: Deadline) -> Answer:
-    """Calls a stage, as often as `retried` does.
-
-    Args:
-        stage: Its name, for the refusal.
-        call: Makes the call, within that many seconds.
-        deadline: Of the whole request.
-
-    Raises:
-        RequestError: the stage refused, or stayed unavailable; names it.
-    """
-
-    async def named(left_s: float | None) -> Answer:
-        try:
-            return await call(left_s)
-        except grpc.aio.AioRpcError as error:
-            raise _naming(stage, read_error(error)) from error
-        except asyncio.CancelledError as error:
+    def _refusal(self, error: BaseException | None) -> RequestError | None:
+        """Returns the error as a refusal; None where there is none, or it is not the call's."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            return _naming(self._stage, read_error(error))
+        if isinstance(error, asyncio.CancelledError):
             # gRPC may raise this also when the other side cancelled: a server that was cut off.
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise unavailable(f"stage {stage} ended the call") from error
-
-    return await retried(named, deadline)
+            cancelled_here = task is not None and task.cancelling()
+            return None if cancelled_here else unavailable(f"stage {self._stage} ended the call")
+        return error if isinstance(error, RequestError) else None
 
 
 def _naming(stage: str, error: RequestError) -> RequestError:
@@ -89,12 +88,12 @@ def _naming(stage: str, error: RequestError) -> RequestError:
     return RequestError(error.code, message, retry_after_s=error.retry_after_s)
 
 
-async def together(*calls: Coroutine[Any, Any, None]) -> None:
-    """Awaits all at once; when one fails the others are cancelled and its error is raised."""
+@asynccontextmanager
+async def task_group() -> AsyncGenerator[asyncio.TaskGroup, None]:
+    """Makes a group of tasks; when one fails the others are cancelled and its error is raised."""
     try:
         async with asyncio.TaskGroup() as group:
-            for call in calls:
-                group.create_task(call)
+            yield group
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 

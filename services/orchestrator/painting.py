@@ -16,7 +16,6 @@ from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.common.v1.decoding_pb2 import (
     DecodeProgress,
     DecodeResult,
-    DecodeState,
     ProgressDetail,
     Sampling,
 )
@@ -31,17 +30,17 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Receipt,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
-from muse.tokenizer.v1.tokenizer_pb2 import EncodeRequest
+from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
 from PIL import Image
 
-from services.orchestrator.calls import Deadline, call_stage, events
+from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.metadata import png_metadata
-from services.orchestrator.previews import Show, pixels_of, preview_of
-from services.orchestrator.stages import Resolution, Stages
+from services.orchestrator.previews import Show, preview_of
+from services.orchestrator.stage_clients import Resolution, StageClients
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.errors import RequestError, unavailable
 from services.runtime.telemetry import span
-from services.runtime.wire import pack_tensor
+from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
 
 LARGE_PICTURE = 2**20  # pixels from which zlib's usual effort would take seconds
 
@@ -94,7 +93,7 @@ class Work:
         calls: All that were made and answered so far, each once.
     """
 
-    stages: Stages
+    stages: StageClients
     request: GenerateRequest
     texts: Texts
     receipt: Receipt
@@ -110,12 +109,11 @@ class Work:
         """Has the tokenizer of a codebook turn a picture of its size into tokens."""
         begun, request = time.monotonic(), EncodeRequest(codebook=codebook)
         request.pixels.CopyFrom(pack_tensor(pixels))
-        encoded = await call_stage(
-            "tokenizer",
-            lambda left_s: self.stages.tokenizer.Encode(request, timeout=left_s),
-            self.deadline,
-        )
-        return encoded.tokens, timed(encoded.timing, begun)
+        retries = Retries("tokenizer", self.deadline)
+        while True:
+            async with retries as left_s:
+                encoded = await self.stages.tokenizer.Encode(request, timeout=left_s)
+                return encoded.tokens, timed(encoded.timing, begun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,34 +164,33 @@ class Painting:
             )
             self.work.events.put_nowait(GenerateResponse(progress=progress))
 
-    async def low(self, start: DecodeState | None = None, *, seed: int | None = None) -> TokenGrid:
-        """Has base decode the low-resolution tokens.
+    async def pixels(
+        self, tokens: TokenGrid, *, beside: bool = False
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        """Has the tokenizer turn tokens into a picture.
 
         Args:
-            start: The tokens that are known; none by default.
-            seed: Of this decode; the picture's by default.
+            tokens: All of them, at either resolution.
+            beside: Whether the call runs beside a decode, as that of a preview does.
+
+        Raises:
+            RequestError: the tokenizer refused, or stayed unavailable.
         """
-        request = BaseRequest(resume=start)
-        return await self.decode(request, self.work.request.base, seed=seed)
-
-    async def high(
-        self, low: TokenGrid, start: DecodeState | None = None, *, seed: int | None = None
-    ) -> TokenGrid:
-        """Has superres decode the high-resolution tokens.
-
-        Args:
-            low: The low-resolution ones.
-            start: The tokens that are known; none by default.
-            seed: Of this decode; the picture's by default.
-        """
-        request = SuperresRequest(low_tokens=low, resume=start)
-        return await self.decode(request, self.work.request.superres, seed=seed)
-
-    async def pixels(self, tokens: TokenGrid) -> UInt8[np.ndarray, "s s 3"]:
-        """Has the tokenizer turn tokens into a picture."""
-        pixels, call = await pixels_of(self.work.stages, tokens, self.work.deadline)
-        self.spent(call)
-        return pixels
+        begun, request = time.monotonic(), DecodeRequest(tokens=tokens)
+        retries = Retries("tokenizer", self.work.deadline)
+        while True:
+            async with retries as left_s:
+                decoded = await self.work.stages.tokenizer.Decode(request, timeout=left_s)
+                break
+        call = timed(decoded.timing, begun)
+        self.work.calls.add(call)
+        if beside:
+            self.timeline.beside.append(call)
+        else:
+            self.timeline.spent([call])
+        return unpack_tensor(
+            decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
+        )
 
     async def deliver(
         self, pixels: UInt8[np.ndarray, "h w 3"], *, iteration: int | None = None
@@ -235,7 +232,6 @@ class Painting:
     async def decode(
         self,
         message: BaseRequest | SuperresRequest,
-        knobs: Sampling,
         *,
         seed: int | None = None,
         watch: Watch | None = None,
@@ -246,69 +242,25 @@ class Painting:
 
         Args:
             message: What only that stage takes.
-            knobs: How to sample.
             seed: Of this decode; the picture's by default.
             watch: Awaited with each step and the state after it.
 
         Returns:
             All tokens.
+
+        Raises:
+            RequestError: the stage refused, or stayed unavailable.
         """
         stage = "base" if isinstance(message, BaseRequest) else "superres"
-        result = await self._decoded(stage, self._completed(message, knobs, seed, watch), watch)
-        digest = hashlib.sha256(result.tokens.ids).hexdigest()
-        self.decodes.append(
-            DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
-        )
-        return result.tokens
-
-    def _completed(
-        self,
-        message: BaseRequest | SuperresRequest,
-        knobs: Sampling,
-        seed: int | None,
-        watch: Watch | None,
-    ) -> BaseRequest | SuperresRequest:
-        """Returns the message with what is the same in both stages."""
-        work = self.work
-        if work.texts.prompt is not None:
-            message.prompt.CopyFrom(work.texts.prompt)
-        if work.texts.negative_prompt is not None:
-            message.negative_prompt.CopyFrom(work.texts.negative_prompt)
-        message.sampling.CopyFrom(knobs)
-        message.sampling.seed = self.seed if seed is None else seed
-        message.claim.CopyFrom(work.request.claim)
-        if watch is not None or work.request.preview_every:
-            message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
-        elif work.request.progress:
-            message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
-        return message
-
-    async def _preview(
-        self, message: BaseRequest | SuperresRequest, progress: DecodeProgress
-    ) -> Preview | None:
-        """Returns a step's preview, if it is one that the caller asked for."""
-        every = self.work.request.preview_every
-        if not every or (progress.step % every and progress.step != progress.total):
-            return None
-        edited = isinstance(message, BaseRequest) and message.HasField("resample")
-        stages, deadline = self.work.stages, self.work.deadline
-        preview, call = await preview_of(
-            stages, progress.state, deadline, all_known=edited, show=self.show
-        )
-        self.timeline.beside.append(call)
-        self.work.calls.add(call)
-        return preview
-
-    async def _decoded(
-        self, stage: str, message: BaseRequest | SuperresRequest, watch: Watch | None
-    ) -> DecodeResult:
-        generate_call = getattr(self.work.stages, stage).Generate
+        self._complete(message, getattr(self.work.request, stage), seed, watch)
+        stub, retries = getattr(self.work.stages, stage), Retries(stage, self.work.deadline)
         begun, told = time.monotonic(), 0
-
-        async def call(left_s: float | None) -> DecodeResult:
-            nonlocal told
-            result: DecodeResult | None = None
-            async with aclosing(events(generate_call(message, timeout=left_s))) as responses:
+        while True:
+            async with (
+                retries as left_s,
+                aclosing(events(stub.Generate(message, timeout=left_s))) as responses,
+            ):
+                result: DecodeResult | None = None
                 async for response in responses:
                     event = response.WhichOneof("event")
                     if event == "result":
@@ -322,15 +274,55 @@ class Painting:
                         self.tell(stage, told, response.progress.total, preview)
                         if watch is not None:
                             await watch(response.progress)
-            if result is None:
-                raise RequestError(
-                    grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
-                )
-            return result
+                if result is None:
+                    raise RequestError(
+                        grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
+                    )
+                self._decoded(stage, result, begun)
+                return result.tokens
 
-        result = await call_stage(stage, call, self.work.deadline)
+    def _decoded(self, stage: str, result: DecodeResult, begun: float) -> None:
+        """Notes what a call decoded, and how long it took."""
         self.spent(timed(result.timing, begun))
-        return result
+        digest = hashlib.sha256(result.tokens.ids).hexdigest()
+        self.decodes.append(
+            DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
+        )
+
+    def _complete(
+        self,
+        message: BaseRequest | SuperresRequest,
+        knobs: Sampling,
+        seed: int | None,
+        watch: Watch | None,
+    ) -> None:
+        """Sets the fields of a message that both stages take."""
+        work = self.work
+        if work.texts.prompt is not None:
+            message.prompt.CopyFrom(work.texts.prompt)
+        if work.texts.negative_prompt is not None:
+            message.negative_prompt.CopyFrom(work.texts.negative_prompt)
+        message.sampling.CopyFrom(knobs)
+        message.sampling.seed = self.seed if seed is None else seed
+        message.claim.CopyFrom(work.request.claim)
+        if watch is not None or work.request.preview_every:
+            message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
+        elif work.request.progress:
+            message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
+
+    async def _preview(
+        self, message: BaseRequest | SuperresRequest, progress: DecodeProgress
+    ) -> Preview | None:
+        """Returns a step's preview, if it is one that the caller asked for."""
+        every = self.work.request.preview_every
+        if not every or (progress.step % every and progress.step != progress.total):
+            return None
+        edited = isinstance(message, BaseRequest) and message.HasField("resample")
+        pixels = await self.pixels(progress.state.tokens, beside=True)
+        # Off the event loop, as whatever shows it takes its time.
+        return await asyncio.to_thread(
+            preview_of, progress.state, pixels, all_known=edited, show=self.show
+        )
 
 
 Painter = Callable[[Painting], Coroutine[Any, Any, None]]

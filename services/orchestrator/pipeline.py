@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
+from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.common.v1.stage_pb2 import StageStatus
 from muse.orchestrator.v1.orchestrator_pb2 import (
     Accepted,
@@ -12,16 +13,17 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     GenerateResponse,
     Receipt,
 )
+from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
 from services.orchestrator.accounts import tell_picture
 from services.orchestrator.agreement import Agreed
-from services.orchestrator.calls import Deadline, call_stage, together
+from services.orchestrator.calls import Deadline, Retries, task_group
 from services.orchestrator.edits import Source, painter_of
 from services.orchestrator.painting import Painted, Painter, Painting, Texts, Work
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
-from services.orchestrator.stages import Stages
+from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Timeline, timed
 from services.runtime import conventions
 from services.runtime.errors import FieldViolation, RequestError
@@ -37,7 +39,7 @@ def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Re
 
 
 async def generate(
-    stages: Stages,
+    stages: StageClients,
     request: GenerateRequest,
     agreed: Agreed,
     deadline: Deadline,
@@ -102,27 +104,26 @@ def _handed_out(painted: Painted) -> GenerateResponse:
     return GenerateResponse(image=painted.image)
 
 
-async def _texts(stages: Stages, request: GenerateRequest, deadline: Deadline) -> Texts:
+async def _texts(stages: StageClients, request: GenerateRequest, deadline: Deadline) -> Texts:
     """Has the prompts encoded, those that are not empty, in one call."""
     begun = time.monotonic()
     fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]
     if not fields:
         return Texts(prompt=None, negative_prompt=None, call=None)
-    asked = EncodeRequest(texts=[getattr(request, name) for name in fields])
+    texts = EncodeRequest(texts=[getattr(request, name) for name in fields])
+    retries = Retries("text_encoder", deadline)
     try:
-        encoded = await call_stage(
-            "text_encoder",
-            lambda left_s: stages.text_encoder.Encode(asked, timeout=left_s),
-            deadline,
-        )
+        while True:
+            async with retries as left_s:
+                encoded = await stages.text_encoder.Encode(texts, timeout=left_s)
+                found = dict(zip(fields, encoded.embeddings, strict=True))
+                return Texts(
+                    prompt=found.get("prompt"),
+                    negative_prompt=found.get("negative_prompt"),
+                    call=timed(encoded.timing, begun),
+                )
     except RequestError as error:
         raise _in_the_callers_words(error, fields) from error
-    found = dict(zip(fields, encoded.embeddings, strict=True))
-    return Texts(
-        prompt=found.get("prompt"),
-        negative_prompt=found.get("negative_prompt"),
-        call=timed(encoded.timing, begun),
-    )
 
 
 def _in_the_callers_words(error: RequestError, fields: Sequence[str]) -> RequestError:
@@ -158,7 +159,9 @@ async def _all_images(
                 painting.spent(work.texts.call)
             painting.tell("text_encoder", 1, 1)
             paintings.append(painting)
-        await together(*(_painted(paint, painting) for painting in paintings))
+        async with task_group() as group:
+            for painting in paintings:
+                group.create_task(_painted(paint, painting))
         if work.candidates is not None and scorer is not None:
             await tell_best(work, work.candidates, scorer)
     finally:
@@ -186,6 +189,6 @@ async def tell_best(work: Work, candidates: Sequence[Painted], scorer: Scorer) -
 
 async def new_picture(painting: Painting) -> None:
     """Takes one image through base, superres and tokenizer."""
-    low = await painting.low()
-    high = await painting.high(low)
+    low = await painting.decode(BaseRequest())
+    high = await painting.decode(SuperresRequest(low_tokens=low))
     await painting.deliver(await painting.pixels(high))

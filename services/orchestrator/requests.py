@@ -10,12 +10,12 @@ from services.orchestrator.edits.limits import check_edit, iterations_of
 from services.runtime.claims import unpack_claim
 from services.runtime.errors import invalid_field
 from services.runtime.knobs import MOST_STEPS, check_knobs
+from services.stages import DECODING
 
 LONGEST_PROMPT = 4096
 MOST_IMAGES = 16
 MOST_TOP_K = 65_536  # ids have two bytes on the wire
 SEEDS = 2**64
-DECODING = ("base", "superres")
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:

@@ -17,7 +17,7 @@ from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.pipeline import generate
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
-from services.orchestrator.stages import STATUS_TIMEOUT_S, Stages
+from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
 from services.runtime.errors import RequestError
 from services.runtime.telemetry import span
 
@@ -28,7 +28,9 @@ DOUBTFUL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """Validates, then lets the pipeline work."""
 
-    def __init__(self, stages: Stages, agreement: Agreement, scorer: Scorer | None = None) -> None:
+    def __init__(
+        self, stages: StageClients, agreement: Agreement, scorer: Scorer | None = None
+    ) -> None:
         """Serves with these stages, on what they agreed on; without a scorer never the best."""
         self._stages, self._agreement = stages, agreement
         self._budget, self._scorer = PixelBudget(), scorer

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from muse.common.v1.stage_pb2 import StageCall, StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage
 
-from services.orchestrator.stages import STAGES
+from services.stages import STAGES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
 from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.stages import STAGES
 
 app = command_line(
     "services.superres",
@@ -25,7 +26,7 @@ class Settings(MaskedSettings):
     """
 
     checkpoints: Path
-    port: int = 50054
+    port: int = STAGES["superres"].port
 
 
 async def build(settings: Settings) -> Service:

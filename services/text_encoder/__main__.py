@@ -12,6 +12,7 @@ from services.runtime.bootstrap import prepare_jax
 from services.runtime.device import DeviceThread
 from services.runtime.precision import Weights
 from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.stages import STAGES
 
 app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to embeddings.")
 
@@ -32,7 +33,7 @@ class Settings(BatchedServerSettings):
     encoder: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     weights: Weights = "full"
-    port: int = 50051
+    port: int = STAGES["text_encoder"].port
 
 
 async def build(settings: Settings) -> Service:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from services.runtime.batching import BatchedServerSettings
 from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.stages import STAGES
 
 app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
 
@@ -22,7 +23,7 @@ class Settings(BatchedServerSettings):
     """
 
     checkpoints: Path
-    port: int = 50052
+    port: int = STAGES["tokenizer"].port
 
 
 async def build(settings: Settings) -> Service:

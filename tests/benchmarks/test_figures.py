@@ -8,7 +8,8 @@ import grpc
 import numpy as np
 import pytest
 from muse.common.v1.stage_pb2 import StageTiming
-from PIL import Image
+from muse_client import Overloaded
+from muse_client.events import GeneratedImage
 from prometheus_client import start_http_server
 
 from benchmarks.base_decode import TINY, print_ratios, print_share
@@ -21,10 +22,8 @@ from benchmarks.metrics import Scraper
 from benchmarks.ours import OurDecode, Text, random_text
 from benchmarks.pairing import Comparison, pairs
 from services.decoding.state import Sampling
-from services.description import arithmetic
-from services.orchestrator.client import Overloaded
-from services.orchestrator.client.events import Picture
 from services.orchestrator.edits.pictures import read_mask, read_picture
+from tools.description import arithmetic
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +134,7 @@ def test_glue_is_what_the_stages_do_not_compute_and_its_parts_sum_up() -> None:
         StageTiming(stage=stage, queue_s=0.001, compute_s=0.04, transfer_s=0.002)
         for stage in ("base", "superres")
     )
-    picture = Picture(0, 1, Image.new("RGB", (1, 1)), b"", timings, ())
+    picture = GeneratedImage(index=0, seed=1, png=b"", timings=timings)
     request = account(0.1, picture)
     assert request.glue == pytest.approx(20)
     assert request.rest == pytest.approx(request.glue - request.queue - request.transfer) == 14

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from muse_client import MuseClient
 
-from services.orchestrator.client import MuseClient
-from services.orchestrator.local import local_stack
+from tools.local import local_stack
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 COLOURS = {"white": (255, 255, 255), "green": (46, 125, 50), "purple": (106, 27, 154)}

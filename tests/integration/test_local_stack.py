@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from muse_client import MuseClient
 
-from services.orchestrator.client import MuseClient
-from services.orchestrator.local import local_stack
-from services.orchestrator.local.pods import Pod
+from tools.local import local_stack
+from tools.local.pods import Pod
 
 CALLERS, PATIENCE_S = 4, 120.0
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 import yaml
+from muse_client import MuseClient
 
-from services.orchestrator.client import MuseClient
-from services.orchestrator.local import local_stack
 from services.runtime.instruments import INSTRUMENTS, SECONDS, STAGES
+from tools.local import local_stack
 
 COMPONENTS = Path(__file__).parents[2] / "k8s/components"
 RULES = COMPONENTS / "monitoring/prometheus/rules.yaml"

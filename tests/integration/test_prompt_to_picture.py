@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
+from muse_client import Accepted, InvalidRequest, MuseClient
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from PIL import Image
 
-from services.orchestrator.client import InvalidRequest, MuseClient, Started
-from services.orchestrator.stages import STAGES
 from services.presets import preset
+from services.stages import STAGES
 
 TINY = preset("tiny")
 SERVICES = 5
-MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
+MUSE = [sys.executable, "-c", "from tools.cli.main import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_status_says_who_serves_what(address: str) -> None:
     ended = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     stages = {row["stage"]: row for row in json.loads(ended.stdout)["stages"]}
-    assert tuple(stages) == STAGES
+    assert list(stages) == list(STAGES)
     assert all(row["serving"] and row["status"]["preset"] == "tiny" for row in stages.values())
     codebook = stages["tokenizer"]["status"]["fingerprints"]["codebook"]
     assert codebook == stages["superres"]["status"]["fingerprints"]["codebook"]
@@ -179,7 +179,7 @@ def test_bad_input_names_its_field_and_the_next_request_works(
 def test_a_reader_who_leaves_does_not_disturb_the_next(address: str) -> None:
     with MuseClient(address) as client:
         events = client.events("a fox", seed=1, count=4)
-        assert next(events) == Started(seed=1, count=4)
+        assert next(events) == Accepted(seed=1, count=4)
         events.close()
         assert len(client.generate("a fox", seed=1)) == 1
 
@@ -192,7 +192,9 @@ def test_every_edit_passes_the_whole_stack(address: str) -> None:
     with MuseClient(address) as client:
         (inpainted,) = client.inpaint(picture, marked, "a fox", seed=1)
         (outpainted,) = client.outpaint(picture, "a fox", left_px=30, seed=1)
-        edited = client.edit(picture, "a fox", iterations=6, keep=[0, 3], seed=1)
+        edited = client.mask_free_edit(
+            picture, "a fox", iterations=6, return_iterations=[0, 3], seed=1
+        )
         varied = [client.vary(picture, prompt, seed=1)[0] for prompt in ("", "a fox")]
 
     assert (np.asarray(inpainted.image)[~mask] == pixels[~mask]).all()

@@ -42,7 +42,7 @@ def muse(
 ) -> Callable[..., Ended]:
     """Runs `muse deploy` in this process; wants something that renders, as `rendered` does."""
     from k8s.deployment import overlays, rollouts
-    from services.orchestrator.cli import main
+    from tools.cli.main import main
 
     monkeypatch.setenv("COLUMNS", "250")  # of tables
     monkeypatch.setattr(rollouts, "PAUSE_S", 0.02)

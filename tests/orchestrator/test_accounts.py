@@ -14,17 +14,17 @@ from muse.common.v1.claim_pb2 import Claim
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, MaskFreeEdit
+from muse_client.edits import file_bytes, inpainting
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from PIL import Image
 
-from services.orchestrator.client.edits import file_bytes, inpainting
-from services.orchestrator.stages import STAGES
 from services.orchestrator.timeline import Call, Timeline
 from services.runtime import conventions, telemetry
 from services.runtime.conventions import muse
 from services.runtime.errors import failed_precondition
+from services.stages import STAGES
 
 REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
 WITHIN = 0.01

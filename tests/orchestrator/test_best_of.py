@@ -8,13 +8,14 @@ import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+from muse_client import AsyncMuseClient
 
 from services.orchestrator.agreement import Agreement
-from services.orchestrator.client import AsyncMuseClient
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
-from services.orchestrator.stages import STAGES, Stages
+from services.orchestrator.stage_clients import StageClients
 from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.stages import STAGES
 
 FAVOURITE = 9
 
@@ -37,7 +38,7 @@ async def choosy(house: Any) -> AsyncIterator[tuple[str, Nearest]]:
         add_OrchestratorServiceServicer_to_server,
     )
 
-    stages = Stages({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
+    stages = StageClients({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
     scorer, agreement = Nearest(), Agreement(stages)
     server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
     add_OrchestratorServiceServicer_to_server(

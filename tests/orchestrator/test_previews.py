@@ -1,23 +1,16 @@
-"""Watching a picture form: previews on the stream, and the files made of them."""
+"""Watching a picture form: previews on the stream."""
 
-import asyncio
 import io
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+from muse_client import AsyncMuseClient, Progress
 from PIL import Image
 
-from services.orchestrator.client import AsyncMuseClient, Step
 from services.orchestrator.previews import GREY, greyed
-from services.orchestrator.watching import Watcher
-
-MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 
 
 def previews(events: list[Any]) -> list[tuple[str, int]]:
@@ -91,7 +84,7 @@ async def test_the_client_hands_out_images(house: Any) -> None:
         steps = [
             event
             async for event in client.events("a fox", preview_every=2)
-            if isinstance(event, Step) and event.preview is not None
+            if isinstance(event, Progress) and event.preview is not None
         ]
     assert steps[0].preview is not None
     assert steps[0].preview.image.size == (8, 8)
@@ -103,41 +96,3 @@ async def test_more_than_there_are_steps_is_refused(house: Any) -> None:
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.violations[0].field == "preview_every"
     assert house.calls() == 0
-
-
-async def test_the_command_writes_previews_a_filmstrip_and_an_animation(
-    house: Any, tmp_path: Path
-) -> None:
-    words = ["generate", "a fox", "--seed=5", "--count=2", "--preview-dir=looks"]
-    words += ["--filmstrip=strip.png", "--animate=forming.gif", "--server", house.address]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*MUSE, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-
-    ended = await asyncio.to_thread(run)
-
-    assert ended.returncode == 0, ended.stderr
-    names = sorted(file.name for file in (tmp_path / "looks").iterdir())
-    assert len(names) == 2 * (5 + 3)
-    assert names[0] == "0-base-001.png"
-    with Image.open(tmp_path / "strip.png") as strip:
-        assert strip.width > 9 * 8
-        assert strip.height > 2 * 8
-    with Image.open(tmp_path / "forming.gif") as forming:
-        forming.seek(0)
-        assert forming.size == (8, 8)
-    assert "as it formed" in ended.stdout
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"filmstrip": Path("a.gif")}, "filmstrip: expected a name that ends in .png"),
-        ({"animation": Path("a.png")}, "animate: expected a name that ends in .gif, .webp"),
-    ],
-)
-def test_a_file_of_another_format_is_refused(changes: dict[str, Path], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Watcher(**changes)

@@ -13,9 +13,9 @@ from muse.orchestrator.v1.orchestrator_pb2 import GetStatusRequest
 
 from services.orchestrator.__main__ import Settings, build
 from services.orchestrator.calls import TRIES
-from services.orchestrator.stages import STAGES
 from services.runtime.errors import RequestError, unavailable
 from services.runtime.server import ServerError
+from services.stages import STAGES
 
 
 def kinds(events: list[Any]) -> list[str]:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from cyclopts import App
 from jaxtyping import UInt8
+from muse_client import DEFAULT_ADDRESS, GenerateOptions, MuseClient, MuseError, sampling
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import MuseClient, MuseError, Wanted, sampling
 from services.runtime.checkpoints import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
@@ -33,7 +32,7 @@ app.command(gallery)
 console = Console()
 
 
-def server_painter(client: MuseClient, knobs: Wanted | None = None) -> Painter:
+def server_painter(client: MuseClient, knobs: GenerateOptions | None = None) -> Painter:
     """Returns a painter that asks a running orchestrator.
 
     Args:
@@ -42,7 +41,7 @@ def server_painter(client: MuseClient, knobs: Wanted | None = None) -> Painter:
     """
 
     def paint(asked: Asked) -> UInt8[np.ndarray, "h w 3"]:
-        wanted: Wanted = {**(knobs or {}), "seed": asked.seed}
+        wanted: GenerateOptions = {**(knobs or {}), "seed": asked.seed}
         (picture,) = client.generate(asked.prompt, **wanted)
         return np.asarray(picture.image.convert("RGB"))
 

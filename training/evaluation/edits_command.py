@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from muse_client import DEFAULT_ADDRESS, GeneratedImage, GenerateOptions, MuseClient, sampling
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import MuseClient, Picture, Wanted, sampling
 from training.data.sprites import load_sprites
 from training.evaluation.detector import Detector
 from training.evaluation.edits import (
@@ -41,7 +40,7 @@ class ServerEditor:
         seconds: Of each request, by its kind.
     """
 
-    def __init__(self, client: MuseClient, knobs: Wanted | None = None) -> None:
+    def __init__(self, client: MuseClient, knobs: GenerateOptions | None = None) -> None:
         """Edits by a client.
 
         Args:
@@ -75,26 +74,26 @@ class ServerEditor:
     ) -> Mapping[int, Pixels]:
         """Changes the picture without a mask."""
         begun = time.monotonic()
-        made = self._client.edit(
+        made = self._client.mask_free_edit(
             Image.fromarray(picture),
             prompt,
             iterations=max(keep),
-            keep=keep,
+            return_iterations=keep,
             **self._wanted(seed),
         )
         self.seconds["edit"].append(time.monotonic() - begun)
         return {each.iteration or 0: _pixels(each) for each in made}
 
-    def _wanted(self, seed: int) -> Wanted:
+    def _wanted(self, seed: int) -> GenerateOptions:
         return {**self._knobs, "seed": seed}
 
-    def _only(self, kind: str, begun: float, made: Sequence[Picture]) -> Pixels:
+    def _only(self, kind: str, begun: float, made: Sequence[GeneratedImage]) -> Pixels:
         self.seconds[kind].append(time.monotonic() - begun)
         (picture,) = made
         return _pixels(picture)
 
 
-def _pixels(picture: Picture) -> Pixels:
+def _pixels(picture: GeneratedImage) -> Pixels:
     return np.asarray(picture.image.convert("RGB"))
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from muse_client import DEFAULT_ADDRESS, GeneratedImage, MuseClient, Progress, sampling
 from PIL import Image
 
-from services.orchestrator.addresses import DEFAULT_ADDRESS
-from services.orchestrator.client import MuseClient, Picture, Step, sampling
-from services.orchestrator.watching import Watcher
+from tools.cli.previews import Watcher
 from training.data.scenes import render
 from training.data.sprites import SpriteSet, load_sprites
 from training.evaluation.edits import SIDE_PX, Case, draw_cases, mask_of
@@ -98,11 +97,11 @@ def _forming(client: MuseClient, sprites: SpriteSet, seed: int, folder: Path) ->
     case = draw_cases("inpaint", sprites, 1, seed=seed)[0]
     file = folder / "forming.webp"
     watcher = Watcher(filmstrip=file)
-    pictures: list[Picture] = []
+    pictures: list[GeneratedImage] = []
     for event in client.events(case.prompt, seed=case.seed, preview_every=2):
-        if isinstance(event, Step):
+        if isinstance(event, Progress):
             watcher.add(event)
-        elif isinstance(event, Picture):
+        elif isinstance(event, GeneratedImage):
             pictures.append(event)
     watcher.finish(pictures)
     return Entry(file=file.name, title="A picture as it forms", words=case.prompt)
@@ -125,7 +124,9 @@ def _outpainted(client: MuseClient, sprites: SpriteSet, case: Case) -> list[Imag
 def _edited(client: MuseClient, sprites: SpriteSet, case: Case) -> list[Image.Image]:
     before = _before(sprites, case)
     knobs = sampling(guidance=EDIT_GUIDANCE)
-    made = client.edit(before, case.prompt, keep=KEPT, seed=case.seed, base=knobs, superres=knobs)
+    made = client.mask_free_edit(
+        before, case.prompt, return_iterations=KEPT, seed=case.seed, base=knobs, superres=knobs
+    )
     return [before, *(each.image for each in made)]
 
 

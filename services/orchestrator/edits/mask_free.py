@@ -12,8 +12,9 @@ from muse.base.v1.base_pb2 import Resampling
 from muse.common.v1.decoding_pb2 import DecodeProgress
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
-from services.orchestrator.calls import together
+from services.orchestrator.calls import task_group
 from services.orchestrator.edits.limits import iterations_of, kept_of
 from services.orchestrator.edits.placing import place_of
 from services.orchestrator.edits.repainting import partly_known
@@ -32,7 +33,7 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
     tokens, call = await work.encode(low_resolution_view(canvas, low.side_px), low.codebook)
 
     async def finish(painting: Painting, iteration: int, low_tokens: TokenGrid) -> None:
-        high = await painting.high(low_tokens)
+        high = await painting.decode(SuperresRequest(low_tokens=low_tokens))
         painted = await painting.pixels(high)
         await painting.deliver(await asyncio.to_thread(place.off, painted), iteration=iteration)
 
@@ -40,12 +41,10 @@ async def mask_free_editor(work: Work, source: Source) -> Painter:
         painting = replace(painting, show=DecodedView(place=place))
         painting.spent(call)
         taken = await _iterations(painting, edit, tokens)
-        await together(
-            *(
-                finish(painting.fork(part, len(taken)), iteration, taken[iteration])
-                for part, iteration in enumerate(sorted(taken))
-            )
-        )
+        async with task_group() as group:
+            for part, iteration in enumerate(sorted(taken)):
+                fork = painting.fork(part, len(taken))
+                group.create_task(finish(fork, iteration, taken[iteration]))
 
     return paint
 
@@ -65,7 +64,5 @@ async def _iterations(
     resample = Resampling(fraction=edit.fraction if edit.HasField("fraction") else None)
     request = BaseRequest(resume=partly_known(tokens, all_open), resample=resample)
     between = any(0 < each < last for each in wanted)
-    taken[last] = await painting.decode(
-        request, painting.work.request.base, watch=watch if between else None
-    )
+    taken[last] = await painting.decode(request, watch=watch if between else None)
     return taken

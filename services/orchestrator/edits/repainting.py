@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.common.v1.decoding_pb2 import DecodeState
 from muse.common.v1.tensor_pb2 import TokenGrid
+from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
 from services.orchestrator.painting import Painting, Work
 from services.orchestrator.timeline import Call
@@ -71,8 +73,10 @@ async def repainted(
         seed: Of the decodes; the picture's by default.
     """
     painting.spent(*tokens.calls)
-    low = await painting.low(partly_known(tokens.low, unknown.low), seed=seed)
-    high = await painting.high(low, partly_known(tokens.high, unknown.high), seed=seed)
+    start = partly_known(tokens.low, unknown.low)
+    low = await painting.decode(BaseRequest(resume=start), seed=seed)
+    start = partly_known(tokens.high, unknown.high)
+    high = await painting.decode(SuperresRequest(low_tokens=low, resume=start), seed=seed)
     return await painting.pixels(high)
 
 

@@ -200,7 +200,7 @@ def test_a_package_that_is_not_installed_is_named(
     code = (
         "import sys\n"
         f"sys.modules[{missing!r}] = None\n"
-        "from services.orchestrator.cli import main\n"
+        "from tools.cli.main import main\n"
         "sys.argv = ['muse', 'deploy', 'status', '--overlay', 'gke-v5e']\n"
         "main()\n"
     )
@@ -214,7 +214,7 @@ def test_a_package_that_is_not_installed_is_named(
 def test_it_imports_no_jax(api: Any, rendered: Any) -> None:
     code = (
         "import sys\n"
-        "from services.orchestrator.cli import main\n"
+        "from tools.cli.main import main\n"
         "sys.argv = ['muse', 'deploy', 'status', '--overlay', 'gke-v5e']\n"
         "try:\n"
         "    main()\n"

@@ -161,7 +161,7 @@ def test_following_ends_on_an_interrupt_with_130(three: Any, rendered: Any) -> N
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from services.orchestrator.cli import main\n"
+        "from tools.cli.main import main\n"
         "sys.argv = ['muse', 'deploy', 'logs', 'base', '--follow', '--overlay', 'gke-v5e']\n"
         "main()\n"
     )

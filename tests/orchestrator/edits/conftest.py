@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.orchestrator.edits.painted import pixels_of
+from tests.painted import pixels_of
 
 
 @dataclass

@@ -9,7 +9,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 
 from services.orchestrator.edits.limits import iterations_of, kept_of
-from tests.orchestrator.edits.painted import file_of, noise
+from tests.painted import file_of, noise
 
 
 @pytest.fixture

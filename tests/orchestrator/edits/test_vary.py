@@ -8,7 +8,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import Vary
 
 from services.orchestrator.edits.vary import chosen_cells
-from tests.orchestrator.edits.painted import file_of, noise
+from tests.painted import file_of, noise
 
 
 @pytest.fixture

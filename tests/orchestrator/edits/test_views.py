@@ -1,10 +1,6 @@
 """Previews of edits show what the result will show: its shape, and what is known as it was."""
 
-import asyncio
 import io
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +10,8 @@ from PIL import Image
 
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.previews import GREY
-from tests.orchestrator.edits.painted import file_of, noise
+from tests.painted import file_of, noise
 
-MUSE = [sys.executable, "-c", "from services.orchestrator.cli import main; main()"]
 CANVAS_PX = 8  # of the small stages
 SHAPES = [(32, 32), (20, 50), (60, 16)]
 
@@ -135,27 +130,3 @@ async def test_the_last_preview_of_a_picture_no_larger_than_the_canvas_is_its_re
     ):
         previews, result = await watched(studio, **edit)
         assert (previews[-1][2] == result).all()
-
-
-async def test_the_command_writes_previews_strip_and_animation_in_the_shape_of_the_picture(
-    house: Any, tmp_path: Path
-) -> None:
-    Image.fromarray(noise(20, 40)).save(tmp_path / "picture.png")
-    Image.fromarray(upper_half(20, 40)).save(tmp_path / "mask.png")
-    words = ["inpaint", "picture.png", "mask.png", "a fox", "--preview-dir=looks"]
-    words += ["--filmstrip=strip.png", "--animate=forming.gif", "--server", house.address]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*MUSE, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-
-    ended = await asyncio.to_thread(run)
-
-    assert ended.returncode == 0, ended.stderr
-    for file in (*(tmp_path / "looks").iterdir(), tmp_path / "forming.gif"):
-        with Image.open(file) as image:
-            assert image.size == (8, 4)
-    with Image.open(tmp_path / "strip.png") as strip:
-        assert strip.width == 9 * (8 + 4) + 4
-        assert strip.height == 4 + 4 + 14 + 4

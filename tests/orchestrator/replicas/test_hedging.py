@@ -14,8 +14,9 @@ from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 from services.orchestrator.replicas.hedging import ENOUGH, REMEMBERED, Budget, UsualWaits
 from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.replicas.work import kind_of
-from services.orchestrator.stages import STAGES, Stages
+from services.orchestrator.stage_clients import StageClients
 from services.runtime.errors import resource_exhausted, unavailable
+from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
 
 USUAL_S = 0.1  # what a call of one step usually waits, as the set believes
@@ -24,7 +25,7 @@ AWAY = "127.0.0.1:1"
 
 
 class Fleet:
-    """Two replicas of a stage behind `Stages`, of which one can be made slow.
+    """Two replicas of a stage behind `StageClients`, of which one can be made slow.
 
     Attributes:
         stages: Whom to call.
@@ -34,7 +35,7 @@ class Fleet:
     def __init__(self, stage: str, servers: list[Any], share: float) -> None:
         addresses = dict.fromkeys(STAGES, AWAY)
         addresses[stage] = ",".join(server.address for server in servers)
-        self.stages = Stages(addresses, hedged_share=share)
+        self.stages = StageClients(addresses, hedged_share=share)
         self.set, self.servers = self.stages.replicas[stage], servers
         hedging = self.set._hedging
         assert hedging is not None

@@ -11,10 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.base.v1.base_pb2 import GenerateRequest
 from muse.common.v1.decoding_pb2 import Sampling
 
-from services.orchestrator.calls import Deadline, call_stage, events
+from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.replicas.replica import Standing
-from services.orchestrator.stages import STAGES, Stages
+from services.orchestrator.stage_clients import StageClients
 from services.runtime import server
+from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
 
 EVERY_MS, WITHIN_MS = 1000, 500
@@ -37,17 +38,22 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
     for each in servers:
         each.does.around = lambda seed: gate.wait()
     addresses = dict.fromkeys(STAGES, "127.0.0.1:1")
-    stages = Stages({**addresses, "base": ",".join(each.address for each in servers)})
+    stages = StageClients({**addresses, "base": ",".join(each.address for each in servers)})
     replicas = stages.replicas["base"].replicas
 
-    async def decode(left_s: float | None) -> list[str]:
-        call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=left_s)
-        async with aclosing(events(call)) as responses:
-            return [response.WhichOneof("event") async for response in responses]
+    async def decode() -> list[str]:
+        request = GenerateRequest(sampling=Sampling(steps=1))
+        retries = Retries("base", Deadline(30))
+        while True:
+            async with (
+                retries as left_s,
+                aclosing(events(stages.base.Generate(request, timeout=left_s))) as responses,
+            ):
+                return [response.WhichOneof("event") async for response in responses]
 
     try:
         await soon(lambda: all(each.standing is Standing.SERVES for each in replicas))
-        decoding = asyncio.create_task(call_stage("base", decode, Deadline(30)))
+        decoding = asyncio.create_task(decode())
         await soon(lambda: sum(len(each.does.asked) for each in servers) == 1)
         vanished, other = sorted(servers, key=lambda each: -len(each.does.asked))
         vanished.line.silent = True
@@ -68,7 +74,7 @@ async def test_a_server_ends_the_calls_of_a_machine_that_vanished(started: Any) 
     base = await started("base")
     gate = asyncio.Event()
     base.does.around = lambda seed: gate.wait()
-    stages = Stages({**dict.fromkeys(STAGES, "127.0.0.1:1"), "base": base.address})
+    stages = StageClients({**dict.fromkeys(STAGES, "127.0.0.1:1"), "base": base.address})
     try:
         call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=30)
         reading = asyncio.create_task(call.read())

@@ -10,9 +10,9 @@ import grpc
 import numpy as np
 import pytest
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+from muse_client import MuseClient
 from PIL import Image
 
-from services.orchestrator.client import MuseClient
 from training.data.scenes import render, scene_is_held_out
 from training.data.sprites import load_sprites
 from training.evaluation.__main__ import server_painter

@@ -1,0 +1,103 @@
+"""The client for programs with an event loop."""
+
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Unpack, cast
+
+import grpc
+from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+
+from muse_client.calls import (
+    CHANNEL_OPTIONS,
+    DEFAULT_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    STATUS_TIMEOUT_S,
+    GenerateOptions,
+    generate_request,
+    trace_metadata,
+)
+from muse_client.edits import EditMethods
+from muse_client.errors import muse_error
+from muse_client.events import Event, GeneratedImage, in_order, read_event
+
+if TYPE_CHECKING:  # it is a type of the stubs only
+    from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceAsyncStub
+
+
+class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
+    """Calls an orchestrator from one event loop; an asynchronous context manager."""
+
+    def __init__(
+        self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        """Connects at the first call.
+
+        Args:
+            address: "host:port" of the orchestrator.
+            timeout_s: Seconds a request may take; the servers stop working on it then.
+        """
+        self._address, self._timeout_s = address, timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        self._stub = cast("OrchestratorServiceAsyncStub", stub)
+
+    async def __aenter__(self) -> "AsyncMuseClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way end."""
+        await self._channel.close()
+
+    async def generate(
+        self, prompt: str, **options: Unpack[GenerateOptions]
+    ) -> list[GeneratedImage]:
+        """Returns the images in order, as `MuseClient.generate` does.
+
+        Raises:
+            MuseError: the call failed; its subclass says how.
+        """
+        request = generate_request(prompt, options, progress=False)
+        async with aclosing(self._events(request)) as events:
+            return in_order([each async for each in events if isinstance(each, GeneratedImage)])
+
+    def events(
+        self, prompt: str, **options: Unpack[GenerateOptions]
+    ) -> AsyncGenerator[Event, None]:
+        """Yields what happens, as it happens, as `MuseClient.events` does.
+
+        A reader who stops early cancels the request by closing the generator
+        (`contextlib.aclosing`), or by being cancelled itself.
+
+        Raises:
+            MuseError: the call failed; its subclass says how.
+        """
+        return self._events(generate_request(prompt, options, progress=True))
+
+    async def _events(
+        self, request: orchestrator_pb2.GenerateRequest
+    ) -> AsyncGenerator[Event, None]:
+        call = self._stub.Generate(request, timeout=self._timeout_s, metadata=trace_metadata())
+        try:
+            async for response in call:
+                yield read_event(response)
+        except grpc.aio.AioRpcError as error:
+            raise muse_error(error, self._address) from error
+        finally:
+            call.cancel()
+
+    async def status(self) -> orchestrator_pb2.GetStatusResponse:
+        """Asks how every stage is.
+
+        Raises:
+            Unavailable: the orchestrator cannot be reached.
+        """
+        request = orchestrator_pb2.GetStatusRequest()
+        try:
+            return await self._stub.GetStatus(
+                request, timeout=STATUS_TIMEOUT_S, metadata=trace_metadata()
+            )
+        except grpc.aio.AioRpcError as error:
+            raise muse_error(error, self._address) from error

@@ -1,0 +1,97 @@
+"""The client's wheel works where nothing is installed but the packages that it names."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import PackageNotFoundError, distribution, requires
+from pathlib import Path
+
+import pytest
+
+CLIENT = Path(__file__).parents[2] / "client"
+PROGRAM = """
+import importlib.util
+from muse_client import AsyncMuseClient, MuseClient, Unavailable
+
+absent = ("jax", "flax", "numpy", "cyclopts", "rich", "opentelemetry", "services", "tools")
+assert not [name for name in absent if importlib.util.find_spec(name)]
+try:
+    MuseClient("127.0.0.1:1").generate("a fox", seed=1)
+except Unavailable as error:
+    print(error)
+"""
+
+
+def add_needed(requirement: str, found: set[str]) -> None:
+    """Adds a requirement's distribution and, without extras, all it needs."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name is not None
+    try:
+        distribution(name[0])
+    except PackageNotFoundError:  # for another platform or Python
+        return
+    if name[0].lower() not in found:
+        found.add(name[0].lower())
+        for each in requires(name[0]) or ():
+            if "extra ==" not in each:
+                add_needed(each, found)
+
+
+def link(source: Path, into: Path) -> None:
+    """Links a package into a folder; a namespace such as google is shared by several."""
+    if source.is_dir() and (into.is_dir() or source.name == "google"):
+        into.mkdir(exist_ok=True)
+        for entry in source.iterdir():
+            link(entry, into / entry.name)
+    elif not into.exists():
+        into.symlink_to(source)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, check=True, capture_output=True, cwd=CLIENT)
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture
+def environment(wheel: Path, tmp_path: Path) -> Path:
+    """A folder with the wheel and the packages that it needs, and nothing else."""
+    needed: set[str] = set()
+    project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    for requirement in project["dependencies"]:
+        add_needed(requirement, needed)
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    for name in needed:
+        packages = distribution(name)
+        tops = {file.parts[0] for file in packages.files or () if ".." not in file.parts}
+        for top in tops - {"__pycache__"}:
+            link(Path(str(packages.locate_file(top))), tmp_path / top)
+    return tmp_path
+
+
+def test_the_client_needs_neither_jax_nor_numpy_nor_the_servers(environment: Path) -> None:
+    # -S: without site-packages; -E and -s: without the environment's and the user's paths.
+    program = f"import sys; sys.path.insert(0, {str(environment)!r})\n{PROGRAM}"
+    ended = subprocess.run(
+        [sys.executable, "-S", "-E", "-s", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=environment,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("no orchestrator answers at 127.0.0.1:1")
+
+
+def test_the_wheel_is_typed_and_holds_the_stubs_of_the_public_api_only(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert {"muse_client/py.typed", "muse/py.typed"} <= set(names)
+    packages = {"/".join(name.split("/")[:2]) for name in names if name.startswith("muse/")}
+    assert packages == {"muse/py.typed", "muse/common", "muse/orchestrator"}

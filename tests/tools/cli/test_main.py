@@ -1,0 +1,73 @@
+"""The command line: a mistake is one clear line and a failure, and nothing is started for it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.cli.running import check_refused, files_in, muse
+
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--checkpoints", "none"], "muse: no checkpoints in none: expected a folder"),
+        (["--server", NOBODY], f"muse: no orchestrator answers at {NOBODY}"),
+        (["--steps", "-3"], "muse: steps: expected a number from 0 up, got -3"),
+        (["--server", NOBODY, "--seed", "-1"], f"muse: seed: expected 0 to {2**64 - 1}, got -1"),
+        (["--server", NOBODY, "--seed", str(2**64)], f"muse: seed: expected 0 to {2**64 - 1}, got"),
+        (["--trace-html", "a.txt"], "muse: trace_html: expected a name that ends in .h"),
+        (["--out", "a.gif"], "muse: out: expected a name that ends in .png"),
+    ],
+)
+def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str], said: str) -> None:
+    check_refused(muse("generate", "a fox", *words, cwd=tmp_path), said)
+    assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([""], "muse: prompt: expected a text, got an empty one"),
+        (["a fox", "--count", "1000"], "muse: count: expected 1 to 16, got 1000"),
+        (["a fox", "--guidance", "nan"], "muse: base.guidance: expected 0 to 100, got nan"),
+        (["a fox", "--superres-steps", "10000"], "muse: superres.steps: expected 1 to 256, got"),
+    ],
+)
+async def test_what_the_server_refuses_is_shown_in_one_line(
+    house: Any, tmp_path: Path, words: list[str], said: str
+) -> None:
+    arguments = ("generate", *words, "--server", house.address)
+    check_refused(await asyncio.to_thread(muse, *arguments, cwd=tmp_path), said)
+    assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up", "--checkpoints", "none"], "muse: no checkpoints in none"),
+        (["up", "--base-port", "70000"], "muse: base_port: expected 1 to 65531, got 70000"),
+        (["up", "--mesh", "data=2"], "muse: mesh: expected model=N, such as model=4, got the axis"),
+        (["status", "--server", NOBODY], f"muse: no orchestrator answers at {NOBODY}"),
+        (["describe", "--preset", "huge"], "muse: unknown preset 'huge': expected one of muse-3b"),
+        (["describe", "--preset", "tiny", "--chip", "abacus"], "muse: unknown chip 'abacus'"),
+    ],
+)
+def test_every_other_command_does_so_too(tmp_path: Path, words: list[str], said: str) -> None:
+    check_refused(muse(*words, cwd=tmp_path), said)
+
+
+def test_help_imports_no_jax_and_nothing_of_grpc(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom tools.cli.main import app\n"
+        "try:\n    app(['generate', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'jax', 'flax', 'grpc', 'numpy'} & set(sys.modules), sorted(sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "--superres-steps" in ended.stdout

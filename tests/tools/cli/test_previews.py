@@ -1,0 +1,67 @@
+"""The files that a command makes of previews."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.painted import noise
+from tests.tools.cli.running import muse
+from tools.cli.previews import Watcher
+
+
+async def test_the_command_writes_previews_a_filmstrip_and_an_animation(
+    house: Any, tmp_path: Path
+) -> None:
+    words = ["generate", "a fox", "--seed=5", "--count=2", "--preview-dir=looks"]
+    words += ["--filmstrip=strip.png", "--animate=forming.gif", "--server", house.address]
+
+    ended = await asyncio.to_thread(muse, *words, cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    names = sorted(file.name for file in (tmp_path / "looks").iterdir())
+    assert len(names) == 2 * (5 + 3)
+    assert names[0] == "0-base-001.png"
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.width > 9 * 8
+        assert strip.height > 2 * 8
+    with Image.open(tmp_path / "forming.gif") as forming:
+        forming.seek(0)
+        assert forming.size == (8, 8)
+    assert "as it formed" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"filmstrip": Path("a.gif")}, "filmstrip: expected a name that ends in .png"),
+        ({"animation": Path("a.png")}, "animate: expected a name that ends in .gif, .webp"),
+    ],
+)
+def test_a_file_of_another_format_is_refused(changes: dict[str, Path], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Watcher(**changes)
+
+
+async def test_the_command_writes_previews_strip_and_animation_in_the_shape_of_the_picture(
+    house: Any, tmp_path: Path
+) -> None:
+    Image.fromarray(noise(20, 40)).save(tmp_path / "picture.png")
+    mask = np.zeros((20, 40), np.uint8)
+    mask[:10] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    words = ["inpaint", "picture.png", "mask.png", "a fox", "--preview-dir=looks"]
+    words += ["--filmstrip=strip.png", "--animate=forming.gif", "--server", house.address]
+
+    ended = await asyncio.to_thread(muse, *words, cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    for file in (*(tmp_path / "looks").iterdir(), tmp_path / "forming.gif"):
+        with Image.open(file) as image:
+            assert image.size == (8, 4)
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.width == 9 * (8 + 4) + 4
+        assert strip.height == 4 + 4 + 14 + 4

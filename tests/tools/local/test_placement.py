@@ -1,0 +1,197 @@
+"""What manifests become on this machine, and what is refused in them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.local import parse_replicas, stage_flags
+from tools.local.fields import ManifestError
+from tools.local.folders import PLACES, Folders, check_checkpoints
+from tools.local.manifest import OVERLAY, local_overlay, read_overlay
+from tools.local.network import Network
+from tools.local.placement import Placed, place_pods, scaled
+from tools.local.runner import forwarded_ports
+
+Build = Callable[..., list[dict[str, Any]]]
+RENDERED = Path(__file__).parents[3] / "tools/local" / OVERLAY
+
+
+def test_what_is_run_is_what_is_deployed(rendered: Callable[[str], Any]) -> None:
+    assert json.loads(RENDERED.read_text()) == rendered("k8s/overlays/local-cpu"), (
+        "k8s/overlays/local-cpu has changed: make local-overlay"
+    )
+
+
+def placed(
+    folder: Path, *, several: bool | None = None, **replicas: int
+) -> tuple[dict[str, Placed], Folders]:
+    folders = Folders(folder / "checkpoints", folder / "compiled", folder / "own")
+    with Network(several=several) as network:
+        found = place_pods(
+            scaled(local_overlay(), replicas), network, folders, stage_flags(mesh="model=4")
+        )
+    return {each.name: each for each in found}, folders
+
+
+def test_addresses_folders_and_flags_of_the_overlay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    monkeypatch.setenv("MUSE_PORT", "1")
+    monkeypatch.setenv("MUSE_MAX_BATCH", "3")
+    pods, folders = placed(tmp_path, base=2)
+    base, orchestrator = pods["base-1"], pods["orchestrator-0"].environment
+
+    assert base.command == (sys.executable, "-m", "services.base", "--mesh=model=4")
+    assert base.environment["MUSE_HOST"] == base.place.host
+    assert base.environment["MUSE_PORT"] == "50053"
+    assert base.environment["MUSE_CHECKPOINTS"] == str(folders.checkpoints)
+    assert base.environment["MUSE_COMPILATION_CACHE"] == str(folders.compiled)
+    assert base.environment["HOME"] == str(folders.own / "base-1/tmp")
+    assert base.environment["TMPDIR"] == base.environment["HOME"]
+    assert Path(base.environment["HOME"]).is_dir()
+    assert base.environment["JAX_PLATFORMS"] == "cuda,cpu"  # the caller's
+    assert base.environment["MUSE_MAX_BATCH"] == "3"
+    two = [pods[f"base-{index}"].place.address(50053) for index in range(2)]
+    assert orchestrator["MUSE_BASE"] == ",".join(two)
+    assert orchestrator["MUSE_TOKENIZER"] == pods["tokenizer-0"].place.address(50052)
+    assert len({pod.place.host for pod in pods.values()}) == 6
+    assert (base.deployment.pre_stop_s, base.deployment.grace_s) == (5, 60)
+
+
+def test_with_one_address_every_port_is_another(tmp_path: Path) -> None:
+    pods, _ = placed(tmp_path, several=False, base=2)
+    ports = [port for pod in pods.values() for port in pod.place.ports.values()]
+
+    assert {pod.place.host for pod in pods.values()} == {"127.0.0.1"}
+    assert len(set(ports)) == len(ports) == 12
+    base = pods["base-1"]
+    assert base.environment["MUSE_PORT"] == str(base.place.ports[50053])
+    assert base.environment["MUSE_METRICS_PORT"] == str(base.place.ports[9464])
+    assert base.place.address(50053) in pods["orchestrator-0"].environment["MUSE_BASE"]
+
+
+def test_two_stacks_have_no_place_in_common() -> None:
+    with Network() as first, Network() as second:
+        places = [network.place([50053]) for network in (first, second, first)]
+    assert len({place.address(50053) for place in places}) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("0.kind", "StatefulSet", "StatefulSet/orchestrator: kind: expected one of"),
+        ("0.spec.paused", True, "Deployment/orchestrator: spec.paused: the local runner does not"),
+        ("POD.hostNetwork", True, "spec.template.spec.hostNetwork: the local runner does not"),
+        ("POD.initContainers", [{"name": "a"}], "spec.initContainers[0].name: the local runner"),
+        ("C.lifecycle", {"postStart": {"sleep": {"seconds": 1}}}, "lifecycle.postStart.sleep.sec"),
+        ("C.readinessProbe", {"httpGet": {"port": 1}}, "readinessProbe.httpGet.port: the local"),
+        ("C.readinessProbe", {"periodSeconds": 1}, "readinessProbe: expected a probe by grpc"),
+        ("C.livenessProbe.grpc.port", 7, "grpc.port: 7 is none of the container's [50050]"),
+        ("C.command", [], "containers[0].command: expected one: here no image says what to run"),
+        (
+            "C.ports",
+            [{"containerPort": 50050, "name": "grpc"}, {"containerPort": 50050}],
+            "containers[0].ports[1]: 50050 is there twice",
+        ),
+        ("C.volumeMounts", [{"name": "a", "mountPath": "/a"}], "volumeMounts[0].name: no volume"),
+        ("POD.containers", [], "containers: expected one, got 0"),
+        ("1.spec.selector", {"a": "b"}, "Service/orchestrator: spec.selector: no Deployment's"),
+        ("1.spec.ports", [{"port": 1, "targetPort": "web"}], "spec.ports: 1 goes to 'web', which"),
+        ("1.spec.type", "LoadBalancer", "Service/orchestrator: spec.type: the local runner"),
+        ("C.env", [{"name": "A", "value": "dns:///base:50053"}], "A: no Service 'base' for"),
+        ("C.env", [{"name": "A", "value": "dns:///orchestrator:1"}], "its Service has [50050]"),
+        (
+            "C.env",
+            [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}],
+            "A: the field 'status.hostIP' is none of",
+        ),
+        (
+            "C.env",
+            [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+            "env[0].valueFrom.secretKeyRef.name: the local runner does not understand",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_an_error_with_its_path(
+    manifests: Build, tmp_path: Path, path: str, value: Any, said: str
+) -> None:
+    objects: Any = manifests()
+    path = path.replace("C.", "POD.containers.0.").replace("POD", "0.spec.template.spec")
+    *parts, last = path.split(".")
+    at = objects
+    for part in parts:
+        at = at[int(part)] if part.isdigit() else at[part]
+    at[last] = value
+    with pytest.raises(ManifestError) as refused, Network() as network:
+        place_pods(read_overlay(objects), network, Folders(tmp_path, tmp_path, tmp_path / "own"))
+    assert said in str(refused.value)
+
+
+def test_a_claim_without_a_folder_is_an_error(manifests: Build, tmp_path: Path) -> None:
+    objects = manifests()
+    pod = objects[0]["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "a", "persistentVolumeClaim": {"claimName": "other"}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "a", "mountPath": "/a"}]
+    with (
+        pytest.raises(ManifestError, match="claim 'other' is none of"),
+        Network() as network,
+    ):
+        place_pods(read_overlay(objects), network, Folders(tmp_path, tmp_path, tmp_path / "own"))
+
+
+def test_fields_of_the_pod_and_variables_are_resolved(manifests: Build, tmp_path: Path) -> None:
+    objects = manifests()
+    objects[0]["spec"]["template"]["spec"]["containers"][0]["env"] += [
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "BOTH", "value": "k8s.pod.name=$(POD_NAME),ip=$(POD_IP),$(NONE)"},
+    ]
+    with Network() as network:
+        (pod,) = place_pods(
+            read_overlay(objects), network, Folders(tmp_path, tmp_path, tmp_path / "own")
+        )
+    host = pod.place.host
+    assert pod.environment["BOTH"] == f"k8s.pod.name=orchestrator-0,ip={host},$(NONE)"
+
+
+def test_without_a_checkpoint_of_every_stage_nothing_is_started(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoints in "):
+        check_checkpoints(tmp_path)
+    for place in PLACES:
+        (tmp_path / place).mkdir(parents=True)
+        if place not in ("tokenizer/high", "base"):
+            (tmp_path / place / "config.json").write_text("{}")
+    with pytest.raises(
+        FileNotFoundError, match=r"no checkpoint of \['base', 'tokenizer/high'\] in"
+    ):
+        check_checkpoints(tmp_path)
+
+
+def test_ports_follow_the_base_port() -> None:
+    overlay = local_overlay()
+    names = {port: service.name for port, (service, _) in forwarded_ports(overlay, 60000).items()}
+    stages = ("orchestrator", "text-encoder", "tokenizer", "base", "superres")
+    assert names == {60000 + offset: name for offset, name in enumerate(stages)}
+    for wrong in (0, -1, 65532):
+        with pytest.raises(ValueError, match=f"expected 1 to 65531, got {wrong}"):
+            forwarded_ports(overlay, wrong)
+
+
+def test_numbers_of_pods() -> None:
+    assert parse_replicas(["base=3", "text_encoder=2"]) == {"base": 3, "text-encoder": 2}
+    for wrong in ("base", "base=", "base=0", "=2", "base=-1", "base=65", "base=²"):
+        with pytest.raises(ValueError, match="replicas: expected NAME=N, such as base=3"):
+            parse_replicas([wrong])
+    with pytest.raises(ValueError, match=r"replicas: expected one of \['base', .* got 'decoder'"):
+        scaled(local_overlay(), {"decoder": 2})
+    assert stage_flags() == {}
+    assert stage_flags(mesh="model=4", weights="int8") == {
+        "text-encoder": ["--weights=int8"],
+        "base": ["--weights=int8", "--mesh=model=4"],
+        "superres": ["--weights=int8", "--mesh=model=4"],
+    }

@@ -1,0 +1,120 @@
+"""`muse bench`. Imports nothing heavy until it is called, so that `muse --help` stays fast."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from services.stages import ORCHESTRATOR_PORT, StageName
+
+if TYPE_CHECKING:
+    from tools.bench.arrivals import Kind
+    from tools.bench.summary import Summary
+
+
+def bench(
+    *,
+    stage: StageName | Literal["whole"] = "whole",
+    rate: Annotated[list[float] | None, Parameter(negative=())] = None,
+    seconds: float = 30.0,
+    kind: Annotated[list[str] | None, Parameter(negative=())] = None,
+    prompt: str = "an owl on a blue background",
+    deadline_s: float = 120.0,
+    seed: int = 0,
+    server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}",
+    out: Path = Path("out/bench"),
+) -> None:
+    """Loads a running system with requests that arrive by themselves, and measures it.
+
+    Parameters
+    ----------
+    stage
+        The whole system, or one stage, called directly.
+    rate
+        Requests a second, on average; several are run one after the other. 0.5 by default.
+    seconds
+        How long requests arrive, at each rate.
+    kind
+        A kind of request, such as "steps=8,guidance=0,weight=3"; several make a mix. By default
+        every knob has the servers' default.
+    prompt
+        Of every request.
+    deadline_s
+        Seconds a request may take.
+    seed
+        Of arrivals, mix and pictures.
+    server
+        Address of the orchestrator, HOST:PORT.
+    out
+        Folder of bench.json, bench.png and bench.html.
+    """
+    from rich.console import Console
+
+    from tools.bench.arrivals import parse_kind
+    from tools.bench.rendering import stage_table, summary_table, write_plot
+
+    kinds = [parse_kind(text) for text in kind or [""]]
+    runs = asyncio.run(
+        _runs(stage, server, prompt, kinds, rate or [0.5], seconds, deadline_s, seed)
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "stage": stage,
+        "prompt": prompt,
+        "seed": seed,
+        "seconds": seconds,
+        "kinds": [each.name for each in kinds],
+        "runs": [run.as_json() for run in runs],
+    }
+    (out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
+    console = Console()
+    console.print(summary_table(runs))
+    for run in runs:
+        console.print(stage_table(run))
+    title = f"{stage}: {seconds:g} s a load, Poisson arrivals, seed {seed}"
+    write_plot(runs, out, title=title)
+    console.print(f"{out}/bench.json, bench.png, bench.html", highlight=False)
+
+
+async def _runs(
+    stage: StageName | Literal["whole"],
+    server: str,
+    prompt: str,
+    kinds: "list[Kind]",
+    rates: list[float],
+    seconds: float,
+    deadline_s: float,
+    seed: int,
+) -> "list[Summary]":
+    from contextlib import AsyncExitStack
+
+    import grpc
+    from muse_client import AsyncMuseClient
+
+    from services.runtime.errors import read_error
+    from tools.bench.arrivals import poisson_arrivals
+    from tools.bench.load import run_load
+    from tools.bench.summary import summarise
+    from tools.bench.targets import StageTarget, Target, WholeTarget, prepare_inputs
+
+    loads = [poisson_arrivals(kinds, rate=r, seconds=seconds, seed=seed) for r in rates]
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=deadline_s))
+        status = await client.status()
+        target: Target = WholeTarget(client, prompt)
+        if stage != "whole":
+            channels = {
+                report.stage: await stack.enter_async_context(
+                    grpc.aio.insecure_channel(report.address)
+                )
+                for report in status.stages
+            }
+            try:
+                inputs = await prepare_inputs(channels, prompt)
+            except grpc.aio.AioRpcError as error:
+                raise read_error(error) from error
+            target = StageTarget(stage, channels[stage], inputs, timeout_s=deadline_s)
+        await target.send(kinds[0], seed)  # connected and warm before the clock starts
+        return [summarise(await run_load(target, load), seconds=seconds) for load in loads]

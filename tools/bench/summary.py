@@ -1,0 +1,87 @@
+"""What a run came to: percentiles, goodput, refusals, occupancy."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tools.bench.load import OK, Outcome
+
+PERCENTILES = (50, 95, 99)
+REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One run at one offered load.
+
+    Attributes:
+        offered_per_s: Requests sent a second.
+        goodput_per_s: Requests answered a second, from the first arrival to the last end.
+        requests: Requests sent.
+        codes: How many ended with each gRPC status.
+        latency_s: p50, p95 and p99 of those answered, by kind, and "all".
+        refusal_s: p50, p95 and p99 of the time until a request was refused for want of room.
+        queue_s: p50, p95 and p99 of the time queued, by stage.
+        compute_s: p50, p95 and p99 of the time computed, by stage.
+        occupancy: Requests in compute at a time, on average, by stage.
+    """
+
+    offered_per_s: float
+    goodput_per_s: float
+    requests: int
+    codes: dict[str, int]
+    latency_s: dict[str, list[float]]
+    refusal_s: list[float]
+    queue_s: dict[str, list[float]]
+    compute_s: dict[str, list[float]]
+    occupancy: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        return asdict(self)
+
+
+def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
+    """Sums a run up.
+
+    Args:
+        outcomes: One a request; at least one.
+        seconds: How long requests arrived.
+
+    Raises:
+        ValueError: there is no outcome.
+    """
+    if not outcomes:
+        raise ValueError("no request arrived in that time: ask for a higher rate or more seconds")
+    answered = [outcome for outcome in outcomes if outcome.code == OK]
+    span_s = max(seconds, *(outcome.at_s + outcome.latency_s for outcome in outcomes))
+    kinds = {outcome.kind for outcome in outcomes}
+    latencies = {"all": [outcome.latency_s for outcome in answered]}
+    if len(kinds) > 1:
+        for kind in sorted(kinds):
+            latencies[kind] = [each.latency_s for each in answered if each.kind == kind]
+    stages = list(dict.fromkeys(row.stage for each in answered for row in each.timings))
+    rows = {
+        stage: [row for each in answered for row in each.timings if row.stage == stage]
+        for stage in stages
+    }
+    return Summary(
+        offered_per_s=len(outcomes) / seconds,
+        goodput_per_s=len(answered) / span_s,
+        requests=len(outcomes),
+        codes=dict(Counter(outcome.code for outcome in outcomes)),
+        latency_s={name: _percentiles(values) for name, values in latencies.items()},
+        refusal_s=_percentiles([each.latency_s for each in outcomes if each.code == REFUSED]),
+        queue_s={name: _percentiles([row.queue_s for row in of]) for name, of in rows.items()},
+        compute_s={name: _percentiles([row.compute_s for row in of]) for name, of in rows.items()},
+        occupancy={name: sum(row.compute_s for row in of) / span_s for name, of in rows.items()},
+    )
+
+
+def _percentiles(values: Sequence[float]) -> list[float]:
+    """Returns p50, p95 and p99; nothing of nothing."""
+    return [float(value) for value in np.percentile(values, PERCENTILES)] if values else []

@@ -1,0 +1,153 @@
+"""Commands that paint: they call a server, or start one for the call, and write the images."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from muse_client import (
+    DEFAULT_ADDRESS,
+    Accepted,
+    Done,
+    Event,
+    GeneratedImage,
+    GenerateOptions,
+    MuseClient,
+    Progress,
+)
+from muse_client.events import in_order
+from rich import progress as bars
+from rich.console import Console
+
+from tools.cli.image_files import check_suffix, save_picture, save_sheet
+from tools.cli.options import CommandOptions
+from tools.cli.previews import Watcher
+from tools.cli.rendering import timing_table, waterfall_lines
+from tools.cli.waterfall_page import write_page
+from tools.local import check_checkpoints, local_stack, serving
+
+LOG = Path("out/muse.log")
+
+
+def paint_files(prompt: str, options: GenerateOptions, command: CommandOptions) -> None:
+    """Generates or edits images, writes them to files, and prints where the time went.
+
+    The request goes to the server that `command` names; without one, to the default address, or,
+    where nothing serves there, to five servers that run for this call. The server checks it.
+
+    Args:
+        prompt: What the images show.
+        options: What else the request says.
+        command: Server and files.
+
+    Raises:
+        MuseError: the server refused or could not be reached.
+        ValueError: a file has a suffix of no format we write.
+        RuntimeError: a server that was started for this call died.
+    """
+    check_suffix(command.out)
+    if command.trace_html is not None and command.trace_html.suffix != ".html":
+        raise ValueError(
+            f"trace_html: expected a name that ends in .html, got {command.trace_html}"
+        )
+    watcher = Watcher(
+        folder=command.preview_dir, filmstrip=command.filmstrip, animation=command.animate
+    )
+    messages, server = Console(stderr=True), command.server
+    with ExitStack() as stack:
+        stack.enter_context(_terminated_as_interrupted())
+        if server is None and not serving(DEFAULT_ADDRESS):
+            server = stack.enter_context(_embedded(command.checkpoints, messages))
+        client = stack.enter_context(MuseClient(server or DEFAULT_ADDRESS))
+        events = client.events(prompt, **options)
+        pictures, total_s = _collect(events, options, command.out, messages, watcher)
+    console = Console()
+    if len(pictures) > 1:
+        sheet = command.out.with_stem(f"{command.out.stem}-sheet")
+        save_sheet(pictures, sheet)
+        console.print(f"{sheet}  all of them", highlight=False)
+    for file in watcher.finish(pictures):
+        console.print(f"{file}  as it formed", highlight=False)
+    console.print(timing_table(pictures, total_s))
+    if command.trace:
+        for picture in pictures:
+            for line in waterfall_lines(picture, max(72, console.width)):
+                console.print(line, highlight=False)
+    if command.trace_html is not None:
+        write_page(command.trace_html, pictures, total_s, prompt)
+        console.print(f"{command.trace_html}  where the time went", highlight=False)
+
+
+def _collect(
+    events: Iterator[Event],
+    options: GenerateOptions,
+    out: Path,
+    messages: Console,
+    watcher: Watcher,
+) -> tuple[list[GeneratedImage], float]:
+    """Writes each image as it comes; returns all in order, and the seconds they took."""
+    images: list[GeneratedImage] = []
+    count, total_s = 1, 0.0
+    several_iterations = "mask_free_edit" in options and bool(options["mask_free_edit"].keep)
+    with _bars(messages) as shown:
+        tasks: dict[str, bars.TaskID] = {}
+        for event in events:
+            match event:
+                case Accepted():
+                    count = event.count
+                case Progress():
+                    if event.stage not in tasks:
+                        total = event.total * event.parts * (options.get("best_of") or count)
+                        tasks[event.stage] = shown.add_task(event.stage, total=total)
+                    shown.advance(tasks[event.stage])
+                    watcher.add(event)
+                case GeneratedImage():
+                    file = _file_of(event, out, several=count > 1, iteration=several_iterations)
+                    save_picture(event, file)
+                    score = "" if event.score is None else f"  score {event.score:.4f}"
+                    shown.console.print(f"{file}  seed {event.seed}{score}", highlight=False)
+                    images.append(event)
+                case Done():
+                    total_s = event.total_s
+    return in_order(images), total_s
+
+
+def _file_of(image: GeneratedImage, out: Path, *, several: bool, iteration: bool) -> Path:
+    """Returns an image's file: its number and its iteration where there are several of them."""
+    place = image.index if image.rank is None else image.rank
+    index = f"-{place}" if several else ""
+    after = f"-after-{image.iteration}" if iteration else ""
+    return out.with_stem(f"{out.stem}{index}{after}")
+
+
+@contextmanager
+def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
+    """Runs the five servers for one call; yields the address."""
+    check_checkpoints(checkpoints)  # before a log is made
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w") as log, ExitStack() as stack:
+        with messages.status(f"starting five servers with {checkpoints}; log in {LOG}"):
+            running = stack.enter_context(local_stack(checkpoints, log))
+        yield running.address
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Takes SIGTERM as Ctrl-C, so that whatever was started is stopped."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _bars(console: Console) -> bars.Progress:
+    return bars.Progress(
+        bars.TextColumn("{task.description:>13}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,97 @@
+"""Tables and bars for the terminal."""
+
+from collections.abc import Sequence
+
+from muse.orchestrator.v1.orchestrator_pb2 import GetStatusResponse
+from muse_client import GeneratedImage
+from rich.table import Table
+from rich.text import Text
+
+from tools.cli.waterfall import KINDS, cells, waterfall
+
+NAME_COLUMNS, NUMBER_COLUMNS = 14, 20
+MARKS = {  # told apart without colours too
+    "": (" ", ""),
+    "queue": ("░", "yellow"),
+    "compute": ("█", "blue"),
+    "transfer": ("▒", "magenta"),
+    "glue": ("·", ""),
+}
+
+
+def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
+    """Returns where the time went, stage by stage, in milliseconds.
+
+    Args:
+        pictures: Those of one request; of several the mean is shown.
+        total_s: What the whole request took.
+    """
+    mean = f", mean of {len(pictures)} pictures" if len(pictures) > 1 else ""
+    table = Table("stage", title=f"where the time went, ms{mean}")
+    for column in ("queue", "compute", "transfer"):
+        table.add_column(column, justify="right")
+    for rows in zip(*(picture.timings for picture in pictures), strict=True):
+        seconds = [(row.queue_s, row.compute_s, row.transfer_s) for row in rows]
+        means = [sum(column) / len(rows) for column in zip(*seconds, strict=True)]
+        table.add_row(rows[0].stage, *(f"{value * 1e3:.1f}" for value in means))
+    table.add_section()
+    if all(picture.wall_s for picture in pictures):  # a server of an earlier version tells of none
+        glue_s = sum(picture.glue_s for picture in pictures) / len(pictures)
+        table.add_row("glue", "", "", f"{glue_s * 1e3:.1f}")
+    table.add_row("whole request", "", "", f"{total_s * 1e3:.1f}")
+    return table
+
+
+def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
+    """Returns where one picture's time went as bars on a time axis, and in milliseconds.
+
+    Args:
+        picture: The picture.
+        width: Columns to fill; at least 72.
+
+    Raises:
+        ValueError: the server is of a version that does not tell of its calls.
+    """
+    rows, wall_s = waterfall(picture), picture.wall_s
+    bar = width - NAME_COLUMNS - NUMBER_COLUMNS
+    after = "" if picture.iteration is None else f", after iteration {picture.iteration}"
+    lines = [
+        Text(f"picture {picture.index}{after}: {wall_s * 1e3:.1f} ms", style="bold"),
+        Text(f"{'':{NAME_COLUMNS}}{'0':{bar - 8}}{wall_s * 1e3:>8.1f}{'ms':>10}{'device':>10}"),
+    ]
+    for row in rows:
+        line = Text(f"{row.name:{NAME_COLUMNS}}")
+        for kind in cells(row, wall_s, bar):
+            line.append(*MARKS[kind])
+        line.append(f"{row.total_s * 1e3:10.1f}{row.device_s * 1e3:10.1f}")
+        lines.append(line)
+    total_s, device_s = (
+        sum(getattr(row, name) for row in rows) for name in ("total_s", "device_s")
+    )
+    lines.append(
+        Text(f"{'all':{NAME_COLUMNS}}{'':{bar}}{total_s * 1e3:10.1f}{device_s * 1e3:10.1f}")
+    )
+    key = Text()
+    for kind in KINDS:
+        seconds = sum(row.seconds.get(kind, 0.0) for row in rows)
+        key.append(*MARKS[kind])
+        key.append(f" {kind} {seconds * 1e3:.1f}  ")
+    return [*lines, key]
+
+
+def status_table(answer: GetStatusResponse) -> Table:
+    """Returns what each stage is, how it is and what it serves on what, 80 columns wide."""
+    table = Table("stage", "serves", "health")
+    for report in answer.stages:
+        status = report.status
+        health = ["serving" if report.serving else report.problem or "not serving"]
+        serves = []
+        if status.stage:
+            health.append(f"{status.queued} waiting, {status.active} active")
+            serves = [
+                f"{status.preset}, {status.precision}, {status.device}",
+                *(f"{role} {name}" for role, name in sorted(status.fingerprints.items())),
+            ]
+        cells = ([report.stage, report.address], serves, health)
+        table.add_row(*("\n".join(lines) for lines in cells), end_section=True)
+    return table

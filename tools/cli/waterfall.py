@@ -1,0 +1,136 @@
+"""Where a picture's time went, laid out on a time axis: what the terminal and the page draw."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from muse.common.v1.stage_pb2 import StageCall
+from muse_client import GeneratedImage
+
+KINDS = ("queue", "compute", "transfer", "glue")
+GLUE = "glue"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of time.
+
+    Attributes:
+        kind: One of KINDS.
+        start_s: From the arrival of the request.
+        end_s: From there as well.
+        beside: Whether it is of a call that nobody waited for, as another one took longer.
+    """
+
+    kind: str
+    start_s: float
+    end_s: float
+    beside: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line: a stage, or the time in none.
+
+    Attributes:
+        name: The stage, or GLUE.
+        segments: In order.
+        seconds: In all, by kind; what ran beside another call is not in it.
+        device_s: Its share of the device.
+    """
+
+    name: str
+    segments: tuple[Segment, ...]
+    seconds: dict[str, float]
+    device_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """All of its seconds."""
+        return sum(self.seconds.values())
+
+
+def waterfall(picture: GeneratedImage) -> list[Row]:
+    """Returns a row for every stage that was called, in the order of the pipeline, and one of glue.
+
+    Their seconds add up to the picture's `wall_s`.
+
+    Raises:
+        ValueError: the server is of a version that does not tell of its calls.
+    """
+    if not picture.calls:
+        raise ValueError(
+            "trace: expected a server that tells of its calls, got one of an earlier version"
+        )
+    rows = []
+    for timing in picture.timings:
+        calls = [call for call in picture.calls if call.timing.stage == timing.stage]
+        rows.append(
+            Row(
+                name=timing.stage,
+                segments=tuple(segment for call in calls for segment in _segments(call)),
+                seconds={
+                    "queue": timing.queue_s,
+                    "compute": timing.compute_s,
+                    "transfer": timing.transfer_s,
+                },
+                device_s=timing.device_s,
+            )
+        )
+    gaps = tuple(_gaps(picture.calls, picture.wall_s))
+    return [*rows, Row(name=GLUE, segments=gaps, seconds={GLUE: picture.glue_s})]
+
+
+def _segments(call: StageCall) -> Iterator[Segment]:
+    """Yields the stretches of a call.
+
+    How transfer divides into the way there and the way back is not known, since the clocks of two
+    machines are not compared; it is drawn half and half.
+    """
+    timing, at_s = call.timing, call.start_s
+    for kind, seconds in (
+        ("transfer", timing.transfer_s / 2),
+        ("queue", timing.queue_s),
+        ("compute", timing.compute_s),
+        ("transfer", timing.transfer_s / 2),
+    ):
+        if seconds > 0:
+            yield Segment(kind, at_s, at_s + seconds, call.beside)
+        at_s += seconds
+
+
+def _gaps(calls: Sequence[StageCall], wall_s: float) -> Iterator[Segment]:
+    free_s = 0.0
+    for call in calls:
+        if call.beside:
+            continue
+        if call.start_s > free_s:
+            yield Segment(GLUE, free_s, call.start_s)
+        timing = call.timing
+        free_s = call.start_s + timing.queue_s + timing.compute_s + timing.transfer_s
+    if wall_s > free_s:
+        yield Segment(GLUE, free_s, wall_s)
+
+
+def cells(row: Row, wall_s: float, width: int) -> list[str]:
+    """Returns what each of `width` cells shows of a row: the kind that fills most of it, or "".
+
+    Something wins over nothing, so that what is short is seen; what was waited for wins over what
+    ran beside it.
+
+    Args:
+        row: The row.
+        wall_s: Seconds that all cells stand for; more than 0.
+        width: Cells.
+    """
+    shown = []
+    for index in range(width):
+        begin_s, end_s = wall_s * index / width, wall_s * (index + 1) / width
+        filled: dict[tuple[bool, str], float] = {}
+        for segment in row.segments:
+            inside_s = min(end_s, segment.end_s) - max(begin_s, segment.start_s)
+            if inside_s > 0:
+                key = (not segment.beside, segment.kind)
+                filled[key] = filled.get(key, 0.0) + inside_s
+        best = max(filled, key=lambda key: (key[0], filled[key]), default=(True, ""))
+        shown.append(best[1])
+    return shown

@@ -1,0 +1,38 @@
+"""`muse describe`. Imports nothing heavy until it is called, so that `muse --help` stays fast."""
+
+import json as json_format
+
+from services.presets import preset as preset_of
+from tools.description.chips import chip as chip_of
+
+
+def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
+    """Says what every stage of a preset is and the least it costs on a chip; allocates nothing.
+
+    Parameters
+    ----------
+    preset
+        muse-3b, muse-632m, demo or tiny.
+    chip
+        What the floors are for: h200, v4, v5e, v6e or cpu.
+    json
+        Print JSON rather than tables.
+    """
+    system, floor_chip = preset_of(preset), chip_of(chip)
+    try:
+        import jax
+        from rich.console import Console
+
+        from tools.description.description import describe as describe_system
+        from tools.description.rendering import rendered
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"describe computes shapes with JAX, and {error.name} is not installed: "
+            'install the extra "serve"'
+        ) from error
+    jax.config.update("jax_platforms", "cpu")  # shapes only: no accelerator is worth starting
+    description = describe_system(system, floor_chip)
+    if json:
+        print(json_format.dumps(description.to_json(), indent=2))
+    else:
+        Console().print(rendered(description))

@@ -1,0 +1,237 @@
+"""Describes every stage of a preset from its shapes alone: nothing is allocated."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.decoding.schedule import unmasked_per_step
+from services.presets import Preset
+from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
+from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.model import TextEncoder
+from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
+from tools.description import arithmetic, traffic
+from tools.description.chips import Chip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one image must cost on a chip.
+
+    Attributes:
+        flops_per_image: Matrix products and convolutions.
+        least_bytes_per_image: That must cross the chip's memory.
+        floor_ms: The longer of the two at the chip's peak.
+    """
+
+    flops_per_image: int
+    least_bytes_per_image: int
+    floor_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDescription:
+    """One stage, or one of the tokenizers.
+
+    Attributes:
+        configuration: Its shape; of the tokenizer stage, none of its own.
+        parameters: How many numbers it learned.
+        parameters_by_part: The same by the model's top-level parts.
+        token_grid: Rows and columns of its image tokens; None where there are none.
+        cost: Of one generated image.
+        encode: Of a tokenizer: what turning one image into tokens costs; `cost` is decoding.
+        unmasked_per_step: Tokens each decoding step reveals; None where nothing is masked.
+        members: The tokenizer stage's two tokenizers.
+    """
+
+    configuration: Mapping[str, Any]
+    parameters: int
+    parameters_by_part: Mapping[str, int]
+    token_grid: tuple[int, int] | None
+    cost: Cost
+    encode: Cost | None = None
+    unmasked_per_step: list[int] | None = None
+    members: Mapping[str, "StageDescription"] = field(default_factory=dict)
+
+    @property
+    def bytes_bf16(self) -> int:
+        """Bytes of its parameters in bfloat16."""
+        return traffic.BFLOAT16_BYTES * self.parameters
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain lists, dicts and numbers."""
+        written: dict[str, Any] = {
+            "configuration": dict(self.configuration),
+            "parameters": self.parameters,
+            "parameters_by_part": dict(self.parameters_by_part),
+            "bytes_bf16": self.bytes_bf16,
+            "token_grid": None if self.token_grid is None else list(self.token_grid),
+            **asdict(self.cost),
+        }
+        if self.unmasked_per_step is not None:
+            written["steps"] = len(self.unmasked_per_step)
+            written["unmasked_per_step"] = self.unmasked_per_step
+        if self.encode is not None:
+            written["encode"] = asdict(self.encode)
+        return written | {name: member.to_json() for name, member in self.members.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemDescription:
+    """A preset on a chip.
+
+    Attributes:
+        preset: Its name.
+        chip: What the floors are for.
+        stages: By name, in the order a prompt passes them.
+    """
+
+    preset: str
+    chip: Chip
+    stages: Mapping[str, StageDescription]
+
+    @property
+    def cost(self) -> Cost:
+        """Of one image through all stages, one after the other."""
+        costs = [stage.cost for stage in self.stages.values()]
+        return Cost(
+            flops_per_image=sum(cost.flops_per_image for cost in costs),
+            least_bytes_per_image=sum(cost.least_bytes_per_image for cost in costs),
+            floor_ms=sum(cost.floor_ms for cost in costs),
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Of all stages."""
+        return sum(stage.parameters for stage in self.stages.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain lists, dicts and numbers."""
+        return {
+            "preset": self.preset,
+            "chip": asdict(self.chip),
+            "parameters": self.parameters,
+            "bytes_bf16": traffic.BFLOAT16_BYTES * self.parameters,
+            **asdict(self.cost),
+            "stages": {name: stage.to_json() for name, stage in self.stages.items()},
+        }
+
+
+def describe(preset: Preset, chip: Chip) -> SystemDescription:
+    """Describes every stage of a preset, with floors on a chip."""
+    return SystemDescription(
+        preset=preset.name,
+        chip=chip,
+        stages={
+            "text_encoder": _text_encoder(preset.text_encoder, chip),
+            "base": _base(preset.base, preset.base_steps, chip),
+            "superres": _superres(preset.superres, preset.superres_steps, chip),
+            "tokenizer": _tokenizers(preset.low_tokenizer, preset.high_tokenizer, chip),
+        },
+    )
+
+
+def parameter_sizes(build: Callable[[], nnx.Module]) -> dict[str, int]:
+    """Returns how many numbers each parameter of a module holds, by dotted path.
+
+    Args:
+        build: Makes the module; only its shapes are computed, nothing is allocated.
+    """
+    flat = nnx.to_flat_state(nnx.state(nnx.eval_shape(build), nnx.Param))
+    return {".".join(map(str, path)): int(np.prod(leaf.shape)) for path, leaf in flat}
+
+
+def _by_part(sizes: Mapping[str, int]) -> dict[str, int]:
+    parts: dict[str, int] = {}
+    for name, size in sizes.items():
+        part = name.split(".")[0]
+        parts[part] = parts.get(part, 0) + size
+    return parts
+
+
+def _cost(flops: int, least_bytes: int, chip: Chip) -> Cost:
+    return Cost(
+        flops_per_image=flops,
+        least_bytes_per_image=least_bytes,
+        floor_ms=chip.floor_ms(flops, least_bytes),
+    )
+
+
+def _text_encoder(config: TextEncoderConfig, chip: Chip) -> StageDescription:
+    sizes = parameter_sizes(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+    return StageDescription(
+        configuration=asdict(config),
+        parameters=sum(sizes.values()),
+        parameters_by_part=_by_part(sizes),
+        token_grid=None,
+        cost=_cost(
+            arithmetic.text_encoder(config), traffic.text_encoder(config, sizes).of(1), chip
+        ),
+    )
+
+
+def _base(config: BaseConfig, steps: int, chip: Chip) -> StageDescription:
+    sizes = parameter_sizes(lambda: BaseTransformer(config, rngs=nnx.Rngs(0)))
+    return _masked(config, sizes, arithmetic.base_decode(config), steps, chip)
+
+
+def _superres(config: SuperresConfig, steps: int, chip: Chip) -> StageDescription:
+    sizes = parameter_sizes(lambda: SuperresTransformer(config, rngs=nnx.Rngs(0)))
+    return _masked(config, sizes, arithmetic.superres_decode(config), steps, chip)
+
+
+def _masked(
+    config: BaseConfig | SuperresConfig,
+    sizes: Mapping[str, int],
+    flops: arithmetic.DecodeFlops,
+    steps: int,
+    chip: Chip,
+) -> StageDescription:
+    unmasked = unmasked_per_step(config.tokens, steps)
+    taken = len(unmasked)
+    return StageDescription(
+        configuration=asdict(config),
+        parameters=sum(sizes.values()),
+        parameters_by_part=_by_part(sizes),
+        token_grid=(config.grid, config.grid),
+        unmasked_per_step=unmasked,
+        cost=_cost(
+            flops.image(taken),
+            traffic.masked_decode(config, sizes, steps=taken),
+            chip,
+        ),
+    )
+
+
+def _tokenizer(config: TokenizerConfig, chip: Chip) -> StageDescription:
+    sizes = parameter_sizes(lambda: Tokenizer(config, rngs=nnx.Rngs(0)))
+    encoding = arithmetic.tokenizer_encode(config), traffic.tokenizer_encode(config, sizes)
+    decoding = arithmetic.tokenizer_decode(config), traffic.tokenizer_decode(config, sizes)
+    return StageDescription(
+        configuration=asdict(config),
+        parameters=sum(sizes.values()),
+        parameters_by_part=_by_part(sizes),
+        token_grid=(config.grid, config.grid),
+        cost=_cost(*decoding, chip),
+        encode=_cost(*encoding, chip),
+    )
+
+
+def _tokenizers(low: TokenizerConfig, high: TokenizerConfig, chip: Chip) -> StageDescription:
+    """Both tokenizers; a generated image costs one decoding by the high one."""
+    members = {"low": _tokenizer(low, chip), "high": _tokenizer(high, chip)}
+    return StageDescription(
+        configuration={name: member.configuration for name, member in members.items()},
+        parameters=sum(member.parameters for member in members.values()),
+        parameters_by_part={name: member.parameters for name, member in members.items()},
+        token_grid=members["high"].token_grid,
+        cost=members["high"].cost,
+        members=members,
+    )

@@ -1,0 +1,237 @@
+"""The Deployments and Services of a rendered overlay, checked, as far as they matter here."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from tools.local.fields import Manifest, ManifestError, check_fields, title
+
+OVERLAY = "local-cpu.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A health check by gRPC.
+
+    Attributes:
+        port: Of the container.
+        service: Name that is asked for.
+        delay_s: Before the first.
+        period_s: Between two.
+        timeout_s: Of one.
+        successes: In a row that make good what failed.
+        failures: In a row that count.
+    """
+
+    port: int
+    service: str = ""
+    delay_s: float = 0.0
+    period_s: float = 10.0
+    timeout_s: float = 1.0
+    successes: int = 1
+    failures: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Pods of one kind.
+
+    Attributes:
+        name: Its name, such as "text-encoder".
+        namespace: Where it is.
+        labels: Of its pods.
+        replicas: How many.
+        command: Of its container, and its arguments.
+        environment: (name, value or field of the pod, whether it is a field), in order.
+        ports: Numbers of its container's ports, by name; unnamed ones by number.
+        startup: Until it passes, no other probe runs.
+        readiness: Whether calls may go to a pod.
+        liveness: Whether a pod is left as it is.
+        pre_stop_s: Seconds between the decision to end a pod and SIGTERM.
+        grace_s: Seconds from that decision to SIGKILL.
+        mounts: Claim of each path, None for a folder of the pod's own.
+    """
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    replicas: int
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str, bool], ...]
+    ports: Mapping[str, int]
+    startup: Probe | None
+    readiness: Probe | None
+    liveness: Probe | None
+    pre_stop_s: float
+    grace_s: float
+    mounts: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A name for pods.
+
+    Attributes:
+        name: Its name.
+        selector: Labels that its pods have.
+        ports: Name or number of the container's port, by the Service's port.
+    """
+
+    name: str
+    selector: Mapping[str, str]
+    ports: Mapping[int, str]
+
+    def container_port(self, port: int, deployment: Deployment) -> int:
+        """Returns the number of the container's port that one of its own goes to.
+
+        Raises:
+            ManifestError: the Deployment's container has no such port.
+        """
+        target = self.ports[port]
+        number = deployment.ports.get(target, _number(target))
+        if number not in deployment.ports.values():
+            raise ManifestError(
+                f"Service/{self.name}: spec.ports: {port} goes to {target!r}, "
+                f"which Deployment/{deployment.name} does not have"
+            )
+        return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """What an overlay says, in the order of its objects."""
+
+    deployments: tuple[Deployment, ...]
+    services: tuple[Service, ...]
+
+    def pods_of(self, service: Service) -> list[Deployment]:
+        """Returns the Deployments whose pods a Service names."""
+        wanted = service.selector.items()
+        return [each for each in self.deployments if wanted <= each.labels.items()]
+
+
+def local_overlay() -> Overlay:
+    """Returns k8s/overlays/local-cpu, as it was rendered into this package."""
+    return read_overlay(json.loads(files(__package__).joinpath(OVERLAY).read_text()))
+
+
+def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
+    """Reads rendered objects.
+
+    Raises:
+        ManifestError: something in them is not understood, or objects do not fit each other.
+    """
+    deployments, services = [], []
+    for manifest in manifests:
+        check_fields(manifest)
+        if manifest["kind"] == "Deployment":
+            deployments.append(_deployment(manifest))
+        elif manifest["kind"] == "Service":
+            services.append(_service(manifest))
+    overlay = Overlay(deployments=tuple(deployments), services=tuple(services))
+    for service in services:
+        deployments = overlay.pods_of(service)
+        if not deployments:
+            raise ManifestError(
+                f"Service/{service.name}: spec.selector: no Deployment's pods have "
+                f"{dict(service.selector)}"
+            )
+        for deployment in deployments:
+            for port in service.ports:
+                service.container_port(port, deployment)
+    return overlay
+
+
+def _number(text: str) -> int:
+    """Returns the number that a text is, or one that no port has."""
+    return int(text) if text.isdigit() else 0
+
+
+def _service(manifest: Manifest) -> Service:
+    spec = manifest["spec"]
+    return Service(
+        name=manifest["metadata"]["name"],
+        selector=spec["selector"],
+        ports={each["port"]: str(each.get("targetPort", each["port"])) for each in spec["ports"]},
+    )
+
+
+def _deployment(manifest: Manifest) -> Deployment:
+    name, template = title(manifest), manifest["spec"]["template"]
+    pod, where = template["spec"], "spec.template.spec"
+    containers = pod["containers"]
+    if len(containers) != 1:
+        raise ManifestError(f"{name}: {where}.containers: expected one, got {len(containers)}")
+    container, where = containers[0], f"{where}.containers[0]"
+    if not container.get("command"):
+        raise ManifestError(
+            f"{name}: {where}.command: expected one: here no image says what to run"
+        )
+    numbers = [each["containerPort"] for each in container.get("ports", ())]
+    for index, number in enumerate(numbers):
+        if number in numbers[:index]:
+            raise ManifestError(f"{name}: {where}.ports[{index}]: {number} is there twice")
+    ports = {each.get("name", str(each["containerPort"])): each["containerPort"]
+             for each in container.get("ports", ())}  # fmt: skip
+    return Deployment(
+        name=manifest["metadata"]["name"],
+        namespace=manifest["metadata"].get("namespace", "default"),
+        labels=template["metadata"]["labels"],
+        replicas=manifest["spec"].get("replicas", 1),
+        command=(*container["command"], *container.get("args", ())),
+        environment=tuple(_variable(each) for each in container.get("env", ())),
+        ports=ports,
+        **{
+            kind: _probe(container.get(f"{kind}Probe"), numbers, f"{name}: {where}.{kind}Probe")
+            for kind in ("startup", "readiness", "liveness")
+        },
+        pre_stop_s=container.get("lifecycle", {})
+        .get("preStop", {})
+        .get("sleep", {})
+        .get("seconds", 0),
+        grace_s=pod.get("terminationGracePeriodSeconds", 30),
+        mounts=_mounts(pod, container, f"{name}: {where}.volumeMounts"),
+    )
+
+
+def _variable(variable: Mapping[str, Any]) -> tuple[str, str, bool]:
+    if "valueFrom" in variable:
+        return variable["name"], variable["valueFrom"]["fieldRef"]["fieldPath"], True
+    return variable["name"], variable.get("value") or "", False
+
+
+def _probe(probe: Mapping[str, Any] | None, ports: list[int], where: str) -> Probe | None:
+    if probe is None:
+        return None
+    if "grpc" not in probe:
+        raise ManifestError(f"{where}: expected a probe by grpc")
+    if probe["grpc"]["port"] not in ports:
+        raise ManifestError(
+            f"{where}.grpc.port: {probe['grpc']['port']} is none of the container's {ports}"
+        )
+    return Probe(
+        port=probe["grpc"]["port"],
+        service=probe["grpc"].get("service", ""),
+        delay_s=probe.get("initialDelaySeconds", 0),
+        period_s=probe.get("periodSeconds", 10),
+        timeout_s=probe.get("timeoutSeconds", 1),
+        successes=probe.get("successThreshold", 1),
+        failures=probe.get("failureThreshold", 3),
+    )
+
+
+def _mounts(
+    pod: Mapping[str, Any], container: Mapping[str, Any], where: str
+) -> dict[str, str | None]:
+    claims = {
+        each["name"]: each.get("persistentVolumeClaim", {}).get("claimName")
+        for each in pod.get("volumes", ())
+    }
+    mounts = {}
+    for index, mount in enumerate(container.get("volumeMounts", ())):
+        if mount["name"] not in claims:
+            raise ManifestError(f"{where}[{index}].name: no volume {mount['name']!r}")
+        mounts[mount["mountPath"]] = claims[mount["name"]]
+    return mounts

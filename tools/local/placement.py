@@ -1,0 +1,233 @@
+"""What a pod of the overlay is on this machine: a command, variables, and addresses."""
+
+import os
+import re
+import site
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from services.masked.settings import parse_mesh
+from services.orchestrator.replicas.addresses import RESOLVED, names_several
+from services.runtime.precision import Weights
+from services.stages import DECODING
+from tools.local.fields import ManifestError
+from tools.local.folders import Folders
+from tools.local.manifest import Deployment, Overlay
+from tools.local.network import Network, Place
+
+EVERY_ADDRESS = "0.0.0.0"
+CALLERS_OWN = ("JAX_", "OTEL_")  # a caller's variables that go before the manifest's
+MOST_REPLICAS = 64
+
+Flags = Mapping[str, Sequence[str]]
+"""Flags of Deployments besides those of their manifest, by name."""
+
+NO_FLAGS: Flags = MappingProxyType({})
+NO_REPLICAS: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A pod, and how it is run here.
+
+    Attributes:
+        name: Its name, such as "base-0".
+        deployment: Whose pod it is.
+        place: Where it is.
+        command: What to run.
+        environment: All of its variables.
+    """
+
+    name: str
+    deployment: Deployment
+    place: Place
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> Flags:
+    """Returns the flags of every stage that has them; what is None is left to the stages.
+
+    Args:
+        mesh: Devices that base and superres are spread over, such as "model=4".
+        weights: How text encoder, base and superres keep their matrices.
+
+    Raises:
+        ValueError: the mesh is not one.
+    """
+    flags: dict[str, list[str]] = {}
+    if weights is not None:
+        for name in ("text-encoder", "base", "superres"):
+            flags.setdefault(name, []).append(f"--weights={weights}")
+    if mesh is not None:
+        parse_mesh(mesh)
+        for name in DECODING:
+            flags.setdefault(name, []).append(f"--mesh={mesh}")
+    return flags
+
+
+def parse_replicas(words: Sequence[str]) -> dict[str, int]:
+    """Reads numbers of pods, such as "base=3".
+
+    Raises:
+        ValueError: a word is none.
+    """
+    numbers = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if not name or not number.isdecimal() or not 1 <= int(number) <= MOST_REPLICAS:
+            raise ValueError(
+                f"replicas: expected NAME=N, such as base=3, with N of 1 to {MOST_REPLICAS}, "
+                f"got {word!r}"
+            )
+        numbers[name.replace("_", "-")] = int(number)
+    return numbers
+
+
+def scaled(overlay: Overlay, replicas: Mapping[str, int]) -> Overlay:
+    """Returns an overlay with other numbers of pods.
+
+    Raises:
+        ValueError: it has no such Deployment.
+    """
+    names = [each.name for each in overlay.deployments]
+    for name in replicas:
+        if name not in names:
+            raise ValueError(f"replicas: expected one of {names}, got {name!r}")
+    return replace(
+        overlay,
+        deployments=tuple(
+            replace(each, replicas=replicas.get(each.name, each.replicas))
+            for each in overlay.deployments
+        ),
+    )
+
+
+def place_pods(
+    overlay: Overlay, network: Network, folders: Folders, flags: Flags = NO_FLAGS
+) -> list[Placed]:
+    """Says of every pod where and how it is run.
+
+    Raises:
+        ManifestError: a value cannot be made to fit this machine.
+        OSError: there is no place for a pod.
+    """
+    places = {
+        each.name: [network.place(tuple(each.ports.values())) for _ in range(each.replicas)]
+        for each in overlay.deployments
+    }
+    return [
+        _Translation(overlay, each, places, folders, index).placed(flags.get(each.name, ()))
+        for each in overlay.deployments
+        for index in range(each.replicas)
+    ]
+
+
+class _Translation:
+    """Turns what a manifest says of one pod into what holds on this machine."""
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        deployment: Deployment,
+        places: Mapping[str, Sequence[Place]],
+        folders: Folders,
+        index: int,
+    ) -> None:
+        self._overlay, self._deployment, self._places = overlay, deployment, places
+        self._name = f"{deployment.name}-{index}"
+        self._place = places[deployment.name][index]
+        self._mounts, self._own = {}, folders.own / self._name
+        self._compiled = folders.claims["compiled"]
+        for path, claim in deployment.mounts.items():
+            if claim is not None and claim not in folders.claims:
+                raise ManifestError(
+                    f"Deployment/{deployment.name}: claim {claim!r} is none of "
+                    f"{sorted(folders.claims)}, which have folders here"
+                )
+            own = self._own / path.strip("/").replace("/", "-")
+            self._mounts[path] = own if claim is None else folders.claims[claim]
+
+    def placed(self, flags: Sequence[str]) -> Placed:
+        """Returns the pod; its own folders are made."""
+        for path, claim in self._deployment.mounts.items():
+            if claim is None:
+                self._mounts[path].mkdir(parents=True)
+        said = self._variables()
+        environment = {
+            **os.environ,
+            "PYTHONUSERBASE": site.getuserbase(),  # as another HOME would move it
+            "MUSE_COMPILATION_CACHE": str(self._compiled),
+            **({"TMPDIR": str(self._mounts["/tmp"])} if "/tmp" in self._mounts else {}),
+            **said,
+            **{name: value for name, value in os.environ.items() if name.startswith(CALLERS_OWN)},
+        }
+        command = [self._translated(word, said, "command") for word in self._deployment.command]
+        if command[0] == "python":
+            command[0] = sys.executable
+        return Placed(
+            name=self._name,
+            deployment=self._deployment,
+            place=self._place,
+            command=(*command, *flags),
+            environment=environment,
+        )
+
+    def _variables(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, value, is_field in self._deployment.environment:
+            if is_field:
+                found[name] = self._field(name, value)
+            else:
+                value = self._translated(value, found, name)
+                if name.endswith("_PORT") and value.isdigit():
+                    value = str(self._place.ports.get(int(value), value))
+                found[name] = value
+        return found
+
+    def _field(self, variable: str, path: str) -> str:
+        fields = {
+            "metadata.name": self._name,
+            "metadata.namespace": self._deployment.namespace,
+            "spec.nodeName": "localhost",
+            "status.podIP": self._place.host,
+        }
+        if path not in fields:
+            raise self._error(variable, f"the field {path!r} is none of {sorted(fields)}")
+        return fields[path]
+
+    def _translated(self, value: str, variables: Mapping[str, str], where: str) -> str:
+        """Returns a value as it holds here: variables, addresses, Services, mounted folders."""
+        value = re.sub(r"\$\((\w+)\)", lambda found: variables.get(found[1], found[0]), value)
+        before, equals, value = value.rpartition("=") if value.startswith("-") else ("", "", value)
+        if value == EVERY_ADDRESS:
+            value = self._place.host
+        for path, folder in sorted(self._mounts.items(), reverse=True):  # the innermost first
+            if value == path or value.startswith(f"{path}/"):
+                value = f"{folder}{value[len(path) :]}"
+                break
+        return before + equals + self._resolved(value, where)
+
+    def _resolved(self, value: str, where: str) -> str:
+        """Returns the addresses of the pods that a value names by their Service."""
+        host, _, port = value.removeprefix(RESOLVED).rpartition(":")
+        name, *domain = host.split(".")
+        services = {each.name: each for each in self._overlay.services}
+        ours = domain[:1] in ([], [self._deployment.namespace])
+        if not port.isdigit() or name not in services or not ours:
+            if names_several(value):
+                raise self._error(where, f"no Service {host!r} for {value!r}")
+            return value
+        service = services[name]
+        if int(port) not in service.ports:
+            raise self._error(where, f"{value!r}: its Service has {sorted(service.ports)}")
+        return ",".join(
+            place.address(service.container_port(int(port), deployment))
+            for deployment in self._overlay.pods_of(service)
+            for place in self._places[deployment.name]
+        )
+
+    def _error(self, where: str, what: str) -> ManifestError:
+        return ManifestError(f"Deployment/{self._deployment.name}: {where}: {what}")

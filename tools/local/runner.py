@@ -1,0 +1,281 @@
+"""Runs the pods of an overlay, in a thread of their own, until they are told to end."""
+
+import asyncio
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from services.runtime.logs import JsonFormatter
+from services.stages import ORCHESTRATOR
+from tools.local.folders import Folders, check_checkpoints, compiled_folder
+from tools.local.forwarding import Forward, listen
+from tools.local.manifest import Overlay, Service, local_overlay
+from tools.local.network import Network
+from tools.local.placement import (
+    NO_FLAGS,
+    NO_REPLICAS,
+    Flags,
+    Placed,
+    place_pods,
+    scaled,
+)
+from tools.local.pods import KUBELET, Pod, PodError, Restarts
+
+PAUSE_S = 0.1
+PROBES_AT_ONCE = 32
+
+
+class Runner:
+    """The pods of an overlay.
+
+    Attributes:
+        pods: All of them, in the order of the overlay.
+    """
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        placed: Sequence[Placed],
+        log: TextIO,
+        *,
+        base_port: int | None = None,
+        restarts: Restarts = KUBELET,
+        pre_stop: bool = True,
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            overlay: Whose pods they are.
+            placed: The pods.
+            log: Where all of them log to, and what happens to them, line by line.
+            base_port: Port of 127.0.0.1 that stands for the orchestrator's, as `forwarded_ports`
+                says. None has no such ports.
+            restarts: When a pod that ended is started again.
+            pre_stop: Whether pods sleep before they are told to end.
+
+        Raises:
+            ValueError: base_port leaves no ports for the others.
+        """
+        self._overlay, self._log, self._formatter = overlay, log, JsonFormatter("muse.up")
+        self.pods = [
+            Pod(each, self._write, partial(self._say, each), restarts=restarts, pre_stop=pre_stop)
+            for each in placed
+        ]
+        self._ports = {} if base_port is None else forwarded_ports(overlay, base_port)
+        self._forwards: list[Forward] = []
+        self._problem: str | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begun = threading.Event()
+        self._ending = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="pods")
+
+    @property
+    def address(self) -> str:
+        """Of the orchestrator's first pod."""
+        return self.addresses(ORCHESTRATOR)[0]
+
+    def addresses(self, name: str, *, ready: bool = False) -> list[str]:
+        """Returns the addresses of the pods of a Service.
+
+        Args:
+            name: The Service's; its first port counts.
+            ready: Leave out pods that are not ready.
+        """
+        service = next(each for each in self._overlay.services if each.name == name)
+        return self._addresses(service, next(iter(service.ports)), ready=ready)
+
+    def start(self) -> None:
+        """Starts all pods.
+
+        Raises:
+            RuntimeError: a port is taken.
+        """
+        listening = listen(self._ports)
+        for each, (service, port) in zip(listening, self._ports.values(), strict=True):
+            ready = partial(self._addresses, service, port, ready=True)
+            self._forwards.append(Forward(each, ready))
+        self._thread.start()
+        self._begun.wait()
+
+    def wait_until_ready(self) -> None:
+        """Waits until every pod is ready.
+
+        Raises:
+            RuntimeError: one will not run.
+        """
+        while not all(pod.ready for pod in self.pods):
+            self.check()
+            time.sleep(PAUSE_S)
+
+    def check(self) -> None:
+        """Checks that every pod runs, or will be started again.
+
+        Raises:
+            RuntimeError: one will not, so all were ended.
+        """
+        if self._problem is not None:
+            raise RuntimeError(self._problem)
+
+    def stop(self) -> None:
+        """Ends every pod, all at the same time; one more Ctrl-C ends them at once.
+
+        Does nothing if they were never started.
+        """
+        if self._thread.ident is None:
+            return
+        try:
+            self._call(self._ending.set)
+            self._thread.join()
+        except KeyboardInterrupt:
+            self._call(self._kill)
+            self._thread.join()
+            raise
+
+    def _call(self, what: Callable[[], None]) -> None:
+        self._begun.wait()
+        if self._loop is None:  # it could not even begin
+            return
+        with suppress(RuntimeError):  # the loop is closed: all have ended
+            self._loop.call_soon_threadsafe(what)
+
+    def _kill(self) -> None:
+        for pod in self.pods:
+            pod.kill()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._run_pods())
+        except BaseException as error:
+            self._problem = f"the runner failed: {error!r}"
+            raise
+        finally:
+            self._begun.set()
+
+    async def _run_pods(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(PROBES_AT_ONCE, "probe"))
+        for forward in self._forwards:
+            await forward.start()
+        self._begun.set()
+        async with asyncio.TaskGroup() as group:
+            for pod in self.pods:
+                group.create_task(self._keep(pod))
+            await self._ending.wait()
+            for forward in self._forwards:
+                forward.refuse()
+            for pod in self.pods:
+                pod.end()
+        for forward in self._forwards:
+            await forward.close()
+
+    async def _keep(self, pod: Pod) -> None:
+        try:
+            await pod.run()
+        except (PodError, OSError) as error:
+            if self._problem is None:
+                self._problem = str(error)
+            for each in self.pods:
+                each.end(pre_stop=False)
+
+    def _addresses(self, service: Service, port: int, *, ready: bool) -> list[str]:
+        found, deployments = [], self._overlay.pods_of(service)
+        for pod in self.pods:
+            of = pod.placed.deployment
+            if of in deployments and (pod.ready or not ready):
+                found.append(pod.placed.place.address(service.container_port(port, of)))
+        return found
+
+    def _write(self, line: str) -> None:
+        self._log.write(line)
+        self._log.flush()
+
+    def _say(self, placed: Placed, message: str, **fields: Any) -> None:
+        record = logging.LogRecord(__name__, logging.INFO, "", 0, message, None, None)
+        vars(record).update(pod=placed.name, **fields)
+        self._write(self._formatter.format(record) + "\n")
+
+
+def forwarded_ports(overlay: Overlay, base_port: int) -> dict[int, tuple[Service, int]]:
+    """Returns which port of which Service each port of 127.0.0.1 stands for.
+
+    The orchestrator's is `base_port`, and the others are as far from it as in the overlay.
+
+    Raises:
+        ValueError: they would be no ports.
+    """
+    own = [(each, port) for each in overlay.services for port in each.ports]
+    first = next(port for service, port in own if service.name == ORCHESTRATOR)
+    offsets = [port - first for _, port in own]
+    least, most = 1 - min(offsets), 65535 - max(offsets)
+    if not least <= base_port <= most:
+        raise ValueError(f"base_port: expected {least} to {most}, got {base_port}")
+    return {base_port + offset: each for offset, each in zip(offsets, own, strict=True)}
+
+
+@contextmanager
+def running(runner: Runner) -> Iterator[Runner]:
+    """Starts a runner's pods, and stops them in the end.
+
+    Yields:
+        The runner, once all pods are ready.
+
+    Raises:
+        RuntimeError: a pod will not run, or a port is taken.
+    """
+    try:
+        runner.start()
+        runner.wait_until_ready()
+        yield runner
+    finally:
+        runner.stop()
+
+
+@contextmanager
+def local_stack(
+    checkpoints: Path,
+    log: TextIO,
+    *,
+    flags: Flags = NO_FLAGS,
+    replicas: Mapping[str, int] = NO_REPLICAS,
+    base_port: int | None = None,
+    restarts: Restarts = KUBELET,
+    pre_stop: bool = False,
+) -> Iterator[Runner]:
+    """Runs k8s/overlays/local-cpu on this machine.
+
+    Args:
+        checkpoints: Folder with the checkpoint of every stage.
+        log: Where all pods log to, and what happens to them.
+        flags: Of Deployments besides those of their manifests.
+        replicas: Numbers of pods other than the manifests'.
+        base_port: Port of 127.0.0.1 for the orchestrator; None leaves pods at their own addresses.
+        restarts: When a pod that ended is started again.
+        pre_stop: Whether pods sleep before they are told to end, which is for those who still call.
+
+    Yields:
+        The runner, once all pods are ready.
+
+    Raises:
+        FileNotFoundError: a stage has no checkpoint.
+        ValueError: a number of pods or a port cannot be.
+        RuntimeError: a pod will not run, or a port is taken.
+    """
+    overlay = scaled(local_overlay(), replicas)
+    if base_port is not None:
+        forwarded_ports(overlay, base_port)
+    check_checkpoints(checkpoints)
+    with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
+        folders = Folders(checkpoints, compiled_folder(), Path(own))
+        placed = place_pods(overlay, network, folders, flags)
+        runner = Runner(
+            overlay, placed, log, base_port=base_port, restarts=restarts, pre_stop=pre_stop
+        )
+        with running(runner):
+            yield runner

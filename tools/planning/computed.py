@@ -1,0 +1,172 @@
+"""Times of a stage computed from its shapes: the chip's ceiling, of which a share is reached.
+
+A run takes the longer of its arithmetic and its traffic, as in `muse describe`, divided by the
+share. Base and superres compute one request after the other, both branches of guidance together
+(services/decoding/slots.py), the tokenizer one picture after the other; the text encoder all rows
+of a batch, whoever is in them.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+from flax import nnx
+
+from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.presets import Preset
+from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
+from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.model import TextEncoder
+from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
+from tools.description import arithmetic, traffic
+from tools.description.chips import Chip
+from tools.description.description import parameter_sizes
+from tools.description.rendering import scaled
+from tools.description.traffic import BFLOAT16_BYTES
+from tools.planning.step_times import BatchTimes, Option, SlotTimes
+
+BATCHES = (1, 2, 4, 8, 16)  # that are tried
+MAX_WAIT_S = 0.005  # the servers' default
+FLOAT32_BYTES = 4
+
+
+Seconds = Callable[[int, int], float]  # of FLOPs and bytes
+OfBatch = Callable[[int], Option]
+
+
+def computed(
+    preset: Preset,
+    chip: Chip,
+    stages: Collection[str],
+    *,
+    efficiency: float,
+    max_batch: int | None,
+) -> dict[str, list[Option]]:
+    """Returns the sizes of batch that each stage could have, with their times; smallest first.
+
+    Args:
+        preset: Whose stages.
+        chip: One for each replica.
+        stages: Which: of text_encoder, base, superres, tokenizer.
+        efficiency: Share of the chip's ceiling that is reached.
+        max_batch: The only size; None for those of 1 to 16 that fit.
+
+    Raises:
+        ValueError: a stage does not fit the chip's memory.
+    """
+
+    def seconds(flops: int, moved: int) -> float:
+        return chip.floor_ms(flops, moved) / 1e3 / efficiency
+
+    batches = [max_batch] if max_batch else list(BATCHES)
+    of_batch: dict[str, Callable[[], OfBatch]] = {
+        "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds),
+        "base": lambda: _base(preset.base, seconds),
+        "superres": lambda: _superres(preset.superres, seconds),
+        "tokenizer": lambda: _tokenizer(preset.low_tokenizer, preset.high_tokenizer, seconds),
+    }
+    found = {}
+    for name in stages:
+        option = of_batch[name]()
+        found[name] = _that_fit(name, preset, chip, [option(batch) for batch in batches])
+    return found
+
+
+def _that_fit(name: str, preset: Preset, chip: Chip, options: list[Option]) -> list[Option]:
+    fitting = [option for option in options if option.memory_bytes <= chip.memory_bytes]
+    if not fitting:
+        least = options[0]
+        raise ValueError(
+            f"{name} of {preset.name} does not fit: {scaled(least.memory_bytes, 'B')} with a batch "
+            f"of {least.times.together}, and {chip.label} has {scaled(chip.memory_bytes, 'B')}; "
+            "take a smaller --max-batch, another chip or a smaller preset"
+        )
+    return fitting
+
+
+def _wait_s(batch: int) -> float:
+    """A batch of one is full at once."""
+    return MAX_WAIT_S if batch > 1 else 0.0
+
+
+def _text_encoder(config: TextEncoderConfig, seconds: Seconds) -> OfBatch:
+    """A batch is padded with empty rows, and texts are taken to have the full length."""
+    sizes = parameter_sizes(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+    flops, moved = arithmetic.text_encoder(config), traffic.text_encoder(config, sizes)
+    widest = BFLOAT16_BYTES * config.maximum_length * 2 * config.mlp
+
+    def option(batch: int) -> Option:
+        full_s = seconds(batch * flops, moved.of(batch))
+        return Option(
+            times=BatchTimes(batch_s=(0.0, *(batch * [full_s])), max_wait_s=_wait_s(batch)),
+            memory_bytes=BFLOAT16_BYTES * sum(sizes.values()) + batch * widest,
+        )
+
+    return option
+
+
+def _tokenizer(low: TokenizerConfig, high: TokenizerConfig, seconds: Seconds) -> OfBatch:
+    """A picture is decoded by the high-resolution tokenizer, in float32; both are loaded."""
+    sizes = parameter_sizes(lambda: Tokenizer(high, rngs=nnx.Rngs(0)))
+    others = parameter_sizes(lambda: Tokenizer(low, rngs=nnx.Rngs(0)))
+    one_s = seconds(arithmetic.tokenizer_decode(high), traffic.tokenizer_decode(high, sizes))
+    weights = sum(sizes.values()) + sum(others.values())
+    widest = high.image_size**2 * high.decoder_base_channels
+
+    def option(batch: int) -> Option:
+        return Option(
+            times=BatchTimes(
+                batch_s=tuple(rows * one_s for rows in range(batch + 1)), max_wait_s=_wait_s(batch)
+            ),
+            memory_bytes=FLOAT32_BYTES * (weights + batch * widest),
+        )
+
+    return option
+
+
+def _base(config: BaseConfig, seconds: Seconds) -> OfBatch:
+    sizes = parameter_sizes(lambda: BaseTransformer(config, rngs=nnx.Rngs(0)))
+    return _masked(config, sizes, arithmetic.base_decode(config), seconds)
+
+
+def _superres(config: SuperresConfig, seconds: Seconds) -> OfBatch:
+    sizes = parameter_sizes(lambda: SuperresTransformer(config, rngs=nnx.Rngs(0)))
+    return _masked(config, sizes, arithmetic.superres_decode(config), seconds)
+
+
+def _masked(
+    config: BaseConfig | SuperresConfig,
+    sizes: Mapping[str, int],
+    flops: arithmetic.DecodeFlops,
+    seconds: Seconds,
+) -> OfBatch:
+    """Guidance is taken to cost its branch at every step, the first one too.
+
+    In memory are weights, keys and values of prompt and negative prompt, and the logits of both
+    branches in float32, as k8s/components/muse-3b counts them.
+    """
+    step, context = traffic.masked_step(config, sizes), traffic.masked_context(config, sizes)
+    logits = FLOAT32_BYTES * 2 * config.tokens * config.vocabulary
+
+    one = flops.conditional + flops.last_layer
+    unguided_s = seconds(one, step.of(1))
+    guided_s = seconds(one + flops.unconditional, step.of(1))
+
+    def step_s(requests: int, guided: int) -> float:
+        return (requests - guided) * unguided_s + guided * guided_s
+
+    def option(slots: int) -> Option:
+        return Option(
+            times=SlotTimes(
+                step_s=tuple(
+                    tuple(step_s(requests, guided) for guided in range(requests + 1))
+                    for requests in range(slots + 1)
+                ),
+                admit_s=seconds(flops.context, context.of(1)),
+            ),
+            memory_bytes=BFLOAT16_BYTES * sum(sizes.values())
+            + slots * (2 * traffic.cached_bytes(config) + logits),
+        )
+
+    return option

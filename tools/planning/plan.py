@@ -1,0 +1,267 @@
+"""The plan: the smallest fleet, spares for what fails, and runs that say what it then does."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.stages import ORCHESTRATOR
+from tools.planning.demand import Demand
+from tools.planning.fleet import Failures, Loss, Outcome
+from tools.planning.search import Search, Tried, run_seconds
+from tools.planning.sizing import PERCENT, Sizing, floor_s, size
+from tools.planning.step_times import Option
+
+RARELY = 0.001  # of the time may more replicas of a stage be down than it has spares
+GROWTH, MOST_ROUNDS = 0.02, 10  # of a fleet that is late on arrivals it was not sized by
+LOADS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)  # of the rate, for the plot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A run of a fleet.
+
+    Attributes:
+        name: What was different about it.
+        outcome: What became of it.
+    """
+
+    name: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How many replicas, and what simulations say of them.
+
+    Attributes:
+        demand: What is asked.
+        p99_s: In which 99% are to be answered.
+        sizing: What the arithmetic said.
+        floor_s: p99 over the mix of a request alone, with the sizes of batch that are best so.
+        needed: Replicas by stage that keep the target in the simulation.
+        replicas: The same with spares.
+        checks: Runs of the two; the second is of the fleet as planned, on another seed.
+        loads: The fleet as planned at other loads, by share of the rate.
+        tried: Fleets that were simulated to find the smallest.
+        retried_share: Of all requests: made again since a replica failed.
+        lost_share: Of all requests: lost since an orchestrator failed.
+        runs: Simulations.
+        events: Of all of them.
+        seconds: That requests arrive in each.
+    """
+
+    demand: Demand
+    p99_s: float
+    sizing: Sizing
+    floor_s: float
+    needed: Mapping[str, int]
+    replicas: Mapping[str, int]
+    checks: Sequence[Check]
+    loads: Mapping[float, Outcome]
+    tried: Sequence[Tried]
+    retried_share: float
+    lost_share: float
+    runs: int
+    events: int
+    seconds: float
+
+    @property
+    def planned(self) -> Outcome:
+        """The run of the fleet as planned."""
+        return self.checks[1].outcome
+
+    @property
+    def chips(self) -> int:
+        """Of the fleet as planned: one a replica, none for the orchestrator."""
+        return sum(count for stage, count in self.replicas.items() if stage != ORCHESTRATOR)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain data; every latency is simulated."""
+        planned = self.planned
+        return {
+            "simulated": True,
+            "images_per_second": self.demand.rate,
+            "mix": {kind.name: share for kind, share in self.demand.shares.items()},
+            "p99_target_s": self.p99_s,
+            "floor_s": self.floor_s,
+            "chips": self.chips,
+            "stages": {
+                stage: {
+                    "replicas": count,
+                    "needed": self.needed[stage],
+                    "by_arithmetic": self.sizing.replicas[stage],
+                    "chips": 0 if stage == ORCHESTRATOR else count,
+                    "max_batch": self.sizing.options[stage].times.together,
+                    "utilisation": planned.utilisation[stage],
+                    "filled": planned.filled[stage],
+                    "p50_s": _finite(planned.stage_percentile_s(stage, 50)),
+                    "p99_s": _finite(planned.stage_percentile_s(stage, PERCENT)),
+                }
+                for stage, count in self.replicas.items()
+            },
+            "checks": {check.name: _summary(check.outcome) for check in self.checks},
+            "loads": {
+                str(load * self.demand.rate): _summary(outcome)
+                for load, outcome in self.loads.items()
+            },
+            "tried": [
+                {"replicas": dict(each.replicas), "p99_s": _finite(each.p99_s)}
+                for each in self.tried
+            ],
+            "retried_share": self.retried_share,
+            "lost_share": self.lost_share,
+        }
+
+
+def make_plan(
+    options: Mapping[str, Sequence[Option]],
+    demand: Demand,
+    *,
+    p99_s: float,
+    mean_failure_s: float,
+    replace_s: float,
+    requests: int,
+    seed: int,
+) -> Plan:
+    """Finds the smallest fleet, adds spares and simulates both.
+
+    Args:
+        options: Sizes of batch that each stage may have, with their times, in the order in which
+            requests pass the stages.
+        demand: What is asked.
+        p99_s: In which 99% are to be answered.
+        mean_failure_s: Mean time between failures of a replica.
+        replace_s: Time until one that failed is back.
+        requests: At least so many arrive in a run.
+        seed: Of everything drawn.
+
+    Raises:
+        ValueError: the target is below what a request takes alone, no fleet keeps it, or more
+            requests would arrive in a run than can be simulated.
+    """
+    floor = floor_s(options, demand)
+    if p99_s <= floor:
+        raise ValueError(
+            f"p99: {p99_s:g} s cannot be kept: alone in the fleet, a request takes {floor:.3g} s "
+            f"already; ask for a longer one, fewer steps (--mix steps=12), another chip, or name a "
+            "higher --efficiency if you measured one"
+        )
+    run_seconds(demand, p99_s, requests)  # before anything takes long
+    sizing = size(options, demand, p99_s)
+    if sizing is None:
+        raise ValueError(
+            f"p99: {p99_s:g} s leaves no time to wait: a request takes {floor:.3g} s alone, and "
+            "with its batch full more than that; ask for a longer one or a smaller --max-batch"
+        )
+    search = Search(sizing=sizing, demand=demand, p99_s=p99_s, requests=requests, seed=seed)
+    doors = sizing.replicas.get(ORCHESTRATOR, 0)
+    needed = search.smallest(doors and doors + spares(doors, mean_failure_s, replace_s))
+    replicas = {
+        stage: count
+        if stage == ORCHESTRATOR  # which has its spares already
+        else count + spares(count, mean_failure_s, replace_s)
+        for stage, count in needed.items()
+    }
+    by_chance = Failures(mean_s=mean_failure_s, replace_s=replace_s)
+    replicas, planned = _in_time(search, replicas, seed + 1, by_chance)
+    amid = search.warm_up_s + (search.seconds - search.warm_up_s) / 3
+    one_each = Failures(
+        replace_s=replace_s, losses=[Loss(stage=stage, at_s=amid) for stage in replicas]
+    )
+    checks = [
+        Check(name="without spares, all up", outcome=search.run(needed)),
+        Check(name="as planned, failures by chance", outcome=planned),
+        Check(
+            name="as planned, one of each stage fails",
+            outcome=search.run(replicas, seed=seed + 1, failures=one_each),
+        ),
+    ]
+    loads = {load: search.run(replicas, load=load, seed=seed + 1) for load in LOADS}
+    failing = checks[2].outcome
+    each_s = mean_failure_s * demand.rate
+    return Plan(
+        demand=demand,
+        p99_s=p99_s,
+        sizing=sizing,
+        floor_s=floor,
+        needed=needed,
+        replicas=replicas,
+        checks=checks,
+        loads=loads,
+        tried=search.tried,
+        retried_share=sum(
+            count * failing.again[stage]
+            for stage, count in replicas.items()
+            if stage != ORCHESTRATOR
+        )
+        / each_s,
+        lost_share=replicas.get(ORCHESTRATOR, 0) * failing.lost / each_s,
+        runs=search.runs,
+        events=search.events,
+        seconds=search.seconds,
+    )
+
+
+def _in_time(
+    search: Search, replicas: dict[str, int], seed: int, failures: Failures
+) -> tuple[dict[str, int], Outcome]:
+    """Adds replicas until a fleet is in time on arrivals that it was not sized by.
+
+    Returns:
+        The fleet, and its run, which is late only where more of them do not help.
+    """
+    outcome = search.run(replicas, seed=seed, failures=failures)
+    for _ in range(MOST_ROUNDS):
+        if search.in_time(outcome):
+            break
+        replicas = {
+            stage: count if stage == ORCHESTRATOR else count + math.ceil(GROWTH * count)
+            for stage, count in replicas.items()
+        }
+        outcome = search.run(replicas, seed=seed, failures=failures)
+    return replicas, outcome
+
+
+def spares(needed: int, mean_failure_s: float, replace_s: float) -> int:
+    """Returns how many replicas a stage has besides those it needs, at least one.
+
+    One may always be missing: a roll-out takes a pod away before the next one starts. More are
+    needed where so many replicas fail that too few would be up for more than 0.1% of the time.
+
+    Args:
+        needed: Replicas that have to be up.
+        mean_failure_s: Mean time between failures of one.
+        replace_s: Time until one that failed is back.
+    """
+    down = replace_s / (mean_failure_s + replace_s)
+    extra = 1
+    while _more_down_than(extra, needed + extra, down) > RARELY:
+        extra += 1
+    return extra
+
+
+def _more_down_than(extra: int, count: int, down: float) -> float:
+    """Returns the probability that more than `extra` of `count` are down, each independently."""
+    at_most = sum(
+        math.comb(count, each) * down**each * (1 - down) ** (count - each)
+        for each in range(extra + 1)
+    )
+    return 1 - at_most
+
+
+def _summary(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "p50_s": _finite(outcome.percentile_s(50)),
+        "p99_s": _finite(outcome.percentile_s(PERCENT)),
+        "requests": outcome.requests,
+        "answered": outcome.answered,
+        "lost": outcome.lost,
+        "retried": outcome.retried,
+        "failures": outcome.failures,
+        "utilisation": dict(outcome.utilisation),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,190 @@
+"""A plan as tables for the terminal."""
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from services.stages import ORCHESTRATOR
+from tools.description.chips import Chip
+from tools.description.rendering import scaled
+from tools.planning.plan import Plan
+from tools.planning.sizing import PERCENT, alone_s
+from tools.planning.step_times import Measured, SlotTimes, StageTimes
+
+
+def heading(
+    preset: str, chip: Chip, measured: Measured, efficiency: float, plan: Plan
+) -> list[str]:
+    """Returns what was asked, what is needed, and what the times are based on, a line each."""
+    demand = plan.demand
+    mix = ", ".join(f"{share:.0%} {kind.name}" for kind, share in demand.shares.items())
+    computed = [
+        name for name in plan.replicas if name not in measured.stages and name != ORCHESTRATOR
+    ]
+    lines = [
+        f"{preset} on {chip.label}: {demand.rate:g} images/s with a p99 of {plan.p99_s:g} s "
+        f"need {plan.chips} chips (simulated)",
+        f"Mix: {mix}. Arrivals are a Poisson process.",
+    ]
+    late = [each.name for each in plan.checks if each.outcome.percentile_s(PERCENT) > plan.p99_s]
+    if late:
+        lines.append(f"Not in time in every run: {'; '.join(late)}.")
+    if computed:
+        lines.append(
+            f"Times of {', '.join(computed)} are computed, not measured: {efficiency:.0%} of the "
+            f"ceiling of {scaled(chip.peak_flops_per_s, 'FLOP/s')} and "
+            f"{scaled(chip.bandwidth_bytes_per_s, 'B/s')} is assumed (--efficiency)."
+        )
+    if measured.stages:
+        lines.append(f"Times of {', '.join(measured.stages)} are measured: {measured.source}.")
+    if ORCHESTRATOR not in measured.stages:
+        seconds = plan.sizing.options[ORCHESTRATOR].times
+        lines.append(
+            f"The orchestrator is taken to work {_milliseconds(_full_s(seconds))} ms on a request: "
+            "glue and transfer in benchmarks/RESULTS.md, of small pictures on a CPU."
+        )
+    return lines
+
+
+def rendered(
+    lines: Sequence[str], plan: Plan, *, mean_failure_s: float, replace_s: float
+) -> RenderableType:
+    """Lays out the fleet, what each stage does in the simulation, and the runs.
+
+    Args:
+        lines: Of the heading.
+        plan: What was found.
+        mean_failure_s: Mean time between failures of a replica.
+        replace_s: Time until it is back.
+    """
+    return Group(
+        Text("\n".join(lines)),
+        _fleet(plan),
+        _stages(plan),
+        _checks(plan),
+        Text("\n".join(_explanations(plan, mean_failure_s, replace_s))),
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", box=box.SIMPLE)
+    table.add_column(columns[0], min_width=12)
+    for column in columns[1:]:  # of numbers, which are never cut off
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _fleet(plan: Plan) -> Table:
+    columns = ("stage", "full\nstep, ms", "max\nbatch", "by\nformula", "needed")
+    table = _table("Replicas", *columns, "spare", "replicas", "chips")
+    for stage, count in plan.replicas.items():
+        times = plan.sizing.options[stage].times
+        table.add_row(
+            stage,
+            _milliseconds(_full_s(times)),
+            str(times.together),
+            str(plan.sizing.replicas[stage]),
+            "-" if stage == ORCHESTRATOR else str(plan.needed[stage]),
+            f"+{count - _without_spares(plan, stage)}",
+            str(count),
+            "-" if stage == ORCHESTRATOR else str(count),
+        )
+    table.add_section()
+    table.add_row("all", *[""] * 5, str(sum(plan.replicas.values())), str(plan.chips))
+    return table
+
+
+def _stages(plan: Plan) -> Table:
+    planned = plan.planned
+    table = _table(
+        "Stages as planned, simulated", "stage", "at work", "places taken", "alone, s", "p50, s",
+        "p99, s",
+    )  # fmt: skip
+    for stage in plan.replicas:
+        alone = alone_s(stage, plan.sizing.options[stage].times, plan.demand)
+        table.add_row(
+            stage,
+            f"{planned.utilisation[stage]:.0%}",
+            f"{planned.filled[stage]:.0%}",
+            f"{plan.demand.mean(alone):.3f}",
+            _seconds(planned.stage_percentile_s(stage, 50)),
+            _seconds(planned.stage_percentile_s(stage, PERCENT)),
+        )
+    table.add_section()
+    table.add_row(
+        "end to end", "", "", f"{plan.sizing.alone_s:.3f}", _seconds(planned.percentile_s(50)),
+        _seconds(planned.percentile_s(PERCENT)),
+    )  # fmt: skip
+    return table
+
+
+def _checks(plan: Plan) -> Table:
+    table = _table(
+        "Runs, simulated", "fleet", "sent", "failed", "again", "lost", "p50, s",
+        "p99, s", "in time",
+    )  # fmt: skip
+    for check in plan.checks:
+        outcome = check.outcome
+        p99_s = outcome.percentile_s(PERCENT)
+        table.add_row(
+            check.name,
+            str(outcome.requests),
+            str(outcome.failures),
+            str(outcome.retried),
+            str(outcome.lost),
+            _seconds(outcome.percentile_s(50)),
+            _seconds(p99_s),
+            "yes" if p99_s <= plan.p99_s else "no",
+        )
+    return table
+
+
+def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[str]:
+    return [
+        "by formula: enough slots that 1% wait too long, by Erlang's formula for M/M/c queues.",
+        f"needed: the fewest whose simulated p99 over {plan.seconds:.0f} s of arrivals is in time.",
+        "spare: one at least, since a roll-out takes one away; enough that for 99.9% of the time",
+        f"  not more are down, where each fails once in {_span(mean_failure_s)} and is back in "
+        f"{_span(replace_s)};",
+        "  more where the fleet is late on arrivals that it was not sized by.",
+        "at work: share of the replicas' time. places taken: of slots, or of a full batch, of all",
+        "  time. alone: in an empty fleet, the mean over the mix (end to end: its p99).",
+        "sent: requests. failed: replicas. again: requests with a call that had to be made again.",
+        f"Over time, failures make {_share(plan.retried_share)} of the requests start a stage "
+        f"again, and lose {_share(plan.lost_share)}.",
+        f"{plan.runs} runs of a discrete-event simulation, {plan.events} events. Not modelled: the "
+        "network, refusals and",
+        "  deadlines, edits, start-up of a replica other than as the time to replace it.",
+    ]
+
+
+def _without_spares(plan: Plan, stage: str) -> int:
+    return (plan.sizing.replicas if stage == ORCHESTRATOR else plan.needed)[stage]
+
+
+def _full_s(times: StageTimes) -> float:
+    return times.step_s[-1][-1] if isinstance(times, SlotTimes) else times.batch_s[-1]
+
+
+def _milliseconds(seconds: float) -> str:
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3f}" if math.isfinite(seconds) else "-"
+
+
+def _share(share: float) -> str:
+    return f"1 in {1 / share:,.0f}" if share > 0 else "none"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"

@@ -1,0 +1,202 @@
+"""The smallest fleet whose simulated p99 is in time."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from services.stages import ORCHESTRATOR
+from tools.bench.arrivals import Arrival, poisson_arrivals
+from tools.planning.demand import Demand
+from tools.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
+from tools.planning.simulation import simulate
+from tools.planning.sizing import PERCENT, Sizing
+
+WARM_UP_TARGETS = 5  # times the target that requests arrive before any is counted
+LEAST_TARGETS = 30  # times the target that requests arrive at least
+LOST_SHARE = 1 - PERCENT / 100  # lost requests are late: a fleet that loses more fails
+MOST_GROWTH = 16.0
+MOST_REQUESTS = 10_000_000  # of a run, which would take hours and the memory for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A fleet that was simulated.
+
+    Attributes:
+        replicas: By stage.
+        p99_s: Simulated.
+    """
+
+    replicas: Mapping[str, int]
+    p99_s: float
+
+    @property
+    def chips(self) -> int:
+        """One for each replica; the orchestrator needs none."""
+        return sum(count for stage, count in self.replicas.items() if stage != ORCHESTRATOR)
+
+
+def run_seconds(demand: Demand, p99_s: float, requests: int) -> float:
+    """Returns how long requests arrive in a run.
+
+    Args:
+        demand: The load.
+        p99_s: The target.
+        requests: At least so many arrive.
+
+    Raises:
+        ValueError: more would arrive than can be simulated.
+    """
+    seconds = max(requests / demand.rate, LEAST_TARGETS * p99_s)
+    if demand.rate * seconds > 1.01 * MOST_REQUESTS:
+        raise ValueError(
+            f"images_per_second: a run for a p99 of {p99_s:g} s takes {seconds:g} s, in which "
+            f"{demand.rate * seconds:.3g} requests would arrive: expected {MOST_REQUESTS} at most; "
+            "ask for fewer a second or for a shorter p99"
+        )
+    return seconds
+
+
+@dataclass(kw_only=True)
+class Search:
+    """Simulates fleets for one load.
+
+    Attributes:
+        sizing: Times of each stage's replicas, and the numbers to begin with.
+        demand: The load.
+        p99_s: The target.
+        requests: At least so many arrive in a run.
+        seed: Of every run while fleets are compared, so that chance favours none.
+        tried: What was simulated, in that order.
+        runs: Simulated so far.
+        events: That all of them took.
+    """
+
+    sizing: Sizing
+    demand: Demand
+    p99_s: float
+    requests: int
+    seed: int
+    tried: list[Tried] = field(default_factory=list)
+    runs: int = 0
+    events: int = 0
+    _drawn: dict[tuple[float, int], list[Arrival]] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long requests arrive in a run."""
+        return run_seconds(self.demand, self.p99_s, self.requests)
+
+    @property
+    def warm_up_s(self) -> float:
+        """How long of that they are not counted."""
+        return WARM_UP_TARGETS * self.p99_s
+
+    def run(
+        self,
+        replicas: Mapping[str, int],
+        *,
+        load: float = 1.0,
+        seed: int | None = None,
+        failures: Failures = NO_FAILURES,
+    ) -> Outcome:
+        """Simulates a fleet.
+
+        Args:
+            replicas: By stage.
+            load: Share of the rate that arrives.
+            seed: Other than the search's.
+            failures: How replicas fail.
+        """
+        chosen = self.seed if seed is None else seed
+        demand = replace(self.demand, rate=load * self.demand.rate)
+        fleet = [
+            FleetStage(name=stage, times=option.times, replicas=replicas[stage])
+            for stage, option in self.sizing.options.items()
+        ]
+        outcome = simulate(
+            fleet,
+            demand,
+            self._arrivals(demand.rate, chosen),
+            seed=chosen,
+            failures=failures,
+            warm_up_s=self.warm_up_s,
+        )
+        self.runs += 1
+        self.events += outcome.events
+        return outcome
+
+    def in_time(self, outcome: Outcome) -> bool:
+        """Returns whether a run has kept the target; requests that were lost are late."""
+        few_lost = outcome.lost <= LOST_SHARE * outcome.requests
+        return few_lost and outcome.percentile_s(PERCENT) <= self.p99_s
+
+    def smallest(self, orchestrators: int) -> dict[str, int]:
+        """Returns the smallest numbers of replicas that keep the target, one stage at a time.
+
+        The arithmetic's are scaled until they do, then those of each stage are reduced as far as it
+        goes with the others as they are, most replicas first. Orchestrators are as many as will be,
+        spares as well: the more there are, the less each knows of what the others have sent where.
+
+        Args:
+            orchestrators: How many; 0 if the fleet has none.
+
+        Raises:
+            ValueError: no fleet of a reasonable size does.
+        """
+        begun = dict(self.sizing.replicas)
+        if orchestrators:
+            begun[ORCHESTRATOR] = orchestrators
+        enough = self._grown(begun)
+        searched = sorted(enough.keys() - {ORCHESTRATOR}, key=lambda each: (-enough[each], each))
+        for stage in searched:
+            low, high = 1, enough[stage]
+            while low < high:
+                middle = (low + high) // 2
+                if self._keeps(enough | {stage: middle}):
+                    high = middle
+                else:
+                    low = middle + 1
+            enough[stage] = high
+        return enough
+
+    def _grown(self, replicas: dict[str, int]) -> dict[str, int]:
+        if self._keeps(replicas):
+            return replicas
+        low = factor = 1.0
+        while not self._keeps(_scaled(replicas, factor := 1.5 * factor)):
+            low = factor
+            if factor > MOST_GROWTH:
+                raise ValueError(
+                    f"p99: no fleet keeps {self.p99_s:g} s: simulated, even {factor:.0f} times the "
+                    f"replicas that the work needs take {self.tried[-1].p99_s:.3g} s, since some "
+                    "requests meet another one that a second orchestrator has sent to the same "
+                    "replica; ask for a longer one, fewer steps, a faster chip or a smaller preset"
+                )
+        high = factor
+        while high - low > 0.05:
+            middle = (low + high) / 2
+            if self._keeps(_scaled(replicas, middle)):
+                high = middle
+            else:
+                low = middle
+        return _scaled(replicas, high)
+
+    def _keeps(self, replicas: Mapping[str, int]) -> bool:
+        outcome = self.run(replicas)
+        self.tried.append(Tried(replicas=dict(replicas), p99_s=outcome.percentile_s(PERCENT)))
+        return self.in_time(outcome)
+
+    def _arrivals(self, rate: float, seed: int) -> list[Arrival]:
+        if (rate, seed) not in self._drawn:
+            kinds = list(self.demand.works)
+            drawn = poisson_arrivals(kinds, rate=rate, seconds=self.seconds, seed=seed)
+            self._drawn = {(rate, seed): drawn}  # of the load that is searched with: the newest
+        return self._drawn[rate, seed]
+
+
+def _scaled(replicas: Mapping[str, int], factor: float) -> dict[str, int]:
+    return {
+        stage: count if stage == ORCHESTRATOR else math.ceil(factor * count)
+        for stage, count in replicas.items()
+    }

@@ -1,0 +1,172 @@
+"""Replicas by arithmetic: enough for the work, and enough that few wait long for a slot.
+
+Every slot, or place in a batch, of every replica is taken for a server of an M/M/c queue whose
+service takes as long as in full company. That is an estimate to begin with and to explain: the
+simulation decides.
+
+Source: Erlang's C formula, by the recursion of his B formula (Gross et al., "Fundamentals of
+Queueing Theory", section 2.3).
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.stages import ORCHESTRATOR
+from tools.bench.arrivals import Kind
+from tools.planning.demand import Demand
+from tools.planning.step_times import Option, SlotTimes, StageTimes
+
+PERCENT = 99
+LATE = 0.01  # share of requests that may be later than the target
+WORTH_IT = 1.02  # a larger batch has to do so much more a second, or it is not tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizing:
+    """What the arithmetic says.
+
+    Attributes:
+        options: The size of batch taken, by stage.
+        replicas: By stage.
+        alone_s: p99 over the mix of a request alone in the fleet.
+        in_company_s: The same in full slots and batches, but without a queue.
+    """
+
+    options: Mapping[str, Option]
+    replicas: Mapping[str, int]
+    alone_s: float
+    in_company_s: float
+
+
+def erlang_c(servers: int, offered: float) -> float:
+    """Returns the probability that a request waits in an M/M/c queue.
+
+    Args:
+        servers: How many, c.
+        offered: Requests a second times seconds of service; below c.
+    """
+    blocked = 1.0
+    for each in range(1, servers + 1):
+        blocked = offered * blocked / (each + offered * blocked)
+    return blocked / (1 - offered / servers * (1 - blocked))
+
+
+def late_share(servers: int, rate: float, service_s: float, wait_s: float) -> float:
+    """Returns the share of requests that wait longer in an M/M/c queue; 1 without a balance."""
+    offered = rate * service_s
+    if offered >= servers:
+        return 1.0
+    return erlang_c(servers, offered) * math.exp(-(servers - offered) / service_s * wait_s)
+
+
+def alone_s(stage: str, times: StageTimes, demand: Demand) -> dict[Kind, float]:
+    """Returns what a stage takes of each kind if nothing else is in the fleet."""
+    found = {}
+    for kind, work in demand.works.items():
+        amount, guided = work.amounts[stage], int(work.guided)
+        if isinstance(times, SlotTimes):
+            found[kind] = times.residence_s(amount, present=1, guided=guided)
+        else:
+            found[kind] = times.max_wait_s + times.seconds(amount)
+    return found
+
+
+def in_company_s(stage: str, times: StageTimes, demand: Demand) -> dict[Kind, float]:
+    """Returns what a stage takes of each kind in full slots, or a full batch of its kind.
+
+    If some kind has guidance, whoever is in the other slots has it.
+    """
+    some_guided = any(work.guided for work in demand.works.values())
+    found = {}
+    for kind, work in demand.works.items():
+        amount, full = work.amounts[stage], times.together
+        if isinstance(times, SlotTimes):
+            guided = full if work.guided else full - 1 if some_guided else 0
+            found[kind] = times.residence_s(amount, present=full, guided=guided)
+        else:
+            found[kind] = times.max_wait_s + times.seconds(amount * full)
+    return found
+
+
+def floor_s(options: Mapping[str, Sequence[Option]], demand: Demand) -> float:
+    """Returns the p99 over the mix of a request alone, each stage with the size that is best so."""
+    fastest = {
+        stage: min(
+            (alone_s(stage, each.times, demand) for each in found),
+            key=lambda of_each: demand.mean(of_each),
+        )
+        for stage, found in options.items()
+    }
+    return _p99_of_sum(fastest.values(), demand)
+
+
+def size(options: Mapping[str, Sequence[Option]], demand: Demand, p99_s: float) -> Sizing | None:
+    """Chooses sizes of batch and numbers of replicas, with the fewest chips that seem to do.
+
+    Args:
+        options: The sizes of batch that each stage may have, smallest first.
+        demand: What is asked.
+        p99_s: In which 99% of the requests are to be answered.
+
+    Returns:
+        None if no choice leaves time to wait in a queue.
+    """
+    worth = {stage: _worth_trying(stage, found, demand) for stage, found in options.items()}
+    best: tuple[float, float, Sizing] | None = None
+    for chosen in itertools.product(*worth.values()):
+        found = _sized(dict(zip(worth, chosen, strict=True)), demand, p99_s)
+        if found is None:
+            continue
+        chips = sum(count for stage, count in found.replicas.items() if stage != ORCHESTRATOR)
+        if best is None or (chips, found.in_company_s) < best[:2]:
+            best = (chips, found.in_company_s, found)
+    return None if best is None else best[2]
+
+
+def _worth_trying(stage: str, options: Sequence[Option], demand: Demand) -> list[Option]:
+    """Leaves out sizes that only make everybody wait for more company."""
+    kept: list[Option] = []
+    best = 0.0
+    for option in options:
+        service_s = demand.mean(in_company_s(stage, option.times, demand))
+        rate = option.times.together / service_s
+        if rate > WORTH_IT * best:
+            kept.append(option)
+            best = rate
+    return kept
+
+
+def _sized(options: Mapping[str, Option], demand: Demand, p99_s: float) -> Sizing | None:
+    full = {stage: in_company_s(stage, each.times, demand) for stage, each in options.items()}
+    taken_s = _p99_of_sum(full.values(), demand)
+    slack_s = p99_s - taken_s
+    if slack_s <= 0:
+        return None
+    means = {stage: demand.mean(of_each) for stage, of_each in full.items()}
+    replicas = {}
+    for stage, option in options.items():
+        wait_s = slack_s * means[stage] / sum(means.values())
+        replicas[stage] = _least_replicas(option.times.together, demand.rate, means[stage], wait_s)
+    return Sizing(
+        options=options,
+        replicas=replicas,
+        alone_s=_p99_of_sum(
+            [alone_s(stage, each.times, demand) for stage, each in options.items()], demand
+        ),
+        in_company_s=taken_s,
+    )
+
+
+def _least_replicas(together: int, rate: float, service_s: float, wait_s: float) -> int:
+    count = math.floor(rate * service_s / together) + 1
+    while late_share(count * together, rate, service_s, wait_s) > LATE:
+        count += 1
+    return count
+
+
+def _p99_of_sum(stages: Iterable[Mapping[Kind, float]], demand: Demand) -> float:
+    per_stage = list(stages)
+    sums = {kind: sum(each[kind] for each in per_stage) for kind in demand.works}
+    return demand.quantile(sums, PERCENT / 100)
