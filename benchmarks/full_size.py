@@ -31,9 +31,9 @@ from services.description.description import describe
 from services.nn.parameters import with_parameters
 from services.presets import Preset
 from services.presets import preset as preset_of
-from services.runtime.checkpoints import Checkpoint
-from services.runtime.scheduler import SlotScheduler
-from services.runtime.timing import Timed
+from services.runtime.checkpoints.serialization import Checkpoint
+from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.wire.timing import Timed
 from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 from services.text_encoder.engine import TextEncoderEngine

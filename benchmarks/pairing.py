@@ -20,7 +20,7 @@ import grpc
 from benchmarks.measuring import Spread
 from services.orchestrator.client import MuseClient
 from services.orchestrator.local import Runner, local_stack
-from services.runtime.instruments import STAGES
+from services.runtime.observability.instruments import STAGES
 
 TARGET = 0.01  # of a request's time
 WARM_UPS = 3

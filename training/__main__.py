@@ -9,7 +9,7 @@ from cyclopts import App
 from rich.console import Console
 
 from services.presets import preset as named_preset
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoints.serialization import CheckpointError
 from training import runs
 from training.data.sprites import SceneDataError
 from training.loop import LoopSettings, Task, train

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from services.presets import Preset
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.tokenizer.config import TokenizerConfig
 from training.data.sources import ImageSource, open_source
 from training.optimizers import Recipe

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
-from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line, run_server
 
 app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
 
@@ -38,9 +38,9 @@ async def build(settings: Settings) -> Service:
     from services.base.engine import STAGE, BaseEngine
     from services.base.servicer import FULL_NAME, BaseServicer
     from services.decoding.serving import layout_here
-    from services.runtime.bootstrap import prepare_jax
-    from services.runtime.device import DeviceThread
-    from services.runtime.inflight import InflightBatcher
+    from services.runtime.scheduling.device_thread import DeviceThread
+    from services.runtime.scheduling.inflight import InflightBatcher
+    from services.runtime.server.jax_setup import prepare_jax
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()

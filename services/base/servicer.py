@@ -14,9 +14,9 @@ from services.decoding.pool import Job, Progress
 from services.masked.defaults import checkpoint_defaults
 from services.masked.requests import Grid, read_decode, read_resampling
 from services.masked.stream import decode_messages
-from services.runtime.claims import unpack_claim
-from services.runtime.inflight import InflightBatcher
-from services.runtime.wire import package_version, unpack_embedding
+from services.runtime.scheduling.inflight import InflightBatcher
+from services.runtime.wire.caller import unpack_claim
+from services.runtime.wire.tensors import package_version, unpack_embedding
 
 FULL_NAME = base_pb2.DESCRIPTOR.services_by_name["BaseService"].full_name
 DEFAULT_STEPS = 24  # Muse, section 2.8

@@ -97,7 +97,7 @@ async def _runs(
     from services.bench.summary import summarise
     from services.bench.targets import StageTarget, Target, WholeTarget, prepare_inputs
     from services.orchestrator.client import AsyncMuseClient
-    from services.runtime.errors import read_error
+    from services.runtime.wire.errors import read_error
 
     loads = [poisson_arrivals(kinds, rate=r, seconds=seconds, seed=seed) for r in rates]
     async with AsyncExitStack() as stack:

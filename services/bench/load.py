@@ -9,7 +9,7 @@ from muse.common.v1.stage_pb2 import StageTiming
 
 from services.bench.arrivals import Arrival
 from services.bench.targets import Target
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 
 OK = "OK"
 

@@ -14,9 +14,9 @@ from muse.common.v1 import decoding_pb2, tensor_pb2
 from services.decoding.pool import Progress
 from services.decoding.schedule import MAXIMUM_STEPS
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
-from services.runtime.errors import invalid_field
-from services.runtime.knobs import check_knobs
-from services.runtime.wire import pack_grid, unpack_grid
+from services.runtime.wire.errors import invalid_field
+from services.runtime.wire.sampling import check_knobs
+from services.runtime.wire.tensors import pack_grid, unpack_grid
 
 RESAMPLED_FRACTION = 0.08  # of the tokens, a step of a mask-free edit (Muse, section 3.3.2)
 

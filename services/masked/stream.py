@@ -8,12 +8,12 @@ from muse.common.v1.decoding_pb2 import DecodeResult, ProgressDetail
 
 from services.decoding.pool import Job, Progress
 from services.masked.requests import Grid, pack_progress, pack_start, pack_state, pack_tokens
-from services.runtime.claims import Claim
-from services.runtime.inflight import InflightBatcher
-from services.runtime.slots import HandedBack
-from services.runtime.telemetry import span
-from services.runtime.timing import Timed
-from services.runtime.wire import pack_timing
+from services.runtime.observability.tracing import span
+from services.runtime.scheduling.inflight import InflightBatcher
+from services.runtime.scheduling.slots import HandedBack
+from services.runtime.wire.caller import Claim
+from services.runtime.wire.tensors import pack_timing
+from services.runtime.wire.timing import Timed
 
 Response = TypeVar("Response")
 

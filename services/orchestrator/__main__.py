@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from services.orchestrator.addresses import DEFAULT_PORT
-from services.runtime.errors import RequestError
-from services.runtime.server import (
+from services.runtime.server.process import (
     ServerError,
     ServerSettings,
     Service,
@@ -16,6 +15,7 @@ from services.runtime.server import (
     run_command_line,
     run_server,
 )
+from services.runtime.wire.errors import RequestError
 
 PAUSE_S = 0.25
 MOST_HEDGED_PERCENT = 10  # more would be a load of its own

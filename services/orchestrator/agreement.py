@@ -12,7 +12,7 @@ from muse.common.v1.stage_pb2 import StageStatus
 
 from services.orchestrator.calls import Deadline, retried
 from services.orchestrator.stages import Heard, Resolution, Stages
-from services.runtime.errors import RequestError, failed_precondition, unavailable
+from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0

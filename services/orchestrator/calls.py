@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from services.runtime.errors import RequestError, read_error, unavailable
+from services.runtime.wire.errors import RequestError, read_error, unavailable
 
 Answer = TypeVar("Answer")
 Call = Callable[[float | None], Awaitable[Answer]]  # given the seconds it may take

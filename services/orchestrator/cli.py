@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from services.orchestrator.addresses import DEFAULT_ADDRESS, DEFAULT_PORT
 from services.orchestrator.knobs import DEFAULTS, Knobs
-from services.runtime.precision import Weights
+from services.runtime.checkpoints.precision import Weights
 
 app = App(name="muse", help="Text to image by masked generative transformers.")
 app.command(
@@ -157,7 +157,7 @@ def status(*, server: str = DEFAULT_ADDRESS, json: bool = False) -> int:
 
 def main() -> None:
     """Runs the command line; a failure is one line and a non-zero exit."""
-    from services.runtime.errors import RequestError
+    from services.runtime.wire.errors import RequestError
 
     try:
         app()

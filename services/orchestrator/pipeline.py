@@ -23,9 +23,9 @@ from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stages import Stages
 from services.orchestrator.timeline import Timeline, timed
-from services.runtime import conventions
-from services.runtime.errors import FieldViolation, RequestError
-from services.runtime.telemetry import on_behalf_of, span
+from services.runtime.observability import span_attributes
+from services.runtime.observability.tracing import on_behalf_of, span
+from services.runtime.wire.errors import FieldViolation, RequestError
 
 
 def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Receipt:
@@ -167,7 +167,7 @@ async def _all_images(
 
 async def _painted(paint: Painter, painting: Painting) -> None:
     with span("picture") as opened:
-        opened.set_attributes(conventions.picture(painting.index, painting.seed))
+        opened.set_attributes(span_attributes.picture(painting.index, painting.seed))
         await paint(painting)
 
 

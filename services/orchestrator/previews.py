@@ -16,7 +16,7 @@ from PIL import Image
 from services.orchestrator.calls import Deadline, call_stage
 from services.orchestrator.stages import Stages
 from services.orchestrator.timeline import Call, timed
-from services.runtime.wire import UINT8, unpack_tensor
+from services.runtime.wire.tensors import UINT8, unpack_tensor
 
 GREY = 128  # of what is not known yet
 

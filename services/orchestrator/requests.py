@@ -7,9 +7,9 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.limits import check_edit, iterations_of
-from services.runtime.claims import unpack_claim
-from services.runtime.errors import invalid_field
-from services.runtime.knobs import MOST_STEPS, check_knobs
+from services.runtime.wire.caller import unpack_claim
+from services.runtime.wire.errors import invalid_field
+from services.runtime.wire.sampling import MOST_STEPS, check_knobs
 
 LONGEST_PROMPT = 4096
 MOST_IMAGES = 16

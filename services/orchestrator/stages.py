@@ -16,7 +16,7 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.orchestrator.replicas import Budget, Hedging, Replica, ReplicaSet
 from services.orchestrator.replicas.addresses import addresses_of, service_of
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 
 STAGES = ("text_encoder", "base", "superres", "tokenizer")  # in the order of the pipeline
 STATUS_TIMEOUT_S = 5.0

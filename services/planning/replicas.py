@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.planning.step_times import BatchTimes, SlotTimes
-from services.runtime.dispatch import steps_to_take
+from services.runtime.scheduling.dispatch import steps_to_take
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +35,7 @@ class Call:
 
 
 class SlotReplica:
-    """Requests that join and leave between steps, as in `services.runtime.scheduler`."""
+    """Requests that join and leave between steps, as in `services.runtime.scheduling.scheduler`."""
 
     def __init__(self, times: SlotTimes) -> None:
         """Starts with free slots."""
@@ -120,7 +120,7 @@ class SlotReplica:
 
 
 class BatchReplica:
-    """Whole requests in batches that end together, as in `services.runtime.batching`."""
+    """Whole requests in batches that end together, as in `services.runtime.scheduling.batching`."""
 
     def __init__(self, times: BatchTimes) -> None:
         """Starts idle."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.runtime.forecast import StepTimes
+from services.runtime.scheduling.forecast import StepTimes
 
 ORCHESTRATOR = "orchestrator"
 BATCHED = (ORCHESTRATOR, "text_encoder", "tokenizer")

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
-from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line, run_server
 
 app = command_line(
     "services.superres",
@@ -39,9 +39,9 @@ async def build(settings: Settings) -> Service:
     from muse.superres.v1.superres_pb2_grpc import add_SuperresServiceServicer_to_server
 
     from services.decoding.serving import layout_here
-    from services.runtime.bootstrap import prepare_jax
-    from services.runtime.device import DeviceThread
-    from services.runtime.inflight import InflightBatcher
+    from services.runtime.scheduling.device_thread import DeviceThread
+    from services.runtime.scheduling.inflight import InflightBatcher
+    from services.runtime.server.jax_setup import prepare_jax
     from services.superres.engine import STAGE, SuperresEngine
     from services.superres.servicer import FULL_NAME, SuperresServicer
 

@@ -13,9 +13,9 @@ from services.decoding.pool import Job, Progress
 from services.masked.defaults import checkpoint_defaults
 from services.masked.requests import Grid, read_decode
 from services.masked.stream import decode_messages
-from services.runtime.claims import unpack_claim
-from services.runtime.inflight import InflightBatcher
-from services.runtime.wire import package_version, unpack_embedding, unpack_grid
+from services.runtime.scheduling.inflight import InflightBatcher
+from services.runtime.wire.caller import unpack_claim
+from services.runtime.wire.tensors import package_version, unpack_embedding, unpack_grid
 from services.superres.engine import STAGE, SuperresEngine
 
 FULL_NAME = superres_pb2.DESCRIPTOR.services_by_name["SuperresService"].full_name

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, BFloat16, Bool, Int
 
 from services.nn.compiling import compiler_options
-from services.runtime.precision import Weights, served_digest
+from services.runtime.checkpoints.precision import Weights, served_digest
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
 from services.text_encoder.vocabulary import PADDING, PromptTooLong, Vocabulary

@@ -17,7 +17,7 @@ from services.bench.arrivals import Arrival, Kind
 from services.bench.load import Outcome, run_load
 from services.bench.rendering import stage_table, summary_table, write_plot
 from services.bench.summary import summarise
-from services.runtime.errors import resource_exhausted
+from services.runtime.wire.errors import resource_exhausted
 
 
 class Slow:

@@ -12,9 +12,9 @@ import pytest
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
-from services.runtime.scheduler import SlotScheduler
-from services.runtime.slots import Failed, Ticket
-from services.runtime.timing import Timed
+from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.scheduling.slots import Failed, Ticket
+from services.runtime.wire.timing import Timed
 
 TINY = preset("tiny")
 TOKENS, VOCABULARY = TINY.base.tokens, TINY.base.vocabulary

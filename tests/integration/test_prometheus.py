@@ -22,7 +22,7 @@ import yaml
 
 from services.orchestrator.client import MuseClient
 from services.orchestrator.local import local_stack
-from services.runtime.instruments import INSTRUMENTS, SECONDS, STAGES
+from services.runtime.observability.instruments import INSTRUMENTS, SECONDS, STAGES
 
 COMPONENTS = Path(__file__).parents[2] / "k8s/components"
 RULES = COMPONENTS / "monitoring/prometheus/rules.yaml"

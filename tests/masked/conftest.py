@@ -22,9 +22,9 @@ from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Progress
 from services.nn.parameters import parameters_of
 from services.presets import preset
-from services.runtime.checkpoints import save_checkpoint
-from services.runtime.server import running_server
-from services.runtime.wire import pack_embedding, pack_grid
+from services.runtime.checkpoints.serialization import save_checkpoint
+from services.runtime.server.process import running_server
+from services.runtime.wire.tensors import pack_embedding, pack_grid
 from services.superres import __main__ as superres_server
 from services.superres.model import SuperresTransformer
 

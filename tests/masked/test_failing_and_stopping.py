@@ -11,8 +11,8 @@ from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2
 
 from services.decoding.pool import DecodePool, Progress
-from services.runtime import inflight
-from services.runtime.errors import read_error
+from services.runtime.scheduling import inflight
+from services.runtime.wire.errors import read_error
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,7 +11,7 @@ from muse.common.v1 import decoding_pb2
 
 from services.base.config import BaseConfig
 from services.decoding.serving import layout_here
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.engine import SuperresEngine
 
 

@@ -14,7 +14,7 @@ from services.orchestrator.client import AsyncMuseClient
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stages import STAGES, Stages
-from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 
 FAVOURITE = 9
 

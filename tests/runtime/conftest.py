@@ -11,8 +11,8 @@ import grpc
 import pytest
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-from services.runtime.errors import invalid_field
-from services.runtime.server import ServerSettings, Service, running_server
+from services.runtime.server.process import ServerSettings, Service, running_server
+from services.runtime.wire.errors import invalid_field
 
 
 @dataclass(frozen=True)

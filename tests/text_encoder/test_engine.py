@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from services.nn.parameters import parameters_of
-from services.runtime.checkpoints import (
+from services.runtime.checkpoints.serialization import (
     CheckpointMismatch,
     CheckpointNotFound,
 )

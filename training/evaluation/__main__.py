@@ -15,7 +15,7 @@ from rich.table import Table
 
 from services.orchestrator.addresses import DEFAULT_ADDRESS
 from services.orchestrator.client import MuseClient, MuseError, Wanted, sampling
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoints.serialization import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
 from training.evaluation.detector import Detector

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from services.nn.parameters import with_parameters
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.text_encoder.loading import load_text_encoder
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer

@@ -6,7 +6,7 @@ field and, where waiting may help, `retry_after_s`.
 
 import grpc
 
-from services.runtime.errors import FieldViolation, RequestError, read_error
+from services.runtime.wire.errors import FieldViolation, RequestError, read_error
 
 
 class MuseError(RequestError):

@@ -10,8 +10,8 @@ import grpc
 
 from services.orchestrator.calls import Deadline
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_WAITING_BYTES
-from services.runtime.errors import RequestError, resource_exhausted
-from services.runtime.instruments import refused
+from services.runtime.observability.instruments import refused
+from services.runtime.wire.errors import RequestError, resource_exhausted
 
 RETRY_AFTER_S = 2.0  # about what the largest edit takes here beside its stages
 

@@ -14,7 +14,7 @@ from services.orchestrator.local.folders import Folders
 from services.orchestrator.local.manifest import Deployment, Overlay
 from services.orchestrator.local.network import Network, Place
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
-from services.runtime.precision import Weights
+from services.runtime.checkpoints.precision import Weights
 
 EVERY_ADDRESS = "0.0.0.0"
 CALLERS_OWN = ("JAX_", "OTEL_")  # a caller's variables that go before the manifest's

@@ -25,7 +25,7 @@ from services.orchestrator.local.placement import (
     scaled,
 )
 from services.orchestrator.local.pods import KUBELET, Pod, PodError, Restarts
-from services.runtime.logs import JsonFormatter
+from services.runtime.observability.logs import JsonFormatter
 
 PAUSE_S = 0.1
 PROBES_AT_ONCE = 32

@@ -1,0 +1,105 @@
+"""Metrics out of the process: an endpoint for Prometheus, and OTLP to a collector.
+
+Off unless `--metrics-port` or the standard OTEL_ environment variables ask for them; then there is
+no provider and no SDK in memory. `services.runtime.observability.instruments`
+defines the metrics.
+
+Source: OpenTelemetry specification, "Environment Variable Specification".
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from services.runtime.observability import instruments
+from services.runtime.observability.tracing import exporter_wanted
+
+logger = logging.getLogger(__name__)
+LAST_EXPORT_MS = 2000.0  # what the last export may take: a collector that is away holds up no end
+
+
+def metrics_wanted(environment: Mapping[str, str] = os.environ) -> str:
+    """Returns the exporter of metrics that is asked for; see `exporter_wanted`."""
+    try:
+        return exporter_wanted("METRICS", environment)
+    except ValueError as error:
+        raise ValueError(f"{error}; Prometheus has --metrics-port") from None
+
+
+def configure_metrics(
+    stage: str, *, host: str = "127.0.0.1", port: int | None = None
+) -> tuple[int | None, Callable[[], None]]:
+    """Sets up the export of metrics, as far as it is asked for; once a process.
+
+    Args:
+        stage: Whose process it is, such as "base".
+        host: Address the endpoint listens on.
+        port: Its port, 0 for a free one; None for no endpoint.
+
+    Returns:
+        The endpoint's port, if there is one, and what to call at the end: sends the last values.
+
+    Raises:
+        OSError: the port cannot be had.
+        ValueError: OTEL_METRICS_EXPORTER names an exporter there is not.
+    """
+    exporter = metrics_wanted()
+    if exporter == "none" and port is None:
+        return None, lambda: None
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+    readers, ending = _periodic_readers(exporter), ExitStack()
+    if port is not None:
+        reader, port, close = _endpoint(host, port)
+        ending.callback(close)
+        readers.append(reader)
+    name = os.environ.get("OTEL_SERVICE_NAME") or f"muse.{stage}"
+    provider = MeterProvider(readers, resource=Resource.create({SERVICE_NAME: name}))
+    ending.callback(_shut_down, provider)
+    instruments.bind(provider.get_meter("muse"), stage)
+    ending.callback(instruments.unbind)
+    return port, ending.close
+
+
+def _endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:
+    """Returns the reader of an endpoint, its port, and what closes it."""
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    registry = CollectorRegistry()
+    server, thread = start_http_server(port, host, registry)
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+    return reader, server.server_port, close
+
+
+def _periodic_readers(exporter: str) -> list[Any]:
+    """Returns the reader that exports every OTEL_METRIC_EXPORT_INTERVAL ms, on its own thread."""
+    if exporter == "none":
+        return []
+    from opentelemetry.sdk.metrics.export import (
+        ConsoleMetricExporter,
+        PeriodicExportingMetricReader,
+    )
+
+    if exporter == "console":
+        return [PeriodicExportingMetricReader(ConsoleMetricExporter())]
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+
+
+def _shut_down(provider: Any) -> None:
+    """Sends the last values, if somebody takes them in time."""
+    try:
+        provider.shutdown(timeout_millis=LAST_EXPORT_MS)
+    except Exception as error:  # of any reader; there is nobody left whom it could keep from work
+        logger.warning("the last metrics were not sent: %s", error)

@@ -1,0 +1,145 @@
+"""What a request can be refused for, as an exception and as a gRPC status with details.
+
+A servicer raises a RequestError; the server's interceptors answer with its status, and `read_error`
+makes the same exception of that status on the other side.
+
+Source: google.rpc.Status and google/rpc/error_details.proto (BadRequest, RetryInfo).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+
+DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
+LONGEST_VALUE = 80  # characters of a refused value that a message repeats
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """A field that is wrong.
+
+    Attributes:
+        field: Its path, such as "sampling.steps".
+        description: What was expected, what came, what to do.
+    """
+
+    field: str
+    description: str
+
+
+class RequestError(Exception):
+    """A request that is refused; the message says what was expected and what came."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        violations: Iterable[FieldViolation] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Makes the refusal.
+
+        Args:
+            code: The gRPC status code.
+            message: One line for a person.
+            violations: The fields that are wrong.
+            retry_after_s: When trying again may help.
+        """
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+
+    def status(self) -> Status:
+        """Returns it as it travels."""
+        status = Status(code=self.code.value[0], message=self.message)
+        if self.violations:
+            bad_request = BadRequest()
+            for violation in self.violations:
+                bad_request.field_violations.add(
+                    field=violation.field, description=violation.description
+                )
+            status.details.append(_packed(bad_request))
+        if self.retry_after_s is not None:
+            delay = Duration()
+            delay.FromNanoseconds(round(self.retry_after_s * 1e9))
+            status.details.append(_packed(RetryInfo(retry_delay=delay)))
+        return status
+
+
+def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -> RequestError:
+    """Returns the refusal of one field's value: INVALID_ARGUMENT.
+
+    Args:
+        field: Its path, such as "sampling.steps".
+        expected: What it may be, such as "1 to 256".
+        got: What it was; long values are cut.
+        advice: What to do, if that is not obvious.
+    """
+    value = str(got)
+    if len(value) > LONGEST_VALUE:
+        value = value[:LONGEST_VALUE] + "..."
+    description = f"expected {expected}, got {value}" + (f"; {advice}" if advice else "")
+    return RequestError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        f"{field}: {description}",
+        violations=[FieldViolation(field, description)],
+    )
+
+
+def failed_precondition(message: str) -> RequestError:
+    """Returns the refusal of a request this server's checkpoints cannot serve."""
+    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def not_found(message: str) -> RequestError:
+    """Returns the refusal of a request for something that is not there."""
+    return RequestError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def unavailable(message: str, *, retry_after_s: float | None = None) -> RequestError:
+    """Returns the refusal of a request that another try may serve."""
+    return RequestError(grpc.StatusCode.UNAVAILABLE, message, retry_after_s=retry_after_s)
+
+
+def resource_exhausted(message: str, *, retry_after_s: float) -> RequestError:
+    """Returns the refusal of a request there is no room for now."""
+    return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_s=retry_after_s)
+
+
+def read_error(error: grpc.RpcError) -> RequestError:
+    """Returns the refusal a call ended with, details included.
+
+    Args:
+        error: What the call raised: a grpc.aio.AioRpcError, or a blocking call's RpcError.
+    """
+    message = error.details() or error.code().name
+    violations: list[FieldViolation] = []
+    retry_after_s: float | None = None
+    metadata: Any = error.trailing_metadata() or ()
+    for key, value in metadata:
+        if key == DETAILS_KEY:
+            for detail in Status.FromString(value).details:
+                bad_request, retry = BadRequest(), RetryInfo()
+                if detail.Unpack(bad_request):
+                    violations += [
+                        FieldViolation(wrong.field, wrong.description)
+                        for wrong in bad_request.field_violations
+                    ]
+                elif detail.Unpack(retry):
+                    retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return RequestError(error.code(), message, violations=violations, retry_after_s=retry_after_s)
+
+
+def _packed(detail: BadRequest | RetryInfo) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
