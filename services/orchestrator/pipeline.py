@@ -24,7 +24,7 @@ from services.orchestrator.scoring import Scorer
 from services.orchestrator.stages import Stages
 from services.orchestrator.timeline import Timeline, timed
 from services.runtime.observability import span_attributes
-from services.runtime.observability.tracing import on_behalf_of, span
+from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.wire.errors import FieldViolation, RequestError
 
 
@@ -65,7 +65,7 @@ async def generate(
         RequestError: a stage refused, or stayed unavailable.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    with on_behalf_of(request.claim.caller):
+    with caller_baggage(request.claim.caller):
         texts = await _texts(stages, request, deadline)
     work = Work(
         stages=stages,
@@ -79,7 +79,7 @@ async def generate(
     )
     if texts.call is not None:
         work.calls.add(texts.call)
-    with on_behalf_of(request.claim.caller):
+    with caller_baggage(request.claim.caller):
         working = asyncio.create_task(_all_images(work, arrived_s, source, scorer))
     try:
         while (event := await work.events.get()) is not None:

@@ -245,7 +245,7 @@ async def test_every_span_of_a_request_is_below_its_root_however_it_ends(
 async def test_requests_given_up_at_any_time_leave_no_span_open_in_any_process(
     traced: Any, spans: InMemorySpanExporter
 ) -> None:
-    opened, tracer = Open(), tracing._tracer
+    opened, tracer = Open(), tracing.tracer
     tracer.span_processor.add_span_processor(opened)  # type: ignore[attr-defined]
     made_busy(traced, 0.004)
     begun_s = time.monotonic()

@@ -22,8 +22,8 @@ import grpc
 from services.orchestrator.replicas.replica import Method, Replica
 from services.orchestrator.replicas.work import gives_up, kind_of, work_before_answer
 from services.runtime.observability import span_attributes
+from services.runtime.observability.call_spans import client_span_attributes
 from services.runtime.observability.instruments import HEDGES, Copy
-from services.runtime.observability.tracing import noting
 
 logger = logging.getLogger(__name__)
 USUAL = 0.99  # share of calls that wait less than one that gets a second copy
@@ -129,7 +129,7 @@ class _Copy:
         self, replica: Replica, method: Method, request: Any, timeout: float | None
     ) -> None:
         self.replica, self.notes = replica, span_attributes.Attributes()
-        with noting(self.notes):
+        with client_span_attributes(self.notes):
             self.call = replica.call(method, request, timeout)
         self._streams = method.kind == "unary_stream"
 

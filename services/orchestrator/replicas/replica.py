@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.orchestrator.replicas.addresses import names_several
 from services.orchestrator.replicas.work import work_of
-from services.runtime.observability.tracing import client_interceptors
+from services.runtime.observability.call_spans import client_interceptors
 from services.runtime.server.process import SERVING, channel_options, keepalive_options
 
 logger = logging.getLogger(__name__)

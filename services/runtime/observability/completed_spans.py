@@ -1,67 +1,64 @@
-"""Spans of what is over: made at once with all that is known, in a fraction of an open one's time.
+"""Spans recorded after the fact, from the times that a scheduler or a batcher measured."""
 
-An open span has a lock, limits and copies for what may still be added to it. Of a request's hundred
-spans most are recorded afterwards, by the process that computes, so that this counts.
-
-Source: OpenTelemetry specification, "Tracing SDK", "Sampling".
-"""
-
+import time
 from collections.abc import Sequence
 
-from opentelemetry.sdk.trace import ReadableSpan, Tracer
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext
 
-from services.runtime.observability import span_attributes
+from services.runtime.observability import tracing
 from services.runtime.observability.span_attributes import Attributes
 
-SCOPE = InstrumentationScope("muse", schema_url=span_attributes.SCHEMA_URL)
-NO_STATE = TraceState()
-SAMPLED, NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+NEW_TRACE = trace.INVALID_SPAN_CONTEXT  # parent of a span that starts a trace
 
 
-def finish(
-    tracer: Tracer,
+def record_span(
     name: str,
     start_ns: int,
     end_ns: int,
-    parent: SpanContext | None,
-    links: Sequence[SpanContext],
-    attributes: Attributes,
+    *,
+    parent: SpanContext | None = None,
+    links: Sequence[SpanContext] = (),
+    attributes: Attributes | None = None,
 ) -> SpanContext:
-    """Hands a span that is over to the processors of a tracer.
-
-    It is sampled if its parent is, which is what every sampler says that goes by the trace. One
-    without a parent is if it has to do with one that is: else that one's link would lead nowhere.
+    """Records a span whose start and end are known.
 
     Args:
-        tracer: Whose.
         name: Such as "queue".
-        start_ns: Its start, nanoseconds since the epoch.
-        end_ns: Its end.
-        parent: What it is a part of; None begins a trace.
-        links: Spans it has to do with otherwise.
-        attributes: What to remember of it; of strings, numbers and truth values.
+        start_ns: Start, in nanoseconds since the epoch.
+        end_ns: End; an end before the start counts as the start.
+        parent: Parent of the span, the current span by default; NEW_TRACE starts a trace.
+        links: Spans to link to.
+        attributes: Attributes of the span.
+
+    Returns:
+        The context of the span.
     """
-    ids = tracer.id_generator
+    context = None
     if parent is not None:
-        trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
-    else:
-        trace_id, state = ids.generate_trace_id(), NO_STATE
-        flags = SAMPLED if any(each.trace_flags.sampled for each in links) else NOT_SAMPLED
-    context = SpanContext(trace_id, ids.generate_span_id(), False, flags, state)
-    if flags.sampled:
-        tracer.span_processor.on_end(
-            ReadableSpan(
-                name,
-                context,
-                parent,
-                tracer.resource,
-                attributes,
-                links=[Link(each) for each in links],
-                start_time=start_ns,
-                end_time=end_ns,
-                instrumentation_scope=SCOPE,
-            )
-        )
-    return context
+        base = None if parent.is_valid else Context()  # a new trace has no caller in its baggage
+        context = trace.set_span_in_context(NonRecordingSpan(parent), base)
+    span = tracing.tracer.start_span(
+        name,
+        context,
+        attributes=attributes,
+        links=[Link(each) for each in links],
+        start_time=start_ns,
+    )
+    span.end(max(start_ns, end_ns))
+    return span.get_span_context()
+
+
+def clock_offset_ns() -> int:
+    """Returns the difference between the time since the epoch and time.monotonic_ns().
+
+    Times that are compared with each other need the same offset: an adjustment of the system clock
+    changes it.
+    """
+    return time.time_ns() - time.monotonic_ns()
+
+
+def epoch_ns(seconds: float, offset_ns: int) -> int:
+    """Returns a time of time.monotonic() in nanoseconds since the epoch, given the offset."""
+    return round(seconds * 1e9) + offset_ns

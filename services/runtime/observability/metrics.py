@@ -14,16 +14,16 @@ from contextlib import ExitStack
 from typing import Any
 
 from services.runtime.observability import instruments
-from services.runtime.observability.tracing import exporter_wanted
+from services.runtime.observability.exporter_selection import selected_exporter
 
 logger = logging.getLogger(__name__)
 LAST_EXPORT_MS = 2000.0  # what the last export may take: a collector that is away holds up no end
 
 
-def metrics_wanted(environment: Mapping[str, str] = os.environ) -> str:
-    """Returns the exporter of metrics that is asked for; see `exporter_wanted`."""
+def metrics_exporter(environment: Mapping[str, str] = os.environ) -> str:
+    """Returns the exporter of metrics; see `selected_exporter`."""
     try:
-        return exporter_wanted("METRICS", environment)
+        return selected_exporter("METRICS", environment)
     except ValueError as error:
         raise ValueError(f"{error}; Prometheus has --metrics-port") from None
 
@@ -45,7 +45,7 @@ def configure_metrics(
         OSError: the port cannot be had.
         ValueError: OTEL_METRICS_EXPORTER names an exporter there is not.
     """
-    exporter = metrics_wanted()
+    exporter = metrics_exporter()
     if exporter == "none" and port is None:
         return None, lambda: None
     from opentelemetry.sdk.metrics import MeterProvider

@@ -12,14 +12,14 @@ import grpc
 from opentelemetry.trace import SpanContext
 
 from services.runtime.observability import span_attributes
-from services.runtime.observability.instruments import DEVICE, WAITS, Load, refused
-from services.runtime.observability.tracing import (
+from services.runtime.observability.completed_spans import (
     NEW_TRACE,
     clock_offset_ns,
     epoch_ns,
     record_span,
-    recording,
 )
+from services.runtime.observability.instruments import DEVICE, WAITS, Load, refused
+from services.runtime.observability.tracing import recorded_span
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.server.process import StageSettings
 from services.runtime.wire.errors import RequestError, resource_exhausted
@@ -75,7 +75,7 @@ class _Ran:
 class _Waiter(Generic[Request, Result]):
     request: Request
     answer: "asyncio.Future[tuple[Result, _Ran]]"
-    trace: SpanContext | None = field(default_factory=recording)
+    trace: SpanContext | None = field(default_factory=recorded_span)
     arrival_s: float = field(default_factory=time.monotonic)
 
 
@@ -248,7 +248,7 @@ class Batcher(Generic[Request, Result]):
             "batch",
             epoch_ns(begin_s, offset_ns),
             epoch_ns(end_s, offset_ns),
-            under=NEW_TRACE,
+            parent=NEW_TRACE,
             links=links,
             attributes=attributes,
         )
@@ -268,4 +268,6 @@ def _record_request(waiter: _Waiter[Request, Result], ran: _Ran | None) -> None:
     record_span("queue", arrival_ns, begin_ns)
     links = [] if ran.span is None else [ran.span]
     compute = record_span("compute", begin_ns, end_ns)
-    record_span("dispatch", begin_ns, end_ns, under=compute, links=links, attributes=ran.attributes)
+    record_span(
+        "dispatch", begin_ns, end_ns, parent=compute, links=links, attributes=ran.attributes
+    )

@@ -7,7 +7,12 @@ the spans of the requests it served. Each of these has a "dispatch" for it, link
 from typing import Any
 
 from services.runtime.observability import span_attributes
-from services.runtime.observability.tracing import NEW_TRACE, clock_offset_ns, epoch_ns, record_span
+from services.runtime.observability.completed_spans import (
+    NEW_TRACE,
+    clock_offset_ns,
+    epoch_ns,
+    record_span,
+)
 from services.runtime.scheduling.slots import Dispatch, Part, Ticket
 
 
@@ -25,7 +30,7 @@ def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
         "batch",
         epoch_ns(dispatch.begin_s, offset_ns),
         epoch_ns(dispatch.end_s, offset_ns),
-        under=NEW_TRACE,
+        parent=NEW_TRACE,
         links=[trace for _, trace in traced],
         attributes=attributes,
     )
@@ -63,16 +68,16 @@ def record_request(ticket: Ticket[Any, Any], end_s: float) -> None:
     record_span("queue", arrival_ns, start_ns)
     slot = record_span("compute", start_ns, end_ns)
     prefilled_ns = epoch_ns(ticket.start_s + ticket.prefill_s, offset_ns)
-    record_span("prefill", start_ns, prefilled_ns, under=slot)
+    record_span("prefill", start_ns, prefilled_ns, parent=slot)
     for part in list(ticket.parts):
         stepped_ns = epoch_ns(part.stepped_s, offset_ns)
         record_span(
             "dispatch",
             epoch_ns(part.begin_s, offset_ns),
             stepped_ns,
-            under=slot,
+            parent=slot,
             links=[part.batch],
             attributes=part.attributes,
         )
         if part.end_s > part.stepped_s:
-            record_span("device-to-host", stepped_ns, epoch_ns(part.end_s, offset_ns), under=slot)
+            record_span("device-to-host", stepped_ns, epoch_ns(part.end_s, offset_ns), parent=slot)

@@ -9,7 +9,7 @@ from typing import Generic
 import grpc
 
 from services.runtime.observability.instruments import Load
-from services.runtime.observability.tracing import recording
+from services.runtime.observability.tracing import recorded_span
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.dispatch_spans import record_dispatch, record_request
 from services.runtime.scheduling.scheduler import MEND_EVERY_S, SlotScheduler
@@ -107,7 +107,7 @@ class InflightBatcher(Generic[Job, State]):
             loop.call_soon_threadsafe(told.put_nowait, event)
 
         ticket = self._scheduler.submit(
-            job, tell, watched=steps, within_s=within_s, claim=claim, trace=recording()
+            job, tell, watched=steps, within_s=within_s, claim=claim, trace=recorded_span()
         )
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())

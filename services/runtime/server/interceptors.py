@@ -11,7 +11,8 @@ import grpc
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.observability import span_attributes
-from services.runtime.observability.tracing import served_call, tracing_wanted
+from services.runtime.observability.call_spans import server_span
+from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.wire.errors import (
     DETAILS_KEY,
     RequestError,
@@ -122,7 +123,7 @@ async def _abort(context: Context, error: RequestError) -> None:
 async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
     """Opens the span of a call, as a child of its caller's."""
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-    with served_call(method, metadata) as opened:
+    with server_span(method, metadata) as opened:
         code = grpc.StatusCode.CANCELLED
         try:
             yield
@@ -131,7 +132,7 @@ async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
             code = context.code()
             raise
         finally:
-            opened.set_attributes(span_attributes.ending(code))
+            opened.set_attributes(span_attributes.end_of_call(code))
 
 
 class CallCount:
@@ -215,7 +216,7 @@ def server_interceptors(
 
     return [
         ours(calls.counting),
-        *([] if tracing_wanted() == "none" else [ours(tracing_calls)]),
+        *([] if selected_exporter("TRACES") == "none" else [ours(tracing_calls)]),
         *measuring,
         ours(answering_errors),
         AroundCalls(

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from services.runtime.observability.instruments import EDITS, IO, REQUESTS
-from services.runtime.observability.tracing import recording
+from services.runtime.observability.tracing import recorded_span
 from services.runtime.server.interceptors import Context, Handler, is_ours, wrapped
 
 
@@ -70,7 +70,7 @@ class _Call:
 
     @asynccontextmanager
     async def _timing(self, method: str, context: Context) -> AsyncIterator[None]:
-        outcome, trace = grpc.StatusCode.UNKNOWN, recording()
+        outcome, trace = grpc.StatusCode.UNKNOWN, recorded_span()
         try:
             yield
             outcome = grpc.StatusCode.OK

@@ -318,7 +318,7 @@ async def test_calls_that_were_traced_say_which_copy_they_are(
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
     fleet = await fleet_of("base")
     fleet.believe(GENERATE, PLAIN)

@@ -29,7 +29,7 @@ from services.runtime.observability.instruments import (
     STAGES,
     watch,
 )
-from services.runtime.observability.metrics import configure_metrics, metrics_wanted
+from services.runtime.observability.metrics import configure_metrics, metrics_exporter
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.server.metrics_interceptor import kind_of
@@ -275,6 +275,6 @@ def test_senseless_wishes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="metrics_port: expected another than port"):
         ServerSettings(port=9464, metrics_port=9464)
     with pytest.raises(ValueError, match="OTEL_METRICS_EXPORTER: expected one of otlp"):
-        metrics_wanted({"OTEL_METRICS_EXPORTER": "prometheus"})
-    assert metrics_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4317"}) == "otlp"
-    assert metrics_wanted({}) == "none"
+        metrics_exporter({"OTEL_METRICS_EXPORTER": "prometheus"})
+    assert metrics_exporter({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4317"}) == "otlp"
+    assert metrics_exporter({}) == "none"

@@ -80,7 +80,7 @@ async def test_histograms_name_the_spans_of_sampled_calls_as_exemplars(
 ) -> None:
     kept, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
     thread = DeviceThread()
     batcher: InflightBatcher[Any, Any] = InflightBatcher(fake_device(slots=1), thread, max_queued=1)

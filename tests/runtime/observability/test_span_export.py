@@ -12,22 +12,19 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
 from opentelemetry.semconv._incubating.attributes import rpc_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.semconv.schemas import Schemas
-from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from services.runtime.observability import span_attributes, span_export, tracing
-from services.runtime.observability.completed_spans import finish
-from services.runtime.observability.otlp import request_of
-from services.runtime.observability.span_export import LostSpans, exporting_provider
-from services.runtime.observability.tracing import on_behalf_of, record_span, span
+from services.runtime.observability.completed_spans import NEW_TRACE, record_span
+from services.runtime.observability.span_export import LinkSampler, LostSpans, exporting_provider
+from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.scheduling.batching import Batcher, BatchShape
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
@@ -40,10 +37,11 @@ CANCELS, AT_A_TIME = 1000, 20
 def exported(collector: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
     """Has everything exported to the collector; sends what waits and returns what arrived."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100000")
     collector.spans.clear()
     provider, end = exporting_provider("otlp", "muse.test")
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
 
     def arrived() -> list[Any]:
         assert provider.force_flush()
@@ -166,7 +164,7 @@ async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_or
         return advance(steps, wanted)
 
     device.advance = slowly
-    provider: Any = tracing._tracer
+    provider: Any = tracing.tracer
     provider.span_processor.add_span_processor(counted)
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=100)
     chance, names = random.Random(4), iter(range(CANCELS))
@@ -197,50 +195,66 @@ async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_or
     assert orphans(spans) == []
 
 
-def test_our_encoding_says_what_the_sdk_s_own_says() -> None:
-    resource = Resource.create({"service.name": "one"})
-    kept, provider = InMemorySpanExporter(), TracerProvider(resource=resource)
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    tracer = provider.get_tracer("test", "1.2", schema_url=span_attributes.SCHEMA_URL)
-    values = {"text": "a", "whole": 1, "yes": True, "one": 1.0, "many": ["a", "b"], "big": -(2**62)}
-    remote = SpanContext(2**127 + 1, 2**63 + 1, True, TraceFlags(1), TraceState([("a", "b")]))
-    context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
-    for kind in SpanKind:
-        opened = tracer.start_span("live", context, kind, values, links=[Link(remote)])
-        opened.add_event("happened", values)
-        opened.set_status(StatusCode.ERROR, "broken" if kind is SpanKind.CLIENT else None)
-        opened.end()
-    tracer.start_span("alone").end()
-    finish(tracer, "over", 5, 7, remote, [remote], {"text": "a", "whole": 1})
-    finish(tracer, "begins", 5, 7, None, [remote], {})
-    for other in ({"said": True}, {"said": 1}, {"said": 1.0}):
-        finish(tracer, "alike", 5, 7, remote, [], other)
-
-    spans = kept.get_finished_spans()
-    ours, theirs = request_of(spans), encode_spans(spans)
-    for scope in theirs.resource_spans[0].scope_spans:
-        for each in scope.spans:
-            if not each.status.ListFields():  # empty, which is what it says when it is left out
-                each.ClearField("status")
-
-    assert len(spans) == len(SpanKind) + 6
-    assert ours == theirs
+def sampled(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> float:
+    """Returns the share of new traces that a provider samples, among 2000."""
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER_ARG", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    provider, end = exporting_provider("otlp", "muse.test")
+    tracer = provider.get_tracer("test")
+    roots = [tracer.start_span("root") for _ in range(2000)]
+    below = [
+        tracer.start_span("below", trace.set_span_in_context(root)).is_recording() for root in roots
+    ]
+    assert below == [root.is_recording() for root in roots]
+    end()
+    return sum(root.is_recording() for root in roots) / len(roots)
 
 
-def test_what_is_over_is_sampled_as_its_parent_is_or_else_as_one_it_is_linked_to() -> None:
-    kept, provider = InMemorySpanExporter(), TracerProvider(sampler=ALWAYS_OFF)
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    tracer: Any = provider.get_tracer("test")
-    taken, not_taken = (SpanContext(1, 2, False, TraceFlags(flag)) for flag in (1, 0))
+def test_a_tenth_of_new_traces_is_sampled_unless_the_standard_variables_select_a_sampler(
+    collector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
 
-    finish(tracer, "batch", 5, 7, None, [], {})
-    finish(tracer, "batch", 5, 7, None, [not_taken], {})
-    batch = finish(tracer, "batch", 5, 7, None, [not_taken, taken], {})
-    finish(tracer, "below", 5, 7, not_taken, [taken], {})
-    below = finish(tracer, "below", 5, 7, taken, [], {})
+    assert sampled({}, monkeypatch) == pytest.approx(0.1, abs=0.04)
+    assert sampled({"OTEL_TRACES_SAMPLER": "always_on"}, monkeypatch) == 1.0
+    ratio = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5"}
+    assert sampled(ratio, monkeypatch) == pytest.approx(0.5, abs=0.07)
 
-    assert [each.context for each in kept.get_finished_spans()] == [batch, below]
-    assert (below.trace_id, below.span_id != 2, batch.trace_id != 1) == (1, True, True)
+
+@pytest.mark.parametrize("root", [ALWAYS_ON, ALWAYS_OFF], ids=["always on", "always off"])
+def test_a_completed_span_follows_its_parent_and_without_one_the_spans_it_is_linked_to(
+    root: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=LinkSampler(ParentBased(root)))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
+    kept, dropped = (SpanContext(1, 2, False, TraceFlags(flag)) for flag in (1, 0))
+
+    record_span("batch", 5, 7, parent=NEW_TRACE, links=[dropped])
+    batch = record_span("batch", 5, 7, parent=NEW_TRACE, links=[dropped, kept])
+    record_span("below", 5, 7, parent=dropped, links=[kept])
+    below = record_span("below", 5, 7, parent=kept)
+
+    assert [each.context for each in exporter.get_finished_spans()] == [batch, below]
+    assert below.trace_id == kept.trace_id != batch.trace_id
+    assert below.span_id != kept.span_id
+
+
+def test_a_completed_span_keeps_its_times_links_and_attributes_and_never_ends_before_its_start(
+    exported: Any,
+) -> None:
+    linked = SpanContext(1, 2, False, TraceFlags(1))
+    with span("root"):
+        record_span("queue", 7, 5, links=[linked], attributes={"text": "a", "whole": 1})
+
+    (queue,), (root,) = (named(exported(), name) for name in ("queue", "root"))
+    assert (queue.start_time_unix_nano, queue.end_time_unix_nano) == (7, 7)
+    assert queue.parent_span_id == root.span_id
+    assert [link.span_id for link in queue.links] == [(2).to_bytes(8)]
+    assert said(queue) == {"text": "a", "whole": 1}
 
 
 def test_nothing_is_recorded_where_nothing_is_exported() -> None:
@@ -254,10 +268,11 @@ def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logge
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100")
-        monkeypatch.setattr(span_export, "LAST_SPANS_S", 0.5)
+        monkeypatch.setattr(span_export, "LAST_EXPORT_S", 0.5)
         provider, end = exporting_provider("otlp", "muse.test")
-        monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+        monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
         with caplog.at_level(logging.WARNING, "services.runtime.observability.span_export"):
             longest_s = 0.0
             for _ in range(1000):
@@ -273,7 +288,7 @@ def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logge
     assert ended_s < 5.0
     told = [record.__dict__ for record in caplog.records if record.msg == "spans were dropped"]
     assert len(told) == 1  # not one a span
-    assert told[0]["reason"] == "100 spans wait already"
+    assert told[0]["reason"] == "the queue is full (100 spans)"
 
 
 def test_lost_spans_are_told_now_and_then_and_none_is_forgotten(
@@ -292,7 +307,7 @@ def test_lost_spans_are_told_now_and_then_and_none_is_forgotten(
 async def test_every_span_below_says_on_whose_behalf_it_is(exported: Any) -> None:
     token = attach(baggage.set_baggage(span_attributes.TENANT, "t" * 100))
     try:
-        with span("root"), on_behalf_of("nightly"), span("below"):
+        with span("root"), caller_baggage("nightly"), span("below"):
             pass
     finally:
         detach(token)

@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.runtime.observability import span_attributes
+from services.runtime.observability.call_spans import client_interceptors
 from services.runtime.observability.logs import configure_logs
-from services.runtime.observability.tracing import client_interceptors, span
+from services.runtime.observability.tracing import span
 from services.runtime.server.process import ServerSettings, Service, running_server
 from services.runtime.wire.errors import invalid_field
 

@@ -122,7 +122,7 @@ async def test_the_spans_of_queue_and_compute_fill_the_time_of_a_request_however
 ) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
     device = fake_device(slots=1)
     batcher = InflightBatcher(device, thread, max_queued=8)
     device.gate.clear()

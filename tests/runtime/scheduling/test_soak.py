@@ -28,7 +28,7 @@ MOST_GROWTH_BYTES = 10  # for each request that was given up
 def spans(monkeypatch: pytest.MonkeyPatch) -> OpenSpans:
     counter, provider = OpenSpans(), TracerProvider()
     provider.add_span_processor(counter)
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
     return counter
 
 
