@@ -110,7 +110,7 @@ def build_stages(system: Preset) -> Stages:
             digest="",
             precision=layout.precision,
         ),
-        maximum_batch=layout.slots,
+        max_batch_size=layout.slots,
     )
     base = BaseEngine(
         checkpoint_of(system.base, lambda: BaseTransformer(system.base, rngs=nnx.Rngs(0)), dtype),

@@ -42,7 +42,7 @@ class SimulatedDevice:
     """Slots that count steps and move a virtual clock."""
 
     slots: int = SLOTS
-    handed_out_s: float = 0.0
+    device_to_host_s: float = 0.0
     now_s: float = 0.0
     left: dict[int, int] = field(default_factory=dict)
     row_steps: int = 0
@@ -106,10 +106,10 @@ def in_flight(requests: list[Decode]) -> Outcome:
             def end(event: Timed[None] | Failed | None, index: int = arrived) -> None:
                 ends_s[index] = device.now_s
 
-            scheduler.submit(requests[arrived], end, watched=False)
+            scheduler.submit(requests[arrived], end, stream=False)
             arrived += 1
         begin_s = device.now_s
-        scheduler.turn()
+        scheduler.tick()
         busy_s += device.now_s - begin_s
     return outcome(requests, ends_s, device, busy_s)
 

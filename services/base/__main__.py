@@ -45,7 +45,7 @@ async def build(settings: Settings) -> Service:
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
     folder = settings.checkpoints / STAGE
-    layout = layout_here(settings.max_batch, shards=settings.shards, weights=settings.weights)
+    layout = layout_here(settings.max_batch_size, shards=settings.shards, weights=settings.weights)
     engine = (await device.run(BaseEngine.load, folder, layout))[0]
     batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = BaseServicer(engine, batcher)
@@ -63,7 +63,7 @@ async def build(settings: Settings) -> Service:
         register=lambda server: add_BaseServiceServicer_to_server(servicer, server),
         warm_up=warm_up,
         close=close,
-        hand_back=batcher.hand_back,
+        preempt=batcher.preempt,
         health=batcher.health,
         load=batcher.load,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.runtime.checkpoints.precision import Weights
-from services.runtime.server.process import StageSettings
+from services.runtime.server.settings import StageSettings
 
 AXIS = "model"
 

@@ -9,12 +9,12 @@ from cyclopts import Parameter
 from services.orchestrator.addresses import DEFAULT_PORT
 from services.runtime.server.process import (
     ServerError,
-    ServerSettings,
     Service,
     command_line,
     run_command_line,
     run_server,
 )
+from services.runtime.server.settings import ServerSettings
 from services.runtime.wire.errors import RequestError
 
 PAUSE_S = 0.25

@@ -91,7 +91,7 @@ class SlotReplica:
         left = [call.left for call in seated]
         self._steps = steps_to_take(
             left,
-            watched=False,
+            stream=False,
             waiting=bool(self._waiting),
             step_s=step_s + times.dispatch_s,
         )

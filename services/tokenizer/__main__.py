@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.scheduling.batching import BatchedServerSettings
 from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.settings import BatchedServerSettings
 
 app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
 
@@ -47,7 +47,7 @@ async def build(settings: Settings) -> Service:
     batcher = Batcher(
         engine.run,
         device,
-        max_size=settings.max_batch,
+        max_batch_size=settings.max_batch_size,
         max_wait_s=settings.max_wait_ms / 1000,
         max_queued=settings.max_queued,
     )

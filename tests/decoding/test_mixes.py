@@ -13,7 +13,7 @@ from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
 from services.runtime.scheduling.scheduler import SlotScheduler
-from services.runtime.scheduling.slots import Failed, Ticket
+from services.runtime.scheduling.slots import Failed, RequestState
 from services.runtime.wire.timing import Timed
 
 TINY = preset("tiny")
@@ -82,15 +82,15 @@ def check_mix(
     """Runs some jobs that come, are watched and are given up at random; compares every result."""
     scheduler = SlotScheduler[Job, Progress](pool, max_queued=2 * JOBS)
     arrivals = random.choice(len(jobs), size=random.integers(2, 9)).tolist()
-    running: list[tuple[int, Listener, Ticket[Job, Progress]]] = []
+    running: list[tuple[int, Listener, RequestState[Job, Progress]]] = []
     while arrivals or scheduler.busy:
         while arrivals and (not scheduler.busy or random.random() < 0.4):
             index, listener = arrivals.pop(), Listener()
-            ticket = scheduler.submit(jobs[index], listener, watched=random.random() < 0.2)
+            ticket = scheduler.submit(jobs[index], listener, stream=random.random() < 0.2)
             running.append((index, listener, ticket))
         if random.random() < 0.05:
-            scheduler.abandon(running[random.integers(len(running))][2])
-        scheduler.turn()
+            scheduler.cancel(running[random.integers(len(running))][2])
+        scheduler.tick()
     for index, listener, ticket in running:
         alone = expected[index]
         if not ticket.abandoned:

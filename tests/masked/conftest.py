@@ -121,7 +121,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Stage]]
 
 @pytest.fixture(scope="module")
 def serve(checkpoints: Path) -> Serve:
-    """Runs a server of one's own: `async with serve("base", max_batch=1) as stage`."""
+    """Runs a server of one's own: `async with serve("base", max_batch_size=1) as stage`."""
 
     @asynccontextmanager
     async def serving(name: str, **changes: Any) -> AsyncIterator[Stage]:
@@ -139,14 +139,14 @@ def serve(checkpoints: Path) -> Serve:
 @pytest.fixture(scope="module")
 async def base(serve: Serve) -> AsyncIterator[Stage]:
     """A base of four slots."""
-    async with serve("base", max_batch=4) as stage:
+    async with serve("base", max_batch_size=4) as stage:
         yield stage
 
 
 @pytest.fixture(scope="module")
 async def superres(serve: Serve) -> AsyncIterator[Stage]:
     """A superres of four slots."""
-    async with serve("superres", max_batch=4) as stage:
+    async with serve("superres", max_batch_size=4) as stage:
         yield stage
 
 

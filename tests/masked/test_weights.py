@@ -19,7 +19,7 @@ from services.superres.engine import SuperresEngine
 async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
     serve: Any, checkpoints: Path
 ) -> None:
-    async with serve("base", max_batch=4, weights="int8") as stage:
+    async with serve("base", max_batch_size=4, weights="int8") as stage:
         requests = [
             stage.request(sampling=decoding_pb2.Sampling(steps=4, seed=seed, guidance=3.0))
             for seed in range(3)

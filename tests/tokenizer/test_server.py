@@ -36,7 +36,7 @@ async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
             fingerprint={"codebook": codebook},
             record={"preset": "tiny"},
         )
-    settings = tokenizer_server.Settings(checkpoints=folder, port=0, max_batch=4)
+    settings = tokenizer_server.Settings(checkpoints=folder, port=0, max_batch_size=4)
     async with (
         running_server(await tokenizer_server.build(settings), settings) as running,
         grpc.aio.insecure_channel(running.address) as channel,

@@ -1,16 +1,17 @@
-"""What a checkpoint can be refused for.
+"""Errors of reading a checkpoint.
 
-Apart from what reads one: the orchestrator, which has none, does not install safetensors.
+They have a module of their own because the orchestrator handles them and does not install
+safetensors, which reading a checkpoint needs.
 """
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be served; the message says what was expected and what came."""
+    """A checkpoint cannot be served; the message says what was expected and what was found."""
 
 
 class CheckpointNotFound(CheckpointError):
-    """No checkpoint lies where one was asked for."""
+    """The folder holds no checkpoint."""
 
 
 class CheckpointMismatch(CheckpointError):
-    """A checkpoint is there, but of another stage, shape or format."""
+    """The checkpoint has another stage, shape or format."""

@@ -1,11 +1,11 @@
-"""The served checkpoint of a stage: one folder, written by training and read by servers.
+"""Checkpoint of a stage: one folder, written by training and read by servers.
 
     model.safetensors   the parameters, dotted names
     config.json         stage, shape, fingerprint
-    training.json       how it was made
+    training.json       record of the training run
     ...                 a stage's own files, such as a SentencePiece model
 
-Imports no JAX, so that the command line can describe a checkpoint instantly.
+Imports no JAX, so that the command line describes a checkpoint without its start-up time.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ class Checkpoint(Generic[Config]):
     Attributes:
         config: The stage's configuration.
         parameters: Arrays by dotted name, as stored.
-        fingerprint: Names of the codebooks and encoders it makes or needs.
+        fingerprint: Fingerprints of the codebooks and encoders that the stage provides or needs.
         digest: "sha256:" and 64 hex digits of model.safetensors.
-        record: How it was trained.
-        folder: Where it lies.
+        record: Record of the training run.
+        folder: Folder of the checkpoint.
     """
 
     config: Config
@@ -52,17 +52,17 @@ class Checkpoint(Generic[Config]):
 
 
 def codebook_fingerprint(codebook: np.ndarray) -> str:
-    """Names a codebook by its content: "codebook:" and 16 hex digits of its sha256 in float32."""
+    """Returns "codebook:" and 16 hex digits of the sha256 of a codebook in float32."""
     content = np.ascontiguousarray(codebook, dtype=np.float32)
     return "codebook:" + hashlib.sha256(content.tobytes()).hexdigest()[:16]
 
 
 def parameters_fingerprint(prefix: str, parameters: Mapping[str, np.ndarray], *extra: bytes) -> str:
-    """Names a model by its content: the prefix and 16 hex digits of the sha256 of all of it.
+    """Returns the fingerprint of a model: a prefix and 16 hex digits of the sha256 of its content.
 
     Args:
-        prefix: What kind of thing it is, such as "t5".
-        parameters: Arrays by name; order does not matter.
+        prefix: Kind of model, such as "t5".
+        parameters: Arrays by name, in any order.
         extra: Further content, such as a vocabulary file.
     """
     digest = hashlib.sha256()
@@ -75,7 +75,7 @@ def parameters_fingerprint(prefix: str, parameters: Mapping[str, np.ndarray], *e
 
 
 def round_to_bfloat16(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rounds float arrays to bfloat16, the precision checkpoints are stored in."""
+    """Returns the arrays with floats rounded to bfloat16, the precision of stored checkpoints."""
     return {
         name: np.asarray(value).astype(ml_dtypes.bfloat16)
         if np.issubdtype(np.asarray(value).dtype, np.floating)
@@ -97,13 +97,13 @@ def save_checkpoint(
     """Writes a stage's checkpoint.
 
     Args:
-        folder: Made if missing.
-        stage: Which service reads it, such as "base".
+        folder: Folder, created if missing.
+        stage: Stage that reads it, such as "base".
         config: The stage's frozen configuration dataclass.
         parameters: Arrays by dotted name.
-        fingerprint: Names of the codebooks and encoders it makes or needs.
-        record: How it was trained; anything JSON can hold.
-        files: Further files, copied beside it under their own names.
+        fingerprint: Fingerprints of the codebooks and encoders that the stage provides or needs.
+        record: Record of the training run, in types that JSON has.
+        files: Further files, copied into the folder under their own names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
@@ -128,7 +128,7 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
-        CheckpointMismatch: it is of another stage or format, or cannot be read.
+        CheckpointMismatch: the stage or format differs, or a file cannot be read.
     """
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -151,7 +151,7 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
         config = config_type(**shape)
     except (TypeError, ValueError) as error:
         raise CheckpointMismatch(
-            f"{folder}/config.json is no {config_type.__name__}: {error}"
+            f"{folder}/config.json does not describe a {config_type.__name__}: {error}"
         ) from error
     weights = folder / "model.safetensors"
     try:

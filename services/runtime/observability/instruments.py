@@ -1,7 +1,7 @@
-"""Every metric a server exports: name, unit, labels and what the labels may hold, in one place.
+"""Every metric of the servers: name, unit, labels, and the values of the labels.
 
-An instrument costs a comparison until `bind` gives it a meter. Its labels hold a few values known
-here, never what a caller sends: no number of callers or prompts makes a new series.
+An instrument costs one comparison until `bind` gives it a meter. Its labels take a few values that
+are defined here and never come from a caller, so the number of series is bounded.
 
 Source: OpenTelemetry, "Metrics semantic conventions" (names and units) and "Prometheus and
 OpenMetrics compatibility" (how Prometheus calls them).
@@ -37,19 +37,20 @@ SUFFIXES = {"s": "_seconds", "By": "_bytes"}  # of Prometheus; counts of things 
 
 @dataclass(frozen=True)
 class Load:
-    """How busy a stage is.
+    """Current load of a stage.
 
     Attributes:
         slots: Requests it computes at a time.
         active: Requests it computes now.
-        places: Requests that may wait.
+        capacity: Requests that may wait.
         queued: Requests that wait.
-        queued_steps: Steps times rows of those who wait; of a stage that takes no steps, requests.
+        queued_steps: Steps times rows of the waiting requests; their number in a stage without
+            steps.
     """
 
     slots: int
     active: int
-    places: int
+    capacity: int
     queued: int
     queued_steps: int
 
@@ -59,10 +60,10 @@ class Instrument:
     """A metric.
 
     Attributes:
-        name: As OpenTelemetry calls it.
+        name: OpenTelemetry name.
         unit: In UCUM, such as "s" or "{request}".
         description: One sentence.
-        labels: What each label may hold, besides `stage`, which all have.
+        labels: Values of each label; every metric also has the label `stage`.
     """
 
     name: str
@@ -70,77 +71,77 @@ class Instrument:
     description: str
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _stage: str = field(default="", init=False)
-    _bound: Any = field(default=None, init=False)  # what records, of the meter's own type
+    _bound: Any = field(default=None, init=False)  # the meter's own instrument
 
     @property
     def prometheus_names(self) -> tuple[str, ...]:
-        """Its series, as Prometheus calls them."""
+        """Names of its series in Prometheus."""
         return (self.name.replace(".", "_") + SUFFIXES.get(self.unit, ""),)
 
     def bind(self, meter: Meter, stage: str) -> None:
-        """Makes it record.
+        """Starts recording.
 
         Args:
-            meter: What makes the instrument.
-            stage: Whose process it is, one of STAGES.
+            meter: Creates the OpenTelemetry instrument.
+            stage: Stage of the process, one of STAGES.
         """
-        self._stage, self._bound = stage, self._made(meter)
+        self._stage, self._bound = stage, self._create(meter)
 
     def unbind(self) -> None:
-        """Ends that."""
+        """Stops recording."""
         self._bound = None
 
-    def _made(self, meter: Meter) -> Any:
+    def _create(self, meter: Meter) -> Any:
         raise NotImplementedError
 
 
 @dataclass(eq=False)
 class Counter(Instrument):
-    """A sum that only grows. It starts at 0 for each value of its label, so that none is missed."""
+    """A sum that only grows; each label value starts at an explicit 0, so that rates are exact."""
 
     @property
     def prometheus_names(self) -> tuple[str, ...]:
-        """Its series, as Prometheus calls them."""
+        """Names of its series in Prometheus."""
         return (f"{super().prometheus_names[0]}_total",)
 
     def bind(self, meter: Meter, stage: str) -> None:
-        """Makes it record; see `Instrument.bind`."""
+        """Starts recording; see `Instrument.bind`."""
         super().bind(meter, stage)
         for values in product(*self.labels.values()):
             self.add(0, **dict(zip(self.labels, values, strict=True)))
 
     def add(self, amount: float, **labels: str) -> None:
-        """Adds to it, if anything records."""
+        """Adds an amount, if bound."""
         if self._bound is not None:
             self._bound.add(amount, {"stage": self._stage, **labels})
 
-    def _made(self, meter: Meter) -> Any:
+    def _create(self, meter: Meter) -> Any:
         return meter.create_counter(self.name, self.unit, self.description)
 
 
 @dataclass(eq=False)
 class Histogram(Instrument):
-    """How often a value fell where."""
+    """A distribution of values."""
 
     @property
     def prometheus_names(self) -> tuple[str, ...]:
-        """Its series, as Prometheus calls them."""
+        """Names of its series in Prometheus."""
         (name,) = super().prometheus_names
         return f"{name}_bucket", f"{name}_sum", f"{name}_count"
 
     def record(self, value: float, *, trace: SpanContext | None = None, **labels: str) -> None:
-        """Takes note of a value, if anything records.
+        """Records a value, if bound.
 
         Args:
             value: In the metric's unit.
-            trace: The span that it is about, which becomes an exemplar if it is sampled.
-            labels: What each label holds.
+            trace: Span that the value belongs to; it becomes an exemplar if it is sampled.
+            labels: Value of each label.
         """
         if self._bound is not None:
-            about = None if trace is None else set_span_in_context(NonRecordingSpan(trace))
-            self._bound.record(value, {"stage": self._stage, **labels}, context=about)
+            context = None if trace is None else set_span_in_context(NonRecordingSpan(trace))
+            self._bound.record(value, {"stage": self._stage, **labels}, context=context)
 
-    def _made(self, meter: Meter) -> Any:
+    def _create(self, meter: Meter) -> Any:
         return meter.create_histogram(
             self.name, self.unit, self.description, explicit_bucket_boundaries_advisory=SECONDS
         )
@@ -148,15 +149,15 @@ class Histogram(Instrument):
 
 @dataclass(eq=False)
 class Gauge(Instrument):
-    """What is asked for when somebody looks.
+    """A value that is read at each export.
 
     Attributes:
-        read: Reads it from a stage's load.
+        read: Reads the value from a stage's load.
     """
 
     read: Callable[[Load], int] = field(kw_only=True)
 
-    def _made(self, meter: Meter) -> Any:
+    def _create(self, meter: Meter) -> Any:
         return meter.create_observable_gauge(
             self.name, [self._observe], self.unit, self.description
         )
@@ -169,11 +170,13 @@ class Gauge(Instrument):
 REQUESTS = Histogram(
     "muse.request.duration",
     "s",
-    "From a call's arrival at a server to its end, by what was asked and its gRPC status.",
+    "Time from a call's arrival at a server to its end, by kind of request and gRPC status.",
     {"kind": KINDS, "outcome": OUTCOMES},
 )
 WAITS = Histogram(
-    "muse.queue.duration", "s", "From a request's arrival at a stage to the start of its compute."
+    "muse.queue.duration",
+    "s",
+    "Time from a request's arrival at a stage to the start of its compute.",
 )
 QUEUED = Gauge(
     "muse.queue.requests",
@@ -184,44 +187,42 @@ QUEUED = Gauge(
 QUEUED_STEPS = Gauge(
     "muse.queue.steps",
     "{step}",
-    "Work that waits: steps times rows; requests where a stage takes no steps.",
+    "Work that waits: steps times rows; the number of requests in a stage without steps.",
     read=lambda load: load.queued_steps,
 )
-PLACES = Gauge(
-    "muse.queue.limit", "{request}", "Requests that may wait.", read=lambda load: load.places
+CAPACITY = Gauge(
+    "muse.queue.limit", "{request}", "Requests that may wait.", read=lambda load: load.capacity
 )
 ACTIVE = Gauge(
     "muse.slots.active",
     "{slot}",
-    "Slots in use; of a stage that batches, requests of the batch under way.",
+    "Slots in use; in a stage that batches, the requests of the running batch.",
     read=lambda load: load.active,
 )
 SLOTS = Gauge(
     "muse.slots.limit",
     "{slot}",
-    "Slots there are, or the largest batch.",
+    "Number of slots, or the largest batch.",
     read=lambda load: load.slots,
 )
 REFUSALS = Counter(
     "muse.admission.refusals",
     "{request}",
-    "Requests that were not taken, by why.",
+    "Refused requests, by reason.",
     {"reason": REASONS},
 )
-DEVICE = Counter(
-    "muse.device.duration", "s", "Time the device thread spent computing: what a request costs."
-)
+DEVICE = Counter("muse.device.duration", "s", "Time the device thread spent computing.")
 STEPS = Counter("muse.device.steps", "{step}", "Steps times rows computed for requests.")
 PROGRAMS = Counter(
     "muse.programs",
     "{program}",
-    "Programs made ready, by the compiler or from the cache of compiled programs.",
+    "Programs loaded, from the compiler or from the cache of compiled programs.",
     {"source": SOURCES},
 )
 COMPILING = Counter(
     "muse.programs.duration",
     "s",
-    "Time spent making programs ready.",
+    "Time spent compiling programs or reading them from the cache.",
     {"source": SOURCES},
 )
 IO = Counter(
@@ -233,44 +234,47 @@ IO = Counter(
 HEDGES = Counter(
     "muse.hedges",
     "{call}",
-    "Calls of a stage that were sent to a second replica too, by whose answer came first.",
+    "Calls that were sent to a second replica too, by the copy that was answered first.",
     {"target": STAGES[1:], "answer": COPIES},
 )
 INSTRUMENTS: tuple[Instrument, ...] = (
-    *(REQUESTS, WAITS, QUEUED, QUEUED_STEPS, PLACES, ACTIVE, SLOTS, REFUSALS),
+    *(REQUESTS, WAITS, QUEUED, QUEUED_STEPS, CAPACITY, ACTIVE, SLOTS, REFUSALS),
     *(DEVICE, STEPS, PROGRAMS, COMPILING, IO, HEDGES),
 )
 _loads: list[Callable[[], Load]] = []
 
 
 def bind(meter: Meter, stage: str) -> None:
-    """Makes all instruments of the process record; once a process.
+    """Starts recording with all instruments; once a process.
 
     Args:
-        meter: What makes them.
-        stage: Whose process it is, one of STAGES.
+        meter: Creates the OpenTelemetry instruments.
+        stage: Stage of the process, one of STAGES.
     """
     for instrument in INSTRUMENTS:
         instrument.bind(meter, stage)
 
 
 def unbind() -> None:
-    """Ends that."""
+    """Stops recording with all instruments."""
     for instrument in INSTRUMENTS:
         instrument.unbind()
 
 
-def watch(load: Callable[[], Load]) -> Callable[[], None]:
-    """Has the gauges ask for a load; any thread may.
+def observe(load: Callable[[], Load]) -> Callable[[], None]:
+    """Makes the gauges read a stage's load.
+
+    Args:
+        load: Returns the load; called from any thread.
 
     Returns:
-        What to call when it is no longer to be asked for.
+        A function that stops the gauges from reading it.
     """
     _loads.append(load)
     return lambda: _loads.remove(load)
 
 
-def refused(reason: Reason, error: Refusal) -> Refusal:
-    """Counts a refusal and returns it, for `raise`."""
+def count_refusal(reason: Reason, error: Refusal) -> Refusal:
+    """Counts a refused request and returns its error, for `raise`."""
     REFUSALS.add(1, reason=reason)
     return error

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, with the trace they belong to."""
+"""Logs as one JSON object a line, with the ids of the current trace and span."""
 
 import json
 import logging
@@ -8,26 +8,30 @@ from typing import Any
 
 from opentelemetry import trace
 
-# They tell at INFO of each kind of device that is not there, and at DEBUG of every compilation.
-TALKATIVE = ("jax", "jax._src.xla_bridge")
-# What every record has; the rest came by `extra`.
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# They log every missing kind of device at INFO and every compilation at DEBUG.
+VERBOSE_LOGGERS = ("jax", "jax._src.xla_bridge")
+# Attributes of every record; all others come from `extra`.
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+}
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def __init__(self, service_name: str) -> None:
-        """Remembers whose logs they are.
+        """Creates the formatter.
 
         Args:
-            service_name: Such as "muse.base".
+            service_name: Value of the field "service", such as "muse.base".
         """
         super().__init__()
         self._service_name = service_name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line; `extra` fields stand beside the usual ones."""
+        """Returns the line; fields of `extra` are added to the standard ones."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -35,12 +39,12 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        here = trace.get_current_span().get_span_context()
-        if here.is_valid:
-            line["trace_id"] = trace.format_trace_id(here.trace_id)
-            line["span_id"] = trace.format_span_id(here.span_id)
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            line["trace_id"] = trace.format_trace_id(span.trace_id)
+            line["span_id"] = trace.format_span_id(span.span_id)
         for name, value in vars(record).items():
-            if name not in _USUAL:
+            if name not in _STANDARD_ATTRIBUTES:
                 line.setdefault(name, value)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -58,5 +62,5 @@ def configure_logs(service_name: str, level: str = "INFO") -> None:
     handler.setFormatter(JsonFormatter(service_name))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    for name in TALKATIVE:
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,8 +1,8 @@
-"""Metrics out of the process: an endpoint for Prometheus, and OTLP to a collector.
+"""Export of metrics: an endpoint for Prometheus, and OTLP to a collector.
 
-Off unless `--metrics-port` or the standard OTEL_ environment variables ask for them; then there is
-no provider and no SDK in memory. `services.runtime.observability.instruments`
-defines the metrics.
+Off unless `--metrics-port` or the standard OTEL_ environment variables select an exporter; then no
+provider exists and the SDK is not imported. `services.runtime.observability.instruments` defines
+the metrics.
 
 Source: OpenTelemetry specification, "Environment Variable Specification".
 """
@@ -17,7 +17,7 @@ from services.runtime.observability import instruments
 from services.runtime.observability.exporter_selection import selected_exporter
 
 logger = logging.getLogger(__name__)
-LAST_EXPORT_MS = 2000.0  # what the last export may take: a collector that is away holds up no end
+LAST_EXPORT_MS = 2000.0  # time limit of the last export, should the collector not answer
 
 
 def metrics_exporter(environment: Mapping[str, str] = os.environ) -> str:
@@ -31,19 +31,20 @@ def metrics_exporter(environment: Mapping[str, str] = os.environ) -> str:
 def configure_metrics(
     stage: str, *, host: str = "127.0.0.1", port: int | None = None
 ) -> tuple[int | None, Callable[[], None]]:
-    """Sets up the export of metrics, as far as it is asked for; once a process.
+    """Starts the export of metrics, if an exporter or a port is selected; once a process.
 
     Args:
-        stage: Whose process it is, such as "base".
-        host: Address the endpoint listens on.
-        port: Its port, 0 for a free one; None for no endpoint.
+        stage: Stage of the process, such as "base".
+        host: Address that the endpoint listens on.
+        port: Port of the endpoint, 0 for a free one; None for no endpoint.
 
     Returns:
-        The endpoint's port, if there is one, and what to call at the end: sends the last values.
+        The endpoint's port, if there is one, and a function to call at the end of the process,
+        which sends the last values.
 
     Raises:
-        OSError: the port cannot be had.
-        ValueError: OTEL_METRICS_EXPORTER names an exporter there is not.
+        OSError: the port is not available.
+        ValueError: OTEL_METRICS_EXPORTER names an unknown exporter.
     """
     exporter = metrics_exporter()
     if exporter == "none" and port is None:
@@ -51,21 +52,21 @@ def configure_metrics(
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
-    readers, ending = _periodic_readers(exporter), ExitStack()
+    readers, at_end = _periodic_readers(exporter), ExitStack()
     if port is not None:
         reader, port, close = _endpoint(host, port)
-        ending.callback(close)
+        at_end.callback(close)
         readers.append(reader)
     name = os.environ.get("OTEL_SERVICE_NAME") or f"muse.{stage}"
     provider = MeterProvider(readers, resource=Resource.create({SERVICE_NAME: name}))
-    ending.callback(_shut_down, provider)
+    at_end.callback(_shut_down, provider)
     instruments.bind(provider.get_meter("muse"), stage)
-    ending.callback(instruments.unbind)
-    return port, ending.close
+    at_end.callback(instruments.unbind)
+    return port, at_end.close
 
 
 def _endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:
-    """Returns the reader of an endpoint, its port, and what closes it."""
+    """Starts an endpoint; returns its reader, its port, and a function that closes it."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -82,7 +83,7 @@ def _endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:
 
 
 def _periodic_readers(exporter: str) -> list[Any]:
-    """Returns the reader that exports every OTEL_METRIC_EXPORT_INTERVAL ms, on its own thread."""
+    """Returns the readers that export every OTEL_METRIC_EXPORT_INTERVAL ms on their own threads."""
     if exporter == "none":
         return []
     from opentelemetry.sdk.metrics.export import (
@@ -98,8 +99,8 @@ def _periodic_readers(exporter: str) -> list[Any]:
 
 
 def _shut_down(provider: Any) -> None:
-    """Sends the last values, if somebody takes them in time."""
+    """Sends the last values within `LAST_EXPORT_MS`."""
     try:
         provider.shutdown(timeout_millis=LAST_EXPORT_MS)
-    except Exception as error:  # of any reader; there is nobody left whom it could keep from work
+    except Exception as error:  # a failing exporter must not keep the process from at_end
         logger.warning("the last metrics were not sent: %s", error)

@@ -1,4 +1,4 @@
-"""Gathers requests that arrive close together into one call of the device."""
+"""Dynamic batching: requests that arrive close together share one call of the device."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ from services.runtime.observability.completed_spans import (
     epoch_ns,
     record_span,
 )
-from services.runtime.observability.instruments import DEVICE, WAITS, Load, refused
+from services.runtime.observability.instruments import DEVICE, WAITS, Load, count_refusal
 from services.runtime.observability.tracing import recorded_span
 from services.runtime.scheduling.device_thread import DeviceThread
-from services.runtime.server.process import StageSettings
+from services.runtime.scheduling.forecast import smoothed
 from services.runtime.wire.errors import RequestError, resource_exhausted
 from services.runtime.wire.timing import Timed
 
@@ -29,31 +29,14 @@ logger = logging.getLogger(__name__)
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 INTERNAL = "internal error; the server's log says more"
-SMOOTHING = 0.2  # weight of the newest batch in the running mean of compute seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchedServerSettings(StageSettings):
-    """What a server that batches can be told besides.
-
-    Attributes:
-        max_wait_ms: Milliseconds a request waits for company while the device is free.
-    """
-
-    max_wait_ms: float = 5.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.max_wait_ms < float("inf"):
-            raise ValueError(f"max_wait_ms: expected at least 0, got {self.max_wait_ms}")
 
 
 class BatchShape(NamedTuple):
-    """What a batch is to the device.
+    """Size of a batch on the device.
 
     Attributes:
         rows: Rows of its requests.
-        bucket: Rows that are computed, padding included.
+        bucket: Rows that the device computes, padding included.
     """
 
     rows: int
@@ -61,10 +44,10 @@ class BatchShape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Ran:
-    """When a batch ran, of how many, and its span if somebody in it is traced."""
+class _CompletedBatch:
+    """A completed batch; it has a span if one of its requests is traced."""
 
-    begin_s: float
+    start_s: float
     end_s: float
     requests: int
     attributes: span_attributes.Attributes = field(default_factory=dict)
@@ -74,7 +57,7 @@ class _Ran:
 @dataclass(eq=False)
 class _Waiter(Generic[Request, Result]):
     request: Request
-    answer: "asyncio.Future[tuple[Result, _Ran]]"
+    answer: "asyncio.Future[tuple[Result, _CompletedBatch]]"
     trace: SpanContext | None = field(default_factory=recorded_span)
     arrival_s: float = field(default_factory=time.monotonic)
 
@@ -90,37 +73,39 @@ class Batcher(Generic[Request, Result]):
         run_batch: Callable[[list[Request]], list[Result]],
         device: DeviceThread,
         *,
-        max_size: int,
+        max_batch_size: int,
         max_wait_s: float,
         max_queued: int,
         shape_of: Callable[[Sequence[Request]], BatchShape] | None = None,
     ) -> None:
-        """Prepares to batch.
+        """Creates an idle batcher.
 
         Args:
-            run_batch: Runs on the device thread: 1 to max_size requests to as many results, in
-                order. If it raises, every request of the batch fails: validate before.
-            device: Where it runs.
-            max_size: Requests a batch.
-            max_wait_s: How long a request waits for company while the device is free.
+            run_batch: Runs on the device thread: takes 1 to max_batch_size requests and returns one
+                result each, in order. An exception fails every request of the batch, so validate
+                requests before.
+            device: Thread to run on.
+            max_batch_size: Requests in a batch.
+            max_wait_s: Seconds a request waits for others while the device is free.
             max_queued: Requests that may wait; further ones are refused.
-            shape_of: Says what requests are to the device, for traces; a row each by default.
+            shape_of: Returns the batch shape of requests, for traces; one row each by default.
 
         Raises:
             ValueError: a limit is below 1, or max_wait_s is negative.
         """
-        if max_size < 1 or max_queued < 1 or max_wait_s < 0:
+        if max_batch_size < 1 or max_queued < 1 or max_wait_s < 0:
             raise ValueError(
-                f"expected max_size >= 1, max_queued >= 1 and max_wait_s >= 0, "
-                f"got {max_size}, {max_queued} and {max_wait_s}"
+                f"expected max_batch_size >= 1, max_queued >= 1 and max_wait_s >= 0, "
+                f"got {max_batch_size}, {max_queued} and {max_wait_s}"
             )
         self._run_batch, self._device, self._shape_of = run_batch, device, shape_of
-        self._max_size, self._max_wait_s, self._max_queued = max_size, max_wait_s, max_queued
+        self._max_batch_size, self._max_queued = max_batch_size, max_queued
+        self._max_wait_s = max_wait_s
         self._waiters: deque[_Waiter[Request, Result]] = deque()
         self._full = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._active = 0
-        self._usual_compute_s = 0.0
+        self._mean_compute_s = 0.0
 
     @property
     def queued(self) -> int:
@@ -129,16 +114,16 @@ class Batcher(Generic[Request, Result]):
 
     @property
     def active(self) -> int:
-        """Requests on the device, or next in line for it."""
+        """Requests of the batch that computes, or waits for the device thread."""
         return self._active
 
     def load(self) -> Load:
-        """Returns how busy it is; any thread may ask."""
+        """Returns the current load; any thread may call it."""
         queued = self.queued
         return Load(
-            slots=self._max_size,
+            slots=self._max_batch_size,
             active=self._active,
-            places=self._max_queued,
+            capacity=self._max_queued,
             queued=queued,
             queued_steps=queued,
         )
@@ -149,54 +134,54 @@ class Batcher(Generic[Request, Result]):
         A caller that is cancelled before its batch starts costs no compute.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED: too many requests wait already. INTERNAL: the batch
-                failed; the log says how, once for all its requests.
+            RequestError: RESOURCE_EXHAUSTED: the queue is full. INTERNAL: the batch failed; the log
+                has one record for all its requests.
         """
         if self.queued >= self._max_queued:
-            batches_ahead = 1 + self.queued // self._max_size
-            retry_after_s = max(self._max_wait_s, batches_ahead * self._usual_compute_s, 0.01)
-            raise refused(
+            batches_ahead = 1 + self.queued // self._max_batch_size
+            retry_after_s = max(self._max_wait_s, batches_ahead * self._mean_compute_s, 0.01)
+            raise count_refusal(
                 "queue_full",
                 resource_exhausted(
-                    f"{self.queued} requests wait already, as many as may: try again later",
+                    f"{self.queued} requests wait already, the queue is full: try again later",
                     retry_after_s=retry_after_s,
                 ),
             )
         waiter = _Waiter[Request, Result](request, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
-        if self.queued >= self._max_size:
+        if self.queued >= self._max_batch_size:
             self._full.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        ran: _Ran | None = None
+        batch: _CompletedBatch | None = None
         try:
-            result, ran = await waiter.answer
+            result, batch = await waiter.answer
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            _record_request(waiter, ran)
-        queue_s, compute_s = ran.begin_s - waiter.arrival_s, ran.end_s - ran.begin_s
+            _record_request(waiter, batch)
+        queue_s, compute_s = batch.start_s - waiter.arrival_s, batch.end_s - batch.start_s
         WAITS.record(queue_s, trace=waiter.trace)
-        return Timed(result, queue_s, compute_s, compute_s / ran.requests)
+        return Timed(result, queue_s, compute_s, compute_s / batch.requests)
 
     async def drain(self) -> None:
-        """Waits until no request waits or is computed."""
+        """Waits until no request waits or computes."""
         while self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def _work(self) -> None:
         try:
             while self._waiters:
-                await self._gather()
-                size = min(self._max_size, len(self._waiters))
+                await self._wait_for_batch()
+                size = min(self._max_batch_size, len(self._waiters))
                 await self._compute([self._waiters.popleft() for _ in range(size)])
         finally:
             self._worker = None
 
-    async def _gather(self) -> None:
+    async def _wait_for_batch(self) -> None:
         self._full.clear()
         remaining_s = self._waiters[0].arrival_s + self._max_wait_s - time.monotonic()
-        if self.queued < self._max_size and remaining_s > 0:
+        if self.queued < self._max_batch_size and remaining_s > 0:
             try:
                 await asyncio.wait_for(self._full.wait(), remaining_s)
             except TimeoutError:
@@ -204,18 +189,18 @@ class Batcher(Generic[Request, Result]):
 
     async def _compute(self, batch: list[_Waiter[Request, Result]]) -> None:
         def run() -> tuple[list[tuple[_Waiter[Request, Result], Result]], float]:
-            # Asked here, when the device is free: some may have gone while it was not.
+            # Filtered here, when the device is free: callers may be gone by now.
             live = [waiter for waiter in batch if not waiter.answer.done()]
-            begin_s = time.monotonic()
+            start_s = time.monotonic()
             if not live:
-                return [], begin_s
+                return [], start_s
             results = self._run_batch([waiter.request for waiter in live])
-            return list(zip(live, results, strict=True)), begin_s
+            return list(zip(live, results, strict=True)), start_s
 
         self._active = len(batch)
         try:
-            (pairs, begin_s), compute_s = await self._device.run(run)
-        except Exception:  # told here once, not by each of its callers
+            (pairs, start_s), compute_s = await self._device.run(run)
+        except Exception:  # logged once here, not once for each request
             logger.exception("a batch failed", extra={"requests": len(batch)})
             for waiter in batch:
                 if not waiter.answer.done():
@@ -226,17 +211,19 @@ class Batcher(Generic[Request, Result]):
         if not pairs:
             return
         DEVICE.add(compute_s)
-        ran = self._ran([waiter for waiter, _ in pairs], begin_s, begin_s + compute_s)
-        self._usual_compute_s += SMOOTHING * (compute_s - self._usual_compute_s)
+        completed = self._completed([waiter for waiter, _ in pairs], start_s, start_s + compute_s)
+        self._mean_compute_s = smoothed(self._mean_compute_s, compute_s)
         for waiter, result in pairs:
             if not waiter.answer.done():
-                waiter.answer.set_result((result, ran))
+                waiter.answer.set_result((result, completed))
 
-    def _ran(self, batch: Sequence[_Waiter[Request, Result]], begin_s: float, end_s: float) -> _Ran:
-        """Returns how a batch ran; records its span, if somebody in it is traced."""
+    def _completed(
+        self, batch: Sequence[_Waiter[Request, Result]], start_s: float, end_s: float
+    ) -> _CompletedBatch:
+        """Returns a completed batch; records its span if one of its requests is traced."""
         links = [waiter.trace for waiter in batch if waiter.trace is not None]
         if not links:
-            return _Ran(begin_s, end_s, len(batch))
+            return _CompletedBatch(start_s, end_s, len(batch))
         shape = BatchShape(len(batch), len(batch))
         if self._shape_of is not None:
             shape = self._shape_of([waiter.request for waiter in batch])
@@ -246,28 +233,28 @@ class Batcher(Generic[Request, Result]):
         offset_ns = clock_offset_ns()
         span = record_span(
             "batch",
-            epoch_ns(begin_s, offset_ns),
+            epoch_ns(start_s, offset_ns),
             epoch_ns(end_s, offset_ns),
             parent=NEW_TRACE,
             links=links,
             attributes=attributes,
         )
-        return _Ran(begin_s, end_s, len(batch), attributes, span)
+        return _CompletedBatch(start_s, end_s, len(batch), attributes, span)
 
 
-def _record_request(waiter: _Waiter[Request, Result], ran: _Ran | None) -> None:
-    """Records, below the current span, a request's time in the queue and in its batch."""
+def _record_request(waiter: _Waiter[Request, Result], batch: _CompletedBatch | None) -> None:
+    """Records a request's time in the queue and in its batch as children of the current span."""
     if waiter.trace is None:
         return
     offset_ns = clock_offset_ns()
     arrival_ns = epoch_ns(waiter.arrival_s, offset_ns)
-    if ran is None:
+    if batch is None:
         record_span("queue", arrival_ns, epoch_ns(time.monotonic(), offset_ns))
         return
-    begin_ns, end_ns = epoch_ns(ran.begin_s, offset_ns), epoch_ns(ran.end_s, offset_ns)
-    record_span("queue", arrival_ns, begin_ns)
-    links = [] if ran.span is None else [ran.span]
-    compute = record_span("compute", begin_ns, end_ns)
+    start_ns, end_ns = epoch_ns(batch.start_s, offset_ns), epoch_ns(batch.end_s, offset_ns)
+    record_span("queue", arrival_ns, start_ns)
+    links = [] if batch.span is None else [batch.span]
+    compute = record_span("compute", start_ns, end_ns)
     record_span(
-        "dispatch", begin_ns, end_ns, parent=compute, links=links, attributes=ran.attributes
+        "dispatch", start_ns, end_ns, parent=compute, links=links, attributes=batch.attributes
     )

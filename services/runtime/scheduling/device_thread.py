@@ -1,4 +1,4 @@
-"""The one thread that touches the device, so that the event loop never waits for it."""
+"""The one thread that uses the device, so that the event loop never waits for it."""
 
 import asyncio
 import time
@@ -11,13 +11,13 @@ Result = TypeVar("Result")
 
 
 class DeviceThread:
-    """Runs functions one after the other on a thread of its own."""
+    """Runs functions one after another on a thread of its own."""
 
     def __init__(self, name: str = "device") -> None:
-        """Starts nothing yet; the thread starts with the first function.
+        """Creates the executor; the thread starts with the first function.
 
         Args:
-            name: The thread's name, as debuggers show it.
+            name: Name of the thread, as debuggers show it.
         """
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
@@ -27,13 +27,13 @@ class DeviceThread:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> tuple[Result, float]:
-        """Runs a function there and waits for it.
+        """Runs a function on the thread and waits for it.
 
-        A caller that is cancelled before its turn leaves nothing to run; one that is cancelled
-        later leaves the function to finish.
+        If the caller is cancelled before the function starts, the function never runs; if later,
+        the function runs to its end.
 
         Returns:
-            What it returned and the seconds it ran, waiting for its turn left out.
+            The function's result and the seconds it ran, without the time it waited for the thread.
         """
 
         def timed() -> tuple[Result, float]:
@@ -43,5 +43,5 @@ class DeviceThread:
         return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
 
     def close(self) -> None:
-        """Waits for what runs, drops what waits and ends the thread."""
+        """Waits for the running function, drops the waiting ones and ends the thread."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -1,37 +1,37 @@
-"""How many steps the device takes before the scheduler looks up again.
+"""The number of steps in one dispatch of the device.
 
-A dispatch cannot be interrupted: what arrives meanwhile waits for its end, and a slot whose caller
-has gone stays taken till then. Taking several steps at once saves the host's share of each, which
-only shows where steps are short; so a dispatch is bounded in steps and in seconds. The bound is
-higher for a row that is alone: nobody shares the host's share with it, which was a sixth of its
-steps of Muse-3B's base on an H200, and where few come, few come just then.
+A dispatch cannot be interrupted: new requests wait for its end, and the slot of a cancelled request
+stays taken until then. Several steps at once save the host's share of each step, which only matters
+for short steps; so a dispatch is bounded in steps and in seconds. The bound is higher for a single
+row: it bears the host's share alone (a sixth of a step of Muse-3B's base on an H200), and where few
+requests arrive, few arrive during the dispatch.
 """
 
 from collections.abc import Collection
 
-LONGEST_DISPATCH_STEPS = 4
-LONGEST_DISPATCH_S = 0.02
-LONGEST_DISPATCH_ALONE_S = 0.1
+MAX_DISPATCH_STEPS = 4
+MAX_DISPATCH_S = 0.02
+MAX_DISPATCH_ALONE_S = 0.1
 
 
 def steps_to_take(
-    left: Collection[int], *, watched: bool, waiting: bool, step_s: float | None
+    steps_left: Collection[int], *, stream: bool, waiting: bool, step_s: float | None
 ) -> int:
-    """Returns the steps of the next dispatch.
+    """Returns the number of steps of the next dispatch.
 
-    No row ends late: it is never more than the row with the least to do has left. It is one step
-    if somebody looks in after each, or waits for a slot, which any caller may give up: then the
-    slot goes to the next within one step.
+    It never exceeds the steps left of the row that ends first, so that no row ends late. It is one
+    step if a caller receives each step, or if a request waits for a slot: a caller may cancel at
+    any time, and its slot then becomes free within one step.
 
     Args:
-        left: Steps each row in a slot has left; at least one row.
-        watched: Whether a row's steps are told.
-        waiting: Whether requests wait, all slots being taken.
-        step_s: Seconds a step takes of late; None if nobody knows yet.
+        steps_left: Steps left of each row in a slot; at least one row.
+        stream: Whether a caller receives each step.
+        waiting: Whether requests wait because all slots are taken.
+        step_s: Recent seconds of a step; None if no step was measured yet.
     """
-    first_end = min(left)
-    if watched or waiting or step_s is None:
+    first_end = min(steps_left)
+    if stream or waiting or step_s is None:
         return min(first_end, 1)
-    longest_s = LONGEST_DISPATCH_ALONE_S if len(left) == 1 else LONGEST_DISPATCH_S
-    affordable = longest_s // step_s if step_s > 0 else LONGEST_DISPATCH_STEPS
-    return min(first_end, max(1, int(min(affordable, LONGEST_DISPATCH_STEPS))))
+    limit_s = MAX_DISPATCH_ALONE_S if len(steps_left) == 1 else MAX_DISPATCH_S
+    affordable = limit_s // step_s if step_s > 0 else MAX_DISPATCH_STEPS
+    return min(first_end, max(1, int(min(affordable, MAX_DISPATCH_STEPS))))

@@ -1,7 +1,7 @@
-"""The spans of requests that share slots: each dispatch once for itself, and once in each request.
+"""Spans of requests that share slots: one per dispatch, and one per request in it.
 
-A dispatch belongs to no request alone, so its own span, "batch", begins a trace and is linked to
-the spans of the requests it served. Each of these has a "dispatch" for it, linked to the batch.
+A dispatch serves many requests, so its span "batch" starts a trace of its own and is linked to the
+spans of the requests. Each request has a span "dispatch" that is linked to the batch.
 """
 
 from typing import Any
@@ -13,33 +13,33 @@ from services.runtime.observability.completed_spans import (
     epoch_ns,
     record_span,
 )
-from services.runtime.scheduling.slots import Dispatch, Part, Ticket
+from services.runtime.scheduling.slots import Dispatch, RequestState, TracedDispatch
 
 
 def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
-    """Records a dispatch that is over, and notes it in every request in it that is traced.
+    """Records the span of a dispatch, and adds the dispatch to every traced request in it.
 
-    Called on the device thread, before the requests' steps are counted down.
+    Called on the device thread, before the scheduler counts down the steps of the requests.
     """
-    traced = [(ticket, ticket.trace) for ticket in dispatch.tickets if ticket.trace is not None]
+    traced = [(state, state.trace) for state in dispatch.requests if state.trace is not None]
     if not traced:
         return
-    requests, offset_ns = len(dispatch.tickets), clock_offset_ns()
+    requests, offset_ns = len(dispatch.requests), clock_offset_ns()
     attributes = span_attributes.batch(requests=requests, rows=requests, bucket=requests)
     batch = record_span(
         "batch",
-        epoch_ns(dispatch.begin_s, offset_ns),
+        epoch_ns(dispatch.start_s, offset_ns),
         epoch_ns(dispatch.end_s, offset_ns),
         parent=NEW_TRACE,
         links=[trace for _, trace in traced],
         attributes=attributes,
     )
-    for ticket, _ in traced:
-        taken = ticket.job.steps_left - ticket.left
-        ticket.parts.append(
-            Part(
-                begin_s=dispatch.begin_s,
-                stepped_s=dispatch.end_s - dispatch.handed_out_s,
+    for state, _ in traced:
+        taken = state.request.steps_left - state.steps_left
+        state.dispatches.append(
+            TracedDispatch(
+                start_s=dispatch.start_s,
+                stepped_s=dispatch.end_s - dispatch.device_to_host_s,
                 end_s=dispatch.end_s,
                 batch=batch,
                 attributes={
@@ -50,34 +50,35 @@ def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
         )
 
 
-def record_request(ticket: Ticket[Any, Any], end_s: float) -> None:
-    """Records, below the current span, a request's time in the queue and in its slot.
+def record_request(state: RequestState[Any, Any], end_s: float) -> None:
+    """Records a request's time in the queue and in its slot as children of the current span.
 
     Args:
-        ticket: The request; it is over.
-        end_s: When it ended, by the clock of its arrival.
+        state: The finished request.
+        end_s: Its end, by the clock of its arrival.
     """
-    if ticket.trace is None:
+    if state.trace is None:
         return
     offset_ns = clock_offset_ns()
-    arrival_ns, end_ns = epoch_ns(ticket.arrival_s, offset_ns), epoch_ns(end_s, offset_ns)
-    if ticket.start_s is None:
+    arrival_ns, end_ns = epoch_ns(state.arrival_s, offset_ns), epoch_ns(end_s, offset_ns)
+    if state.start_s is None:
         record_span("queue", arrival_ns, end_ns)
         return
-    start_ns = epoch_ns(ticket.start_s, offset_ns)
+    start_ns = epoch_ns(state.start_s, offset_ns)
     record_span("queue", arrival_ns, start_ns)
     slot = record_span("compute", start_ns, end_ns)
-    prefilled_ns = epoch_ns(ticket.start_s + ticket.prefill_s, offset_ns)
+    prefilled_ns = epoch_ns(state.start_s + state.prefill_s, offset_ns)
     record_span("prefill", start_ns, prefilled_ns, parent=slot)
-    for part in list(ticket.parts):
-        stepped_ns = epoch_ns(part.stepped_s, offset_ns)
+    for each in list(state.dispatches):
+        stepped_ns = epoch_ns(each.stepped_s, offset_ns)
         record_span(
             "dispatch",
-            epoch_ns(part.begin_s, offset_ns),
+            epoch_ns(each.start_s, offset_ns),
             stepped_ns,
             parent=slot,
-            links=[part.batch],
-            attributes=part.attributes,
+            links=[each.batch],
+            attributes=each.attributes,
         )
-        if part.end_s > part.stepped_s:
-            record_span("device-to-host", stepped_ns, epoch_ns(part.end_s, offset_ns), parent=slot)
+        if each.end_s > each.stepped_s:
+            fetched_ns = epoch_ns(each.end_s, offset_ns)
+            record_span("device-to-host", stepped_ns, fetched_ns, parent=slot)

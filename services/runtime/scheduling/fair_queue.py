@@ -1,7 +1,7 @@
-"""The line of those who wait for a slot: the urgent first, then each caller its fair share.
+"""The queue for slots: ordered by priority, then by start-time fair queueing between callers.
 
-Source: Goyal, Vin and Cheng 1996, "Start-time fair queuing" (who is next); Choudhury and Hahne
-1998, "Dynamic queue length thresholds" (who finds room).
+Source: Goyal, Vin and Cheng 1996, "Start-time fair queuing" (order); Choudhury and Hahne 1998,
+"Dynamic queue length thresholds" (admission).
 """
 
 from bisect import bisect_right, insort_right
@@ -9,108 +9,108 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.runtime.wire.caller import Claim, Priority
+from services.runtime.wire.caller import Caller, Priority
 
-Waiting = TypeVar("Waiting")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place(Generic[Waiting]):
-    """One who waits.
+class _Entry(Generic[Item]):
+    """One waiting item.
 
     Attributes:
-        begin: The work its caller was promised before, as far as it still counts.
-        end: The same with its own.
+        start_time: Virtual time at which the item may start.
+        finish_time: `start_time` plus the item's cost.
     """
 
-    who: Waiting
-    claim: Claim
-    begin: float
-    end: float
+    item: Item
+    caller: Caller
+    start_time: float
+    finish_time: float
 
     @property
     def order(self) -> tuple[Priority, float]:
-        return self.claim.priority, self.begin
+        return self.caller.priority, self.start_time
 
 
-class WaitingLine(Generic[Waiting]):
-    """A line with a number of places. It knows no clock and no thread."""
+class FairQueue(Generic[Item]):
+    """A bounded queue. It has no clock and no thread."""
 
-    def __init__(self, places: int) -> None:
-        """Opens an empty line.
+    def __init__(self, capacity: int) -> None:
+        """Starts empty.
 
         Args:
-            places: How many may wait.
+            capacity: Items that may wait.
         """
-        self.places = places
-        self._line: list[_Place[Waiting]] = []  # whose turn is next first, equals as they came
-        self._held: Counter[Claim] = Counter()
-        self._begun = dict.fromkeys(Priority, 0.0)  # of who was seated last
-        self._promised: dict[Claim, float] = {}  # the end of each claim's newest request
+        self.capacity = capacity
+        self._entries: list[_Entry[Item]] = []  # sorted; equal entries in order of arrival
+        self._counts: Counter[Caller] = Counter()
+        self._start_time = dict.fromkeys(Priority, 0.0)  # of the item popped last
+        self._finish_time: dict[Caller, float] = {}  # of each caller's newest item
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._entries)
 
-    def room_for(self, claim: Claim) -> bool:
-        """Whether one more may wait: a claim may hold as many places as it leaves free.
+    def has_room(self, caller: Caller) -> bool:
+        """Returns whether a caller may push one more item.
 
-        So a lone caller gets half of them, n callers an (n + 1)th each, and who comes next finds a
-        place while others flood the line.
+        A caller may hold as many places as are free. So a lone caller gets half of the capacity and
+        n callers get 1 / (n + 1) each, and a new caller finds a place while others flood the queue.
         """
-        return self._held[claim] < self.places - len(self._line)
+        return self._counts[caller] < self.capacity - len(self._entries)
 
-    def join(self, who: Waiting, claim: Claim, cost: float) -> None:
-        """Puts somebody into the line.
+    def push(self, item: Item, caller: Caller, cost: float) -> None:
+        """Adds an item.
 
         Args:
-            who: Who waits.
-            claim: On whose behalf.
-            cost: The work it asks for; only ratios count.
+            item: The item.
+            caller: Caller of the item.
+            cost: Work of the item; only ratios matter.
         """
-        begin = self._begin(claim)
-        end = self._promised[claim] = begin + cost
-        place = _Place(who=who, claim=claim, begin=begin, end=end)
-        insort_right(self._line, place, key=lambda each: each.order)
-        self._held[claim] += 1
+        start_time = self._next_start_time(caller)
+        finish_time = self._finish_time[caller] = start_time + cost
+        entry = _Entry(item=item, caller=caller, start_time=start_time, finish_time=finish_time)
+        insort_right(self._entries, entry, key=lambda each: each.order)
+        self._counts[caller] += 1
 
-    def leave(self, who: Waiting) -> bool:
-        """Takes somebody out who gives up; returns whether it was there."""
-        for index, place in enumerate(self._line):
-            if place.who is who:
-                self._take_out(index)
-                if self._promised.get(place.claim) == place.end:
-                    self._promised[place.claim] = place.begin
+    def remove(self, item: Item) -> bool:
+        """Removes an item whose caller is gone; returns whether the queue held it."""
+        for index, entry in enumerate(self._entries):
+            if entry.item is item:
+                self._take(index)
+                if self._finish_time.get(entry.caller) == entry.finish_time:
+                    self._finish_time[entry.caller] = entry.start_time
                 return True
         return False
 
-    def next(self) -> Waiting | None:
-        """Takes out whose turn it is; None if nobody waits."""
-        if not self._line:
+    def pop(self) -> Item | None:
+        """Removes and returns the next item; None if the queue is empty."""
+        if not self._entries:
             return None
-        place = self._take_out(0)
-        self._begun[place.claim.priority] = place.begin
-        for claim, end in list(self._promised.items()):  # what no longer counts
-            if end <= self._begun[claim.priority]:
-                del self._promised[claim]
-        return place.who
+        entry = self._take(0)
+        self._start_time[entry.caller.priority] = entry.start_time
+        for caller, finish_time in list(self._finish_time.items()):
+            if finish_time <= self._start_time[caller.priority]:  # it no longer delays the caller
+                del self._finish_time[caller]
+        return entry.item
 
-    def everybody(self) -> list[Waiting]:
-        """Returns all who wait, in order."""
-        return [place.who for place in self._line]
+    def items(self) -> list[Item]:
+        """Returns all items, in order."""
+        return [entry.item for entry in self._entries]
 
-    def around(self, claim: Claim) -> tuple[list[Waiting], list[Waiting]]:
-        """Returns who would be seated before and who after a newcomer, in order."""
-        own = claim.priority, self._begin(claim)
-        split = bisect_right(self._line, own, key=lambda each: each.order)
-        everybody = self.everybody()
-        return everybody[:split], everybody[split:]
+    def split(self, caller: Caller) -> tuple[list[Item], list[Item]]:
+        """Returns the items before and after the place of the caller's next item, in order."""
+        place = caller.priority, self._next_start_time(caller)
+        index = bisect_right(self._entries, place, key=lambda each: each.order)
+        items = self.items()
+        return items[:index], items[index:]
 
-    def _begin(self, claim: Claim) -> float:
-        return max(self._begun[claim.priority], self._promised.get(claim, 0.0))
+    def _next_start_time(self, caller: Caller) -> float:
+        return max(self._start_time[caller.priority], self._finish_time.get(caller, 0.0))
 
-    def _take_out(self, index: int) -> _Place[Waiting]:
-        place = self._line.pop(index)
-        self._held -= Counter([place.claim])  # keeps no claim that holds nothing
-        if not self._line:  # where nobody waits, nobody owes anything
-            self._promised.clear()
-        return place
+    def _take(self, index: int) -> _Entry[Item]:
+        entry = self._entries.pop(index)
+        self._counts -= Counter([entry.caller])  # drops callers that hold nothing
+        if not self._entries:  # fairness only concerns callers that wait at the same time
+            self._finish_time.clear()
+        return entry

@@ -1,22 +1,24 @@
-"""When a request will be done, known at its arrival: its steps are, and so are those ahead of it.
-
-Source: DESIGN 5: "steps are known, so the finish time is known".
-"""
+"""Forecast of a request's finish time at its arrival, from the steps known to be ahead of it."""
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SMOOTHING = 0.2  # weight of the newest dispatch in a running mean
+SMOOTHING = 0.2  # weight of the newest measurement in a running mean
+
+
+def smoothed(mean: float, newest: float) -> float:
+    """Returns a running mean after one more measurement."""
+    return mean + SMOOTHING * (newest - mean)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a request has to do.
+    """Remaining work of a request.
 
     Attributes:
         steps: Steps left.
-        rows: Rows that one of its steps computes: 1, or 2 with guidance.
+        rows: Rows that one step computes: 1, or 2 with guidance.
     """
 
     steps: int
@@ -24,22 +26,26 @@ class Work:
 
 
 class StepTimes:
-    """Seconds a step takes of late, by how many rows take part in it."""
+    """Recent seconds of a step, by the number of rows in it."""
 
     def __init__(self) -> None:
-        """Knows nothing yet."""
+        """Starts without measurements."""
         self._seconds: dict[int, float] = {}
 
     def measure(self, rows: int, seconds: float) -> None:
-        """Takes note of what a step of so many rows just took."""
-        usual = self._seconds.get(rows, seconds)
-        self._seconds[rows] = usual + SMOOTHING * (seconds - usual)
+        """Adds a measurement.
+
+        Args:
+            rows: Rows in the step.
+            seconds: Seconds it took.
+        """
+        self._seconds[rows] = smoothed(self._seconds.get(rows, seconds), seconds)
 
     def seconds(self, rows: int) -> float | None:
-        """Returns what a step of so many rows takes; None if nothing was measured yet.
+        """Returns the seconds of a step of this many rows; None before the first measurement.
 
-        A number of rows that was never measured takes as long as the next larger one that was;
-        beyond the largest, a step takes longer in proportion.
+        A number of rows without a measurement takes the time of the next larger one that has a
+        measurement; beyond the largest, the time grows in proportion to the rows.
         """
         if rows in self._seconds or not self._seconds:
             return self._seconds.get(rows)
@@ -53,43 +59,44 @@ class StepTimes:
 def seconds_to_finish(
     own: Work,
     *,
-    seated: Sequence[Work] = (),
+    running: Sequence[Work] = (),
     ahead: Sequence[Work] = (),
     behind: Sequence[Work] = (),
     slots: int,
     times: StepTimes,
 ) -> float | None:
-    """Returns when a request that comes now is done, if nobody leaves.
+    """Returns the seconds until a request that arrives now is finished, if no caller cancels.
 
-    One that has to wait comes at a busy hour: whoever ends is taken to be followed by another, so
-    that steps never compute fewer rows than now. Else nobody else is taken to come.
+    A request that has to wait arrives at a busy time: the forecast then assumes that every finished
+    request is followed by another, so that steps never compute fewer rows than now. Otherwise it
+    assumes no further arrivals.
 
     Args:
-        own: What it has to do.
-        seated: Requests in a slot.
-        ahead: Requests that are seated before it, in order.
-        behind: Requests that wait and are seated after it, in order.
-        slots: Requests that are computed at a time.
-        times: What steps take.
+        own: Work of the request.
+        running: Work of the requests in slots.
+        ahead: Work of the waiting requests that start before it, in order.
+        behind: Work of the waiting requests that start after it, in order.
+        slots: Requests that run at a time.
+        times: Measured seconds of steps.
 
     Returns:
         Seconds from now, or None if no step was measured yet.
     """
     if times.seconds(1) is None:
         return None
-    line = deque(enumerate([*seated, *ahead, own, *behind]))
-    newcomer = len(seated) + len(ahead)
-    busy = [*seated, *ahead][:slots]
-    least_rows = sum(work.rows for work in busy) if len(busy) == slots else 0
-    running: dict[int, Work] = {}
+    queue = deque(enumerate([*running, *ahead, own, *behind]))
+    own_index = len(running) + len(ahead)
+    busy = [*running, *ahead][:slots]
+    min_rows = sum(work.rows for work in busy) if len(busy) == slots else 0
+    in_slots: dict[int, Work] = {}
     elapsed_s = 0.0
-    while newcomer not in running or running[newcomer].steps > 0:
-        running = {index: work for index, work in running.items() if work.steps > 0}
-        while line and len(running) < slots:
-            index, work = line.popleft()
-            running[index] = work
-        taken = min(work.steps for work in running.values())
-        rows = max(least_rows, sum(work.rows for work in running.values() if work.steps > 0))
+    while own_index not in in_slots or in_slots[own_index].steps > 0:
+        in_slots = {index: work for index, work in in_slots.items() if work.steps > 0}
+        while queue and len(in_slots) < slots:
+            index, work = queue.popleft()
+            in_slots[index] = work
+        taken = min(work.steps for work in in_slots.values())
+        rows = max(min_rows, sum(work.rows for work in in_slots.values() if work.steps > 0))
         elapsed_s += taken * (times.seconds(rows) or 0.0) if taken else 0.0
-        running = {index: Work(work.steps - taken, work.rows) for index, work in running.items()}
+        in_slots = {index: Work(work.steps - taken, work.rows) for index, work in in_slots.items()}
     return elapsed_s

@@ -1,4 +1,4 @@
-"""Requests that join a device between its steps, as streams of what happens to them."""
+"""In-flight batching for asyncio: each request is a stream of its events."""
 
 import asyncio
 import time
@@ -12,28 +12,35 @@ from services.runtime.observability.instruments import Load
 from services.runtime.observability.tracing import recorded_span
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.dispatch_spans import record_dispatch, record_request
-from services.runtime.scheduling.scheduler import MEND_EVERY_S, SlotScheduler
-from services.runtime.scheduling.slots import Failed, HandedBack, Job, SlotDevice, State
-from services.runtime.wire.caller import ANYBODY, Claim
+from services.runtime.scheduling.scheduler import RECOVERY_INTERVAL_S, SlotScheduler
+from services.runtime.scheduling.slots import (
+    Event,
+    Failed,
+    Preempted,
+    Request,
+    SlotDevice,
+    State,
+)
+from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.errors import RequestError
 from services.runtime.wire.timing import Timed
 
 
-class InflightBatcher(Generic[Job, State]):
-    """Runs a scheduler on the device thread while there are requests.
+class InflightBatcher(Generic[Request, State]):
+    """Runs a `SlotScheduler` on the device thread while there are requests.
 
     It belongs to one event loop.
     """
 
     def __init__(
-        self, device: SlotDevice[Job, State], thread: DeviceThread, *, max_queued: int
+        self, device: SlotDevice[Request, State], thread: DeviceThread, *, max_queued: int
     ) -> None:
-        """Prepares to schedule.
+        """Creates the scheduler.
 
         Args:
-            device: What computes.
-            thread: The one thread that uses it.
-            max_queued: Places of the waiting line; whoever finds no room in it is refused.
+            device: Computes the steps.
+            thread: The one thread that uses the device.
+            max_queued: Capacity of the queue; a request that finds no room is refused.
 
         Raises:
             ValueError: max_queued is below 1.
@@ -41,7 +48,7 @@ class InflightBatcher(Generic[Job, State]):
         self._scheduler = SlotScheduler(device, max_queued=max_queued, observe=record_dispatch)
         self._thread = thread
         self._worker: asyncio.Task[None] | None = None
-        self._works, self._works_changed = True, asyncio.Event()
+        self._healthy, self._health_changed = True, asyncio.Event()
         self._draining = asyncio.Event()
 
     @property
@@ -55,108 +62,118 @@ class InflightBatcher(Generic[Job, State]):
         return self._scheduler.active
 
     def load(self) -> Load:
-        """Returns how busy it is; any thread may ask."""
+        """Returns the current load; any thread may call it."""
         return self._scheduler.load()
 
-    def most_in_time(
-        self, steps: int, rows: int, within_s: float | None, claim: Claim = ANYBODY
+    def max_steps_within(
+        self, steps: int, rows: int, within_s: float | None, caller: Caller = ANONYMOUS
     ) -> int:
-        """Returns the most steps, at most so many, that a job of now is done with in time.
+        """Returns the largest number of steps that a new request finishes before its deadline.
 
         Args:
-            steps: As many as are wanted.
-            rows: Rows that one of them computes.
-            within_s: Seconds its caller waits; None for as long as it takes.
-            claim: On whose behalf, and how urgent.
+            steps: Upper bound.
+            rows: Rows that one step computes.
+            within_s: Seconds until the caller's deadline; None for no deadline.
+            caller: Caller of the request.
         """
-        return self._scheduler.most_in_time(steps, rows, within_s, claim)
+        return self._scheduler.max_steps_within(steps, rows, within_s, caller)
 
     async def health(self) -> AsyncGenerator[bool, None]:
-        """Yields whether the device works, each time that changes; never ends by itself."""
+        """Yields whether the device works, at each change; never ends by itself."""
         while True:
-            await self._works_changed.wait()
-            self._works_changed.clear()
-            yield self._works
+            await self._health_changed.wait()
+            self._health_changed.clear()
+            yield self._healthy
 
     async def events(
-        self, job: Job, *, steps: bool, within_s: float | None = None, claim: Claim = ANYBODY
-    ) -> AsyncGenerator[State | Timed[State] | HandedBack[State], None]:
-        """Yields the job's state after each step, if asked for, and last the timed result.
+        self,
+        request: Request,
+        *,
+        stream: bool,
+        within_s: float | None = None,
+        caller: Caller = ANONYMOUS,
+    ) -> AsyncGenerator[State | Timed[State] | Preempted[State], None]:
+        """Yields the state after each step if `stream` is set, and last the timed result.
 
-        If `hand_back` comes before the result, or the device fails before the job got a slot, how
-        far it came is last.
+        A preempted request ends with `Preempted` instead: after `preempt`, or if the device fails
+        before the request has a slot.
 
-        Close it (contextlib.aclosing) or cancel it to give the job up: it leaves its slot, or its
-        place in the queue, before the next dispatch.
+        Close the generator (contextlib.aclosing) or cancel it to cancel the request: it leaves the
+        queue or its slot before the next dispatch.
 
         Args:
-            job: What to run; validated before, since what raises on the device is INTERNAL.
-            steps: Whether the steps are told.
-            within_s: Seconds its caller waits; None for as long as it takes.
-            claim: On whose behalf, and how urgent.
+            request: A validated request; an exception on the device ends it as INTERNAL.
+            stream: Whether to yield each step.
+            within_s: Seconds until the caller's deadline; None for no deadline.
+            caller: Caller of the request.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED: too many requests wait already, or the job would be
-                done too late. UNAVAILABLE: everything is handed back, or the device fails.
-                INTERNAL: compute failed; the message names the log's record of it.
+            RequestError: RESOURCE_EXHAUSTED: the queue has no room, or the request would miss its
+                deadline. UNAVAILABLE: the process stops, or the device fails. INTERNAL: compute
+                failed; the message has the failure's id in the log.
         """
         loop = asyncio.get_running_loop()
-        told: asyncio.Queue[State | Timed[State] | Failed | HandedBack[State]] = asyncio.Queue()
+        queue: asyncio.Queue[Event[State]] = asyncio.Queue()
 
-        def tell(event: State | Timed[State] | Failed | HandedBack[State]) -> None:
-            loop.call_soon_threadsafe(told.put_nowait, event)
+        def callback(event: Event[State]) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, event)
 
-        ticket = self._scheduler.submit(
-            job, tell, watched=steps, within_s=within_s, claim=claim, trace=recorded_span()
+        state = self._scheduler.submit(
+            request,
+            callback,
+            stream=stream,
+            within_s=within_s,
+            caller=caller,
+            trace=recorded_span(),
         )
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         end_s: float | None = None
         try:
             while True:
-                event = await told.get()
+                event = await queue.get()
                 if isinstance(event, Failed):
                     raise RequestError(
                         grpc.StatusCode.INTERNAL,
                         f"internal error {event.failure}; the server's log says more of it",
                     )
                 if isinstance(event, Timed):
-                    end_s = ticket.arrival_s + event.queue_s + event.compute_s
+                    end_s = state.arrival_s + event.queue_s + event.compute_s
                     yield event
                     return
                 yield event
-                if isinstance(event, HandedBack):
+                if isinstance(event, Preempted):
                     return
         finally:
-            self._scheduler.abandon(ticket)
-            record_request(ticket, time.monotonic() if end_s is None else end_s)
+            self._scheduler.cancel(state)
+            record_request(state, time.monotonic() if end_s is None else end_s)
 
-    def hand_back(self) -> None:
-        """Ends every job before its next step with how far it came; none is taken after."""
-        self._scheduler.hand_back()
+    def preempt(self) -> None:
+        """Preempts every request before its next step, and refuses new ones."""
+        self._scheduler.preempt()
 
     async def drain(self) -> None:
-        """Waits until no request waits or holds a slot; a device that fails is given up."""
+        """Waits until no request waits or holds a slot; stops recovering a device that fails."""
         self._draining.set()
         while self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def _work(self) -> None:
         try:
-            # Asked again after the thread came back: a request may have come on the way.
+            # Checked again after each run: a request may have arrived while the thread returned.
             while self._scheduler.busy:
-                await self._thread.run(self._turn_until_idle)
-                if self._works != self._scheduler.works:
-                    self._works = self._scheduler.works
-                    self._works_changed.set()
-                if not self._works:
+                await self._thread.run(self._tick_until_idle)
+                if self._healthy != self._scheduler.healthy:
+                    self._healthy = self._scheduler.healthy
+                    self._health_changed.set()
+                if not self._healthy:
                     if self._draining.is_set():
                         return
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._draining.wait(), MEND_EVERY_S)
+                        await asyncio.wait_for(self._draining.wait(), RECOVERY_INTERVAL_S)
         finally:
             self._worker = None
 
-    def _turn_until_idle(self) -> None:
-        while self._scheduler.turn():
+    def _tick_until_idle(self) -> None:
+        while self._scheduler.tick():
             pass

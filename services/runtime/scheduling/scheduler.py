@@ -1,9 +1,9 @@
-"""Who is in which slot of a device, and when: requests join and leave between its steps.
+"""Iteration-level scheduler: requests join and leave the slots of a device between its steps.
 
-Plain Python over a protocol, without threads, clocks or a model of its own: `services.runtime.
-inflight` runs it on the device thread, tests and benchmarks run it on made-up devices.
+Plain Python over a protocol, without threads or a model: `services.runtime.scheduling.inflight`
+runs it on the device thread, tests and benchmarks run it on simulated devices and clocks.
 
-Source: DESIGN 5; Yu et al. 2022, "Orca" (iteration-level scheduling).
+Source: Yu et al. 2022, "Orca" (iteration-level scheduling).
 """
 
 import logging
@@ -16,51 +16,59 @@ from typing import Generic
 
 from opentelemetry.trace import SpanContext
 
-from services.runtime.observability.instruments import DEVICE, STEPS, WAITS, Load, Reason, refused
+from services.runtime.observability.instruments import (
+    DEVICE,
+    STEPS,
+    WAITS,
+    Load,
+    Reason,
+    count_refusal,
+)
 from services.runtime.scheduling.dispatch import steps_to_take
-from services.runtime.scheduling.fair_queue import WaitingLine
+from services.runtime.scheduling.fair_queue import FairQueue
 from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
 from services.runtime.scheduling.slots import (
     Dispatch,
+    Event,
     Failed,
-    HandedBack,
-    Job,
+    Preempted,
+    Request,
+    RequestState,
     SlotDevice,
     State,
-    Ticket,
 )
-from services.runtime.wire.caller import ANYBODY, Claim
+from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.errors import RequestError, resource_exhausted, unavailable
 from services.runtime.wire.timing import Timed
 
 logger = logging.getLogger(__name__)
-SHORTEST_RETRY_S = 0.01
-MEND_EVERY_S = 2.0  # between tries to use a device again that failed
-PLANNED_SHARE = 0.9  # of a caller's time; the rest is for the way back and for slower steps
+MIN_RETRY_S = 0.01
+RECOVERY_INTERVAL_S = 2.0  # between attempts to reset a device that failed
+PLANNED_SHARE = 0.9  # of a caller's deadline; the rest covers the response and slower steps
 
 
-class SlotScheduler(Generic[Job, State]):
-    """Gives waiting requests the slots of a device, in the order of `WaitingLine`.
+class SlotScheduler(Generic[Request, State]):
+    """Gives waiting requests the slots of a device, in the order of `FairQueue`.
 
-    `turn` is called by the device's thread alone, the rest by any.
+    Only the device thread calls `tick`; any thread may call the other methods.
     """
 
     def __init__(
         self,
-        device: SlotDevice[Job, State],
+        device: SlotDevice[Request, State],
         *,
         max_queued: int,
         clock: Callable[[], float] = time.monotonic,
-        observe: Callable[[Dispatch[Job, State]], None] = lambda dispatch: None,
+        observe: Callable[[Dispatch[Request, State]], None] = lambda dispatch: None,
     ) -> None:
         """Starts with free slots.
 
         Args:
-            device: What computes.
-            max_queued: Places of the waiting line; whoever finds no room in it is refused.
-            clock: Tells the seconds.
-            observe: Told on the device thread of each dispatch in which somebody is traced, before
-                the steps are counted down.
+            device: Computes the steps.
+            max_queued: Capacity of the queue; a request that finds no room is refused.
+            clock: Returns seconds.
+            observe: Called on the device thread with each dispatch that contains a traced request,
+                before the steps are counted down.
 
         Raises:
             ValueError: max_queued is below 1.
@@ -68,291 +76,298 @@ class SlotScheduler(Generic[Job, State]):
         if max_queued < 1:
             raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
         self._device, self._clock, self._observe = device, clock, observe
-        self._waiting: WaitingLine[Ticket[Job, State]] = WaitingLine(max_queued)
-        self._seated: dict[int, Ticket[Job, State]] = {}
-        self._lock = Lock()  # over the two above; never held while the device works
+        self._queue: FairQueue[RequestState[Request, State]] = FairQueue(max_queued)
+        self._running: dict[int, RequestState[Request, State]] = {}
+        self._lock = Lock()  # guards the two above; never held while the device computes
         self._times = StepTimes()
-        self._clean = self._works = True
+        self._usable = self._healthy = True  # unusable: a reset is due; unhealthy: a reset failed
         self._stopping = False
 
     @property
     def queued(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def active(self) -> int:
         """Requests that hold a slot."""
-        return len(self._seated)
+        return len(self._running)
 
     def load(self) -> Load:
-        """Returns how busy it is."""
+        """Returns the current load."""
         with self._lock:
-            waiting = self._waiting.everybody()
+            waiting = self._queue.items()
             return Load(
                 slots=self._device.slots,
-                active=len(self._seated),
-                places=self._waiting.places,
+                active=len(self._running),
+                capacity=self._queue.capacity,
                 queued=len(waiting),
-                queued_steps=sum(ticket.left * ticket.job.rows for ticket in waiting),
+                queued_steps=sum(state.steps_left * state.request.rows for state in waiting),
             )
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do, were it to mend the device."""
+        """Whether `tick` has anything to do, a reset of the device included."""
         with self._lock:
-            return bool(self._waiting or self._seated or not self._clean)
+            return bool(self._queue or self._running or not self._usable)
 
     @property
-    def works(self) -> bool:
-        """Whether the device can be used; if not, each turn tries to mend it."""
-        return self._works
+    def healthy(self) -> bool:
+        """Whether the device works; if not, each tick tries to recover it."""
+        return self._healthy
 
     def submit(
         self,
-        job: Job,
-        tell: Callable[[State | Timed[State] | Failed | HandedBack[State]], None],
+        request: Request,
+        callback: Callable[[Event[State]], None],
         *,
-        watched: bool,
+        stream: bool,
         within_s: float | None = None,
-        claim: Claim = ANYBODY,
+        caller: Caller = ANONYMOUS,
         trace: SpanContext | None = None,
-    ) -> Ticket[Job, State]:
+    ) -> RequestState[Request, State]:
         """Queues a request.
 
         Args:
-            job: What to run.
-            tell: Called on the device thread with what happens to it, see `Ticket`.
-            watched: Whether each step is told.
-            within_s: Seconds its caller waits for it; None for as long as it takes.
-            claim: On whose behalf, and how urgent.
-            trace: The span it belongs to, if it is traced.
+            request: The request to run.
+            callback: Called on the device thread with the request's events, see `RequestState`.
+            stream: Whether `callback` receives each step.
+            within_s: Seconds until the caller's deadline; None for no deadline.
+            caller: Caller of the request.
+            trace: Span that the request belongs to, if it is traced.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED: too many wait already, or it would be done too late.
-                UNAVAILABLE: everything is handed back, or the device fails.
+            RequestError: RESOURCE_EXHAUSTED: the queue has no room, or the request would miss its
+                deadline. UNAVAILABLE: the process stops, or the device fails.
         """
-        ticket = Ticket(job, tell, watched, self._clock(), job.steps_left, trace)
+        steps = request.steps_left
+        state = RequestState(request, callback, stream, self._clock(), steps, trace)
         with self._lock:
             if self._stopping:
-                raise refused(
+                raise count_refusal(
                     "stopping", unavailable("this replica stops: another one may serve the request")
                 )
-            if not self._works:
-                raise refused(
+            if not self._healthy:
+                raise count_refusal(
                     "device_fails",
                     unavailable(
                         "this replica's device fails: another one may serve the request",
-                        retry_after_s=MEND_EVERY_S,
+                        retry_after_s=RECOVERY_INTERVAL_S,
                     ),
                 )
-            if not self._waiting.room_for(claim):
-                waiting = len(self._waiting)
+            if not self._queue.has_room(caller):
                 raise _refusal(
                     "queue_full",
-                    f"{waiting} requests wait already, no place is left for another of this caller",
-                    self._seconds_to_finish(0, 1, claim),
+                    f"{len(self._queue)} requests wait already, this caller may add no more",
+                    self._seconds_to_finish(0, 1, caller),
                 )
-            # Alone it is taken in any case: else one slow step would have all refused from then on.
-            if within_s is not None and (self._waiting or self._seated):
-                done_s = self._seconds_to_finish(ticket.left, job.rows, claim)
+            # An idle device accepts every request; otherwise one slow step would refuse all others.
+            if within_s is not None and (self._queue or self._running):
+                finish_s = self._seconds_to_finish(steps, request.rows, caller)
                 planned_s = PLANNED_SHARE * within_s
-                if done_s is not None and done_s > planned_s:
+                if finish_s is not None and finish_s > planned_s:
                     raise _refusal(
                         "too_late",
-                        f"{ticket.left} steps from now would end in {done_s:.3g} s, and the caller "
-                        f"waits for {within_s:.3g} s, of which {planned_s:.3g} s are planned with",
-                        done_s - planned_s,
+                        f"{steps} steps from now would end in {finish_s:.3g} s; the caller's "
+                        f"deadline is in {within_s:.3g} s, of which {planned_s:.3g} s are usable",
+                        finish_s - planned_s,
                     )
-            self._waiting.join(ticket, claim, ticket.left * job.rows)
-        return ticket
+            self._queue.push(state, caller, steps * request.rows)
+        return state
 
-    def most_in_time(
-        self, steps: int, rows: int, within_s: float | None, claim: Claim = ANYBODY
+    def max_steps_within(
+        self, steps: int, rows: int, within_s: float | None, caller: Caller = ANONYMOUS
     ) -> int:
-        """Returns the most steps, at most so many, that a request of now is done with in time.
+        """Returns the largest number of steps that a new request finishes before its deadline.
 
         Args:
-            steps: As many as are wanted.
-            rows: Rows that one of them computes.
-            within_s: Seconds its caller waits; None for as long as it takes.
-            claim: On whose behalf, and how urgent.
+            steps: Upper bound.
+            rows: Rows that one step computes.
+            within_s: Seconds until the caller's deadline; None for no deadline.
+            caller: Caller of the request.
         """
         with self._lock:
-            if within_s is None or self._seconds_to_finish(steps, rows, claim) is None:
+            if within_s is None or self._seconds_to_finish(steps, rows, caller) is None:
                 return steps
-            # More steps never end sooner: the last of those that are in time is found by halving.
+            # More steps never end sooner, so the largest number is found by bisection.
             return bisect_right(
                 range(1, steps + 1),
                 PLANNED_SHARE * within_s,
-                key=lambda each: self._seconds_to_finish(each, rows, claim) or 0.0,
+                key=lambda each: self._seconds_to_finish(each, rows, caller) or 0.0,
             )
 
-    def abandon(self, ticket: Ticket[Job, State]) -> None:
-        """Takes note that nobody waits for a request: it leaves before the next dispatch.
+    def cancel(self, state: RequestState[Request, State]) -> None:
+        """Cancels a request: it leaves the queue or its slot before the next dispatch.
 
-        One that has ended stays ended.
+        A finished request stays finished.
         """
         with self._lock:
-            ticket.abandoned = True
-            self._waiting.leave(ticket)
+            state.cancelled = True
+            self._queue.remove(state)
 
-    def hand_back(self) -> None:
-        """Has the next turn give up all requests, each told how far it came; none is taken after.
+    def preempt(self) -> None:
+        """Makes the next tick preempt all requests, and refuses new ones.
 
-        For a process that stops: what it cannot finish goes on elsewhere.
+        For a process that stops: another replica resumes what is unfinished.
         """
         with self._lock:
             self._stopping = True
 
-    def turn(self) -> bool:
-        """Frees the slots of those who left, seats those who wait, and dispatches once.
+    def tick(self) -> bool:
+        """Frees the slots of cancelled requests, admits waiting ones, and dispatches once.
 
-        Whatever the device raises ends the requests in its slots and nothing else; the next turn
-        mends it. If that fails too, who waits is handed back and nobody is taken until it works.
+        An exception from the device ends the requests in its slots and nothing else; the next tick
+        resets the device. If the reset fails, the waiting requests are preempted and new ones are
+        refused until a reset succeeds.
 
         Returns:
             Whether there is more to do at once.
         """
-        if not self._clean and not self._mended():
+        if not self._usable and not self._recover():
             return False
-        begin_s = self._clock()
+        start_s = self._clock()
         try:
-            self._free_abandoned()
+            self._release_cancelled()
             if self._stopping:
-                self._give_up_all()
+                self._preempt_all()
                 return self.busy
-            self._seat_waiting()
-            if self._seated:
-                self._dispatch(begin_s)
+            self._admit_waiting()
+            if self._running:
+                self._dispatch(start_s)
         except Exception as error:
-            self._fail(error)
+            self._fail_running(error)
         return self.busy
 
-    def _mended(self) -> bool:
+    def _recover(self) -> bool:
         try:
             self._device.reset()
         except Exception:
-            logger.exception("the device cannot be used", extra={"again_in_s": MEND_EVERY_S})
-            self._works = False
-            self._hand_back_waiting()
+            logger.exception(
+                "the device cannot be reset", extra={"retry_in_s": RECOVERY_INTERVAL_S}
+            )
+            self._healthy = False
+            self._preempt_waiting()
         else:
-            self._clean = self._works = True
-        return self._works
+            self._usable = self._healthy = True
+        return self._healthy
 
-    def _free_abandoned(self) -> None:
-        for slot in [slot for slot, ticket in self._seated.items() if ticket.abandoned]:
+    def _release_cancelled(self) -> None:
+        for slot in [slot for slot, state in self._running.items() if state.cancelled]:
             self._device.release(slot)
-            self._empty(slot)
+            self._free(slot)
 
-    def _seat_waiting(self) -> None:
+    def _admit_waiting(self) -> None:
         for slot in range(self._device.slots):
-            if slot in self._seated:
+            if slot in self._running:
                 continue
             with self._lock:
-                ticket = self._waiting.next()
-                if ticket is None:
+                state = self._queue.pop()
+                if state is None:
                     return
-                self._seated[slot] = ticket
-                ticket.start_s = self._clock()
-            WAITS.record(ticket.start_s - ticket.arrival_s, trace=ticket.trace)
+                self._running[slot] = state
+                state.start_s = self._clock()
+            WAITS.record(state.start_s - state.arrival_s, trace=state.trace)
             try:
-                self._device.admit(slot, ticket.job)
-                ticket.prefill_s = self._clock() - ticket.start_s
-            except Exception as error:  # those who are seated already go on
-                self._empty(slot)
-                self._tell_failure(error, [ticket])
+                self._device.admit(slot, state.request)
+                state.prefill_s = self._clock() - state.start_s
+            except Exception as error:  # the other slots are not affected
+                self._free(slot)
+                self._fail([state], error)
 
-    def _hand_back_waiting(self) -> None:
+    def _preempt_waiting(self) -> None:
         while True:
             with self._lock:
-                ticket = self._waiting.next()
-            if ticket is None:
+                state = self._queue.pop()
+            if state is None:
                 return
-            ticket.tell(HandedBack(None))
+            state.callback(Preempted(None))
 
-    def _give_up_all(self) -> None:
-        self._hand_back_waiting()
-        states = self._device.advance(0, set(self._seated)) if self._seated else {}
-        for slot, ticket in list(self._seated.items()):
+    def _preempt_all(self) -> None:
+        self._preempt_waiting()
+        states = self._device.advance(0, set(self._running)) if self._running else {}
+        for slot, state in list(self._running.items()):
             self._device.release(slot)
-            self._empty(slot)
-            ticket.tell(HandedBack(states[slot]))
+            self._free(slot)
+            state.callback(Preempted(states[slot]))
 
-    def _dispatch(self, begin_s: float) -> None:
-        seated = dict(self._seated)
-        rows = sum(ticket.job.rows for ticket in seated.values())
+    def _dispatch(self, start_s: float) -> None:
+        running = dict(self._running)
+        rows = sum(state.request.rows for state in running.values())
         steps = steps_to_take(
-            [ticket.left for ticket in seated.values()],
-            watched=any(ticket.watched for ticket in seated.values()),
+            [state.steps_left for state in running.values()],
+            stream=any(state.stream for state in running.values()),
             waiting=self.queued > 0,
             step_s=self._times.seconds(rows),
         )
-        ending = {slot for slot, ticket in seated.items() if ticket.left == steps}
-        watched = {slot for slot, ticket in seated.items() if ticket.watched}
+        ending = {slot for slot, state in running.items() if state.steps_left == steps}
+        streaming = {slot for slot, state in running.items() if state.stream}
         advance_s = self._clock()
-        states = self._device.advance(steps, ending | watched)
+        states = self._device.advance(steps, ending | streaming)
         end_s = self._clock()
-        DEVICE.add(end_s - begin_s)
+        DEVICE.add(end_s - start_s)
         STEPS.add(steps * rows)
-        self._account(seated, rows, begin_s, end_s)
-        if any(ticket.trace is not None for ticket in seated.values()):
-            self._observe(self._dispatched(seated, steps, advance_s, end_s))
-        if steps:  # with the time it took to seat those who came: they delay everybody's step
-            self._times.measure(rows, (end_s - begin_s) / steps)
-        for slot, ticket in seated.items():
-            ticket.left -= steps
-            if slot in watched and steps:
-                ticket.tell(states[slot])
+        self._share_device_time(running, rows, end_s - start_s)
+        if any(state.trace is not None for state in running.values()):
+            self._observe(self._completed(running, steps, advance_s, end_s))
+        if steps:  # includes the time to admit new requests, which delays every slot's step
+            self._times.measure(rows, (end_s - start_s) / steps)
+        for slot, state in running.items():
+            state.steps_left -= steps
+            if slot in streaming and steps:
+                state.callback(states[slot])
             if slot in ending:
-                self._empty(slot)
-                queue_s = ticket.queue_s or 0.0
-                compute_s = end_s - ticket.arrival_s - queue_s
-                ticket.tell(Timed(states[slot], queue_s, compute_s, ticket.device_s))
+                self._free(slot)
+                queue_s = state.queue_s or 0.0
+                compute_s = end_s - state.arrival_s - queue_s
+                state.callback(Timed(states[slot], queue_s, compute_s, state.device_s))
 
-    def _account(
-        self, seated: Mapping[int, Ticket[Job, State]], rows: int, begin_s: float, end_s: float
+    def _share_device_time(
+        self, running: Mapping[int, RequestState[Request, State]], rows: int, seconds: float
     ) -> None:
-        """Divides a turn's time among those in slots, by their rows."""
-        for ticket in seated.values():
-            ticket.device_s += (end_s - begin_s) * ticket.job.rows / rows
+        """Divides a tick's time among the requests in slots, in proportion to their rows."""
+        for state in running.values():
+            state.device_s += seconds * state.request.rows / rows
 
-    def _dispatched(
-        self, seated: Mapping[int, Ticket[Job, State]], steps: int, begin_s: float, end_s: float
-    ) -> Dispatch[Job, State]:
+    def _completed(
+        self,
+        running: Mapping[int, RequestState[Request, State]],
+        steps: int,
+        start_s: float,
+        end_s: float,
+    ) -> Dispatch[Request, State]:
         return Dispatch(
-            begin_s=begin_s,
+            start_s=start_s,
             end_s=end_s,
-            handed_out_s=self._device.handed_out_s,
+            device_to_host_s=self._device.device_to_host_s,
             steps=steps,
-            tickets=list(seated.values()),
+            requests=list(running.values()),
         )
 
-    def _fail(self, error: Exception) -> None:
-        self._clean = False
+    def _fail_running(self, error: Exception) -> None:
+        self._usable = False
         with self._lock:
-            failed = list(self._seated.values())
-            self._seated.clear()
-        self._tell_failure(error, failed)
+            failed = list(self._running.values())
+            self._running.clear()
+        self._fail(failed, error)
 
-    def _tell_failure(self, error: Exception, tickets: list[Ticket[Job, State]]) -> None:
+    def _fail(self, states: list[RequestState[Request, State]], error: Exception) -> None:
         failure = uuid.uuid4().hex[:12]
         logger.error(
-            "compute failed", exc_info=error, extra={"failure": failure, "requests": len(tickets)}
+            "compute failed", exc_info=error, extra={"failure": failure, "requests": len(states)}
         )
-        for ticket in tickets:
-            ticket.tell(Failed(failure))
+        for state in states:
+            state.callback(Failed(failure))
 
-    def _empty(self, slot: int) -> None:
+    def _free(self, slot: int) -> None:
         with self._lock:
-            del self._seated[slot]
+            del self._running[slot]
 
-    def _seconds_to_finish(self, steps: int, rows: int, claim: Claim) -> float | None:
-        """Returns when a request that comes now is done; None if nobody knows."""
-        ahead, behind = self._waiting.around(claim)
+    def _seconds_to_finish(self, steps: int, rows: int, caller: Caller) -> float | None:
+        """Returns the seconds until a new request would finish; None if no step was measured."""
+        ahead, behind = self._queue.split(caller)
         return seconds_to_finish(
             Work(steps, rows),
-            seated=_work(self._seated.values()),
+            running=_work(self._running.values()),
             ahead=_work(ahead),
             behind=_work(behind),
             slots=self._device.slots,
@@ -360,12 +375,12 @@ class SlotScheduler(Generic[Job, State]):
         )
 
 
-def _work(tickets: Iterable[Ticket[Job, State]]) -> list[Work]:
-    return [Work(ticket.left, ticket.job.rows) for ticket in tickets]
+def _work(states: Iterable[RequestState[Request, State]]) -> list[Work]:
+    return [Work(state.steps_left, state.request.rows) for state in states]
 
 
 def _refusal(reason: Reason, sentence: str, retry_after_s: float | None) -> RequestError:
-    retry_after_s = max(SHORTEST_RETRY_S, retry_after_s or 0.0)
-    return refused(
+    retry_after_s = max(MIN_RETRY_S, retry_after_s or 0.0)
+    return count_refusal(
         reason, resource_exhausted(f"{sentence}: try again later", retry_after_s=retry_after_s)
     )

@@ -1,4 +1,4 @@
-"""What stands around every handler of a server: traces, refusals, and a count of calls."""
+"""Server interceptors: spans, gRPC statuses of exceptions, and a count of open calls."""
 
 import asyncio
 import inspect
@@ -30,11 +30,11 @@ class AroundCalls(grpc.aio.ServerInterceptor):
     """Runs each handler inside a context manager."""
 
     def __init__(self, around: Around, *, wanted: Callable[[str, Handler], bool]) -> None:
-        """Prepares to wrap.
+        """Creates the interceptor.
 
         Args:
-            around: Makes the context manager of a call, given its method's full name.
-            wanted: Whether it is for a method, given its full name; the others stay as they are.
+            around: Makes the context manager of a call, given the full name of its method.
+            wanted: Returns whether to wrap a method, given its full name and handler.
         """
         self._around, self._wanted = around, wanted
 
@@ -54,29 +54,29 @@ def wrapped(handler: Any, method: str, around: Around) -> Handler:
     """Returns a handler that runs inside a context manager.
 
     Args:
-        handler: The one to run.
-        method: Full name of what it answers.
+        handler: The handler to run.
+        method: Full name of its method.
         around: Makes the context manager of a call.
     """
     if handler.request_streaming and not handler.response_streaming:
-        raise TypeError(f"{method} answers a stream of requests once: not supported")
+        raise TypeError(f"{method} has a stream of requests and one response: not supported")
     kinds = {
         "request_deserializer": handler.request_deserializer,
         "response_serializer": handler.response_serializer,
     }
     if not handler.response_streaming:
 
-        async def answer(request: Any, context: Context) -> Any:
+        async def respond(request: Any, context: Context) -> Any:
             async with around(method, context):
                 return await handler.unary_unary(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(answer, **kinds)
+        return grpc.unary_unary_rpc_method_handler(respond, **kinds)
 
     both = handler.request_streaming
     inner = handler.stream_stream if both else handler.unary_stream
 
-    # A coroutine that writes, not a generator: all of it runs in the call's own task, so that
-    # what it opened is closed there when the caller has gone between two answers.
+    # A coroutine that writes, not a generator: it runs in the call's own task from start to end, so
+    # that the context manager closes there when the caller cancels between two responses.
     async def stream(request: Any, context: Context) -> None:
         async with around(method, context):
             if not inspect.isasyncgenfunction(inner):
@@ -92,11 +92,11 @@ def wrapped(handler: Any, method: str, around: Around) -> Handler:
 
 
 @asynccontextmanager
-async def answering_errors(method: str, context: Context) -> AsyncIterator[None]:
-    """Answers a call with the status of the error it raised.
+async def error_statuses(method: str, context: Context) -> AsyncIterator[None]:
+    """Turns an exception of a handler into the status of the call.
 
-    Refusals carry their details. An error nobody foresaw is logged with its traceback, and the
-    caller learns only that there was one.
+    A `RequestError` keeps its details. Any other exception is logged with its traceback, and the
+    caller receives INTERNAL without them.
     """
     try:
         yield
@@ -120,8 +120,8 @@ async def _abort(context: Context, error: RequestError) -> None:
 
 
 @asynccontextmanager
-async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
-    """Opens the span of a call, as a child of its caller's."""
+async def server_spans(method: str, context: Context) -> AsyncIterator[None]:
+    """Opens the server span of a call, as a child of the client's span."""
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
     with server_span(method, metadata) as opened:
         code = grpc.StatusCode.CANCELLED
@@ -136,17 +136,17 @@ async def tracing_calls(method: str, context: Context) -> AsyncIterator[None]:
 
 
 class CallCount:
-    """How many calls run, and when none does."""
+    """The number of open calls."""
 
     def __init__(self) -> None:
-        """Starts at none."""
+        """Starts at 0."""
         self.running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @asynccontextmanager
     async def counting(self, method: str, context: Context) -> AsyncIterator[None]:
-        """Counts a call while it runs."""
+        """Counts a call while it is open."""
         self.running += 1
         self._idle.clear()
         try:
@@ -157,19 +157,19 @@ class CallCount:
                 self._idle.set()
 
     async def idle(self) -> None:
-        """Waits until no call runs."""
+        """Waits until no call is open."""
         await self._idle.wait()
 
 
 class EndlessCalls:
-    """Streams that end only when told to, such as a health watch.
+    """Streams without an end of their own, such as a health watch.
 
-    A server that stops has to end them itself: were it to cut off what is open once the others have
-    ended, it would cut off the last status of those too, which may not have been sent yet.
+    A server that stops ends them by this class. If it closed all connections as soon as the other
+    calls have ended, it could cut off the last status of those calls, still on its way.
     """
 
     def __init__(self) -> None:
-        """Knows of none."""
+        """Starts with no calls."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = False
 
@@ -191,7 +191,7 @@ class EndlessCalls:
             self._tasks.discard(task)
 
     def end(self) -> None:
-        """Ends those under way."""
+        """Ends all open calls."""
         self._ended = True
         for task in self._tasks:
             task.cancel()
@@ -200,15 +200,14 @@ class EndlessCalls:
 def server_interceptors(
     calls: CallCount,
     endless: EndlessCalls,
-    measuring: Sequence[grpc.aio.ServerInterceptor] = (),
+    metrics: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors of a server, outermost first; the traces only when they are on.
+    """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
     Args:
         calls: Counts the calls.
-        endless: Ends the streams that do not end by themselves.
-        measuring: What measures calls as their callers see them: with their statuses, inside their
-            spans.
+        endless: Ends the streams without an end of their own.
+        metrics: Interceptors that measure calls; they run inside the span and see the final status.
     """
 
     def ours(around: Around) -> AroundCalls:
@@ -216,9 +215,9 @@ def server_interceptors(
 
     return [
         ours(calls.counting),
-        *([] if selected_exporter("TRACES") == "none" else [ours(tracing_calls)]),
-        *measuring,
-        ours(answering_errors),
+        *([] if selected_exporter("TRACES") == "none" else [ours(server_spans)]),
+        *metrics,
+        ours(error_statuses),
         AroundCalls(
             endless.ending,
             wanted=lambda method, handler: handler.response_streaming and not is_ours(method),
@@ -227,5 +226,5 @@ def server_interceptors(
 
 
 def is_ours(method: str) -> bool:
-    """Whether a method is of Muse itself, and not of health, reflection or channelz."""
+    """Returns whether a method is Muse's own, not one of health, reflection or channelz."""
     return method.startswith("/muse.")

@@ -1,4 +1,4 @@
-"""What JAX is told before it makes its first array."""
+"""JAX settings of a server: the cache of compiled programs, and metrics of compilation."""
 
 import os
 import threading
@@ -7,51 +7,51 @@ from pathlib import Path
 
 from services.runtime.observability.instruments import COMPILING, PROGRAMS, Source
 
-# Events of JAX: the first comes with a program's time, wherever it is from; the second before it,
-# on the same thread, if that was the cache.
-MADE_READY = "/jax/core/compile/backend_compile_duration"
-FROM_CACHE = "/jax/compilation_cache/cache_hits"
-_here = threading.local()
+# Events of JAX. The first reports the time to load a program, compiled or cached; the second comes
+# before it on the same thread if the program is cached.
+PROGRAM_LOADED = "/jax/core/compile/backend_compile_duration"
+CACHE_HIT = "/jax/compilation_cache/cache_hits"
+_thread = threading.local()
 
 
 def prepare_jax(compilation_cache: Path | None) -> None:
-    """Makes JAX keep what it compiles, so that a second start compiles nothing.
+    """Makes JAX keep compiled programs, so that the next start compiles nothing.
 
-    Call it before anything makes an array: JAX reads these settings once.
+    JAX reads these settings once, so call it before the first array.
 
     Args:
-        compilation_cache: A folder, made if missing; None keeps nothing. A folder that cannot be
-            written to is only read: whoever writes there decides what every reader runs, so one
-            job fills it and the servers mount it read-only.
+        compilation_cache: Folder, created if missing; None keeps nothing. A read-only folder is
+            read and not written: a writer decides what code every reader runs, so one job fills
+            the folder and the servers mount it read-only.
     """
-    import jax  # here, so that what only wants a server's other parts goes without it
+    import jax  # imported here: other parts of the runtime work without JAX
 
     _count_programs()
     if compilation_cache is None:
         return
     compilation_cache.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(compilation_cache.resolve()))
-    # By default it leaves out what compiles in a second or is small: all of a small model. Where
-    # nothing can be written, no program takes long enough to be worth the attempt.
+    # By default JAX skips programs that compile within a second or are small, which is all of a
+    # small model. In a read-only folder no time is long enough to attempt a write.
     writable = os.access(compilation_cache, os.W_OK)
-    least_s = 0.0 if writable else float("inf")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", least_s)
+    min_compile_s = 0.0 if writable else float("inf")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_s)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @cache
 def _count_programs() -> None:
-    """Has JAX tell, once and for all, of each program it makes ready."""
+    """Counts every program that JAX loads; registers its listeners once a process."""
     import jax
 
     def note_event(event: str, **_: str | int) -> None:
-        if event == FROM_CACHE:
-            _here.cached = True
+        if event == CACHE_HIT:
+            _thread.cached = True
 
     def note_duration(event: str, duration_secs: float, **_: str | int) -> None:
-        if event == MADE_READY:
-            source: Source = "cache" if getattr(_here, "cached", False) else "compiler"
-            _here.cached = False
+        if event == PROGRAM_LOADED:
+            source: Source = "cache" if getattr(_thread, "cached", False) else "compiler"
+            _thread.cached = False
             PROGRAMS.add(1, source=source)
             COMPILING.add(duration_secs, source=source)
 

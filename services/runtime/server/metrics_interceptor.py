@@ -1,4 +1,4 @@
-"""What every call of a server adds to its metrics: its duration, its end, and its bytes."""
+"""Metrics of every call: duration, gRPC status, and bytes of the messages."""
 
 import asyncio
 import re
@@ -15,11 +15,11 @@ from services.runtime.server.interceptors import Context, Handler, is_ours, wrap
 
 
 def kind_of(method: str, request: Any) -> str:
-    """Returns what a call asks for, one of `instruments.KINDS`.
+    """Returns the kind of a request, one of `instruments.KINDS`.
 
     Args:
         method: Full name, such as "/muse.base.v1.BaseService/Generate".
-        request: Its message.
+        request: The request's message.
     """
     fields = request.DESCRIPTOR.fields_by_name
     if "resample" in fields and request.HasField("resample"):
@@ -30,8 +30,8 @@ def kind_of(method: str, request: Any) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()
 
 
-class MeasuringCalls(grpc.aio.ServerInterceptor):
-    """Measures the calls of our own services; health and the like are left out."""
+class MetricsInterceptor(grpc.aio.ServerInterceptor):
+    """Measures the calls of Muse's own services, not those of health and the like."""
 
     async def intercept_service(
         self,
@@ -46,27 +46,29 @@ class MeasuringCalls(grpc.aio.ServerInterceptor):
 
 
 class _Call:
-    """One call under way."""
+    """One call in progress."""
 
     def __init__(self, method: str) -> None:
         self._method, self._kind, self._start_s = method, "", time.perf_counter()
 
     def measured(self, handler: Any) -> Handler:
-        read, write = handler.request_deserializer, handler.response_serializer
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
 
-        def reading(message: bytes) -> Any:
+        def counting_deserializer(message: bytes) -> Any:
             IO.add(len(message), direction="receive")
-            request = read(message)
+            request = deserialize(message)
             self._kind = kind_of(self._method, request)
             return request
 
-        def writing(response: Any) -> bytes:
-            message: bytes = write(response)
+        def counting_serializer(response: Any) -> bytes:
+            message: bytes = serialize(response)
             IO.add(len(message), direction="transmit")
             return message
 
-        counted = handler._replace(request_deserializer=reading, response_serializer=writing)
-        return wrapped(counted, self._method, self._timing)
+        counting = handler._replace(
+            request_deserializer=counting_deserializer, response_serializer=counting_serializer
+        )
+        return wrapped(counting, self._method, self._timing)
 
     @asynccontextmanager
     async def _timing(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -78,8 +80,8 @@ class _Call:
             outcome = _status(context)
             raise
         except asyncio.CancelledError:
-            left_s = context.time_remaining()
-            late = left_s is not None and left_s <= 0
+            remaining_s = context.time_remaining()
+            late = remaining_s is not None and remaining_s <= 0
             outcome = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         finally:
@@ -88,6 +90,6 @@ class _Call:
 
 
 def _status(context: Context) -> grpc.StatusCode:
-    """Returns what a call was aborted with; gRPC gives it as a number."""
+    """Returns the status that a call was aborted with; gRPC gives it as a number."""
     code: Any = context.code()
     return next(each for each in grpc.StatusCode if code in (each, each.value[0]))

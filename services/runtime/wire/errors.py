@@ -1,4 +1,4 @@
-"""What a request can be refused for, as an exception and as a gRPC status with details.
+"""Errors of requests: an exception on both sides of a call, a gRPC status with details between.
 
 A servicer raises a RequestError; the server's interceptors answer with its status, and `read_error`
 makes the same exception of that status on the other side.
@@ -17,16 +17,16 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
 DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
-LONGEST_VALUE = 80  # characters of a refused value that a message repeats
+MAX_VALUE_LENGTH = 80  # characters of an invalid value that a message repeats
 
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """A field that is wrong.
+    """An invalid field.
 
     Attributes:
         field: Its path, such as "sampling.steps".
-        description: What was expected, what came, what to do.
+        description: Expected value, actual value, and advice.
     """
 
     field: str
@@ -34,7 +34,7 @@ class FieldViolation:
 
 
 class RequestError(Exception):
-    """A request that is refused; the message says what was expected and what came."""
+    """A refused request; the message says what was expected and what the request had."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class RequestError(Exception):
         violations: Iterable[FieldViolation] = (),
         retry_after_s: float | None = None,
     ) -> None:
-        """Makes the refusal.
+        """Creates the error.
 
         Args:
             code: The gRPC status code.
             message: One line for a person.
-            violations: The fields that are wrong.
-            retry_after_s: When trying again may help.
+            violations: Invalid fields.
+            retry_after_s: Seconds after which a retry may succeed.
         """
         super().__init__(message)
         self.code = code
@@ -59,7 +59,7 @@ class RequestError(Exception):
         self.retry_after_s = retry_after_s
 
     def status(self) -> Status:
-        """Returns it as it travels."""
+        """Returns the google.rpc.Status with its details."""
         status = Status(code=self.code.value[0], message=self.message)
         if self.violations:
             bad_request = BadRequest()
@@ -76,17 +76,17 @@ class RequestError(Exception):
 
 
 def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -> RequestError:
-    """Returns the refusal of one field's value: INVALID_ARGUMENT.
+    """Returns the INVALID_ARGUMENT error of one field.
 
     Args:
         field: Its path, such as "sampling.steps".
-        expected: What it may be, such as "1 to 256".
-        got: What it was; long values are cut.
-        advice: What to do, if that is not obvious.
+        expected: Valid values, such as "1 to 256".
+        got: Actual value; long values are cut.
+        advice: How to correct it, unless that is obvious.
     """
     value = str(got)
-    if len(value) > LONGEST_VALUE:
-        value = value[:LONGEST_VALUE] + "..."
+    if len(value) > MAX_VALUE_LENGTH:
+        value = value[:MAX_VALUE_LENGTH] + "..."
     description = f"expected {expected}, got {value}" + (f"; {advice}" if advice else "")
     return RequestError(
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -96,30 +96,30 @@ def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -
 
 
 def failed_precondition(message: str) -> RequestError:
-    """Returns the refusal of a request this server's checkpoints cannot serve."""
+    """Returns the FAILED_PRECONDITION error of a request that the checkpoints cannot serve."""
     return RequestError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def not_found(message: str) -> RequestError:
-    """Returns the refusal of a request for something that is not there."""
+    """Returns the NOT_FOUND error of a request for something that does not exist."""
     return RequestError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def unavailable(message: str, *, retry_after_s: float | None = None) -> RequestError:
-    """Returns the refusal of a request that another try may serve."""
+    """Returns the UNAVAILABLE error of a request that a retry may serve."""
     return RequestError(grpc.StatusCode.UNAVAILABLE, message, retry_after_s=retry_after_s)
 
 
 def resource_exhausted(message: str, *, retry_after_s: float) -> RequestError:
-    """Returns the refusal of a request there is no room for now."""
+    """Returns the RESOURCE_EXHAUSTED error of a request that finds no room now."""
     return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_s=retry_after_s)
 
 
 def read_error(error: grpc.RpcError) -> RequestError:
-    """Returns the refusal a call ended with, details included.
+    """Returns the error that a call ended with, details included.
 
     Args:
-        error: What the call raised: a grpc.aio.AioRpcError, or a blocking call's RpcError.
+        error: Exception of the call: a grpc.aio.AioRpcError, or a blocking call's RpcError.
     """
     message = error.details() or error.code().name
     violations: list[FieldViolation] = []

@@ -1,20 +1,17 @@
-"""Arrays to and from the messages of muse.common.v1, with everything checked on the way in.
+"""Arrays to and from the messages of muse.common.v1; unpacking checks every field.
 
-Source: protos/muse/common/v1/tensor.proto, which says what each field may hold.
+Source: protos/muse/common/v1/tensor.proto, which documents the range of each field.
 """
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 from jaxtyping import Float, Int
-from muse.common.v1 import stage_pb2, tensor_pb2
+from muse.common.v1 import tensor_pb2
 
 from services.runtime.wire.errors import failed_precondition, invalid_field
-from services.runtime.wire.timing import Timed
 
 FLOAT32 = tensor_pb2.DATA_TYPE_FLOAT32
 BFLOAT16 = tensor_pb2.DATA_TYPE_BFLOAT16
@@ -25,17 +22,17 @@ _DTYPES = {
     UINT8: np.dtype(np.uint8),
 }
 _DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
-LARGEST_ID = 2**16 - 1
+MAX_ID = 2**16 - 1
 
 
 def pack_tensor(array: np.ndarray) -> tensor_pb2.Tensor:
-    """Makes a message of an array.
+    """Returns the message of an array.
 
     Args:
-        array: Of float32, bfloat16 or uint8.
+        array: Any shape; float32, bfloat16 or uint8.
 
     Raises:
-        TypeError: it is of another type.
+        TypeError: the array has another type.
     """
     data_type = _DATA_TYPES.get(array.dtype)
     if data_type is None:
@@ -51,19 +48,19 @@ def unpack_tensor(
     data_types: "Sequence[tensor_pb2.DataType.ValueType]",
     shape: Sequence[int | None],
 ) -> np.ndarray:
-    """Makes an array of a message.
+    """Returns the array of a message.
 
     Args:
         tensor: The message.
-        field: Its name in the request, for the refusal.
-        data_types: Element types it may have.
-        shape: Lengths its axes must have; None for any.
+        field: Path of the message in the request, for the error.
+        data_types: Valid element types.
+        shape: Length of each axis; None for any.
 
     Returns:
         A read-only array over the message's bytes.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: another type, another shape, or too few or many bytes.
+        RequestError: INVALID_ARGUMENT: the type, the shape or the number of bytes is wrong.
     """
     if tensor.data_type not in data_types:
         known = tensor_pb2.DataType.values()
@@ -94,18 +91,18 @@ def unpack_tensor(
 
 
 def pack_grid(ids: Int[np.ndarray, "h w"], codebook: str) -> tensor_pb2.TokenGrid:
-    """Makes a message of a grid of token ids.
+    """Returns the message of a grid of token ids.
 
     Args:
-        ids: Ids from 0 to 65535.
-        codebook: Fingerprint of their codebook.
+        ids: Token ids from 0 to 65535.
+        codebook: Fingerprint of the ids' codebook.
 
     Raises:
-        ValueError: an id does not fit, or it is no grid.
+        ValueError: an id is out of range, or the array has not two axes.
     """
-    if ids.ndim != 2 or ids.min() < 0 or ids.max() > LARGEST_ID:
+    if ids.ndim != 2 or ids.min() < 0 or ids.max() > MAX_ID:
         raise ValueError(
-            f"expected a grid of ids from 0 to {LARGEST_ID}, "
+            f"expected a grid of ids from 0 to {MAX_ID}, "
             f"got shape {ids.shape} of {ids.min()} to {ids.max()}"
         )
     height, width = ids.shape
@@ -121,18 +118,18 @@ def unpack_grid(
     codebook_size: int,
     shape: tuple[int, int] | None = None,
 ) -> Int[np.ndarray, "h w"]:
-    """Makes an int32 array of a grid.
+    """Returns the int32 array of a grid's message.
 
     Args:
         grid: The message.
-        field: Its name in the request, for the refusal.
-        codebook: Fingerprint its ids must belong to.
-        codebook_size: What every id is less than.
-        shape: Rows and columns it must have; None for any.
+        field: Path of the message in the request, for the error.
+        codebook: Fingerprint of the expected codebook.
+        codebook_size: Number of ids in the codebook.
+        shape: Expected rows and columns; None for any.
 
     Raises:
-        RequestError: FAILED_PRECONDITION: it is of another codebook. INVALID_ARGUMENT: another
-            shape, too few or many bytes, or an id beyond the codebook.
+        RequestError: FAILED_PRECONDITION: the grid has another codebook. INVALID_ARGUMENT: the
+            shape or the number of bytes is wrong, or an id is beyond the codebook.
     """
     if grid.codebook != codebook:
         raise failed_precondition(
@@ -159,11 +156,11 @@ def unpack_grid(
 
 
 def pack_embedding(values: Float[np.ndarray, "T D"], encoder: str) -> tensor_pb2.TextEmbedding:
-    """Makes a message of a text's embedding.
+    """Returns the message of a text embedding.
 
     Args:
         values: Float32 or bfloat16, without padding.
-        encoder: Fingerprint of the encoder that made it.
+        encoder: Fingerprint of the encoder that computed it.
     """
     return tensor_pb2.TextEmbedding(values=pack_tensor(values), encoder=encoder)
 
@@ -176,18 +173,19 @@ def unpack_embedding(
     hidden: int,
     maximum_length: int,
 ) -> Float[np.ndarray, "T D"]:
-    """Makes a float32 array of a text's embedding.
+    """Returns the float32 array of a text embedding's message.
 
     Args:
         embedding: The message.
-        field: Its name in the request, for the refusal.
-        encoder: Fingerprint of the encoder it must come from.
-        hidden: Its width.
-        maximum_length: Tokens it may have.
+        field: Path of the message in the request, for the error.
+        encoder: Fingerprint of the expected encoder.
+        hidden: Expected width.
+        maximum_length: Largest number of tokens.
 
     Raises:
-        RequestError: FAILED_PRECONDITION: it is of another encoder. INVALID_ARGUMENT: another
-            type or shape, too long, truncated, or not finite.
+        RequestError: FAILED_PRECONDITION: the embedding comes from another encoder.
+            INVALID_ARGUMENT: the type or shape is wrong, or the embedding is too long, truncated
+            or not finite.
     """
     if embedding.encoder != encoder:
         raise failed_precondition(
@@ -207,15 +205,3 @@ def unpack_embedding(
     if not np.isfinite(values).all():
         raise invalid_field(f"{field}.values", expected="finite numbers", got="NaN or infinity")
     return values
-
-
-def pack_timing(stage: str, timed: Timed[Any]) -> stage_pb2.StageTiming:
-    """Makes a message of where a request's time went."""
-    return stage_pb2.StageTiming(
-        stage=stage, queue_s=timed.queue_s, compute_s=timed.compute_s, device_s=timed.device_s
-    )
-
-
-def package_version() -> str:
-    """Returns the version of the package that runs."""
-    return version("muse")

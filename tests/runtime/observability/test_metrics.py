@@ -27,14 +27,14 @@ from services.runtime.observability.instruments import (
     KINDS,
     OUTCOMES,
     STAGES,
-    watch,
+    observe,
 )
 from services.runtime.observability.metrics import configure_metrics, metrics_exporter
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.server.metrics_interceptor import kind_of
-from services.runtime.server.process import ServerSettings
-from services.runtime.wire.caller import Claim
+from services.runtime.server.settings import ServerSettings
+from services.runtime.wire.caller import Caller
 from services.runtime.wire.errors import RequestError
 
 ROOT = Path(__file__).parents[3]
@@ -79,7 +79,7 @@ async def eventually(scrape: Callable[[], Series], name: str, least: float, **la
         await asyncio.sleep(0.02)
 
 
-async def test_calls_are_told_apart_by_kind_and_outcome(
+async def test_calls_are_counted_by_kind_and_outcome(
     scrape: Callable[[], Series], calling: Any
 ) -> None:
     count = "muse_request_duration_seconds_count"
@@ -113,9 +113,9 @@ async def test_no_series_comes_with_callers_prompts_or_methods(
                 unknown: Any = channel.unary_unary(method)
                 with pytest.raises(grpc.aio.AioRpcError):
                     await unknown(b"", metadata=metadata)
-            job = countdown(f"prompt {number}", 1 + number % 7)
-            claim = Claim(caller=f"caller-{number}")
-            async with aclosing(batcher.events(job, steps=False, claim=claim)) as events:
+            request = countdown(f"prompt {number}", 1 + number % 7)
+            caller = Caller(id=f"caller-{number}")
+            async with aclosing(batcher.events(request, stream=False, caller=caller)) as events:
                 async for _ in events:
                     pass
 
@@ -146,10 +146,10 @@ async def test_load_refusals_and_work_of_a_stage(
 ) -> None:
     device, thread = fake_device(slots=1), DeviceThread()
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=2)
-    unwatch = watch(batcher.load)
+    stop_observing = observe(batcher.load)
 
-    async def decode(job: Any) -> None:
-        async with aclosing(batcher.events(job, steps=False)) as events:
+    async def decode(request: Any) -> None:
+        async with aclosing(batcher.events(request, stream=False)) as events:
             async for _ in events:
                 pass
 
@@ -163,11 +163,11 @@ async def test_load_refusals_and_work_of_a_stage(
     full = await asyncio.to_thread(scrape)
     device.gate.set()
     await asyncio.gather(first, second)
-    batcher.hand_back()
+    batcher.preempt()
     with pytest.raises(RequestError):
         await decode(countdown("late", 1))
     done = await asyncio.to_thread(scrape)
-    unwatch()
+    stop_observing()
     await batcher.drain()
     thread.close()
 
@@ -269,10 +269,10 @@ def test_a_metrics_port_in_use_is_one_line() -> None:
     assert "Name another --metrics-port" in line
 
 
-def test_senseless_wishes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="metrics_port: expected 0 to 65535, got -1"):
         ServerSettings(metrics_port=-1)
-    with pytest.raises(ValueError, match="metrics_port: expected another than port"):
+    with pytest.raises(ValueError, match="metrics_port: expected another number than port"):
         ServerSettings(port=9464, metrics_port=9464)
     with pytest.raises(ValueError, match="OTEL_METRICS_EXPORTER: expected one of otlp"):
         metrics_exporter({"OTEL_METRICS_EXPORTER": "prometheus"})

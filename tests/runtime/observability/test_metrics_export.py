@@ -90,7 +90,7 @@ async def test_histograms_name_the_spans_of_sampled_calls_as_exemplars(
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Encode(tokenizer_pb2.EncodeRequest())
     with tracing.span("decode"):
-        async with aclosing(batcher.events(countdown("first", 3), steps=False)) as events:
+        async with aclosing(batcher.events(countdown("first", 3), stream=False)) as events:
             assert len([event async for event in events]) == 1
     await asyncio.to_thread(end)
     await batcher.drain()

@@ -76,17 +76,17 @@ def orphans(spans: list[Any]) -> list[str]:
     return [each.name for each in spans if each.parent_span_id not in known]
 
 
-async def test_a_dispatch_is_a_span_linked_to_all_it_served_and_each_has_its_steps_of_it(
+async def test_a_dispatch_is_a_span_linked_to_its_requests_and_each_has_its_own_steps(
     exported: Any, fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     device = fake_device(slots=4)
-    device.handed_out_s = 1e-6
+    device.device_to_host_s = 1e-6
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=8)
     device.gate.clear()
 
     async def request(name: str, steps: int) -> None:
         with span(name):
-            async with aclosing(batcher.events(countdown(name, steps), steps=True)) as events:
+            async with aclosing(batcher.events(countdown(name, steps), stream=True)) as events:
                 async for _ in events:
                     pass
 
@@ -130,7 +130,7 @@ async def test_requests_of_one_batch_are_linked_to_it_and_it_says_its_padding(
     batcher: Batcher[int, int] = Batcher(
         lambda numbers: [2 * number for number in numbers],
         thread,
-        max_size=3,
+        max_batch_size=3,
         max_wait_s=5.0,
         max_queued=8,
         shape_of=lambda numbers: BatchShape(rows=len(numbers), bucket=8),
@@ -159,7 +159,7 @@ async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_or
     counted, device = OpenSpans(), fake_device(slots=4)
     advance = device.advance
 
-    def slowly(steps: int, wanted: Any) -> Any:  # else it would tell faster than anybody listens
+    def slowly(steps: int, wanted: Any) -> Any:  # instant steps would outrun the readers
         time.sleep(0.0005)
         return advance(steps, wanted)
 
@@ -171,8 +171,8 @@ async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_or
 
     async def request(name: int) -> None:
         with span("request"):
-            job = countdown(str(name), 10**6)
-            async with aclosing(batcher.events(job, steps=True)) as events:
+            endless = countdown(str(name), 10**6)
+            async with aclosing(batcher.events(endless, stream=True)) as events:
                 async for _ in events:
                     await asyncio.sleep(0)
 
@@ -286,12 +286,12 @@ def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logge
 
     assert longest_s < 1.0  # an export takes up to ten seconds
     assert ended_s < 5.0
-    told = [record.__dict__ for record in caplog.records if record.msg == "spans were dropped"]
-    assert len(told) == 1  # not one a span
-    assert told[0]["reason"] == "the queue is full (100 spans)"
+    logged = [record.__dict__ for record in caplog.records if record.msg == "spans were dropped"]
+    assert len(logged) == 1  # not one a span
+    assert logged[0]["reason"] == "the queue is full (100 spans)"
 
 
-def test_lost_spans_are_told_now_and_then_and_none_is_forgotten(
+def test_lost_spans_are_logged_at_intervals_and_all_are_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now_s = 0.0
@@ -299,12 +299,12 @@ def test_lost_spans_are_told_now_and_then_and_none_is_forgotten(
     for second in range(61):
         now_s = float(second)
         lost.add(2, "no room")
-    told = [record.__dict__["spans"] for record in caplog.records]
-    assert told == [2, 60, 60]
+    logged = [record.__dict__["spans"] for record in caplog.records]
+    assert logged == [2, 60, 60]
     assert lost.total == 122
 
 
-async def test_every_span_below_says_on_whose_behalf_it_is(exported: Any) -> None:
+async def test_every_span_below_names_the_caller_and_the_tenant(exported: Any) -> None:
     token = attach(baggage.set_baggage(span_attributes.TENANT, "t" * 100))
     try:
         with span("root"), caller_baggage("nightly"), span("below"):

@@ -16,7 +16,8 @@ from services.runtime.observability import span_attributes
 from services.runtime.observability.call_spans import client_interceptors
 from services.runtime.observability.logs import configure_logs
 from services.runtime.observability.tracing import span
-from services.runtime.server.process import ServerSettings, Service, running_server
+from services.runtime.server.process import Service, running_server
+from services.runtime.server.settings import ServerSettings
 from services.runtime.wire.errors import invalid_field
 
 

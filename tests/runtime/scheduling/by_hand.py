@@ -1,15 +1,15 @@
-"""The servers' scheduler, turned by hand."""
+"""The servers' scheduler, ticked by hand."""
 
 from typing import Any
 
 from services.runtime.scheduling.scheduler import SlotScheduler
-from services.runtime.scheduling.slots import Ticket
-from services.runtime.wire.caller import ANYBODY, Claim
+from services.runtime.scheduling.slots import RequestState
+from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.timing import Timed
 
 
 class Bench:
-    """A scheduler over a fake device, by hand and on a clock of its own: a turn is a second."""
+    """A scheduler over a fake device and a virtual clock: a step takes a second."""
 
     def __init__(self, device: Any, countdown: Any, *, max_queued: int = 100) -> None:
         self.device, self.countdown = device, countdown
@@ -17,12 +17,13 @@ class Bench:
         self.scheduler: SlotScheduler[Any, Any] = SlotScheduler(
             device, max_queued=max_queued, clock=lambda: self.now_s
         )
-        self.told: dict[str, list[Any]] = {}
-        self.tickets: dict[str, Ticket[Any, Any]] = {}
+        self.events: dict[str, list[Any]] = {}
+        self.states: dict[str, RequestState[Any, Any]] = {}
+        self.step_s = 1.0
         original = device.advance
 
         def advance(steps: int, wanted: Any) -> Any:
-            self.now_s += steps
+            self.now_s += self.step_s * steps
             return original(steps, wanted)
 
         device.advance = advance
@@ -32,25 +33,25 @@ class Bench:
         name: str,
         steps: int,
         *,
-        watched: bool = False,
+        stream: bool = False,
         poison: str = "",
         within_s: float | None = None,
-        claim: Claim = ANYBODY,
+        caller: Caller = ANONYMOUS,
     ) -> None:
-        events = self.told[name] = []
-        job = self.countdown(name, steps, poison)
-        self.tickets[name] = self.scheduler.submit(
-            job, events.append, watched=watched, within_s=within_s, claim=claim
+        events = self.events[name] = []
+        request = self.countdown(name, steps, poison)
+        self.states[name] = self.scheduler.submit(
+            request, events.append, stream=stream, within_s=within_s, caller=caller
         )
 
-    def abandon(self, name: str) -> None:
-        self.scheduler.abandon(self.tickets[name])
+    def cancel(self, name: str) -> None:
+        self.scheduler.cancel(self.states[name])
 
     def finish(self) -> None:
-        while self.scheduler.turn():
-            assert len(self.device.dispatches) < 1000, "it never ends"
+        while self.scheduler.tick():
+            assert len(self.device.dispatches) < 1000, "the scheduler never ends"
 
     def result(self, name: str) -> Timed[Any]:
-        timed = self.told[name][-1]
+        timed = self.events[name][-1]
         assert isinstance(timed, Timed)
         return timed

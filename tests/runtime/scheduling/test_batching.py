@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from services.runtime.scheduling.batching import BatchedServerSettings, Batcher
+from services.runtime.scheduling.batching import Batcher
 from services.runtime.scheduling.device_thread import DeviceThread
+from services.runtime.server.settings import BatchedServerSettings
 from services.runtime.wire.errors import RequestError
 
 
@@ -40,9 +41,11 @@ def device() -> Iterator[DeviceThread]:
 
 
 def batcher_of(
-    doubler: Doubler, device: DeviceThread, *, max_size: int = 4, max_queued: int = 64
+    doubler: Doubler, device: DeviceThread, *, max_batch_size: int = 4, max_queued: int = 64
 ) -> Batcher[int, int]:
-    return Batcher(doubler.run, device, max_size=max_size, max_wait_s=0.05, max_queued=max_queued)
+    return Batcher(
+        doubler.run, device, max_batch_size=max_batch_size, max_wait_s=0.05, max_queued=max_queued
+    )
 
 
 async def until_started(doubler: Doubler) -> None:
@@ -62,9 +65,11 @@ async def test_requests_that_come_together_are_computed_together_and_in_order(
     assert all(answer.queue_s >= 0 and answer.compute_s >= 0 for answer in answers)
 
 
-async def test_a_caller_that_goes_while_waiting_costs_no_compute(device: DeviceThread) -> None:
+async def test_a_caller_that_is_cancelled_while_waiting_costs_no_compute(
+    device: DeviceThread,
+) -> None:
     doubler = Doubler()
-    batcher = batcher_of(doubler, device, max_size=1)
+    batcher = batcher_of(doubler, device, max_batch_size=1)
     doubler.gate.clear()
     first = asyncio.create_task(batcher.submit(1))
     await until_started(doubler)
@@ -80,11 +85,11 @@ async def test_a_caller_that_goes_while_waiting_costs_no_compute(device: DeviceT
     assert doubler.batches == [[1], [3]]
 
 
-async def test_one_request_too_many_is_refused_at_once_and_told_when_to_return(
+async def test_one_request_too_many_is_refused_at_once_with_a_retry_delay(
     device: DeviceThread,
 ) -> None:
     doubler = Doubler()
-    batcher = batcher_of(doubler, device, max_size=1, max_queued=1)
+    batcher = batcher_of(doubler, device, max_batch_size=1, max_queued=1)
     doubler.gate.clear()
     running = asyncio.create_task(batcher.submit(1))
     await until_started(doubler)
@@ -118,9 +123,9 @@ async def test_a_batch_that_fails_is_logged_once_and_does_not_stop_the_next(
     assert (await batcher.submit(5)).result == 10
 
 
-async def test_draining_waits_for_what_was_submitted(device: DeviceThread) -> None:
+async def test_draining_waits_for_submitted_requests(device: DeviceThread) -> None:
     doubler = Doubler()
-    batcher = batcher_of(doubler, device, max_size=1)
+    batcher = batcher_of(doubler, device, max_batch_size=1)
     tasks = [asyncio.create_task(batcher.submit(number)) for number in range(3)]
     await asyncio.sleep(0)
     await batcher.drain()
@@ -130,22 +135,22 @@ async def test_draining_waits_for_what_was_submitted(device: DeviceThread) -> No
 
 
 @pytest.mark.parametrize(
-    ("max_size", "max_wait_s", "max_queued"), [(0, 0.0, 1), (1, -1.0, 1), (1, 0.0, 0)]
+    ("max_batch_size", "max_wait_s", "max_queued"), [(0, 0.0, 1), (1, -1.0, 1), (1, 0.0, 0)]
 )
-def test_senseless_limits_are_refused(
-    device: DeviceThread, max_size: int, max_wait_s: float, max_queued: int
+def test_invalid_limits_are_refused(
+    device: DeviceThread, max_batch_size: int, max_wait_s: float, max_queued: int
 ) -> None:
-    with pytest.raises(ValueError, match="expected max_size"):
+    with pytest.raises(ValueError, match="expected max_batch_size"):
         Batcher(
             Doubler().run,
             device,
-            max_size=max_size,
+            max_batch_size=max_batch_size,
             max_wait_s=max_wait_s,
             max_queued=max_queued,
         )
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
-def test_a_senseless_wait_is_refused_by_name(wrong: float) -> None:
+def test_an_invalid_wait_is_refused_by_name(wrong: float) -> None:
     with pytest.raises(ValueError, match="max_wait_ms: expected at least 0"):
         BatchedServerSettings(max_wait_ms=wrong)

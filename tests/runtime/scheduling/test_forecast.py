@@ -1,4 +1,4 @@
-"""The forecast is what happens, if others come where there is a line, and nobody where not."""
+"""The forecast equals the simulated finish time."""
 
 import random
 from typing import Any
@@ -22,12 +22,12 @@ def test_more_rows_than_were_measured_take_longer_in_proportion_and_fewer_as_lon
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_newcomer_is_done_when_it_was_said_to_be(
+def test_a_new_request_ends_at_its_forecast_time(
     seed: int, fake_device: Any, countdown: Any
 ) -> None:
     random_ = random.Random(seed)
     slots = random_.randint(1, 4)
-    step_s = [0.0, *(random_.uniform(0.1, 2.0) for _ in range(slots))]  # by rows that take part
+    step_s = [0.0, *(random_.uniform(0.1, 2.0) for _ in range(slots))]  # by the rows in a step
     times = StepTimes()
     for rows in range(1, slots + 1):
         times.measure(rows, step_s[rows])
@@ -42,33 +42,33 @@ def test_a_newcomer_is_done_when_it_was_said_to_be(
     device.advance = advance
     scheduler: SlotScheduler[Any, Any] = SlotScheduler(device, max_queued=100, clock=lambda: now_s)
     ahead = [random_.randint(1, 12) for _ in range(random_.randint(0, 12))]
-    told: list[Any] = []
+    results: list[Any] = []
     for index, steps in enumerate(ahead):
-        scheduler.submit(countdown(str(index), steps), lambda event: None, watched=False)
+        scheduler.submit(countdown(str(index), steps), lambda event: None, stream=False)
     own = random_.randint(0, 12)
-    scheduler.submit(countdown("newcomer", own), told.append, watched=False)
+    scheduler.submit(countdown("newcomer", own), results.append, stream=False)
     for index in range(slots if len(ahead) >= slots else 0):
-        scheduler.submit(countdown(f"next {index}", 200), lambda event: None, watched=False)
+        scheduler.submit(countdown(f"next {index}", 200), lambda event: None, stream=False)
     expected_s = seconds_to_finish(
         Work(own, 1), ahead=[Work(steps, 1) for steps in ahead], slots=slots, times=times
     )
-    while not told:
-        scheduler.turn()
+    while not results:
+        scheduler.tick()
 
-    (timed,) = told
+    (timed,) = results
     assert isinstance(timed, Timed)
     assert timed.queue_s + timed.compute_s == pytest.approx(expected_s)
 
 
-def test_who_is_seated_already_counts_with_what_it_has_left() -> None:
+def test_running_requests_count_with_their_steps_left() -> None:
     times = StepTimes()
     times.measure(1, 1.0)
     times.measure(2, 1.0)
 
-    def forecast(steps: int, seated: list[int], ahead: list[int]) -> float | None:
+    def forecast(steps: int, running: list[int], ahead: list[int]) -> float | None:
         return seconds_to_finish(
             Work(steps, 1),
-            seated=[Work(left, 1) for left in seated],
+            running=[Work(left, 1) for left in running],
             ahead=[Work(left, 1) for left in ahead],
             slots=2,
             times=times,
@@ -79,19 +79,19 @@ def test_who_is_seated_already_counts_with_what_it_has_left() -> None:
     assert forecast(0, [3, 10], [2]) == 5.0
 
 
-def test_where_all_slots_are_taken_a_step_goes_on_to_take_as_long_as_now() -> None:
+def test_with_all_slots_taken_steps_stay_as_long_as_now() -> None:
     times = StepTimes()
     for rows in (1, 2):
         times.measure(rows, float(rows))
 
-    def forecast(seated: int) -> float | None:
-        return seconds_to_finish(Work(10, 1), seated=[Work(1, 1)] * seated, slots=2, times=times)
+    def forecast(running: int) -> float | None:
+        return seconds_to_finish(Work(10, 1), running=[Work(1, 1)] * running, slots=2, times=times)
 
-    assert forecast(1) == 2.0 + 9.0  # who has a slot to spare has it alone once the other is done
+    assert forecast(1) == 2.0 + 9.0  # with a free slot it runs alone once the other request ends
     assert forecast(2) == 2.0 + 20.0
 
 
-def test_who_comes_after_takes_part_in_the_steps_of_who_is_before_it() -> None:
+def test_requests_behind_take_part_in_the_steps_of_those_ahead() -> None:
     times = StepTimes()
     for rows in (1, 2, 4):
         times.measure(rows, float(rows))

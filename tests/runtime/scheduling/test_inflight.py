@@ -1,4 +1,4 @@
-"""The in-flight batcher, on a real device thread with a made-up device."""
+"""The in-flight batcher, on a real device thread with a fake device."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,17 +25,17 @@ def thread() -> Iterator[DeviceThread]:
     device_thread.close()
 
 
-async def result_of(batcher: InflightBatcher[Any, Any], job: Any) -> Timed[Any]:
-    """Waits for the end of a job."""
-    events = [event async for event in batcher.events(job, steps=False)]
+async def result_of(batcher: InflightBatcher[Any, Any], request: Any) -> Timed[Any]:
+    """Waits for the result of a request."""
+    events = [event async for event in batcher.events(request, stream=False)]
     assert isinstance(events[-1], Timed)
     return events[-1]
 
 
 async def until(condition: Any) -> None:
-    """Waits until something is so, for ten seconds at most."""
+    """Waits until a condition holds, for at most ten seconds."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110, what it asks for sets no event
+        while not condition():  # noqa: ASYNC110, the condition sets no event
             await asyncio.sleep(0.001)
 
 
@@ -44,10 +44,12 @@ async def test_many_requests_share_the_slots_and_each_gets_its_own(
 ) -> None:
     device = fake_device(slots=3)
     batcher = InflightBatcher(device, thread, max_queued=128)
-    jobs = [countdown(str(number), number % 7) for number in range(40)]
-    results = await asyncio.gather(*(result_of(batcher, job) for job in jobs))
+    requests = [countdown(str(number), number % 7) for number in range(40)]
+    results = await asyncio.gather(*(result_of(batcher, request) for request in requests))
 
-    assert [timed.result for timed in results] == [(job.name, job.steps_left) for job in jobs]
+    assert [timed.result for timed in results] == [
+        (request.name, request.steps_left) for request in requests
+    ]
     assert all(name.startswith("device-under-test") for name in device.threads)
     assert all(timed.queue_s >= 0 and timed.compute_s >= 0 for timed in results)
     await batcher.drain()
@@ -58,18 +60,18 @@ async def test_a_request_after_the_device_fell_idle_is_served(
     fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     batcher = InflightBatcher(fake_device(slots=1), thread, max_queued=1)
-    for number in range(200):  # each comes about when the thread finds nothing more to do
-        job = countdown(str(number), 1)
+    for number in range(200):  # each arrives about when the thread runs out of work
+        request = countdown(str(number), 1)
         async with asyncio.timeout(10):
-            assert (await result_of(batcher, job)).result == (str(number), 1)
+            assert (await result_of(batcher, request)).result == (str(number), 1)
 
 
-async def test_a_caller_who_is_cancelled_or_leaves_gives_up_its_slot(
+async def test_a_caller_that_is_cancelled_or_stops_reading_frees_its_slot(
     fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     device = fake_device(slots=2)
     batcher = InflightBatcher(device, thread, max_queued=8)
-    async with aclosing(batcher.events(countdown("reader", 10**6), steps=True)) as events:
+    async with aclosing(batcher.events(countdown("reader", 10**6), stream=True)) as events:
         first = await anext(events)
         cancelled = asyncio.create_task(result_of(batcher, countdown("cancelled", 10**6)))
         await until(lambda: batcher.active == 2)
@@ -83,7 +85,7 @@ async def test_a_caller_who_is_cancelled_or_leaves_gives_up_its_slot(
     assert (await result_of(batcher, countdown("next", 2))).result == ("next", 2)
 
 
-async def test_an_expired_deadline_frees_the_slot_for_who_waits_within_one_step(
+async def test_an_expired_deadline_frees_the_slot_for_a_waiting_request_within_one_step(
     fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     device = fake_device(slots=1)
@@ -103,7 +105,7 @@ async def test_an_expired_deadline_frees_the_slot_for_who_waits_within_one_step(
     assert all(names == {"waiting"} for _, names in device.dispatches[1:])
 
 
-async def test_a_failure_is_internal_and_names_the_logs_record_of_it(
+async def test_a_failure_is_internal_and_has_the_id_of_its_log_record(
     fake_device: Any, countdown: Any, thread: DeviceThread, caplog: pytest.LogCaptureFixture
 ) -> None:
     batcher = InflightBatcher(fake_device(slots=2), thread, max_queued=8)
@@ -150,7 +152,7 @@ async def test_the_spans_of_queue_and_compute_fill_the_time_of_a_request_however
     assert parts["first", "compute"].end_time > parts["first", "compute"].start_time
 
 
-async def test_draining_waits_for_what_was_accepted(
+async def test_draining_waits_for_accepted_requests(
     fake_device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     device = fake_device(slots=1)

@@ -1,4 +1,4 @@
-"""Ten thousand requests that are given up at random: nothing is left of them."""
+"""Ten thousand requests, cancelled at random, leave no slot, span or memory behind."""
 
 import asyncio
 import gc
@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from services.runtime.observability import tracing
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
-from services.runtime.wire.caller import Claim, Priority
+from services.runtime.wire.caller import Caller, Priority
 from tests.runtime.observability.open_spans import OpenSpans
 
 ROUNDS, CANCELS_A_ROUND = 10, 1000
 AT_A_TIME = 24
-MOST_GROWTH_BYTES = 10  # for each request that was given up
+MOST_GROWTH_BYTES = 10  # per cancelled request
 
 
 @pytest.fixture
@@ -41,40 +41,40 @@ def thread() -> Iterator[DeviceThread]:
 
 @pytest.fixture
 def device(fake_device: Any) -> Any:
-    """Four slots whose steps take a moment: free ones would tell faster than anybody can listen."""
-    made_up = fake_device(slots=4)
-    advance = made_up.advance
+    """Four slots with slow steps: instant steps would outrun the readers."""
+    fake = fake_device(slots=4)
+    advance = fake.advance
 
     def slowly(steps: int, wanted: Any) -> Any:
         time.sleep(0.0002)
         return advance(steps, wanted)
 
-    made_up.advance = slowly
-    return made_up
+    fake.advance = slowly
+    return fake
 
 
-async def give_up(
+async def cancel_all(
     batcher: InflightBatcher[Any, Any], countdown: Any, chance: random.Random, count: int
 ) -> None:
-    """Asks for endless decodes and gives each up: half in their slots, half at any time."""
+    """Submits endless decodes and cancels each: half of them in their slots, half at any time."""
     names = iter(range(count))
 
-    async def read(name: int, told: asyncio.Event, most: int) -> None:
-        claim = Claim(priority=chance.choice(list(Priority)), caller=str(name % 5))
-        job = countdown(str(name), 10**9)
+    async def read(name: int, received: asyncio.Event, most: int) -> None:
+        origin = Caller(id=str(name % 5), priority=chance.choice(list(Priority)))
+        request = countdown(str(name), 10**9)
         with tracing.span("request"):
-            async with aclosing(batcher.events(job, steps=True, claim=claim)) as events:
+            async with aclosing(batcher.events(request, stream=True, caller=origin)) as events:
                 async for _, step in events:
-                    told.set()
-                    if step > most:  # a reader who stops reading
+                    received.set()
+                    if step > most:  # stops reading
                         return
 
     async def caller() -> None:
         for name in names:
-            told = asyncio.Event()
-            task = asyncio.create_task(read(name, told, chance.randrange(1, 5)))
+            received = asyncio.Event()
+            task = asyncio.create_task(read(name, received, chance.randrange(1, 5)))
             if name % 2:
-                await told.wait()
+                await received.wait()
             else:
                 for _ in range(chance.randrange(1, 30)):
                     await asyncio.sleep(0)
@@ -89,25 +89,25 @@ async def give_up(
 async def growth(
     device: Any, countdown: Any, thread: DeviceThread, cancels: int = CANCELS_A_ROUND
 ) -> float:
-    """Returns by how many bytes the memory grew for each request, and checks the slots."""
+    """Returns the bytes that memory grew per request, and checks the slots."""
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=1000)
     chance, kept = random.Random(2), []
     tracemalloc.start()
     try:
         for _ in range(ROUNDS):
-            await give_up(batcher, countdown, chance, cancels)
+            await cancel_all(batcher, countdown, chance, cancels)
             assert (batcher.active, batcher.queued) == (0, 0)
             assert device.rows == {}
-            device.dispatches.clear()  # the made-up device takes notes
+            device.dispatches.clear()  # the fake device keeps them
             gc.collect()
             kept.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    results = [event async for event in batcher.events(countdown("next", 2), steps=False)]
+    results = [event async for event in batcher.events(countdown("next", 2), stream=False)]
     assert results[-1].result == ("next", 2)
-    # The middle of the first and of the last three, without the first, which fills caches.
-    apart = (ROUNDS - 4) * cancels
-    return (statistics.median(kept[-3:]) - statistics.median(kept[1:4])) / apart
+    # Medians of early and of late rounds, without the first round, which fills caches.
+    requests = (ROUNDS - 4) * cancels
+    return (statistics.median(kept[-3:]) - statistics.median(kept[1:4])) / requests
 
 
 async def test_no_slot_no_span_and_no_memory_is_lost(
@@ -120,14 +120,14 @@ async def test_no_slot_no_span_and_no_memory_is_lost(
     assert spans.open == set()
 
 
-async def test_the_check_sees_a_leak_of_one_small_object_a_request(
+async def test_the_check_detects_a_leak_of_one_small_object_per_request(
     device: Any, countdown: Any, thread: DeviceThread
 ) -> None:
     admit, leaked = device.admit, []
 
-    def leak(slot: int, job: Any) -> None:
-        leaked.append(job)
-        admit(slot, job)
+    def leak(slot: int, request: Any) -> None:
+        leaked.append(request)
+        admit(slot, request)
 
     device.admit = leak
 

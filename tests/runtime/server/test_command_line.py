@@ -11,8 +11,8 @@ import pytest
     [
         (("orchestrator", "--port", "99999"), "error: port: expected 0 to 65535, got 99999"),
         (
-            ("superres", "--checkpoints", "nowhere", "--max-batch", "0"),
-            "error: max_batch: expected at least 1, got 0",
+            ("superres", "--checkpoints", "nowhere", "--max-batch-size", "0"),
+            "error: max_batch_size: expected at least 1, got 0",
         ),
         (
             ("base", "--checkpoints", "nowhere", "--grace-s", "nan"),
@@ -20,7 +20,7 @@ import pytest
         ),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+def test_an_invalid_setting_prints_one_line(arguments: tuple[str, ...], said: str) -> None:
     stage, *flags = arguments
     ended = subprocess.run(
         [sys.executable, "-m", f"services.{stage}", *flags],

@@ -1,4 +1,4 @@
-"""What every server does around its servicer, over real gRPC."""
+"""The process around a servicer, over real gRPC."""
 
 import asyncio
 import socket
@@ -13,17 +13,16 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.runtime.checkpoints.serialization import CheckpointMismatch, CheckpointNotFound
+from services.runtime.server.channels import channel_options
 from services.runtime.server.process import (
     LIVENESS,
     READINESS,
-    Running,
+    RunningServer,
     ServerError,
-    ServerSettings,
     Service,
-    StageSettings,
-    channel_options,
     running_server,
 )
+from services.runtime.server.settings import ServerSettings, StageSettings
 from services.runtime.wire.errors import invalid_field, read_error, resource_exhausted
 
 FULL_NAME = "muse.tokenizer.v1.TokenizerService"
@@ -78,7 +77,7 @@ def service_of(servicer: Thrower, warmed: asyncio.Event | None = None) -> Servic
 @asynccontextmanager
 async def serving(
     servicer: Thrower, **settings: Any
-) -> AsyncIterator[tuple[Running, grpc.aio.Channel, Any]]:
+) -> AsyncIterator[tuple[RunningServer, grpc.aio.Channel, Any]]:
     async with (
         running_server(service_of(servicer), ServerSettings(**settings)) as running,
         grpc.aio.insecure_channel(running.address, channel_options()) as channel,
@@ -260,7 +259,7 @@ async def test_a_port_in_use_is_named() -> None:
     "wrong",
     [
         {"port": 70000},
-        {"max_batch": 0},
+        {"max_batch_size": 0},
         {"max_queued": 0},
         {"max_message_mib": 0},
         {"grace_s": float("nan")},
@@ -268,6 +267,6 @@ async def test_a_port_in_use_is_named() -> None:
         {"compile_only": True},
     ],
 )
-def test_senseless_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StageSettings(**wrong)
