@@ -12,9 +12,9 @@ A file of measured times is JSON. Stages that it leaves out are computed.
 
 `batch_s` (orchestrator, text_encoder, tokenizer) is the seconds of a batch by how many requests are
 in it; the largest is the replica's --max-batch-size. `step_s` (base, superres) is the seconds of a
-step by the rows it computes: a request is one row, or two with guidance. What was not measured takes as
-long as the next larger number that was; `dispatch_s` is what the host adds to each dispatch of
-steps, `admit_s` what seating a request takes.
+step by the rows it computes: a request is one row, or two with guidance. What was not measured
+takes as long as the next larger number that was; `dispatch_s` is what the host adds to each
+dispatch of steps, `admit_s` what seating a request takes.
 """
 
 import json
