@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Generic
 
@@ -306,13 +306,21 @@ class SlotScheduler(Generic[Request, State]):
         end_s = self._clock()
         DEVICE.add(end_s - start_s)
         STEPS.add(steps * rows)
-        self._share_device_time(running, rows, end_s - start_s)
         if any(state.trace is not None for state in running.values()):
-            self._observe(self._completed(running, steps, advance_s, end_s))
+            self._observe(
+                Dispatch(
+                    start_s=advance_s,
+                    end_s=end_s,
+                    device_to_host_s=self._device.device_to_host_s,
+                    steps=steps,
+                    requests=list(running.values()),
+                )
+            )
         if steps:  # includes the time to admit new requests, which delays every slot's step
             self._times.measure(rows, (end_s - start_s) / steps)
         for slot, state in running.items():
             state.steps_left -= steps
+            state.device_s += (end_s - start_s) * state.request.rows / rows
             if slot in streaming and steps:
                 state.callback(states[slot])
             if slot in ending:
@@ -320,28 +328,6 @@ class SlotScheduler(Generic[Request, State]):
                 queue_s = state.queue_s or 0.0
                 compute_s = end_s - state.arrival_s - queue_s
                 state.callback(Timed(states[slot], queue_s, compute_s, state.device_s))
-
-    def _share_device_time(
-        self, running: Mapping[int, RequestState[Request, State]], rows: int, seconds: float
-    ) -> None:
-        """Divides a tick's time among the requests in slots, in proportion to their rows."""
-        for state in running.values():
-            state.device_s += seconds * state.request.rows / rows
-
-    def _completed(
-        self,
-        running: Mapping[int, RequestState[Request, State]],
-        steps: int,
-        start_s: float,
-        end_s: float,
-    ) -> Dispatch[Request, State]:
-        return Dispatch(
-            start_s=start_s,
-            end_s=end_s,
-            device_to_host_s=self._device.device_to_host_s,
-            steps=steps,
-            requests=list(running.values()),
-        )
 
     def _fail_running(self, error: Exception) -> None:
         self._usable = False
