@@ -65,7 +65,7 @@ def named(spans: list[Any], name: str) -> list[Any]:
     )
 
 
-def said(span: Any) -> dict[str, Any]:
+def attributes_of(span: Any) -> dict[str, Any]:
     return {
         each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes
     }
@@ -110,7 +110,9 @@ async def test_a_dispatch_is_a_span_linked_to_its_requests_and_each_has_its_own_
         taken = [
             step
             for each in named(inside, "dispatch")
-            for step in range(said(each)["muse.first_step"], said(each)["muse.last_step"] + 1)
+            for step in range(
+                attributes_of(each)["muse.first_step"], attributes_of(each)["muse.last_step"] + 1
+            )
         ]
         assert taken == list(range(1, steps + 1))
         for each in named(inside, "dispatch"):
@@ -118,9 +120,11 @@ async def test_a_dispatch_is_a_span_linked_to_its_requests_and_each_has_its_own_
             batch = batches[link.span_id]
             assert root.span_id in [link.span_id for link in batch.links]
             assert batch.trace_id != root.trace_id
-            assert said(batch)["muse.requests"] == len(batch.links)
-            assert said(batch)["muse.bucket"] == len(batch.links)  # none at rest is computed
-            assert said(batch)["muse.padding"] == 0
+            assert attributes_of(batch)["muse.requests"] == len(batch.links)
+            assert attributes_of(batch)["muse.bucket"] == len(
+                batch.links
+            )  # none at rest is computed
+            assert attributes_of(batch)["muse.padding"] == 0
     assert max(len(batch.links) for batch in batches.values()) == 2
 
 
@@ -146,7 +150,7 @@ async def test_requests_of_one_batch_are_linked_to_it_and_it_says_its_padding(
     (batch,) = named(spans, "batch")
     requests = {each.span_id for each in named(spans, "request")}
     assert {link.span_id for link in batch.links} == requests
-    assert said(batch)["muse.padding"] == pytest.approx(5 / 8)
+    assert attributes_of(batch)["muse.padding"] == pytest.approx(5 / 8)
     assert [link.span_id for each in named(spans, "dispatch") for link in each.links] == [
         batch.span_id
     ] * 3
@@ -254,7 +258,7 @@ def test_a_completed_span_keeps_its_times_links_and_attributes_and_never_ends_be
     assert (queue.start_time_unix_nano, queue.end_time_unix_nano) == (7, 7)
     assert queue.parent_span_id == root.span_id
     assert [link.span_id for link in queue.links] == [(2).to_bytes(8)]
-    assert said(queue) == {"text": "a", "whole": 1}
+    assert attributes_of(queue) == {"text": "a", "whole": 1}
 
 
 def test_nothing_is_recorded_where_nothing_is_exported() -> None:
@@ -312,7 +316,9 @@ async def test_every_span_below_names_the_caller_and_the_tenant(exported: Any) -
     finally:
         detach(token)
 
-    root, below = (said(each) for name in ("root", "below") for each in named(exported(), name))
+    root, below = (
+        attributes_of(each) for name in ("root", "below") for each in named(exported(), name)
+    )
     assert root[span_attributes.CALLER] == below[span_attributes.CALLER] == "nightly"
     assert root[span_attributes.TENANT] == below[span_attributes.TENANT] == "t" * 64
 

@@ -1,6 +1,9 @@
 """Spans of both sides of a call, in memory; and which logs are kept quiet."""
 
 import logging
+import os
+import subprocess
+import sys
 from typing import Any
 
 import grpc
@@ -115,6 +118,27 @@ def test_without_an_exporter_there_is_no_interceptor_and_no_provider(
 
     assert client_interceptors() == []
     assert not isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
+def test_a_server_process_without_an_exporter_does_not_import_the_sdk() -> None:
+    script = (
+        "import sys\n"
+        "import services.runtime.server.process\n"
+        "from services.runtime.observability.tracing import configure_tracing, span\n"
+        "configure_tracing('muse.test')\n"
+        "with span('block'): pass\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if "OTEL_" not in name}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert (ended.stdout, ended.returncode) == ("[]\n", 0), ended.stderr
 
 
 def test_jax_is_quiet_at_info_and_our_own_logs_are_not(
