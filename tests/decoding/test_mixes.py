@@ -86,14 +86,14 @@ def check_mix(
     while arrivals or scheduler.busy:
         while arrivals and (not scheduler.busy or random.random() < 0.4):
             index, listener = arrivals.pop(), Listener()
-            ticket = scheduler.submit(jobs[index], listener, stream=random.random() < 0.2)
-            running.append((index, listener, ticket))
+            state = scheduler.submit(jobs[index], listener, stream=random.random() < 0.2)
+            running.append((index, listener, state))
         if random.random() < 0.05:
             scheduler.cancel(running[random.integers(len(running))][2])
         scheduler.tick()
-    for index, listener, ticket in running:
+    for index, listener, state in running:
         alone = expected[index]
-        if not ticket.abandoned:
+        if not state.cancelled:
             assert listener.result is not None
         if listener.result is not None:
             assert np.array_equal(listener.result.result.tokens, alone[-1].tokens)

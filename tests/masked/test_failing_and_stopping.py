@@ -85,7 +85,7 @@ async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_wo
 async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
     serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inflight, "MEND_EVERY_S", 0.05)
+    monkeypatch.setattr(inflight, "RECOVERY_INTERVAL_S", 0.05)
     expected = (await base.events(base.request()))[-1].result.tokens
     breaks = threading.Event()
 
