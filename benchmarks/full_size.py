@@ -29,9 +29,9 @@ from services.decoding.state import Sampling, fresh_row
 from services.nn.parameters import with_parameters
 from services.presets import Preset
 from services.presets import preset as preset_of
-from services.runtime.checkpoints import Checkpoint
-from services.runtime.scheduler import SlotScheduler
-from services.runtime.timing import Timed
+from services.runtime.checkpoints.serialization import Checkpoint
+from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.wire.timing import Timed
 from services.stages import STAGES
 from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
@@ -110,7 +110,7 @@ def build_stages(system: Preset) -> Stages:
             digest="",
             precision=layout.precision,
         ),
-        maximum_batch=layout.slots,
+        max_batch_size=layout.slots,
     )
     base = BaseEngine(
         checkpoint_of(system.base, lambda: BaseTransformer(system.base, rngs=nnx.Rngs(0)), dtype),

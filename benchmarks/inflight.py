@@ -3,9 +3,9 @@
 `python benchmarks/inflight.py`. Nothing is computed: a step of the simulated device takes the same
 time for 1 to 16 rows, and a clock is moved by hand, so minutes of traffic take seconds. Both
 peers get the same open-loop Poisson arrivals and the same device. In-flight batching is the
-servers' own scheduler, `services.runtime.scheduler`; whole-request batching is modelled on the
-policy of `services.runtime.batching`: up to 16 requests, which wait for company at most 5 ms while
-the device is free, run until the last of them has ended.
+servers' own `services.runtime.scheduling.scheduler`; whole-request batching is modelled on the
+policy of `services.runtime.scheduling.batching`: up to 16 requests, which wait for company at most
+5 ms while the device is free, run until the last of them has ended.
 """
 
 from collections.abc import Callable, Collection
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.runtime.scheduler import SlotScheduler
-from services.runtime.slots import Failed
-from services.runtime.timing import Timed
+from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.scheduling.slots import Failed
+from services.runtime.wire.timing import Timed
 
 SLOTS = 16
 STEP_S = 0.010  # of 1 to 16 rows
@@ -42,7 +42,7 @@ class SimulatedDevice:
     """Slots that count steps and move a virtual clock."""
 
     slots: int = SLOTS
-    handed_out_s: float = 0.0
+    device_to_host_s: float = 0.0
     now_s: float = 0.0
     left: dict[int, int] = field(default_factory=dict)
     row_steps: int = 0
@@ -106,10 +106,10 @@ def in_flight(requests: list[Decode]) -> Outcome:
             def end(event: Timed[None] | Failed | None, index: int = arrived) -> None:
                 ends_s[index] = device.now_s
 
-            scheduler.submit(requests[arrived], end, watched=False)
+            scheduler.submit(requests[arrived], end, stream=False)
             arrived += 1
         begin_s = device.now_s
-        scheduler.turn()
+        scheduler.tick()
         busy_s += device.now_s - begin_s
     return outcome(requests, ends_s, device, busy_s)
 

@@ -25,8 +25,8 @@ from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Sampling, fresh_row
 from services.masked.defaults import checkpoint_defaults
 from services.nn.quantization import with_weights
-from services.runtime.checkpoints import Checkpoint
-from services.runtime.precision import Weights
+from services.runtime.checkpoints.precision import Weights
+from services.runtime.checkpoints.serialization import Checkpoint
 from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 from services.text_encoder.engine import TextEncoderEngine
@@ -228,7 +228,7 @@ def main(checkpoints: Path) -> None:
             checkpoints / "text_encoder", dtype=layout.dtype, weights=layout.weights
         )
     )
-    encoders = loaded.each(lambda each: TextEncoderEngine(each, maximum_batch=8))
+    encoders = loaded.each(lambda each: TextEncoderEngine(each, max_batch_size=8))
     print_bytes("text encoder", loaded.each(lambda each: each.encoder))
     texts = encoders.each(embeddings)
     compare_embeddings(texts)

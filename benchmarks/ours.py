@@ -13,8 +13,8 @@ from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.serving import layout_here
 from services.decoding.state import Sampling, fresh_row
 from services.nn.parameters import parameters_of, with_parameters
-from services.runtime.scheduler import SlotScheduler
-from services.runtime.timing import Timed
+from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.wire.timing import Timed
 
 WORDS_SHARE = 0.25  # of the text's positions; the rest is padding
 

@@ -19,7 +19,7 @@ import grpc
 from muse_client import MuseClient
 
 from benchmarks.measuring import Spread
-from services.runtime.instruments import STAGES
+from services.runtime.observability.instruments import STAGES
 from tools.local import Runner, local_stack
 
 TARGET = 0.01  # of a request's time

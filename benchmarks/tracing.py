@@ -1,7 +1,8 @@
-"""What tracing costs: the same requests by two stacks, of which one exports every span.
+"""Cost of tracing: the same requests sent to two stacks, of which one exports spans.
 
-`python -m benchmarks.tracing` (`--requests 2` to see that it runs); how, `benchmarks/pairing.py`
-says. The receiver is a real one, over gRPC, in this process.
+`python -m benchmarks.tracing` measures the default sampling, `--sampler always_on` every request
+(`--requests 2` for a trial run). `benchmarks/pairing.py` describes the method. The receiver of the
+spans is a gRPC server in this process.
 """
 
 from contextlib import ExitStack
@@ -40,6 +41,7 @@ def main(
     requests: int = 40,
     checkpoints: Path = Path("checkpoints/demo"),
     prompt: str = "a 3D picture of an owl on a blue background",
+    sampler: str = "",
 ) -> None:
     """Prints a request's time without and with tracing, the ratio of each pair, and CPU time.
 
@@ -51,6 +53,8 @@ def main(
         What both stacks serve.
     prompt
         Of every request.
+    sampler
+        OTEL_TRACES_SAMPLER of the traced stack; by default the servers use their own default.
     """
     print(conditions("jax", "grpcio", "opentelemetry-sdk"))
     receiver, server = Receiver(), one_thread()
@@ -58,7 +62,7 @@ def main(
     with ExitStack() as stack:
         address = stack.enter_context(listening(server))
         off = {"OTEL_TRACES_EXPORTER": "none"}
-        on = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": address}
+        on = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": address, "OTEL_TRACES_SAMPLER": sampler}
         without, traced = (
             stack.enter_context(running(checkpoints, each, endpoint=True)) for each in (off, on)
         )

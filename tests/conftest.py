@@ -103,12 +103,12 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from services.runtime import telemetry
+    from services.runtime.observability import tracing
 
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
     yield exporter
     provider.shutdown()
 

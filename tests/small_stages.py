@@ -26,10 +26,11 @@ from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.orchestrator import __main__ as orchestrator
-from services.runtime.errors import RequestError, invalid_field, read_error
-from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
-from services.runtime.server import running_server, server_options
-from services.runtime.wire import pack_embedding, pack_grid, pack_tensor
+from services.runtime.server.channels import server_options
+from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.runtime.server.process import running_server
+from services.runtime.wire.errors import RequestError, invalid_field, read_error
+from services.runtime.wire.tensors import pack_embedding, pack_grid, pack_tensor
 from services.stages import STAGES
 
 ENCODER, LOW, HIGH = "t5:one", "codebook:low", "codebook:high"

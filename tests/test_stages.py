@@ -9,7 +9,7 @@ import pytest
 import yaml
 from muse_client import DEFAULT_ADDRESS
 
-from services.runtime import instruments
+from services.runtime.observability import instruments
 from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES, Stage
 
 BASE = Path(__file__).parents[1] / "k8s/base"

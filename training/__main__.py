@@ -10,7 +10,7 @@ from cyclopts import App
 from rich.console import Console
 
 from services.presets import preset as named_preset
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
 from training.loop import LoopSettings, Task, train
 from training.optimizers import Recipe

@@ -19,7 +19,8 @@ from rich.progress import track
 from services.base.config import BaseConfig
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
-from services.runtime.checkpoints import CheckpointMismatch, load_checkpoint
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.config import SuperresConfig
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops

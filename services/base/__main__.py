@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
-from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line, run_server
 from services.stages import STAGES
 
 app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
@@ -39,14 +39,14 @@ async def build(settings: Settings) -> Service:
     from services.base.engine import STAGE, BaseEngine
     from services.base.servicer import FULL_NAME, BaseServicer
     from services.decoding.serving import layout_here
-    from services.runtime.bootstrap import prepare_jax
-    from services.runtime.device import DeviceThread
-    from services.runtime.inflight import InflightBatcher
+    from services.runtime.scheduling.device_thread import DeviceThread
+    from services.runtime.scheduling.inflight import InflightBatcher
+    from services.runtime.server.jax_setup import prepare_jax
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
     folder = settings.checkpoints / STAGE
-    layout = layout_here(settings.max_batch, shards=settings.shards, weights=settings.weights)
+    layout = layout_here(settings.max_batch_size, shards=settings.shards, weights=settings.weights)
     engine = (await device.run(BaseEngine.load, folder, layout))[0]
     batcher = InflightBatcher(engine.pool, device, max_queued=settings.max_queued)
     servicer = BaseServicer(engine, batcher)
@@ -64,7 +64,7 @@ async def build(settings: Settings) -> Service:
         register=lambda server: add_BaseServiceServicer_to_server(servicer, server),
         warm_up=warm_up,
         close=close,
-        hand_back=batcher.hand_back,
+        preempt=batcher.preempt,
         health=batcher.health,
         load=batcher.load,
     )

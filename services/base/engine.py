@@ -13,8 +13,9 @@ from services.decoding.loading import load_pool
 from services.decoding.pool import Job
 from services.decoding.serving import Layout, layout_here
 from services.decoding.state import Row
-from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
-from services.runtime.precision import served_digest
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.precision import served_digest
+from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
 
 STAGE = "base"
 FINGERPRINTS = ("encoder", "codebook")

@@ -14,9 +14,10 @@ from services.decoding.pool import Job, Progress
 from services.masked.defaults import checkpoint_defaults
 from services.masked.requests import Grid, read_decode, read_resampling
 from services.masked.stream import decode_messages
-from services.runtime.claims import unpack_claim
-from services.runtime.inflight import InflightBatcher
-from services.runtime.wire import package_version, unpack_embedding
+from services.runtime.scheduling.inflight import InflightBatcher
+from services.runtime.version import package_version
+from services.runtime.wire.caller import unpack_caller
+from services.runtime.wire.tensors import unpack_embedding
 
 FULL_NAME = base_pb2.DESCRIPTOR.services_by_name["BaseService"].full_name
 DEFAULT_STEPS = 24  # Muse, section 2.8
@@ -46,7 +47,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
         config, grid = self._engine.config, self._grid
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
-        within_s, claim = context.time_remaining(), unpack_claim(request.claim)
+        within_s, caller = context.time_remaining(), unpack_caller(request.claim)
         if request.HasField("resample"):
             row = read_resampling(request, grid, self._defaults)
         else:
@@ -54,8 +55,8 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
                 request,
                 grid,
                 self._defaults,
-                most_in_time=lambda sampling: self._batcher.most_in_time(
-                    sampling.steps, sampling.rows, within_s, claim
+                most_in_time=lambda sampling: self._batcher.max_steps_within(
+                    sampling.steps, sampling.rows, within_s, caller
                 ),
             )
         text = np.zeros((0, config.text_hidden), np.float32)  # nothing to hear: unconditional
@@ -76,7 +77,7 @@ class BaseServicer(base_pb2_grpc.BaseServiceServicer):
             stage=STAGE,
             grid=grid,
             within_s=within_s,
-            claim=claim,
+            caller=caller,
         )
         async with aclosing(messages):
             async for message in messages:

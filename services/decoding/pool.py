@@ -89,7 +89,7 @@ class DecodePool:
             mesh: Devices to spread the network over; by default it is where its parameters are.
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
-        self.handed_out_s = 0.0  # of the last `advance`: fetching the wanted states
+        self.device_to_host_s = 0.0  # of the last `advance`: fetching the wanted states
         graph, parameters = nnx.split(model)
         self._parameters = apart(parameters) if mesh is None else spread(parameters, mesh)
         self._inputs = tuple(inputs)
@@ -175,7 +175,7 @@ class DecodePool:
         self._device_slots = slots  # after the wait: a step that failed leaves none
         stepped_s = time.perf_counter()
         progress = {slot: _progress(row) for slot, row in rows.items()}
-        self.handed_out_s = time.perf_counter() - stepped_s if wanted else 0.0
+        self.device_to_host_s = time.perf_counter() - stepped_s if wanted else 0.0
         return progress
 
     def release(self, slot: int) -> None:

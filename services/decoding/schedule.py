@@ -8,8 +8,6 @@ Source: Muse, section 2.8; Chang et al. 2022, "MaskGIT", section 3.3; DESIGN 4.1
 
 import math
 
-MAXIMUM_STEPS = 256
-
 
 def clamped_steps(unknown: int, steps: int) -> int:
     """Returns the steps a decode takes: never more than it has tokens to reveal."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from services.runtime.precision import Weights, check_weights, precision_name
+from services.runtime.checkpoints.precision import Weights, check_weights, precision_name
 
 
 @dataclass(frozen=True, kw_only=True)

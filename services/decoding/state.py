@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from services.decoding.schedule import (
-    MAXIMUM_STEPS,
     clamped_steps,
     masked_after_each_step,
 )
+from services.runtime.limits import MAX_STEPS
 
 SEED_LIMIT = 2**64
 
@@ -181,12 +181,11 @@ def _masked(row: Row, mask_id: int) -> Int[np.ndarray, " N"]:
 
 def _schedule(row: Row) -> Int[np.ndarray, " M"]:
     total = row.total
-    if total > MAXIMUM_STEPS or not 0 <= row.step <= total:
+    if total > MAX_STEPS or not 0 <= row.step <= total:
         raise ValueError(
-            f"step {row.step} of {total} is impossible: expected 0 <= step <= total <= "
-            f"{MAXIMUM_STEPS}"
+            f"step {row.step} of {total} is impossible: expected 0 <= step <= total <= {MAX_STEPS}"
         )
-    table = np.zeros(MAXIMUM_STEPS, np.int32)
+    table = np.zeros(MAX_STEPS, np.int32)
     still_open = int((~row.known).sum())
     if row.kind is Kind.RESAMPLE:
         if not 1 <= row.unknown <= still_open:

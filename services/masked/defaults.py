@@ -11,8 +11,8 @@ from google.protobuf.json_format import ParseDict, ParseError
 from muse.common.v1 import decoding_pb2
 
 from services.masked.requests import read_sampling
-from services.runtime.checkpoints import CheckpointMismatch
-from services.runtime.errors import RequestError
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.wire.errors import RequestError
 
 FILE_NAME = "sampling.json"
 

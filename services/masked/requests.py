@@ -12,11 +12,11 @@ from jaxtyping import Bool, Int
 from muse.common.v1 import decoding_pb2, tensor_pb2
 
 from services.decoding.pool import Progress
-from services.decoding.schedule import MAXIMUM_STEPS
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
-from services.runtime.errors import invalid_field
-from services.runtime.knobs import check_knobs
-from services.runtime.wire import pack_grid, unpack_grid
+from services.runtime.limits import MAX_STEPS
+from services.runtime.wire.errors import invalid_field
+from services.runtime.wire.sampling import check_sampling
+from services.runtime.wire.tensors import pack_grid, unpack_grid
 
 RESAMPLED_FRACTION = 0.08  # of the tokens, a step of a mask-free edit (Muse, section 3.3.2)
 
@@ -49,7 +49,7 @@ def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Samplin
     knobs = decoding_pb2.Sampling()
     knobs.CopyFrom(defaults)
     knobs.MergeFrom(message)
-    check_knobs(knobs, "sampling")
+    check_sampling(knobs, "sampling")
     return Sampling(
         steps=knobs.steps,
         guidance=knobs.guidance,
@@ -155,10 +155,8 @@ def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: 
             "resume.unknown", expected=f"{still_open} to {tokens.size}", got=resume.unknown
         )
     if resume.step and resume.total:  # it may have been cut down
-        if resume.total > MAXIMUM_STEPS:
-            raise invalid_field(
-                "resume.total", expected=f"at most {MAXIMUM_STEPS}", got=resume.total
-            )
+        if resume.total > MAX_STEPS:
+            raise invalid_field("resume.total", expected=f"at most {MAX_STEPS}", got=resume.total)
         sampling = replace(sampling, steps=resume.total)
     if resume.step > sampling.steps:
         raise invalid_field("resume.step", expected=f"0 to {sampling.steps}", got=resume.step)

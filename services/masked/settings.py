@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from services.runtime.precision import Weights
-from services.runtime.server import StageSettings
+from services.runtime.checkpoints.precision import Weights
+from services.runtime.server.settings import StageSettings
 
 AXIS = "model"
 

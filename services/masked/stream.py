@@ -8,12 +8,11 @@ from muse.common.v1.decoding_pb2 import DecodeResult, ProgressDetail
 
 from services.decoding.pool import Job, Progress
 from services.masked.requests import Grid, pack_progress, pack_start, pack_state, pack_tokens
-from services.runtime.claims import Claim
-from services.runtime.inflight import InflightBatcher
-from services.runtime.slots import HandedBack
-from services.runtime.telemetry import span
-from services.runtime.timing import Timed
-from services.runtime.wire import pack_timing
+from services.runtime.observability.tracing import span
+from services.runtime.scheduling.inflight import InflightBatcher
+from services.runtime.scheduling.slots import Preempted
+from services.runtime.wire.caller import Caller
+from services.runtime.wire.timing import Timed, pack_timing
 
 Response = TypeVar("Response")
 
@@ -27,7 +26,7 @@ async def decode_messages(
     stage: str,
     grid: Grid,
     within_s: float | None,
-    claim: Claim,
+    caller: Caller,
 ) -> AsyncGenerator[Response, None]:
     """Yields the decode after each step, as far as asked for, and last its result.
 
@@ -43,14 +42,14 @@ async def decode_messages(
         stage: Name of the stage, for the timing.
         grid: What the stage decodes.
         within_s: Seconds the caller waits; None for as long as it takes.
-        claim: On whose behalf, and how urgent.
+        caller: Caller of the request.
 
     Raises:
         RequestError: as `InflightBatcher.events`.
     """
     steps = detail != ProgressDetail.PROGRESS_DETAIL_UNSPECIFIED
     with_state = detail == ProgressDetail.PROGRESS_DETAIL_STATES
-    happening = batcher.events(job, steps=steps, within_s=within_s, claim=claim)
+    happening = batcher.events(job, stream=steps, within_s=within_s, caller=caller)
     async with aclosing(happening) as events:
         async for event in events:
             if isinstance(event, Timed):
@@ -61,7 +60,7 @@ async def decode_messages(
                         steps=event.result.total,
                     )
                 yield response(result=result)
-            elif isinstance(event, HandedBack):
+            elif isinstance(event, Preempted):
                 start, state = job.row, event.state
                 yield response(
                     handed_back=pack_start(start, grid)

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from services.runtime.checkpoints import CheckpointMismatch
+from services.runtime.checkpoints.errors import CheckpointMismatch
 
 Module = TypeVar("Module", bound=nnx.Module)
 

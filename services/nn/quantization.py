@@ -24,7 +24,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
 from services.nn.parameters import check_parameters, with_parameters
-from services.runtime.precision import Weights, check_weights
+from services.runtime.checkpoints.precision import Weights, check_weights
 
 Module = TypeVar("Module", bound=nnx.Module)
 LARGEST = 127  # of int8, leaving out -128: symmetric

@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from services.runtime.errors import RequestError
-from services.runtime.server import (
+from services.runtime.server.process import (
     ServerError,
-    ServerSettings,
     Service,
     command_line,
     run_command_line,
     run_server,
 )
+from services.runtime.server.settings import ServerSettings
+from services.runtime.wire.errors import RequestError
 from services.stages import ORCHESTRATOR_PORT, STAGES
 
 PAUSE_S = 0.25

@@ -9,8 +9,8 @@ from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, GenerateRequest
 from opentelemetry import trace
 
-from services.runtime import conventions
-from services.runtime.errors import RequestError
+from services.runtime.observability import span_attributes
+from services.runtime.wire.errors import RequestError
 
 logger = logging.getLogger(__name__)
 PARTS = ("queue_s", "compute_s", "transfer_s")
@@ -37,7 +37,7 @@ def tell_picture(image: GeneratedImage) -> None:
     named = {"index": image.index, "seed": image.seed}
     logger.info("a picture is done", extra={**named, **account, "stages": stages})
     trace.get_current_span().add_event(
-        "picture", {conventions.muse(name): value for name, value in account.items()}
+        "picture", {span_attributes.muse(name): value for name, value in account.items()}
     )
 
 

@@ -12,7 +12,7 @@ from muse.common.v1.stage_pb2 import StageStatus
 
 from services.orchestrator.calls import Deadline, Retries
 from services.orchestrator.stage_clients import Heard, Resolution, StageClients
-from services.runtime.errors import RequestError, failed_precondition, unavailable
+from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
 from services.stages import STAGES
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from services.runtime.errors import RequestError, read_error, unavailable
+from services.runtime.wire.errors import RequestError, read_error, unavailable
 
 TRIES = 3
 FIRST_PAUSE_S = 0.1

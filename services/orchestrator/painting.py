@@ -38,9 +38,9 @@ from services.orchestrator.metadata import png_metadata
 from services.orchestrator.previews import Show, preview_of
 from services.orchestrator.stage_clients import Resolution, StageClients
 from services.orchestrator.timeline import Call, Timeline, timed
-from services.runtime.errors import RequestError, unavailable
-from services.runtime.telemetry import span
-from services.runtime.wire import UINT8, pack_tensor, unpack_tensor
+from services.runtime.observability.tracing import span
+from services.runtime.wire.errors import RequestError, unavailable
+from services.runtime.wire.tensors import UINT8, pack_tensor, unpack_tensor
 
 LARGE_PICTURE = 2**20  # pixels from which zlib's usual effort would take seconds
 

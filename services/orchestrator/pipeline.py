@@ -25,9 +25,9 @@ from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Timeline, timed
-from services.runtime import conventions
-from services.runtime.errors import FieldViolation, RequestError
-from services.runtime.telemetry import on_behalf_of, span
+from services.runtime.observability import span_attributes
+from services.runtime.observability.tracing import caller_baggage, span
+from services.runtime.wire.errors import FieldViolation, RequestError
 
 
 def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Receipt:
@@ -67,7 +67,7 @@ async def generate(
         RequestError: a stage refused, or stayed unavailable.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    with on_behalf_of(request.claim.caller):
+    with caller_baggage(request.claim.caller):
         texts = await _texts(stages, request, deadline)
     work = Work(
         stages=stages,
@@ -81,7 +81,7 @@ async def generate(
     )
     if texts.call is not None:
         work.calls.add(texts.call)
-    with on_behalf_of(request.claim.caller):
+    with caller_baggage(request.claim.caller):
         working = asyncio.create_task(_all_images(work, arrived_s, source, scorer))
     try:
         while (event := await work.events.get()) is not None:
@@ -170,7 +170,7 @@ async def _all_images(
 
 async def _painted(paint: Painter, painting: Painting) -> None:
     with span("picture") as opened:
-        opened.set_attributes(conventions.picture(painting.index, painting.seed))
+        opened.set_attributes(span_attributes.picture(painting.index, painting.seed))
         await paint(painting)
 
 

@@ -7,9 +7,10 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.limits import check_edit, iterations_of
-from services.runtime.claims import unpack_claim
-from services.runtime.errors import invalid_field
-from services.runtime.knobs import MOST_STEPS, check_knobs
+from services.runtime.limits import MAX_STEPS
+from services.runtime.wire.caller import unpack_caller
+from services.runtime.wire.errors import invalid_field
+from services.runtime.wire.sampling import check_sampling
 from services.stages import DECODING
 
 LONGEST_PROMPT = 4096
@@ -37,12 +38,12 @@ def checked(request: GenerateRequest) -> GenerateRequest:
             )
     for stage in DECODING:
         _check_sampling(getattr(request, stage), stage)
-    if request.preview_every > MOST_STEPS:
+    if request.preview_every > MAX_STEPS:
         raise invalid_field(
-            "preview_every", expected=f"0 to {MOST_STEPS}", got=request.preview_every
+            "preview_every", expected=f"0 to {MAX_STEPS}", got=request.preview_every
         )
     check_edit(request)
-    unpack_claim(request.claim)
+    unpack_caller(request.claim)
     full = GenerateRequest()
     full.CopyFrom(request)
     if not request.prompt.strip():
@@ -109,4 +110,4 @@ def _check_sampling(sampling: Sampling, stage: str) -> None:
         )
     if sampling.top_k > MOST_TOP_K:
         raise invalid_field(f"{stage}.top_k", expected=f"0 to {MOST_TOP_K}", got=sampling.top_k)
-    check_knobs(sampling, stage)
+    check_sampling(sampling, stage)

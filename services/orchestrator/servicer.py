@@ -18,8 +18,8 @@ from services.orchestrator.pipeline import generate
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
-from services.runtime.errors import RequestError
-from services.runtime.telemetry import span
+from services.runtime.observability.tracing import span
+from services.runtime.wire.errors import RequestError
 
 FULL_NAME = "muse.orchestrator.v1.OrchestratorService"
 DOUBTFUL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)

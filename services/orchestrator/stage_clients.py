@@ -12,7 +12,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import StageReport
 
 from services.orchestrator.replicas import Budget, Hedging, Replica, ReplicaSet
 from services.orchestrator.replicas.addresses import addresses_of, service_of
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 from services.stages import DECODING, STAGES, StageName
 
 STATUS_TIMEOUT_S = 5.0

@@ -1,1 +1,1 @@
-"""What every server shares. Knows no stage."""
+"""Parts that every server has, whatever it serves; knows no stage."""

@@ -13,9 +13,10 @@ from services.decoding.pool import Job, Progress
 from services.masked.defaults import checkpoint_defaults
 from services.masked.requests import Grid, read_decode
 from services.masked.stream import decode_messages
-from services.runtime.claims import unpack_claim
-from services.runtime.inflight import InflightBatcher
-from services.runtime.wire import package_version, unpack_embedding, unpack_grid
+from services.runtime.scheduling.inflight import InflightBatcher
+from services.runtime.version import package_version
+from services.runtime.wire.caller import unpack_caller
+from services.runtime.wire.tensors import unpack_embedding, unpack_grid
 from services.superres.engine import STAGE, SuperresEngine
 
 FULL_NAME = superres_pb2.DESCRIPTOR.services_by_name["SuperresService"].full_name
@@ -47,13 +48,13 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
         config, grid = self._engine.config, self._grid
         texts: dict[str, Any] = {"encoder": self._encoder, "hidden": config.text_hidden}
         texts["maximum_length"] = config.text_length
-        within_s, claim = context.time_remaining(), unpack_claim(request.claim)
+        within_s, caller = context.time_remaining(), unpack_caller(request.claim)
         row = read_decode(
             request,
             grid,
             self._defaults,
-            most_in_time=lambda sampling: self._batcher.most_in_time(
-                sampling.steps, sampling.rows, within_s, claim
+            most_in_time=lambda sampling: self._batcher.max_steps_within(
+                sampling.steps, sampling.rows, within_s, caller
             ),
         )
         low_tokens = unpack_grid(
@@ -81,7 +82,7 @@ class SuperresServicer(superres_pb2_grpc.SuperresServiceServicer):
             stage=STAGE,
             grid=grid,
             within_s=within_s,
-            claim=claim,
+            caller=caller,
         )
         async with aclosing(messages):
             async for message in messages:

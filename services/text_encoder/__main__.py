@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from services.runtime.batching import BatchedServerSettings
-from services.runtime.bootstrap import prepare_jax
-from services.runtime.device import DeviceThread
-from services.runtime.precision import Weights
-from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.runtime.checkpoints.precision import Weights
+from services.runtime.scheduling.device_thread import DeviceThread
+from services.runtime.server.jax_setup import prepare_jax
+from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
 
 app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to embeddings.")
@@ -46,7 +46,7 @@ async def build(settings: Settings) -> Service:
     engine, _ = await device.run(
         TextEncoderEngine.load,
         settings.encoder or settings.checkpoints / "text_encoder",
-        maximum_batch=settings.max_batch,
+        max_batch_size=settings.max_batch_size,
         dtype=settings.dtype,
         weights=settings.weights,
     )

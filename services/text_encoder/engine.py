@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, BFloat16, Bool, Int
 
 from services.nn.compiling import compiler_options
-from services.runtime.precision import Weights, served_digest
+from services.runtime.checkpoints.precision import Weights, served_digest
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
 from services.text_encoder.vocabulary import PADDING, PromptTooLong, Vocabulary
@@ -64,21 +64,21 @@ class TextEncoderEngine:
     same number of rows, since a matrix product of fewer rows may add up in another order.
     """
 
-    def __init__(self, loaded: LoadedTextEncoder, *, maximum_batch: int) -> None:
+    def __init__(self, loaded: LoadedTextEncoder, *, max_batch_size: int) -> None:
         """Prepares to compile.
 
         Args:
             loaded: The encoder.
-            maximum_batch: Rows of one call of the device.
+            max_batch_size: Rows of one call of the device.
 
         Raises:
-            ValueError: maximum_batch is not positive.
+            ValueError: max_batch_size is not positive.
         """
-        if maximum_batch < 1:
-            raise ValueError(f"maximum_batch must be at least 1, got {maximum_batch}")
+        if max_batch_size < 1:
+            raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
         self.config: TextEncoderConfig = loaded.config
         self.vocabulary: Vocabulary = loaded.vocabulary
-        self.maximum_batch = maximum_batch
+        self.max_batch_size = max_batch_size
         self.lengths = doubling(SHORTEST_BUCKET, self.config.maximum_length)
         graph, self._parameters = nnx.split(loaded.encoder)
 
@@ -100,7 +100,7 @@ class TextEncoderEngine:
         cls,
         source: str | Path,
         *,
-        maximum_batch: int = 8,
+        max_batch_size: int = 8,
         dtype: DTypeLike = jnp.float32,
         weights: Weights = "full",
     ) -> "TextEncoderEngine":
@@ -108,7 +108,7 @@ class TextEncoderEngine:
 
         Args:
             source: A checkpoint folder, or a hub id.
-            maximum_batch: Rows of one call of the device.
+            max_batch_size: Rows of one call of the device.
             dtype: Of parameters and arithmetic: float32 or bfloat16.
             weights: How the matrices of the layers are kept.
 
@@ -117,12 +117,12 @@ class TextEncoderEngine:
             CheckpointMismatch: there is one, but not of a T5 v1.1 encoder.
         """
         loaded = load_text_encoder(source, dtype=dtype, weights=weights)
-        return cls(loaded, maximum_batch=maximum_batch)
+        return cls(loaded, max_batch_size=max_batch_size)
 
     def warm_up(self) -> None:
         """Compiles every shape; call it before the first request."""
         for length in self.lengths:
-            ids = np.zeros((self.maximum_batch, length), np.int32)
+            ids = np.zeros((self.max_batch_size, length), np.int32)
             self._embed(self._parameters, ids, ids == PADDING).block_until_ready()
 
     def tokenize(self, text: str) -> list[int]:
@@ -147,8 +147,8 @@ class TextEncoderEngine:
         found: dict[int, Embedding] = {}
         for length in self.lengths:
             fits = [index for index, row in enumerate(rows) if self._bucket(row) == length]
-            for start in range(0, len(fits), self.maximum_batch):
-                chosen = fits[start : start + self.maximum_batch]
+            for start in range(0, len(fits), self.max_batch_size):
+                chosen = fits[start : start + self.max_batch_size]
                 values = self._run([rows[index] for index in chosen], length)
                 found.update(zip(chosen, values, strict=True))
         return [found[index] for index in range(len(rows))]
@@ -156,14 +156,15 @@ class TextEncoderEngine:
     def computed_rows(self, rows: Sequence[Sequence[int]]) -> int:
         """Returns how many rows `embed` has the device compute for these, padding included."""
         fits = Counter(self._bucket(row) for row in rows)
-        return sum(-(-count // self.maximum_batch) for count in fits.values()) * self.maximum_batch
+        batches = sum(-(-count // self.max_batch_size) for count in fits.values())
+        return batches * self.max_batch_size
 
     def _bucket(self, row: Sequence[int]) -> int:
         return next(length for length in self.lengths if len(row) <= length)
 
     def _run(self, rows: Sequence[Sequence[int]], length: int) -> list[Embedding]:
-        ids = np.full((self.maximum_batch, length), PADDING, np.int32)
-        mask = np.zeros((self.maximum_batch, length), bool)
+        ids = np.full((self.max_batch_size, length), PADDING, np.int32)
+        mask = np.zeros((self.max_batch_size, length), bool)
         for index, row in enumerate(rows):
             ids[index, : len(row)] = row
             mask[index, : len(row)] = True

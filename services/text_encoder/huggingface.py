@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from services.runtime.checkpoints import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.text_encoder.config import TextEncoderConfig
 
 Parameters = dict[str, np.ndarray]

@@ -10,13 +10,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from services.nn.quantization import with_weights
-from services.runtime.checkpoints import (
-    CheckpointMismatch,
-    CheckpointNotFound,
-    load_checkpoint,
-    parameters_fingerprint,
-)
-from services.runtime.precision import Weights, check_weights, precision_name
+from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.precision import Weights, check_weights, precision_name
+from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
 from services.text_encoder.model import TextEncoder

@@ -7,12 +7,15 @@ import grpc
 from muse.common.v1 import stage_pb2
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
-from services.runtime.batching import BatchedServerSettings, Batcher, BatchShape
-from services.runtime.device import DeviceThread
-from services.runtime.errors import invalid_field
-from services.runtime.server import Service
-from services.runtime.telemetry import span
-from services.runtime.wire import pack_embedding, pack_timing, package_version
+from services.runtime.observability.tracing import span
+from services.runtime.scheduling.batching import Batcher, BatchShape
+from services.runtime.scheduling.device_thread import DeviceThread
+from services.runtime.server.process import Service
+from services.runtime.server.settings import BatchedServerSettings
+from services.runtime.version import package_version
+from services.runtime.wire.errors import invalid_field
+from services.runtime.wire.tensors import pack_embedding
+from services.runtime.wire.timing import pack_timing
 from services.text_encoder.config import preset_of
 from services.text_encoder.engine import Embedding, TextEncoderEngine
 from services.text_encoder.vocabulary import PromptTooLong
@@ -41,7 +44,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         self.batcher: Batcher[Rows, list[Embedding]] = Batcher(
             self._embed,
             device,
-            max_size=settings.max_batch,
+            max_batch_size=settings.max_batch_size,
             max_wait_s=settings.max_wait_ms / 1000,
             max_queued=settings.max_queued,
             shape_of=self._shape_of,

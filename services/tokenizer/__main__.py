@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.batching import BatchedServerSettings
-from services.runtime.server import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
 
 app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
@@ -35,9 +35,9 @@ async def build(settings: Settings) -> Service:
     # Imported here: what only asks for --help does without JAX.
     from muse.tokenizer.v1.tokenizer_pb2_grpc import add_TokenizerServiceServicer_to_server
 
-    from services.runtime.batching import Batcher
-    from services.runtime.bootstrap import prepare_jax
-    from services.runtime.device import DeviceThread
+    from services.runtime.scheduling.batching import Batcher
+    from services.runtime.scheduling.device_thread import DeviceThread
+    from services.runtime.server.jax_setup import prepare_jax
     from services.tokenizer.engine import STAGE, Tokenizers
     from services.tokenizer.servicer import FULL_NAME, TokenizerServicer
 
@@ -48,7 +48,7 @@ async def build(settings: Settings) -> Service:
     batcher = Batcher(
         engine.run,
         device,
-        max_size=settings.max_batch,
+        max_batch_size=settings.max_batch_size,
         max_wait_s=settings.max_wait_ms / 1000,
         max_queued=settings.max_queued,
     )

@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Int, UInt8
 
 from services.nn.parameters import with_parameters
-from services.runtime.checkpoints import Checkpoint, CheckpointMismatch, load_checkpoint
-from services.runtime.precision import CHECKPOINT_PRECISION
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.precision import CHECKPOINT_PRECISION
+from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 

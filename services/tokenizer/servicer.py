@@ -7,18 +7,12 @@ import numpy as np
 from muse.common.v1 import stage_pb2
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-from services.runtime.batching import Batcher
-from services.runtime.errors import failed_precondition
-from services.runtime.telemetry import span
-from services.runtime.wire import (
-    UINT8,
-    pack_grid,
-    pack_tensor,
-    pack_timing,
-    package_version,
-    unpack_grid,
-    unpack_tensor,
-)
+from services.runtime.observability.tracing import span
+from services.runtime.scheduling.batching import Batcher
+from services.runtime.version import package_version
+from services.runtime.wire.errors import failed_precondition
+from services.runtime.wire.tensors import UINT8, pack_grid, pack_tensor, unpack_grid, unpack_tensor
+from services.runtime.wire.timing import pack_timing
 from services.tokenizer.engine import (
     ROLES,
     STAGE,

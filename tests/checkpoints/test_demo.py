@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.presets import preset
-from services.runtime.checkpoints import codebook_fingerprint, load_checkpoint
+from services.runtime.checkpoints.serialization import codebook_fingerprint, load_checkpoint
 from services.text_encoder.loading import load_text_encoder
 from services.tokenizer.config import TokenizerConfig
 from training.tasks.frozen import FrozenTextEncoder, FrozenTokenizer

@@ -28,7 +28,7 @@ from muse_client import (
 )
 from muse_client.errors import muse_error
 
-from services.runtime.errors import not_found, resource_exhausted
+from services.runtime.wire.errors import not_found, resource_exhausted
 
 
 async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> None:

@@ -14,7 +14,7 @@ from services.decoding.state import Row
 from services.nn.parameters import parameters_of
 from services.nn.quantization import with_weights
 from services.presets import preset
-from services.runtime.precision import Weights
+from services.runtime.checkpoints.precision import Weights
 
 TINY = preset("tiny")
 BuildPool = Callable[..., DecodePool]

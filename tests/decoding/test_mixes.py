@@ -12,9 +12,9 @@ import pytest
 from services.decoding.pool import DecodePool, Job, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
-from services.runtime.scheduler import SlotScheduler
-from services.runtime.slots import Failed, Ticket
-from services.runtime.timing import Timed
+from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.scheduling.slots import Failed, RequestState
+from services.runtime.wire.timing import Timed
 
 TINY = preset("tiny")
 TOKENS, VOCABULARY = TINY.base.tokens, TINY.base.vocabulary
@@ -82,18 +82,18 @@ def check_mix(
     """Runs some jobs that come, are watched and are given up at random; compares every result."""
     scheduler = SlotScheduler[Job, Progress](pool, max_queued=2 * JOBS)
     arrivals = random.choice(len(jobs), size=random.integers(2, 9)).tolist()
-    running: list[tuple[int, Listener, Ticket[Job, Progress]]] = []
+    running: list[tuple[int, Listener, RequestState[Job, Progress]]] = []
     while arrivals or scheduler.busy:
         while arrivals and (not scheduler.busy or random.random() < 0.4):
             index, listener = arrivals.pop(), Listener()
-            ticket = scheduler.submit(jobs[index], listener, watched=random.random() < 0.2)
-            running.append((index, listener, ticket))
+            state = scheduler.submit(jobs[index], listener, stream=random.random() < 0.2)
+            running.append((index, listener, state))
         if random.random() < 0.05:
-            scheduler.abandon(running[random.integers(len(running))][2])
-        scheduler.turn()
-    for index, listener, ticket in running:
+            scheduler.cancel(running[random.integers(len(running))][2])
+        scheduler.tick()
+    for index, listener, state in running:
         alone = expected[index]
-        if not ticket.abandoned:
+        if not state.cancelled:
             assert listener.result is not None
         if listener.result is not None:
             assert np.array_equal(listener.result.result.tokens, alone[-1].tokens)

@@ -10,7 +10,7 @@ from flax import nnx
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of
 from services.presets import preset
-from services.runtime.checkpoints import (
+from services.runtime.checkpoints.serialization import (
     codebook_fingerprint,
     parameters_fingerprint,
     save_checkpoint,

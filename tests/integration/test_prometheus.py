@@ -21,7 +21,7 @@ import pytest
 import yaml
 from muse_client import MuseClient
 
-from services.runtime.instruments import INSTRUMENTS, SECONDS, STAGES
+from services.runtime.observability.instruments import INSTRUMENTS, SECONDS, STAGES
 from tools.local import local_stack
 
 COMPONENTS = Path(__file__).parents[2] / "k8s/components"

@@ -263,7 +263,7 @@ SEEDS: dict[str, tuple[Seed, str]] = {
     ),
     "a job that compiles for other settings": (
         lambda sown: sown.box("text-encoder")["env"].append(
-            {"name": "MUSE_MAX_BATCH", "value": "4"}
+            {"name": "MUSE_MAX_BATCH_SIZE", "value": "4"}
         ),
         "Job/compile-text-encoder: another image or other settings than Deployment/text-encoder",
     ),

@@ -49,7 +49,7 @@ SEEDS: dict[str, tuple[str, str, str, Callable[[Manifest], Any], str]] = {
         V5E,
         "Deployment",
         "base",
-        lambda each: box(each)["env"].append({"name": "MUSE_MAX_BATCH", "value": 8}),
+        lambda each: box(each)["env"].append({"name": "MUSE_MAX_BATCH_SIZE", "value": 8}),
         "8 is not of type 'string'",
     ),
     "a kind that Kubernetes does not have": (

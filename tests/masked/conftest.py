@@ -22,9 +22,9 @@ from services.base.model import BaseTransformer
 from services.decoding.pool import DecodePool, Progress
 from services.nn.parameters import parameters_of
 from services.presets import preset
-from services.runtime.checkpoints import save_checkpoint
-from services.runtime.server import running_server
-from services.runtime.wire import pack_embedding, pack_grid
+from services.runtime.checkpoints.serialization import save_checkpoint
+from services.runtime.server.process import running_server
+from services.runtime.wire.tensors import pack_embedding, pack_grid
 from services.superres import __main__ as superres_server
 from services.superres.model import SuperresTransformer
 
@@ -121,7 +121,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Stage]]
 
 @pytest.fixture(scope="module")
 def serve(checkpoints: Path) -> Serve:
-    """Runs a server of one's own: `async with serve("base", max_batch=1) as stage`."""
+    """Runs a server of one's own: `async with serve("base", max_batch_size=1) as stage`."""
 
     @asynccontextmanager
     async def serving(name: str, **changes: Any) -> AsyncIterator[Stage]:
@@ -139,14 +139,14 @@ def serve(checkpoints: Path) -> Serve:
 @pytest.fixture(scope="module")
 async def base(serve: Serve) -> AsyncIterator[Stage]:
     """A base of four slots."""
-    async with serve("base", max_batch=4) as stage:
+    async with serve("base", max_batch_size=4) as stage:
         yield stage
 
 
 @pytest.fixture(scope="module")
 async def superres(serve: Serve) -> AsyncIterator[Stage]:
     """A superres of four slots."""
-    async with serve("superres", max_batch=4) as stage:
+    async with serve("superres", max_batch_size=4) as stage:
         yield stage
 
 

@@ -23,7 +23,7 @@ from services.decoding.pool import DecodePool, Job
 from services.decoding.serving import Layout
 from services.decoding.state import Row, Sampling, fresh_row
 from services.presets import preset
-from services.runtime.checkpoints import Checkpoint
+from services.runtime.checkpoints.serialization import Checkpoint
 from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 

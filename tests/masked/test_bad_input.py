@@ -8,8 +8,8 @@ import pytest
 from muse.common.v1 import claim_pb2, decoding_pb2
 
 from services.presets import preset
-from services.runtime.errors import read_error
-from services.runtime.wire import pack_embedding, pack_grid
+from services.runtime.wire.errors import read_error
+from services.runtime.wire.tensors import pack_embedding, pack_grid
 
 TINY = preset("tiny")
 ENCODER, LOW, HIGH = "t5:1", "codebook:low", "codebook:high"

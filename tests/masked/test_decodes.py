@@ -11,8 +11,8 @@ import pytest
 from muse.common.v1 import decoding_pb2
 
 from services.presets import preset
-from services.runtime.errors import read_error
-from services.runtime.wire import pack_embedding, pack_grid, unpack_grid
+from services.runtime.wire.errors import read_error
+from services.runtime.wire.tensors import pack_embedding, pack_grid, unpack_grid
 
 TINY = preset("tiny")
 ENCODER, LOW, HIGH = "t5:1", "codebook:low", "codebook:high"
@@ -97,7 +97,7 @@ async def test_a_request_nobody_waits_for_frees_its_slot_long_before_its_last_st
 async def test_a_decode_is_cut_down_to_its_deadline_only_where_the_request_allows_it(
     serve: Any, base: Any
 ) -> None:
-    async with serve("base", max_batch=2) as short_of_time:
+    async with serve("base", max_batch_size=2) as short_of_time:
         long = base.request(sampling=decoding_pb2.Sampling(steps=16))
         call = asyncio.create_task(short_of_time.events(long))
         await short_of_time.until_busy(active=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.masked.defaults import FILE_NAME, checkpoint_defaults, paper_defaults
-from services.runtime.checkpoints import CheckpointMismatch
+from services.runtime.checkpoints.errors import CheckpointMismatch
 
 
 def test_a_checkpoint_without_its_own_has_the_papers(tmp_path: Path) -> None:

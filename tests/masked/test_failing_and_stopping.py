@@ -11,8 +11,8 @@ from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2
 
 from services.decoding.pool import DecodePool, Progress
-from services.runtime import inflight
-from services.runtime.errors import read_error
+from services.runtime.scheduling import inflight
+from services.runtime.wire.errors import read_error
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,7 +22,7 @@ async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
     serve: Any, base: Any
 ) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=10))
-    async with serve("base", max_batch=1) as stopping:
+    async with serve("base", max_batch_size=1) as stopping:
         calls = [asyncio.create_task(stopping.events(request)) for _ in range(2)]  # one has to wait
         await stopping.until_busy(active=1, queued=1)
         await stopping.stop()
@@ -37,7 +37,7 @@ async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_sam
     serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance=2.0))
-    async with serve("base", max_batch=1, grace_s=7.0) as stopping:
+    async with serve("base", max_batch_size=1, grace_s=7.0) as stopping:
         calls = [asyncio.create_task(stopping.events(request))]
         await stopping.until_busy(active=1)
         calls.append(asyncio.create_task(stopping.events(request)))
@@ -85,7 +85,7 @@ async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_wo
 async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
     serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inflight, "MEND_EVERY_S", 0.05)
+    monkeypatch.setattr(inflight, "RECOVERY_INTERVAL_S", 0.05)
     expected = (await base.events(base.request()))[-1].result.tokens
     breaks = threading.Event()
 
@@ -93,7 +93,7 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
         assert breaks.wait(10), "nobody came to wait"
         return fail(self, steps, wanted)
 
-    async with serve("base", max_batch=1) as broken:
+    async with serve("base", max_batch_size=1) as broken:
         with monkeypatch.context() as patch:
             patch.setattr(DecodePool, "advance", fail_then)
             calls = [asyncio.create_task(broken.events(broken.request()))]
@@ -120,7 +120,7 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
 async def test_a_server_whose_device_is_broken_can_be_stopped(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve("base", max_batch=1) as broken:
+    async with serve("base", max_batch_size=1) as broken:
         monkeypatch.setattr(DecodePool, "advance", fail)
         with pytest.raises(grpc.aio.AioRpcError):
             await broken.events(broken.request())

@@ -12,8 +12,8 @@ from muse.common.v1.decoding_pb2 import DecodeState, ProgressDetail, Sampling
 from services.masked.defaults import paper_defaults
 from services.masked.requests import Grid, read_resampling
 from services.presets import preset
-from services.runtime.errors import read_error
-from services.runtime.wire import pack_grid
+from services.runtime.wire.errors import read_error
+from services.runtime.wire.tensors import pack_grid
 
 TINY = preset("tiny")
 LOW = "codebook:low"

@@ -11,7 +11,7 @@ from muse.common.v1 import decoding_pb2
 
 from services.base.config import BaseConfig
 from services.decoding.serving import layout_here
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.engine import SuperresEngine
 
 
@@ -19,7 +19,7 @@ from services.superres.engine import SuperresEngine
 async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
     serve: Any, checkpoints: Path
 ) -> None:
-    async with serve("base", max_batch=4, weights="int8") as stage:
+    async with serve("base", max_batch_size=4, weights="int8") as stage:
         requests = [
             stage.request(sampling=decoding_pb2.Sampling(steps=4, seed=seed, guidance=3.0))
             for seed in range(3)

@@ -16,7 +16,7 @@ from services.nn.parameters import parameters_of
 from services.nn.projection import Projection
 from services.nn.quantization import QuantizedMatrix, quantized, with_weights
 from services.nn.transformer import EncoderBlock, encode, stacked
-from services.runtime.checkpoints import CheckpointMismatch
+from services.runtime.checkpoints.errors import CheckpointMismatch
 
 RANDOM = np.random.default_rng(0)
 

@@ -21,9 +21,9 @@ from opentelemetry.trace import SpanKind
 from PIL import Image
 
 from services.orchestrator.timeline import Call, Timeline
-from services.runtime import conventions, telemetry
-from services.runtime.conventions import muse
-from services.runtime.errors import failed_precondition
+from services.runtime.observability import span_attributes, tracing
+from services.runtime.observability.span_attributes import muse
+from services.runtime.wire.errors import failed_precondition
 from services.stages import STAGES
 
 REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
@@ -238,14 +238,14 @@ async def test_every_span_of_a_request_is_below_its_root_however_it_ends(
         known = {span.context.span_id for span in trace}
         assert all(span.parent.span_id in known for span in trace if span.parent is not None)
         assert [span for span in trace if span.parent is None] == [root]
-    codes = [dict(root.attributes or {}).get(conventions.RPC_STATUS) for root in roots(spans)]
+    codes = [dict(root.attributes or {}).get(span_attributes.RPC_STATUS) for root in roots(spans)]
     assert codes == ["OK", "FAILED_PRECONDITION"]
 
 
 async def test_requests_given_up_at_any_time_leave_no_span_open_in_any_process(
     traced: Any, spans: InMemorySpanExporter
 ) -> None:
-    opened, tracer = Open(), telemetry._tracer
+    opened, tracer = Open(), tracing.tracer
     tracer.span_processor.add_span_processor(opened)  # type: ignore[attr-defined]
     made_busy(traced, 0.004)
     begun_s = time.monotonic()

@@ -14,7 +14,7 @@ from services.orchestrator.agreement import Agreement
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stage_clients import StageClients
-from services.runtime.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.stages import STAGES
 
 FAVOURITE = 9

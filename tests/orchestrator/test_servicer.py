@@ -13,8 +13,8 @@ from muse.orchestrator.v1.orchestrator_pb2 import GetStatusRequest
 
 from services.orchestrator.__main__ import Settings, build
 from services.orchestrator.calls import TRIES
-from services.runtime.errors import RequestError, unavailable
-from services.runtime.server import ServerError
+from services.runtime.server.process import ServerError
+from services.runtime.wire.errors import RequestError, unavailable
 from services.stages import STAGES
 
 

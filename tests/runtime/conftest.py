@@ -1,4 +1,4 @@
-"""A device made of numbers, on which schedulers are tested without a model; and a server."""
+"""A fake device for scheduler tests without a model, and a server."""
 
 import asyncio
 import threading
@@ -11,19 +11,20 @@ import grpc
 import pytest
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-from services.runtime.errors import invalid_field
-from services.runtime.server import ServerSettings, Service, running_server
+from services.runtime.server.process import Service, running_server
+from services.runtime.server.settings import ServerSettings
+from services.runtime.wire.errors import invalid_field
 
 
 @dataclass(frozen=True)
 class Countdown:
-    """A job of so many steps; its state is its name and how many were taken.
+    """A request with a number of steps; its state is its name and the steps taken.
 
     Attributes:
-        name: Tells jobs apart.
+        name: Identifies the request.
         steps_left: Steps to take.
-        poison: When it raises: "admit" or "advance"; "" never.
-        rows: Rows that a step of it computes.
+        poison: Call that raises: "admit" or "advance"; "" for none.
+        rows: Rows that one step computes.
     """
 
     name: str
@@ -33,12 +34,12 @@ class Countdown:
 
 
 class FakeDevice:
-    """Slots of countdowns, strict about how it is used; waits while its gate is shut."""
+    """Slots of countdowns that check how they are used; `advance` waits while the gate is shut."""
 
     def __init__(self, slots: int) -> None:
-        self.slots, self.handed_out_s = slots, 0.0
+        self.slots, self.device_to_host_s = slots, 0.0
         self.rows: dict[int, tuple[Countdown, int]] = {}
-        self.dispatches: list[tuple[int, frozenset[str]]] = []  # steps, names of those who had some
+        self.dispatches: list[tuple[int, frozenset[str]]] = []  # steps, names of the requests
         self.broken = False
         self.resets = 0
         self.refuse_resets = 0
@@ -46,13 +47,13 @@ class FakeDevice:
         self.started, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
-    def admit(self, slot: int, job: Countdown) -> None:
+    def admit(self, slot: int, request: Countdown) -> None:
         self._check()
         assert 0 <= slot < self.slots
         assert slot not in self.rows or self._left(slot) == 0, "the slot is taken"
-        if job.poison == "admit":
-            raise ValueError(f"{job.name} is poisoned")
-        self.rows[slot] = (job, 0)
+        if request.poison == "admit":
+            raise ValueError(f"{request.name} is poisoned")
+        self.rows[slot] = (request, 0)
 
     def advance(self, steps: int, wanted: Collection[int]) -> dict[int, tuple[str, int]]:
         self._check()
@@ -61,11 +62,11 @@ class FakeDevice:
         moving = [slot for slot in self.rows if self._left(slot) > 0]
         self.dispatches.append((steps, frozenset(self.rows[slot][0].name for slot in moving)))
         for slot in moving:
-            job, taken = self.rows[slot]
-            if job.poison == "advance":
+            request, taken = self.rows[slot]
+            if request.poison == "advance":
                 self.broken = True
-                raise ValueError(f"{job.name} is poisoned")
-            self.rows[slot] = (job, min(job.steps_left, taken + steps))
+                raise ValueError(f"{request.name} is poisoned")
+            self.rows[slot] = (request, min(request.steps_left, taken + steps))
         return {slot: (self.rows[slot][0].name, self.rows[slot][1]) for slot in wanted}
 
     def release(self, slot: int) -> None:
@@ -82,8 +83,8 @@ class FakeDevice:
         self.resets += 1
 
     def _left(self, slot: int) -> int:
-        job, taken = self.rows[slot]
-        return job.steps_left - taken
+        request, taken = self.rows[slot]
+        return request.steps_left - taken
 
     def _check(self) -> None:
         self.threads.add(threading.current_thread().name)
@@ -99,7 +100,7 @@ def fake_device() -> type[FakeDevice]:
 
 @pytest.fixture
 def countdown() -> type[Countdown]:
-    """The class of its jobs."""
+    """The class of its requests."""
     return Countdown
 
 
@@ -134,7 +135,7 @@ SERVICE = Service(
 
 @pytest.fixture
 def calling() -> Callable[[], AbstractAsyncContextManager[tuple[Any, grpc.aio.Channel]]]:
-    """Runs a tokenizer of the tests, each time it is entered: what calls it, and its channel."""
+    """Returns a context manager that runs a tokenizer; yields its stub and its channel."""
 
     @asynccontextmanager
     async def calls() -> AsyncIterator[tuple[Any, grpc.aio.Channel]]:

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from services.nn.parameters import parameters_of
-from services.runtime.checkpoints import parameters_fingerprint, save_checkpoint
+from services.runtime.checkpoints.serialization import parameters_fingerprint, save_checkpoint
 from services.text_encoder.config import TINY
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary

@@ -9,10 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from services.nn.parameters import parameters_of
-from services.runtime.checkpoints import (
-    CheckpointMismatch,
-    CheckpointNotFound,
-)
+from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.text_encoder.config import TINY
 from services.text_encoder.engine import TextEncoderEngine, doubling
 from services.text_encoder.huggingface import find_folder
@@ -25,7 +22,7 @@ TEXTS = ("a fox", "", "two keys and a sun", "three red foxes on a green backgrou
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> TextEncoderEngine:
-    engine = TextEncoderEngine.load(checkpoint, maximum_batch=4)
+    engine = TextEncoderEngine.load(checkpoint, max_batch_size=4)
     engine.warm_up()
     return engine
 
@@ -91,7 +88,7 @@ def test_a_prompt_that_does_not_fit_is_refused_with_its_counts(engine: TextEncod
 def test_int8_weights_move_an_embedding_little_and_its_company_not_at_all(
     checkpoint: Path, engine: TextEncoderEngine
 ) -> None:
-    int8 = TextEncoderEngine.load(checkpoint, maximum_batch=4, weights="int8")
+    int8 = TextEncoderEngine.load(checkpoint, max_batch_size=4, weights="int8")
     rows = [engine.tokenize(text) for text in TEXTS]
 
     for full, row, embedding in zip(engine.embed(rows), rows, int8.embed(rows), strict=True):

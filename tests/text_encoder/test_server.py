@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
-from services.runtime.batching import BatchedServerSettings
-from services.runtime.device import DeviceThread
-from services.runtime.errors import RequestError, read_error
-from services.runtime.server import running_server
-from services.runtime.wire import unpack_embedding
+from services.runtime.scheduling.device_thread import DeviceThread
+from services.runtime.server.process import running_server
+from services.runtime.server.settings import BatchedServerSettings
+from services.runtime.wire.errors import RequestError, read_error
+from services.runtime.wire.tensors import unpack_embedding
 from services.text_encoder.config import TINY
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.servicer import text_encoder_service
@@ -27,12 +27,12 @@ Stub = text_encoder_pb2_grpc.TextEncoderServiceStub
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> TextEncoderEngine:
-    return TextEncoderEngine.load(checkpoint, maximum_batch=4)
+    return TextEncoderEngine.load(checkpoint, max_batch_size=4)
 
 
 @pytest.fixture
 async def stub(engine: TextEncoderEngine) -> AsyncIterator[Stub]:
-    settings = BatchedServerSettings(max_batch=4)
+    settings = BatchedServerSettings(max_batch_size=4)
     service = text_encoder_service(engine, DeviceThread(), settings)
     async with (
         running_server(service, settings) as running,

@@ -12,9 +12,9 @@ from muse.common.v1 import tensor_pb2
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.nn.parameters import parameters_of
-from services.runtime.checkpoints import save_checkpoint
-from services.runtime.server import running_server
-from services.runtime.wire import pack_grid, pack_tensor
+from services.runtime.checkpoints.serialization import save_checkpoint
+from services.runtime.server.process import running_server
+from services.runtime.wire.tensors import pack_grid, pack_tensor
 from services.tokenizer import __main__ as tokenizer_server
 from services.tokenizer.config import TINY_HIGH, TINY_LOW
 from services.tokenizer.model import Tokenizer
@@ -36,7 +36,7 @@ async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
             fingerprint={"codebook": codebook},
             record={"preset": "tiny"},
         )
-    settings = tokenizer_server.Settings(checkpoints=folder, port=0, max_batch=4)
+    settings = tokenizer_server.Settings(checkpoints=folder, port=0, max_batch_size=4)
     async with (
         running_server(await tokenizer_server.build(settings), settings) as running,
         grpc.aio.insecure_channel(running.address) as channel,

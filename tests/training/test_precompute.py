@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from services.presets import preset
-from services.runtime.checkpoints import load_checkpoint, save_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint, save_checkpoint
 from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
 from services.tokenizer.config import TokenizerConfig
 from training import runs

@@ -10,7 +10,7 @@ import pytest
 
 from services.base.engine import BaseEngine
 from services.presets import preset
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.config import SuperresConfig
 from services.tokenizer.config import TokenizerConfig
 from training import runs

@@ -93,7 +93,7 @@ async def _runs(
     import grpc
     from muse_client import AsyncMuseClient
 
-    from services.runtime.errors import read_error
+    from services.runtime.wire.errors import read_error
     from tools.bench.arrivals import poisson_arrivals
     from tools.bench.load import run_load
     from tools.bench.summary import summarise

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from services.runtime.precision import Weights
+from services.runtime.checkpoints.precision import Weights
 from services.stages import ORCHESTRATOR_PORT
 from tools.cli.options import DEFAULTS, CommandOptions
 
@@ -160,7 +160,7 @@ def main() -> None:
     """Runs the command line; a failure is one line and a non-zero exit."""
     from muse_client import MuseError
 
-    from services.runtime.errors import RequestError
+    from services.runtime.wire.errors import RequestError
 
     try:
         app()

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from services.masked.settings import parse_mesh
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
-from services.runtime.precision import Weights
+from services.runtime.checkpoints.precision import Weights
 from services.stages import DECODING
 from tools.local.fields import ManifestError
 from tools.local.folders import Folders

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from services.runtime.logs import JsonFormatter
+from services.runtime.observability.logs import JsonFormatter
 from services.stages import ORCHESTRATOR
 from tools.local.folders import Folders, check_checkpoints, compiled_folder
 from tools.local.forwarding import Forward, listen

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.runtime.dispatch import steps_to_take
+from services.runtime.scheduling.dispatch import steps_to_take
 from tools.planning.step_times import BatchTimes, SlotTimes
 
 
@@ -35,7 +35,7 @@ class Call:
 
 
 class SlotReplica:
-    """Requests that join and leave between steps, as in `services.runtime.scheduler`."""
+    """Requests that join and leave between steps, as in `services.runtime.scheduling.scheduler`."""
 
     def __init__(self, times: SlotTimes) -> None:
         """Starts with free slots."""
@@ -91,7 +91,7 @@ class SlotReplica:
         left = [call.left for call in seated]
         self._steps = steps_to_take(
             left,
-            watched=False,
+            stream=False,
             waiting=bool(self._waiting),
             step_s=step_s + times.dispatch_s,
         )
@@ -120,7 +120,7 @@ class SlotReplica:
 
 
 class BatchReplica:
-    """Whole requests in batches that end together, as in `services.runtime.batching`."""
+    """Whole requests in batches that end together, as in `services.runtime.scheduling.batching`."""
 
     def __init__(self, times: BatchTimes) -> None:
         """Starts idle."""

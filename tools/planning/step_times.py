@@ -11,10 +11,10 @@ A file of measured times is JSON. Stages that it leaves out are computed.
     }
 
 `batch_s` (orchestrator, text_encoder, tokenizer) is the seconds of a batch by how many requests are
-in it; the largest is the replica's --max-batch. `step_s` (base, superres) is the seconds of a step
-by the rows it computes: a request is one row, or two with guidance. What was not measured takes as
-long as the next larger number that was; `dispatch_s` is what the host adds to each dispatch of
-steps, `admit_s` what seating a request takes.
+in it; the largest is the replica's --max-batch-size. `step_s` (base, superres) is the seconds of a
+step by the rows it computes: a request is one row, or two with guidance. What was not measured
+takes as long as the next larger number that was; `dispatch_s` is what the host adds to each
+dispatch of steps, `admit_s` what seating a request takes.
 """
 
 import json
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.runtime.forecast import StepTimes
+from services.runtime.scheduling.forecast import StepTimes
 from services.stages import DECODING, ORCHESTRATOR, STAGES
 
 BATCHED = (ORCHESTRATOR, *(name for name in STAGES if name not in DECODING))

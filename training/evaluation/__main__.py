@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoints.errors import CheckpointError
 from training.data.scenes import draw_scene, render
 from training.data.sprites import SceneDataError, load_sprites
 from training.evaluation.detector import Detector

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from services.runtime.checkpoints import parameters_fingerprint
+from services.runtime.checkpoints.serialization import parameters_fingerprint
 from training.perceptual.backbones import BACKBONES, Backbone
 from training.perceptual.distance import Lpips
 from training.perceptual.errors import LpipsError

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from services.presets import preset as named_preset
-from services.runtime.checkpoints import CheckpointError
+from services.runtime.checkpoints.errors import CheckpointError
 from services.text_encoder.vocabulary import PromptTooLong
 from training.data.sprites import has_sprites
 from training.data.webdataset import WebDatasetError, WebDatasetSource

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from services.nn.parameters import with_parameters
 from services.pictures.low_resolution import low_resolution_view
-from services.runtime.checkpoints import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint
 from services.text_encoder.loading import load_text_encoder
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer

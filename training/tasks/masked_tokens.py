@@ -22,7 +22,7 @@ from PIL import Image
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of, with_parameters
-from services.runtime.checkpoints import round_to_bfloat16, save_checkpoint
+from services.runtime.checkpoints.serialization import round_to_bfloat16, save_checkpoint
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.optimizers import Parameters, Recipe, adafactor

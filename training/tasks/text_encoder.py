@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from PIL import Image
 
 from services.nn.parameters import parameters_of, with_parameters
-from services.runtime.checkpoints import (
+from services.runtime.checkpoints.serialization import (
     parameters_fingerprint,
     round_to_bfloat16,
     save_checkpoint,

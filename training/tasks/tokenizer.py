@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from services.nn.parameters import parameters_of, with_parameters
-from services.runtime.checkpoints import (
+from services.runtime.checkpoints.serialization import (
     codebook_fingerprint,
     round_to_bfloat16,
     save_checkpoint,

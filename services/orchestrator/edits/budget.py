@@ -10,8 +10,8 @@ import grpc
 
 from services.orchestrator.calls import Deadline
 from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_WAITING_BYTES
-from services.runtime.errors import RequestError, resource_exhausted
-from services.runtime.instruments import refused
+from services.runtime.observability.instruments import count_refusal
+from services.runtime.wire.errors import RequestError, resource_exhausted
 
 RETRY_AFTER_S = 2.0  # about what the largest edit takes here beside its stages
 
@@ -59,7 +59,7 @@ class PixelBudget:
         self._grant()
         if sum(each.held_bytes for each in self._waiting) > self._most_bytes:
             self._give_up(pixels, granted)
-            raise refused(
+            raise count_refusal(
                 "no_memory",
                 resource_exhausted(
                     f"the edits under way leave no memory for a picture of {pixels} pixels, and "
@@ -72,7 +72,7 @@ class PixelBudget:
                 await granted
         except TimeoutError as error:
             self._give_up(pixels, granted)
-            raise refused(
+            raise count_refusal(
                 "no_memory",
                 RequestError(
                     grpc.StatusCode.DEADLINE_EXCEEDED,

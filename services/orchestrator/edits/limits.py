@@ -10,15 +10,15 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Vary,
 )
 
-from services.runtime.errors import invalid_field
-from services.runtime.knobs import MOST_STEPS
+from services.runtime.limits import MAX_STEPS
+from services.runtime.wire.errors import invalid_field
 
 LONGEST_SIDE_PX = 16_384
 MOST_PIXELS = 2**24  # 48 MiB of RGB: even as a PNG that cannot be compressed it fits a message
 MOST_EDITED_PIXELS = 2**26  # of all under way: 192 MiB of RGB, some times that at their end
 MOST_WAITING_BYTES = 2**27  # of all that wait for that; any one fits
 WIDEST_FEATHER_PX = 1024
-MOST_ITERATIONS = MOST_STEPS  # they are the steps of base
+MOST_ITERATIONS = MAX_STEPS  # they are the steps of base
 MOST_KEPT = 16
 BORDERS = ("left_px", "top_px", "right_px", "bottom_px")
 

@@ -22,7 +22,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from services.orchestrator.edits.limits import LONGEST_SIDE_PX, MOST_PIXELS
-from services.runtime.errors import RequestError, invalid_field
+from services.runtime.wire.errors import RequestError, invalid_field
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SHORTEST_SIDE_PX = 16

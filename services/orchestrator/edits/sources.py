@@ -20,7 +20,7 @@ from services.orchestrator.edits.pictures import (
     read_picture,
 )
 from services.orchestrator.edits.windows import windows
-from services.runtime.errors import invalid_field
+from services.runtime.wire.errors import invalid_field
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from muse.orchestrator.v1.orchestrator_pb2 import Outpaint
 
-from services.runtime.errors import invalid_field
+from services.runtime.wire.errors import invalid_field
 
 MOST_WINDOWS = 64
 

@@ -21,9 +21,9 @@ import grpc
 
 from services.orchestrator.replicas.replica import Method, Replica
 from services.orchestrator.replicas.work import gives_up, kind_of, work_before_answer
-from services.runtime import conventions
-from services.runtime.instruments import HEDGES, Copy
-from services.runtime.telemetry import noting
+from services.runtime.observability import span_attributes
+from services.runtime.observability.call_spans import client_span_attributes
+from services.runtime.observability.instruments import HEDGES, Copy
 
 logger = logging.getLogger(__name__)
 USUAL = 0.99  # share of calls that wait less than one that gets a second copy
@@ -128,8 +128,8 @@ class _Copy:
     def __init__(
         self, replica: Replica, method: Method, request: Any, timeout: float | None
     ) -> None:
-        self.replica, self.notes = replica, conventions.Attributes()
-        with noting(self.notes):
+        self.replica, self.notes = replica, span_attributes.Attributes()
+        with client_span_attributes(self.notes):
             self.call = replica.call(method, request, timeout)
         self._streams = method.kind == "unary_stream"
 
@@ -258,8 +258,8 @@ class HedgedCall:
         finally:
             if self._second is None:
                 hedging.budget.restore()
-        self._first.notes.update(conventions.hedged("first"))
-        self._second.notes.update(conventions.hedged("second"))
+        self._first.notes.update(span_attributes.hedged("first"))
+        self._second.notes.update(span_attributes.hedged("second"))
         return await self._read(self._second)
 
 

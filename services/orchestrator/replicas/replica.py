@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.orchestrator.replicas.addresses import names_several
 from services.orchestrator.replicas.work import work_of
-from services.runtime.server import SERVING, channel_options, keepalive_options
-from services.runtime.telemetry import client_interceptors
+from services.runtime.observability.call_spans import client_interceptors
+from services.runtime.server.channels import channel_options, keepalive_options
+from services.runtime.server.process import SERVING
 
 logger = logging.getLogger(__name__)
 # gRPC waits up to two minutes before it tries a lost address again, and 20 s for a machine that

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.orchestrator.replicas.hedging import HedgedCall, Hedging
 from services.orchestrator.replicas.replica import Method, Replica, Standing
-from services.runtime.errors import unavailable
+from services.runtime.wire.errors import unavailable
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 3  # replicas whose problems a refusal repeats

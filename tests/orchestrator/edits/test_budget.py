@@ -8,7 +8,7 @@ import pytest
 
 from services.orchestrator.calls import Deadline
 from services.orchestrator.edits.budget import PixelBudget
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 
 FOREVER = Deadline(None)
 

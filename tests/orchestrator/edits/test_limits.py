@@ -14,7 +14,7 @@ from PIL import Image
 from services.orchestrator.edits import read_source, result_pixels
 from services.orchestrator.edits.limits import iterations_of, kept_of
 from services.orchestrator.requests import checked
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 from tests.orchestrator.edits.drawn import WORD, edits
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from muse.orchestrator.v1.orchestrator_pb2 import Outpaint
 
 from services.orchestrator.edits.windows import windows
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 from tests.painted import file_of, noise
 
 

@@ -20,7 +20,7 @@ from services.orchestrator.edits.pictures import (
     read_mask,
     read_picture,
 )
-from services.runtime.errors import RequestError
+from services.runtime.wire.errors import RequestError
 
 WIDTH, HEIGHT = 24, 16
 ORIENTATION = 0x0112

@@ -4,7 +4,7 @@ import pytest
 
 from services.orchestrator.__main__ import Settings, build
 from services.orchestrator.replicas.addresses import ServiceName, addresses_of, service_of
-from services.runtime.server import ServerError
+from services.runtime.server.process import ServerError
 
 
 def test_one_or_several_addresses_are_read() -> None:

@@ -14,7 +14,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.replicas import Replica, ReplicaSet
 from services.orchestrator.replicas.replica import ROUND_ROBIN, Standing
-from services.runtime.errors import RequestError, invalid_field, unavailable
+from services.runtime.wire.errors import RequestError, invalid_field, unavailable
 from tests.orchestrator.replicas.waiting import soon
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

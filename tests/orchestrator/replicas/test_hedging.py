@@ -15,7 +15,7 @@ from services.orchestrator.replicas.hedging import ENOUGH, REMEMBERED, Budget, U
 from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.replicas.work import kind_of
 from services.orchestrator.stage_clients import StageClients
-from services.runtime.errors import resource_exhausted, unavailable
+from services.runtime.wire.errors import resource_exhausted, unavailable
 from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
 
@@ -315,18 +315,18 @@ async def test_calls_that_were_traced_say_which_copy_they_are(
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from services.runtime import telemetry
+    from services.runtime.observability import tracing
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")  # what makes the interceptors appear
     fleet = await fleet_of("base")
     fleet.believe(GENERATE, PLAIN)
     fleet.save()
     fleet.slow(0)
     await fleet.first_is(0)
-    with telemetry.span("picture"):
+    with tracing.span("picture"):
         assert await fleet.generate() == ["result"]
     assert await fleet.generate() == ["result"]
 
@@ -353,7 +353,7 @@ async def test_second_copies_are_counted_by_the_answer_that_counted(
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-    from services.runtime import instruments
+    from services.runtime.observability import instruments
 
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])

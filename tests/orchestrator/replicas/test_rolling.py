@@ -13,8 +13,8 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, GetStatusRequ
 from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 
 from services.orchestrator import __main__ as orchestrator
-from services.runtime.errors import read_error
-from services.runtime.server import running_server
+from services.runtime.server.process import running_server
+from services.runtime.wire.errors import read_error
 from tests.orchestrator.replicas.waiting import soon
 
 SETTINGS = orchestrator.Settings(

@@ -14,7 +14,8 @@ from muse.common.v1.decoding_pb2 import Sampling
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.replicas.replica import Standing
 from services.orchestrator.stage_clients import StageClients
-from services.runtime import server
+from services.runtime.server import channels
+from services.runtime.server.process import SERVING
 from services.stages import STAGES
 from tests.orchestrator.replicas.waiting import soon
 
@@ -25,9 +26,9 @@ NOTICED_S = (EVERY_MS + WITHIN_MS) / 1e3
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pings every second, the fastest that gRPC does, where it is 10 s otherwise."""
-    monkeypatch.setattr(server, "PING_EVERY_MS", EVERY_MS)
-    monkeypatch.setattr(server, "PONG_WITHIN_MS", WITHIN_MS)
-    monkeypatch.setattr(server, "PINGS_APART_MS", EVERY_MS // 2)
+    monkeypatch.setattr(channels, "KEEPALIVE_TIME_MS", EVERY_MS)
+    monkeypatch.setattr(channels, "KEEPALIVE_TIMEOUT_MS", WITHIN_MS)
+    monkeypatch.setattr(channels, "MIN_PING_INTERVAL_MS", EVERY_MS // 2)
 
 
 async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_freed(
@@ -89,7 +90,7 @@ async def test_a_server_ends_the_calls_of_a_machine_that_vanished(started: Any) 
 
 async def test_a_server_does_not_mind_as_many_pings_as_a_channel_sends(started: Any) -> None:
     base = await started("base")
-    options = server.keepalive_options()
+    options = channels.keepalive_options()
     async with grpc.aio.insecure_channel(base.address, options=options) as channel:
         watching: Any = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         answer = await watching.read()
@@ -98,4 +99,4 @@ async def test_a_server_does_not_mind_as_many_pings_as_a_channel_sends(started: 
         assert not silent.done()
         silent.cancel()
         await asyncio.gather(silent, return_exceptions=True)
-    assert answer.status == server.SERVING
+    assert answer.status == SERVING

@@ -42,7 +42,7 @@ def test_addresses_folders_and_flags_of_the_overlay(
 ) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
     monkeypatch.setenv("MUSE_PORT", "1")
-    monkeypatch.setenv("MUSE_MAX_BATCH", "3")
+    monkeypatch.setenv("MUSE_MAX_BATCH_SIZE", "3")
     pods, folders = placed(tmp_path, base=2)
     base, orchestrator = pods["base-1"], pods["orchestrator-0"].environment
 
@@ -55,7 +55,7 @@ def test_addresses_folders_and_flags_of_the_overlay(
     assert base.environment["TMPDIR"] == base.environment["HOME"]
     assert Path(base.environment["HOME"]).is_dir()
     assert base.environment["JAX_PLATFORMS"] == "cuda,cpu"  # the caller's
-    assert base.environment["MUSE_MAX_BATCH"] == "3"
+    assert base.environment["MUSE_MAX_BATCH_SIZE"] == "3"
     two = [pods[f"base-{index}"].place.address(50053) for index in range(2)]
     assert orchestrator["MUSE_BASE"] == ",".join(two)
     assert orchestrator["MUSE_TOKENIZER"] == pods["tokenizer-0"].place.address(50052)

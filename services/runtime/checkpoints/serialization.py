@@ -1,0 +1,171 @@
+"""Checkpoint of a stage: one folder, written by training and read by servers.
+
+    model.safetensors   the parameters, dotted names
+    config.json         stage, shape, fingerprint
+    training.json       record of the training run
+    ...                 a stage's own files, such as a SentencePiece model
+
+Imports no JAX, so that the command line describes a checkpoint without its start-up time.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from services.runtime.checkpoints.errors import CheckpointError as CheckpointError
+from services.runtime.checkpoints.errors import CheckpointMismatch as CheckpointMismatch
+from services.runtime.checkpoints.errors import CheckpointNotFound as CheckpointNotFound
+
+FORMAT_VERSION = 1
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Generic[Config]):
+    """A checkpoint read from disk.
+
+    Attributes:
+        config: The stage's configuration.
+        parameters: Arrays by dotted name, as stored.
+        fingerprint: Fingerprints of the codebooks and encoders that the stage provides or needs.
+        digest: "sha256:" and 64 hex digits of model.safetensors.
+        record: Record of the training run.
+        folder: Folder of the checkpoint.
+    """
+
+    config: Config
+    parameters: dict[str, np.ndarray]
+    fingerprint: dict[str, str]
+    digest: str
+    record: dict[str, Any]
+    folder: Path
+
+
+def codebook_fingerprint(codebook: np.ndarray) -> str:
+    """Returns "codebook:" and 16 hex digits of the sha256 of a codebook in float32."""
+    content = np.ascontiguousarray(codebook, dtype=np.float32)
+    return "codebook:" + hashlib.sha256(content.tobytes()).hexdigest()[:16]
+
+
+def parameters_fingerprint(prefix: str, parameters: Mapping[str, np.ndarray], *extra: bytes) -> str:
+    """Returns the fingerprint of a model: a prefix and 16 hex digits of the sha256 of its content.
+
+    Args:
+        prefix: Kind of model, such as "t5".
+        parameters: Arrays by name, in any order.
+        extra: Further content, such as a vocabulary file.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(parameters[name], dtype=np.float32).tobytes())
+    for content in extra:
+        digest.update(content)
+    return f"{prefix}:{digest.hexdigest()[:16]}"
+
+
+def round_to_bfloat16(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays with floats rounded to bfloat16, the precision of stored checkpoints."""
+    return {
+        name: np.asarray(value).astype(ml_dtypes.bfloat16)
+        if np.issubdtype(np.asarray(value).dtype, np.floating)
+        else np.asarray(value)
+        for name, value in parameters.items()
+    }
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    stage: str,
+    config: Any,
+    parameters: Mapping[str, np.ndarray],
+    fingerprint: Mapping[str, str],
+    record: Mapping[str, Any],
+    files: Sequence[Path] = (),
+) -> None:
+    """Writes a stage's checkpoint.
+
+    Args:
+        folder: Folder, created if missing.
+        stage: Stage that reads it, such as "base".
+        config: The stage's frozen configuration dataclass.
+        parameters: Arrays by dotted name.
+        fingerprint: Fingerprints of the codebooks and encoders that the stage provides or needs.
+        record: Record of the training run, in types that JSON has.
+        files: Further files, copied into the folder under their own names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in parameters.items()},
+        folder / "model.safetensors",
+    )
+    header = {
+        "format_version": FORMAT_VERSION,
+        "stage": stage,
+        "config": asdict(config),
+        "fingerprint": dict(fingerprint),
+    }
+    (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
+    (folder / "training.json").write_text(json.dumps(dict(record), indent=2) + "\n")
+    for file in files:
+        if file.resolve() != (folder / file.name).resolve():
+            shutil.copyfile(file, folder / file.name)
+
+
+def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> Checkpoint[Config]:
+    """Reads a stage's checkpoint.
+
+    Raises:
+        CheckpointNotFound: the folder or one of its files is missing.
+        CheckpointMismatch: the stage or format differs, or a file cannot be read.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointNotFound(
+                f"no {stage} checkpoint in {folder}: expected the file {name} there; "
+                f"train one with `python -m training {stage}` or name another folder"
+            )
+    try:
+        header = json.loads((folder / "config.json").read_text())
+        found = (header["format_version"], header["stage"])
+        shape, fingerprint = dict(header["config"]), dict(header["fingerprint"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointMismatch(f"{folder}/config.json cannot be read: {error!r}") from error
+    if found != (FORMAT_VERSION, stage):
+        raise CheckpointMismatch(
+            f"{folder} holds stage {found[1]!r} in format {found[0]}: "
+            f"expected stage {stage!r} in format {FORMAT_VERSION}"
+        )
+    try:
+        config = config_type(**shape)
+    except (TypeError, ValueError) as error:
+        raise CheckpointMismatch(
+            f"{folder}/config.json does not describe a {config_type.__name__}: {error}"
+        ) from error
+    weights = folder / "model.safetensors"
+    try:
+        parameters = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointMismatch(
+            f"{weights} cannot be read: {error}; it may be truncated, fetch it again"
+        ) from error
+    record = folder / "training.json"
+    return Checkpoint(
+        config=config,
+        parameters=parameters,
+        fingerprint=fingerprint,
+        digest="sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest(),
+        record=json.loads(record.read_text()) if record.is_file() else {},
+        folder=folder,
+    )

@@ -1,0 +1,106 @@
+"""Export of metrics: an endpoint for Prometheus, and OTLP to a collector.
+
+Off unless `--metrics-port` or the standard OTEL_ environment variables select an exporter; then no
+provider exists and the SDK is not imported. `services.runtime.observability.instruments` defines
+the metrics.
+
+Source: OpenTelemetry specification, "Environment Variable Specification".
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from services.runtime.observability import instruments
+from services.runtime.observability.exporter_selection import selected_exporter
+
+logger = logging.getLogger(__name__)
+LAST_EXPORT_MS = 2000.0  # time limit of the last export, should the collector not answer
+
+
+def metrics_exporter(environment: Mapping[str, str] = os.environ) -> str:
+    """Returns the exporter of metrics; see `selected_exporter`."""
+    try:
+        return selected_exporter("METRICS", environment)
+    except ValueError as error:
+        raise ValueError(f"{error}; Prometheus has --metrics-port") from None
+
+
+def configure_metrics(
+    stage: str, *, host: str = "127.0.0.1", port: int | None = None
+) -> tuple[int | None, Callable[[], None]]:
+    """Starts the export of metrics, if an exporter or a port is selected; once a process.
+
+    Args:
+        stage: Stage of the process, such as "base".
+        host: Address that the endpoint listens on.
+        port: Port of the endpoint, 0 for a free one; None for no endpoint.
+
+    Returns:
+        The endpoint's port, if there is one, and a function to call at the end of the process,
+        which sends the last values.
+
+    Raises:
+        OSError: the port is not available.
+        ValueError: OTEL_METRICS_EXPORTER names an unknown exporter.
+    """
+    exporter = metrics_exporter()
+    if exporter == "none" and port is None:
+        return None, lambda: None
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+    readers, at_end = _periodic_readers(exporter), ExitStack()
+    if port is not None:
+        reader, port, close = _endpoint(host, port)
+        at_end.callback(close)
+        readers.append(reader)
+    name = os.environ.get("OTEL_SERVICE_NAME") or f"muse.{stage}"
+    provider = MeterProvider(readers, resource=Resource.create({SERVICE_NAME: name}))
+    at_end.callback(_shut_down, provider)
+    instruments.bind(provider.get_meter("muse"), stage)
+    at_end.callback(instruments.unbind)
+    return port, at_end.close
+
+
+def _endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:
+    """Starts an endpoint; returns its reader, its port, and a function that closes it."""
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    registry = CollectorRegistry()
+    server, thread = start_http_server(port, host, registry)
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+    return reader, server.server_port, close
+
+
+def _periodic_readers(exporter: str) -> list[Any]:
+    """Returns the readers that export every OTEL_METRIC_EXPORT_INTERVAL ms on their own threads."""
+    if exporter == "none":
+        return []
+    from opentelemetry.sdk.metrics.export import (
+        ConsoleMetricExporter,
+        PeriodicExportingMetricReader,
+    )
+
+    if exporter == "console":
+        return [PeriodicExportingMetricReader(ConsoleMetricExporter())]
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+
+
+def _shut_down(provider: Any) -> None:
+    """Sends the last values within `LAST_EXPORT_MS`."""
+    try:
+        provider.shutdown(timeout_millis=LAST_EXPORT_MS)
+    except Exception as error:  # a failing exporter must not keep the process from at_end
+        logger.warning("the last metrics were not sent: %s", error)

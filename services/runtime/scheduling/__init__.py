@@ -1,0 +1,1 @@
+"""Which requests the device computes, and when: batches, slots and the waiting queue."""

@@ -1,0 +1,84 @@
+"""Spans of requests that share slots: one per dispatch, and one per request in it.
+
+A dispatch serves many requests, so its span "batch" starts a trace of its own and is linked to the
+spans of the requests. Each request has a span "dispatch" that is linked to the batch.
+"""
+
+from typing import Any
+
+from services.runtime.observability import span_attributes
+from services.runtime.observability.completed_spans import (
+    NEW_TRACE,
+    clock_offset_ns,
+    epoch_ns,
+    record_span,
+)
+from services.runtime.scheduling.slots import Dispatch, RequestState, TracedDispatch
+
+
+def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
+    """Records the span of a dispatch, and adds the dispatch to every traced request in it.
+
+    Called on the device thread, before the scheduler counts down the steps of the requests.
+    """
+    traced = [(state, state.trace) for state in dispatch.requests if state.trace is not None]
+    if not traced:
+        return
+    requests, offset_ns = len(dispatch.requests), clock_offset_ns()
+    attributes = span_attributes.batch(requests=requests, rows=requests, bucket=requests)
+    batch = record_span(
+        "batch",
+        epoch_ns(dispatch.start_s, offset_ns),
+        epoch_ns(dispatch.end_s, offset_ns),
+        parent=NEW_TRACE,
+        links=[trace for _, trace in traced],
+        attributes=attributes,
+    )
+    for state, _ in traced:
+        taken = state.request.steps_left - state.steps_left
+        state.dispatches.append(
+            TracedDispatch(
+                start_s=dispatch.start_s,
+                stepped_s=dispatch.end_s - dispatch.device_to_host_s,
+                end_s=dispatch.end_s,
+                batch=batch,
+                attributes={
+                    **attributes,
+                    **span_attributes.steps(taken + 1, taken + dispatch.steps),
+                },
+            )
+        )
+
+
+def record_request(state: RequestState[Any, Any], end_s: float) -> None:
+    """Records a request's time in the queue and in its slot as children of the current span.
+
+    Args:
+        state: The finished request.
+        end_s: Its end, by the clock of its arrival.
+    """
+    if state.trace is None:
+        return
+    offset_ns = clock_offset_ns()
+    arrival_ns, end_ns = epoch_ns(state.arrival_s, offset_ns), epoch_ns(end_s, offset_ns)
+    if state.start_s is None:
+        record_span("queue", arrival_ns, end_ns)
+        return
+    start_ns = epoch_ns(state.start_s, offset_ns)
+    record_span("queue", arrival_ns, start_ns)
+    slot = record_span("compute", start_ns, end_ns)
+    prefilled_ns = epoch_ns(state.start_s + state.prefill_s, offset_ns)
+    record_span("prefill", start_ns, prefilled_ns, parent=slot)
+    for each in list(state.dispatches):
+        stepped_ns = epoch_ns(each.stepped_s, offset_ns)
+        record_span(
+            "dispatch",
+            epoch_ns(each.start_s, offset_ns),
+            stepped_ns,
+            parent=slot,
+            links=[each.batch],
+            attributes=each.attributes,
+        )
+        if each.end_s > each.stepped_s:
+            fetched_ns = epoch_ns(each.end_s, offset_ns)
+            record_span("device-to-host", stepped_ns, fetched_ns, parent=slot)

@@ -1,0 +1,116 @@
+"""The queue for slots: ordered by priority, then by start-time fair queueing between callers.
+
+Source: Goyal, Vin and Cheng 1996, "Start-time fair queuing" (order); Choudhury and Hahne 1998,
+"Dynamic queue length thresholds" (admission).
+"""
+
+from bisect import bisect_right, insort_right
+from collections import Counter
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.runtime.wire.caller import Caller, Priority
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry(Generic[Item]):
+    """One waiting item.
+
+    Attributes:
+        start_time: Virtual time at which the item may start.
+        finish_time: `start_time` plus the item's cost.
+    """
+
+    item: Item
+    caller: Caller
+    start_time: float
+    finish_time: float
+
+    @property
+    def order(self) -> tuple[Priority, float]:
+        return self.caller.priority, self.start_time
+
+
+class FairQueue(Generic[Item]):
+    """A bounded queue. It has no clock and no thread."""
+
+    def __init__(self, capacity: int) -> None:
+        """Starts empty.
+
+        Args:
+            capacity: Items that may wait.
+        """
+        self.capacity = capacity
+        self._entries: list[_Entry[Item]] = []  # sorted; equal entries in order of arrival
+        self._counts: Counter[Caller] = Counter()
+        self._start_time = dict.fromkeys(Priority, 0.0)  # of the item popped last
+        self._finish_time: dict[Caller, float] = {}  # of each caller's newest item
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def has_room(self, caller: Caller) -> bool:
+        """Returns whether a caller may push one more item.
+
+        A caller may hold as many places as are free. So a lone caller gets half of the capacity and
+        n callers get 1 / (n + 1) each, and a new caller finds a place while others flood the queue.
+        """
+        return self._counts[caller] < self.capacity - len(self._entries)
+
+    def push(self, item: Item, caller: Caller, cost: float) -> None:
+        """Adds an item.
+
+        Args:
+            item: The item.
+            caller: Caller of the item.
+            cost: Work of the item; only ratios matter.
+        """
+        start_time = self._next_start_time(caller)
+        finish_time = self._finish_time[caller] = start_time + cost
+        entry = _Entry(item=item, caller=caller, start_time=start_time, finish_time=finish_time)
+        insort_right(self._entries, entry, key=lambda each: each.order)
+        self._counts[caller] += 1
+
+    def remove(self, item: Item) -> bool:
+        """Removes an item whose caller is gone; returns whether the queue held it."""
+        for index, entry in enumerate(self._entries):
+            if entry.item is item:
+                self._take(index)
+                if self._finish_time.get(entry.caller) == entry.finish_time:
+                    self._finish_time[entry.caller] = entry.start_time
+                return True
+        return False
+
+    def pop(self) -> Item | None:
+        """Removes and returns the next item; None if the queue is empty."""
+        if not self._entries:
+            return None
+        entry = self._take(0)
+        self._start_time[entry.caller.priority] = entry.start_time
+        for caller, finish_time in list(self._finish_time.items()):
+            if finish_time <= self._start_time[caller.priority]:  # it no longer delays the caller
+                del self._finish_time[caller]
+        return entry.item
+
+    def items(self) -> list[Item]:
+        """Returns all items, in order."""
+        return [entry.item for entry in self._entries]
+
+    def split(self, caller: Caller) -> tuple[list[Item], list[Item]]:
+        """Returns the items before and after the place of the caller's next item, in order."""
+        place = caller.priority, self._next_start_time(caller)
+        index = bisect_right(self._entries, place, key=lambda each: each.order)
+        items = self.items()
+        return items[:index], items[index:]
+
+    def _next_start_time(self, caller: Caller) -> float:
+        return max(self._start_time[caller.priority], self._finish_time.get(caller, 0.0))
+
+    def _take(self, index: int) -> _Entry[Item]:
+        entry = self._entries.pop(index)
+        self._counts -= Counter([entry.caller])  # drops callers that hold nothing
+        if not self._entries:  # fairness only concerns callers that wait at the same time
+            self._finish_time.clear()
+        return entry

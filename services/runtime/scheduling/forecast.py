@@ -1,0 +1,102 @@
+"""Forecast of a request's finish time at its arrival, from the steps known to be ahead of it."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SMOOTHING = 0.2  # weight of the newest measurement in a running mean
+
+
+def smoothed(mean: float, newest: float) -> float:
+    """Returns a running mean after one more measurement."""
+    return mean + SMOOTHING * (newest - mean)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Remaining work of a request.
+
+    Attributes:
+        steps: Steps left.
+        rows: Rows that one step computes: 1, or 2 with guidance.
+    """
+
+    steps: int
+    rows: int
+
+
+class StepTimes:
+    """Recent seconds of a step, by the number of rows in it."""
+
+    def __init__(self) -> None:
+        """Starts without measurements."""
+        self._seconds: dict[int, float] = {}
+
+    def measure(self, rows: int, seconds: float) -> None:
+        """Adds a measurement.
+
+        Args:
+            rows: Rows in the step.
+            seconds: Seconds it took.
+        """
+        self._seconds[rows] = smoothed(self._seconds.get(rows, seconds), seconds)
+
+    def seconds(self, rows: int) -> float | None:
+        """Returns the seconds of a step of this many rows; None before the first measurement.
+
+        A number of rows without a measurement takes the time of the next larger one that has a
+        measurement; beyond the largest, the time grows in proportion to the rows.
+        """
+        if rows in self._seconds or not self._seconds:
+            return self._seconds.get(rows)
+        larger = [measured for measured in self._seconds if measured > rows]
+        if larger:
+            return self._seconds[min(larger)]
+        largest = max(self._seconds)
+        return self._seconds[largest] * rows / largest
+
+
+def seconds_to_finish(
+    own: Work,
+    *,
+    running: Sequence[Work] = (),
+    ahead: Sequence[Work] = (),
+    behind: Sequence[Work] = (),
+    slots: int,
+    times: StepTimes,
+) -> float | None:
+    """Returns the seconds until a request that arrives now is finished, if no caller cancels.
+
+    A request that has to wait arrives at a busy time: the forecast then assumes that every finished
+    request is followed by another, so that steps never compute fewer rows than now. Otherwise it
+    assumes no further arrivals.
+
+    Args:
+        own: Work of the request.
+        running: Work of the requests in slots.
+        ahead: Work of the waiting requests that start before it, in order.
+        behind: Work of the waiting requests that start after it, in order.
+        slots: Requests that run at a time.
+        times: Measured seconds of steps.
+
+    Returns:
+        Seconds from now, or None if no step was measured yet.
+    """
+    if times.seconds(1) is None:
+        return None
+    queue = deque(enumerate([*running, *ahead, own, *behind]))
+    own_index = len(running) + len(ahead)
+    busy = [*running, *ahead][:slots]
+    min_rows = sum(work.rows for work in busy) if len(busy) == slots else 0
+    in_slots: dict[int, Work] = {}
+    elapsed_s = 0.0
+    while own_index not in in_slots or in_slots[own_index].steps > 0:
+        in_slots = {index: work for index, work in in_slots.items() if work.steps > 0}
+        while queue and len(in_slots) < slots:
+            index, work = queue.popleft()
+            in_slots[index] = work
+        taken = min(work.steps for work in in_slots.values())
+        rows = max(min_rows, sum(work.rows for work in in_slots.values() if work.steps > 0))
+        elapsed_s += taken * (times.seconds(rows) or 0.0) if taken else 0.0
+        in_slots = {index: Work(work.steps - taken, work.rows) for index, work in in_slots.items()}
+    return elapsed_s

@@ -1,0 +1,152 @@
+"""Types of slot scheduling: the request, the device, and the state of a request over its life."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from opentelemetry.trace import SpanContext
+
+from services.runtime.observability.span_attributes import Attributes
+from services.runtime.wire.timing import Timed
+
+
+class DecodeRequest(Protocol):
+    """A request whose number of steps is known before it starts."""
+
+    @property
+    def steps_left(self) -> int:
+        """Steps from the start to the end; 0 if there is nothing to do."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that one step computes: 1, or 2 with guidance."""
+
+
+Request = TypeVar("Request", bound=DecodeRequest)
+State = TypeVar("State")
+RequestIn = TypeVar("RequestIn", bound=DecodeRequest, contravariant=True)
+StateOut = TypeVar("StateOut", covariant=True)
+
+
+class SlotDevice(Protocol[RequestIn, StateOut]):
+    """A device with a number of slots that take steps together. One thread uses it."""
+
+    @property
+    def slots(self) -> int:
+        """Requests that run at a time."""
+
+    @property
+    def device_to_host_s(self) -> float:
+        """Seconds that the last `advance` spent fetching the wanted states from the device."""
+
+    def admit(self, slot: int, request: RequestIn) -> None:
+        """Puts a request into a free slot; it takes part in the next step."""
+
+    def advance(self, steps: int, wanted: Collection[int]) -> Mapping[int, StateOut]:
+        """Takes steps in every slot that has steps left; returns the states of the wanted slots."""
+
+    def release(self, slot: int) -> None:
+        """Frees the slot of an unfinished request; a finished request frees its slot itself."""
+
+    def reset(self) -> None:
+        """Clears and frees all slots after a failure, and runs a step to prove that it works."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Last event of a request whose compute raised an exception.
+
+    Attributes:
+        failure: Id of the failure in the log.
+    """
+
+    failure: str
+
+
+@dataclass(frozen=True)
+class Preempted(Generic[State]):
+    """Last event of a request that this process gives up; another replica may resume it.
+
+    Attributes:
+        state: State to resume from; None if the request never had a slot.
+    """
+
+    state: State | None
+
+
+Event: TypeAlias = State | Timed[State] | Failed | Preempted[State]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedDispatch:
+    """What a traced request keeps of a dispatch; it holds no reference to other requests.
+
+    Attributes:
+        start_s: Start of the dispatch.
+        stepped_s: End of its steps.
+        end_s: Time when the states had been fetched.
+        batch: Span of the whole dispatch.
+        attributes: Attributes of the request's own span of the dispatch.
+    """
+
+    start_s: float
+    stepped_s: float
+    end_s: float
+    batch: SpanContext
+    attributes: Attributes
+
+
+@dataclass(eq=False)
+class RequestState(Generic[Request, State]):
+    """A request in the scheduler, from its arrival to its end.
+
+    Attributes:
+        request: The request to run.
+        callback: Called on the device thread: with the state after each step if `stream` is set,
+            and at the end with the timed result, the failure or the preemption.
+        stream: Whether `callback` receives each step.
+        arrival_s: Time of arrival.
+        steps_left: Steps until the end.
+        trace: Span that the request belongs to, if it is traced.
+        start_s: Time when it got a slot; None before.
+        prefill_s: Seconds that the host waited while the request was put into its slot.
+        device_s: Share of the device so far.
+        dispatches: Dispatches it took part in, if it is traced.
+        cancelled: Whether its caller is gone.
+    """
+
+    request: Request
+    callback: Callable[[Event[State]], None]
+    stream: bool
+    arrival_s: float
+    steps_left: int
+    trace: SpanContext | None = None
+    start_s: float | None = None
+    prefill_s: float = 0.0
+    device_s: float = 0.0
+    dispatches: list[TracedDispatch] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def queue_s(self) -> float | None:
+        """Seconds it waited for its slot; None while it waits."""
+        return None if self.start_s is None else self.start_s - self.arrival_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch(Generic[Request, State]):
+    """One completed run of the device.
+
+    Attributes:
+        start_s: Start of the run.
+        end_s: Time when the states were on the host.
+        device_to_host_s: Seconds at its end that were spent fetching the states.
+        steps: Steps taken in every slot.
+        requests: Requests in the slots.
+    """
+
+    start_s: float
+    end_s: float
+    device_to_host_s: float
+    steps: int
+    requests: Sequence[RequestState[Request, State]]

@@ -1,0 +1,1 @@
+"""The process around a servicer: settings, channels, interceptors, start and stop."""

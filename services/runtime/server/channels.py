@@ -1,0 +1,38 @@
+"""Options of gRPC channels and servers: message limits and keepalive."""
+
+# A machine that fails does not close its connections: a ping without an answer shows the failure.
+KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 10_000, 5_000
+MIN_PING_INTERVAL_MS = KEEPALIVE_TIME_MS // 2  # gRPC refuses pings within 5 min by default
+
+
+def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
+    """Returns the options of a channel or server: message limits, and no shared ports.
+
+    Args:
+        max_message_mib: Size of the largest message, in MiB.
+    """
+    limit = max_message_mib * 1024 * 1024
+    return [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def keepalive_options() -> list[tuple[str, int]]:
+    """Returns the options with which a channel or server detects that its peer is gone."""
+    return [
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by default
+        ("grpc.http2.max_pings_without_data", 0),  # no limit: a decode may send nothing for long
+    ]
+
+
+def server_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
+    """Returns the options of a server: `channel_options`, and keepalive in both directions."""
+    return [
+        *channel_options(max_message_mib),
+        *keepalive_options(),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+    ]

@@ -1,0 +1,95 @@
+"""Metrics of every call: duration, gRPC status, and bytes of the messages."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from services.runtime.observability.instruments import EDITS, IO, REQUESTS
+from services.runtime.observability.tracing import recorded_span
+from services.runtime.server.interceptors import Context, Handler, is_ours, wrapped
+
+
+def kind_of(method: str, request: Any) -> str:
+    """Returns the kind of a request, one of `instruments.KINDS`.
+
+    Args:
+        method: Full name, such as "/muse.base.v1.BaseService/Generate".
+        request: The request's message.
+    """
+    fields = request.DESCRIPTOR.fields_by_name
+    if "resample" in fields and request.HasField("resample"):
+        return "resample"
+    for edit in EDITS:
+        if edit in fields and request.HasField(edit):
+            return edit
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()
+
+
+class MetricsInterceptor(grpc.aio.ServerInterceptor):
+    """Measures the calls of Muse's own services, not those of health and the like."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wraps the handler of a call."""
+        handler, method = await continuation(handler_call_details), handler_call_details.method
+        if handler is None or not is_ours(method):
+            return handler
+        return _Call(method).measured(handler)
+
+
+class _Call:
+    """One call in progress."""
+
+    def __init__(self, method: str) -> None:
+        self._method, self._kind, self._start_s = method, "", time.perf_counter()
+
+    def measured(self, handler: Any) -> Handler:
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
+
+        def counting_deserializer(message: bytes) -> Any:
+            IO.add(len(message), direction="receive")
+            request = deserialize(message)
+            self._kind = kind_of(self._method, request)
+            return request
+
+        def counting_serializer(response: Any) -> bytes:
+            message: bytes = serialize(response)
+            IO.add(len(message), direction="transmit")
+            return message
+
+        counting = handler._replace(
+            request_deserializer=counting_deserializer, response_serializer=counting_serializer
+        )
+        return wrapped(counting, self._method, self._timing)
+
+    @asynccontextmanager
+    async def _timing(self, method: str, context: Context) -> AsyncIterator[None]:
+        outcome, trace = grpc.StatusCode.UNKNOWN, recorded_span()
+        try:
+            yield
+            outcome = grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            outcome = _status(context)
+            raise
+        except asyncio.CancelledError:
+            remaining_s = context.time_remaining()
+            late = remaining_s is not None and remaining_s <= 0
+            outcome = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            seconds = time.perf_counter() - self._start_s
+            REQUESTS.record(seconds, trace=trace, kind=self._kind, outcome=outcome.name)
+
+
+def _status(context: Context) -> grpc.StatusCode:
+    """Returns the status that a call was aborted with; gRPC gives it as a number."""
+    code: Any = context.code()
+    return next(each for each in grpc.StatusCode if code in (each, each.value[0]))

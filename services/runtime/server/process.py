@@ -1,0 +1,263 @@
+"""The process around a servicer: health, reflection, channelz, signals, and a graceful end."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from cyclopts import App
+from cyclopts.config import Env
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.runtime.checkpoints.errors import CheckpointError
+from services.runtime.observability import instruments
+from services.runtime.observability.logs import configure_logs
+from services.runtime.observability.metrics import configure_metrics
+from services.runtime.observability.tracing import configure_tracing
+from services.runtime.server.channels import server_options
+from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.runtime.server.metrics_interceptor import MetricsInterceptor
+from services.runtime.server.settings import ServerSettings, StageSettings
+
+logger = logging.getLogger(__name__)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+READINESS = "readiness"  # SERVING once warm, until the server drains or its device fails
+LIVENESS = "liveness"  # SERVING from the moment the port is open: any answer shows that it lives
+PREEMPT_AFTER = 0.8  # share of the grace after which unfinished calls are preempted
+
+
+class ServerError(Exception):
+    """A server cannot start; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A servicer and the functions that the process around it calls.
+
+    Attributes:
+        name: Short name, such as "tokenizer".
+        full_name: Name on the wire, such as "muse.tokenizer.v1.TokenizerService".
+        register: Adds the servicer to a server.
+        warm_up: Prepares the servicer; the server reports SERVING afterwards.
+        close: Called after the last call has ended.
+        preempt: Called shortly before the grace ends: ends open calls with a state that another
+            replica can resume from. None where calls have no such state.
+        health: Yields whether the servicer works, at each change. None means that it always does.
+        load: Returns the load, for the metrics. None means that it has no slots and no queue.
+    """
+
+    name: str
+    full_name: str
+    register: Callable[[grpc.aio.Server], None]
+    warm_up: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+    preempt: Callable[[], None] | None = None
+    health: Callable[[], AsyncGenerator[bool, None]] | None = None
+    load: Callable[[], instruments.Load] | None = None
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A running server.
+
+    Attributes:
+        address: "host:port" to connect to.
+        port: Port it listens on.
+        health: Health servicer.
+        serving: Names that share one health status: the service's, "" and READINESS.
+    """
+
+    address: str
+    port: int
+    health: health.aio.HealthServicer
+    serving: tuple[str, ...]
+
+    async def set_status(self, status: int) -> None:
+        """Sets the health status to SERVING or NOT_SERVING."""
+        for name in self.serving:
+            await self.health.set(name, status)
+
+
+@asynccontextmanager
+async def running_server(
+    service: Service, settings: ServerSettings
+) -> AsyncIterator[RunningServer]:
+    """Runs a server: SERVING inside the block, drained and stopped after it.
+
+    Args:
+        service: The servicer and its functions.
+        settings: Address, limits and grace.
+
+    Raises:
+        ServerError: the port is not available.
+    """
+    calls, endless = CallCount(), EndlessCalls()
+    server = grpc.aio.server(
+        interceptors=server_interceptors(calls, endless, [MetricsInterceptor()]),
+        options=server_options(settings.max_message_mib),
+    )
+    service.register(server)
+    states = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    channelz.add_channelz_servicer(server)
+    reflection.enable_server_reflection(
+        (
+            service.full_name,
+            health.SERVICE_NAME,
+            channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+            reflection.SERVICE_NAME,
+        ),
+        server,
+    )
+    address = f"{settings.host}:{settings.port}"
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ServerError(
+            f"cannot listen on {address}: is another server there? Name another --port"
+        ) from error
+    names = ("", service.full_name, READINESS)
+    running = RunningServer(f"{settings.host}:{port}", port, states, names)
+    await states.set(LIVENESS, SERVING)
+    await running.set_status(NOT_SERVING)
+    await server.start()
+    following: asyncio.Task[None] | None = None
+    stop_observing = instruments.observe(service.load) if service.load is not None else None
+    try:
+        await service.warm_up()
+        await running.set_status(SERVING)
+        logger.info("serving", extra={"address": running.address})
+        if service.health is not None:
+            following = asyncio.create_task(_follow_health(service.health(), running))
+        yield running
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await running.set_status(NOT_SERVING)
+        await _stop(server, calls, endless, settings.grace_s, service.preempt)
+        if stop_observing is not None:
+            stop_observing()
+        await service.close()
+
+
+async def _follow_health(health: AsyncGenerator[bool, None], running: RunningServer) -> None:
+    async with aclosing(health):
+        async for healthy in health:
+            await running.set_status(SERVING if healthy else NOT_SERVING)
+            logger.log(logging.INFO if healthy else logging.ERROR, "healthy: %s", healthy)
+
+
+async def _stop(
+    server: grpc.aio.Server,
+    calls: CallCount,
+    endless: EndlessCalls,
+    grace_s: float,
+    preempt: Callable[[], None] | None,
+) -> None:
+    stopping = asyncio.create_task(server.stop(grace_s))
+    idle = asyncio.create_task(calls.idle())
+    if preempt is not None:
+        await asyncio.wait([idle], timeout=grace_s * PREEMPT_AFTER)
+        if calls.running:
+            logger.info("preempting unfinished calls", extra={"calls": calls.running})
+            preempt()
+    await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    if calls.running:
+        logger.warning("calls were cut off", extra={"calls": calls.running, "grace_s": grace_s})
+    endless.end()
+    await stopping
+
+
+def run_server(
+    build: Callable[[], Awaitable[Service]], settings: ServerSettings, *, name: str
+) -> None:
+    """Runs a server until SIGTERM or SIGINT; the whole life of a process.
+
+    With `compile_only` it returns as soon as the server is warm.
+
+    Args:
+        build: Loads the service; runs before the port opens.
+        settings: Address, limits and grace.
+        name: Short name, such as "tokenizer".
+
+    Raises:
+        SystemExit: with status 1, if the server cannot start; one line of log says why.
+    """
+    configure_logs(f"muse.{name}", settings.log_level)
+    try:
+        with ExitStack() as at_end:
+            at_end.callback(configure_tracing(f"muse.{name}"))
+            at_end.callback(_start_metrics(name, settings))
+            asyncio.run(_serve_until_signal(build, settings))
+    except (CheckpointError, ServerError, ValueError) as error:
+        logger.error("cannot start: %s", error)
+        raise SystemExit(1) from None
+    logger.info("stopped")
+
+
+def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:
+    host, wanted_port = settings.host, settings.metrics_port
+    try:
+        port, end = configure_metrics(stage, host=host, port=wanted_port)
+    except OSError as error:
+        raise ServerError(
+            f"cannot listen on {host}:{wanted_port} for metrics ({error.strerror}): is another "
+            "server there? Name another --metrics-port"
+        ) from error
+    if port is not None:
+        logger.info("metrics", extra={"address": f"http://{host}:{port}/metrics"})
+    return end
+
+
+async def _serve_until_signal(
+    build: Callable[[], Awaitable[Service]], settings: ServerSettings
+) -> None:
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    logger.info("loading", extra={"pid": os.getpid()})
+    async with AsyncExitStack() as stack:
+
+        async def start() -> None:
+            await stack.enter_async_context(running_server(await build(), settings))
+
+        starting, ended = asyncio.create_task(start()), asyncio.create_task(signalled.wait())
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # the signal came before the server was warm
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        await starting
+        if isinstance(settings, StageSettings) and settings.compile_only:
+            logger.info("compiled", extra={"folder": str(settings.compilation_cache)})
+            ended.cancel()
+            return
+        await ended
+
+
+def command_line(name: str, help_text: str) -> App:
+    """Returns the command line of a server: flags, or MUSE_ environment variables.
+
+    Args:
+        name: Module that starts the server, such as "services.tokenizer".
+        help_text: One line that describes the service.
+    """
+    return App(name=f"python -m {name}", help=help_text, config=Env("MUSE_", command=False))
+
+
+def run_command_line(app: App) -> None:
+    """Runs a server's command line; an invalid setting prints one line and exits with status 1."""
+    try:
+        app()
+    except ValueError as error:
+        sys.exit(f"error: {error}")

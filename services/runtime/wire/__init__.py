@@ -1,0 +1,1 @@
+"""Protocol messages to and from Python values, with every field checked on arrival."""

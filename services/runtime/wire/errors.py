@@ -1,0 +1,145 @@
+"""Errors of requests: an exception on both sides of a call, a gRPC status with details between.
+
+A servicer raises a RequestError; the server's interceptors answer with its status, and `read_error`
+makes the same exception of that status on the other side.
+
+Source: google.rpc.Status and google/rpc/error_details.proto (BadRequest, RetryInfo).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+
+DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
+MAX_VALUE_LENGTH = 80  # characters of an invalid value that a message repeats
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """An invalid field.
+
+    Attributes:
+        field: Its path, such as "sampling.steps".
+        description: Expected value, actual value, and advice.
+    """
+
+    field: str
+    description: str
+
+
+class RequestError(Exception):
+    """A refused request; the message says what was expected and what the request had."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        violations: Iterable[FieldViolation] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Creates the error.
+
+        Args:
+            code: The gRPC status code.
+            message: One line for a person.
+            violations: Invalid fields.
+            retry_after_s: Seconds after which a retry may succeed.
+        """
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+
+    def status(self) -> Status:
+        """Returns the google.rpc.Status with its details."""
+        status = Status(code=self.code.value[0], message=self.message)
+        if self.violations:
+            bad_request = BadRequest()
+            for violation in self.violations:
+                bad_request.field_violations.add(
+                    field=violation.field, description=violation.description
+                )
+            status.details.append(_packed(bad_request))
+        if self.retry_after_s is not None:
+            delay = Duration()
+            delay.FromNanoseconds(round(self.retry_after_s * 1e9))
+            status.details.append(_packed(RetryInfo(retry_delay=delay)))
+        return status
+
+
+def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -> RequestError:
+    """Returns the INVALID_ARGUMENT error of one field.
+
+    Args:
+        field: Its path, such as "sampling.steps".
+        expected: Valid values, such as "1 to 256".
+        got: Actual value; long values are cut.
+        advice: How to correct it, unless that is obvious.
+    """
+    value = str(got)
+    if len(value) > MAX_VALUE_LENGTH:
+        value = value[:MAX_VALUE_LENGTH] + "..."
+    description = f"expected {expected}, got {value}" + (f"; {advice}" if advice else "")
+    return RequestError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        f"{field}: {description}",
+        violations=[FieldViolation(field, description)],
+    )
+
+
+def failed_precondition(message: str) -> RequestError:
+    """Returns the FAILED_PRECONDITION error of a request that the checkpoints cannot serve."""
+    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def not_found(message: str) -> RequestError:
+    """Returns the NOT_FOUND error of a request for something that does not exist."""
+    return RequestError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def unavailable(message: str, *, retry_after_s: float | None = None) -> RequestError:
+    """Returns the UNAVAILABLE error of a request that a retry may serve."""
+    return RequestError(grpc.StatusCode.UNAVAILABLE, message, retry_after_s=retry_after_s)
+
+
+def resource_exhausted(message: str, *, retry_after_s: float) -> RequestError:
+    """Returns the RESOURCE_EXHAUSTED error of a request that finds no room now."""
+    return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_s=retry_after_s)
+
+
+def read_error(error: grpc.RpcError) -> RequestError:
+    """Returns the error that a call ended with, details included.
+
+    Args:
+        error: Exception of the call: a grpc.aio.AioRpcError, or a blocking call's RpcError.
+    """
+    message = error.details() or error.code().name
+    violations: list[FieldViolation] = []
+    retry_after_s: float | None = None
+    metadata: Any = error.trailing_metadata() or ()
+    for key, value in metadata:
+        if key == DETAILS_KEY:
+            for detail in Status.FromString(value).details:
+                bad_request, retry = BadRequest(), RetryInfo()
+                if detail.Unpack(bad_request):
+                    violations += [
+                        FieldViolation(wrong.field, wrong.description)
+                        for wrong in bad_request.field_violations
+                    ]
+                elif detail.Unpack(retry):
+                    retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return RequestError(error.code(), message, violations=violations, retry_after_s=retry_after_s)
+
+
+def _packed(detail: BadRequest | RetryInfo) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed

@@ -1,0 +1,69 @@
+"""The folder of compiled programs, in processes of their own: JAX reads its settings once."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+COMPILES = """
+import sys, os
+from pathlib import Path
+from services.runtime.server.jax_setup import prepare_jax
+import jax
+folder = Path(sys.argv[1])
+root = os.getuid() == 0
+if root:  # nothing is forbidden to root: look at the folder as the servers' user does
+    os.setresuid(65532, 65532, 0)
+prepare_jax(folder)
+if root:
+    os.setresuid(0, 0, 0)
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+jax.jit(lambda x: x * 3 + 1)(2.0)
+print(sum(name == "/jax/compilation_cache/cache_hits" for name in hits))
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as made:  # pytest's own folders are closed to other users
+        Path(made).chmod(0o755)
+        inner = Path(made) / "compiled"
+        inner.mkdir()
+        yield inner
+
+
+def hits_in_a_new_process(folder: Path) -> int:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", COMPILES, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_a_folder_that_can_be_written_is_filled_and_one_that_cannot_is_still_read(
+    folder: Path,
+) -> None:
+    folder.chmod(0o777)
+    assert hits_in_a_new_process(folder) == 0
+    filled = sorted(folder.iterdir())
+    assert filled
+
+    folder.chmod(0o555)
+    assert hits_in_a_new_process(folder) >= 1
+    assert sorted(folder.iterdir()) == filled
+
+
+def test_nothing_is_written_where_nothing_may_be(folder: Path) -> None:
+    folder.chmod(0o555)
+
+    assert hits_in_a_new_process(folder) == 0
+    assert list(folder.iterdir()) == []
