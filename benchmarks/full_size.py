@@ -19,12 +19,13 @@ from cyclopts import App
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
+from services.base.engine import BaseEngine
+from services.superres.engine import SuperresEngine
 
 from benchmarks.measuring import Spread, conditions
-from services.base.engine import BaseEngine
 from services.base.model import BaseTransformer
 from services.decoding.pool import Job, Progress
-from services.decoding.serving import layout_here
+from services.decoding.serving import default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.description.chips import chip as chip_of
 from services.description.description import describe
@@ -34,7 +35,6 @@ from services.presets import preset as preset_of
 from services.runtime.checkpoints import Checkpoint
 from services.runtime.scheduler import SlotScheduler
 from services.runtime.timing import Timed
-from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import LoadedTextEncoder
@@ -96,7 +96,7 @@ class Stages:
 
 def build_stages(system: Preset) -> Stages:
     """Builds all stages with random weights and compiles everything, saying how long each took."""
-    layout = layout_here()
+    layout = default_serving_config()
     dtype = layout.dtype
 
     def encoder() -> TextEncoder:
@@ -226,7 +226,7 @@ def main(
     description = describe(system, chip_of(chip))
     print(conditions("jax", "flax"))
     stages = build_stages(system)
-    layout = layout_here()
+    layout = default_serving_config()
     print(f"{preset} on {layout.device}, {layout.precision}, random weights, guidance {GUIDANCE:g}")
     spreads: dict[int, dict[str, Spread]] = {}
     for count in batches:

@@ -18,16 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-
 from services.base.engine import BaseEngine
+from services.superres.engine import SuperresEngine
+
 from services.base.model import BaseTransformer
-from services.decoding.serving import Layout, layout_here
+from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.masked.defaults import checkpoint_defaults
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints import Checkpoint
 from services.runtime.precision import Weights
-from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import load_text_encoder
@@ -110,7 +110,7 @@ def decode(engine: Engine, inputs: list[tuple[Any, ...]], seed: int = 0) -> np.n
     return np.stack(grids)
 
 
-def network(kind: type, checkpoint: Checkpoint[Any], layout: Layout) -> nnx.Module:
+def network(kind: type, checkpoint: Checkpoint[Any], layout: ServingConfig) -> nnx.Module:
     """Returns a stage's transformer as its engine builds it."""
     return with_weights(
         lambda: kind(checkpoint.config, rngs=nnx.Rngs(0), dtype=layout.dtype),
@@ -220,7 +220,7 @@ def print_stage(name: str, kind: type, engines: Pair, given: Pair) -> np.ndarray
 
 def main(checkpoints: Path) -> None:
     """Prints bytes, errors and times."""
-    layouts = Pair(*(layout_here(1, weights=kind) for kind in KINDS))
+    layouts = Pair(*(default_serving_config(1, weights=kind) for kind in KINDS))
     device = f"{jax.devices()[0].device_kind} x{jax.device_count()}"
     print(f"{checkpoints}, {layouts.full.precision} against {layouts.int8.precision}, on {device}")
     loaded = layouts.each(

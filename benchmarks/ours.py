@@ -9,8 +9,8 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job, Progress
-from services.decoding.serving import layout_here
+from services.decoding.pool import DecodePool, DecodeRequest, Progress
+from services.decoding.serving import default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.nn.parameters import parameters_of, with_parameters
 from services.runtime.scheduler import SlotScheduler
@@ -45,7 +45,7 @@ class OurDecode:
 
     def __init__(self, config: BaseConfig) -> None:
         """Builds it with random weights and compiles everything."""
-        self.config, layout = config, layout_here()
+        self.config, layout = config, default_serving_config()
         self.parameters = _random_parameters(config)
         self.model = with_parameters(
             lambda: BaseTransformer(config, rngs=nnx.Rngs(0)), self.parameters

@@ -125,7 +125,7 @@ def test_what_lies_in_the_padding_moves_no_embedding(encoder: TextEncoder) -> No
     assert not np.any(np.asarray(encoder(IDS, MASK))[~MASK])
 
 
-def heard(model: Any, text: jax.Array, mask: jax.Array, *low: jax.Array) -> jax.Array:
+def conditional_logits(model: Any, text: jax.Array, mask: jax.Array, *low: jax.Array) -> jax.Array:
     """Logits of a grid that is unknown all over."""
     config = model.config
     tokens = jnp.full((text.shape[0], config.grid**2), config.vocabulary)
@@ -154,9 +154,9 @@ def test_padding_is_masked_in_every_cross_attention(stage: str) -> None:
     text = jax.random.normal(jax.random.key(2), (2, 9, 16))
     mask = jnp.asarray(MASK)
 
-    plain = heard(model, text, mask, *low)
-    padding_changed = heard(model, jnp.where(mask[..., None], text, 100.0), mask, *low)
-    text_changed = heard(model, text.at[:, 5].add(1.0), mask, *low)
+    plain = conditional_logits(model, text, mask, *low)
+    padding_changed = conditional_logits(model, jnp.where(mask[..., None], text, 100.0), mask, *low)
+    text_changed = conditional_logits(model, text.at[:, 5].add(1.0), mask, *low)
 
     np.testing.assert_allclose(padding_changed, plain, atol=1e-6)
     assert np.max(np.abs(text_changed - plain)) > 1e-5

@@ -87,15 +87,15 @@ def test_without_text_the_text_is_not_attended_to(model: SuperresTransformer) ->
     np.testing.assert_allclose(
         model.logits(TOKENS, context, NONE), model.logits(TOKENS, other, NONE), atol=1e-6
     )
-    heard = model.logits(TOKENS, context, ALL) - model.logits(TOKENS, other, ALL)
-    assert np.max(np.abs(heard)) > 1e-4
+    text_difference = model.logits(TOKENS, context, ALL) - model.logits(TOKENS, other, ALL)
+    assert np.max(np.abs(text_difference)) > 1e-4
 
 
 def test_both_branches_at_once_are_each_by_itself(model: SuperresTransformer) -> None:
     context = model.context(LOW, TEXT, MASK)
-    told, untold = jnp.split(model.last_layer(model.both_features(TOKENS, context)), 2)
-    np.testing.assert_allclose(told, model.logits(TOKENS, context, ALL), atol=1e-6)
-    np.testing.assert_allclose(untold, model.logits(TOKENS, context, NONE), atol=1e-6)
+    cond, uncond = jnp.split(model.last_layer(model.cfg_batch_features(TOKENS, context)), 2)
+    np.testing.assert_allclose(cond, model.logits(TOKENS, context, ALL), atol=1e-6)
+    np.testing.assert_allclose(uncond, model.logits(TOKENS, context, NONE), atol=1e-6)
 
 
 def test_the_low_resolution_tokens_have_positions_of_their_own(

@@ -57,7 +57,7 @@ def step_flops(
 ) -> tuple[int, int, int]:
     """Counts the parts of a step: both branches and the last layer."""
     conditional = program_flops(build, "features", tokens, context, gate)
-    unconditional = program_flops(build, "both_features", tokens, context) - conditional
+    unconditional = program_flops(build, "cfg_batch_features", tokens, context) - conditional
     whole = program_flops(build, "logits", tokens, context, gate)
     return conditional, unconditional, whole - conditional
 

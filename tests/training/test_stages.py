@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from services.base.engine import BaseEngine
+from services.base.spec import BASE
+from services.masked.engine import MaskedEngine
 from services.presets import preset
 from services.runtime.checkpoints import load_checkpoint
 from services.superres.config import SuperresConfig
@@ -80,7 +81,7 @@ def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(
     low = load_checkpoint(
         checkpoints / "tokenizer" / "low", stage="tokenizer", config_type=TokenizerConfig
     )
-    engine = BaseEngine.load(tmp_path / "base")
+    engine = MaskedEngine.load(BASE, tmp_path / "base")
     assert engine.checkpoint.fingerprint["codebook"] == low.fingerprint["codebook"]
     assert list((tmp_path / "run" / "pictures").iterdir())
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from services.masked.settings import parse_mesh
+from services.mesh import parse_mesh
 from services.orchestrator.local.fields import ManifestError
 from services.orchestrator.local.folders import Folders
 from services.orchestrator.local.manifest import Deployment, Overlay
