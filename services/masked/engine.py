@@ -85,6 +85,10 @@ class MaskedEngine(Generic[Config]):
         """Digest of the checkpoint, with the precision if that is not the checkpoint's own."""
         return served_digest(self.checkpoint.digest, self.serving.precision)
 
+    def warm_up(self) -> None:
+        """Compiles every program; nothing compiles afterwards."""
+        self.pool.warm_up()
+
     def decode_request(
         self,
         row: Row,

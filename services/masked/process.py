@@ -34,7 +34,7 @@ async def masked_service(spec: MaskedSpec[Config], settings: MaskedSettings) -> 
     servicer = MaskedServicer(engine, batcher)
 
     async def warm_up() -> None:
-        await device.run(engine.pool.warm_up)
+        await device.run(engine.warm_up)
 
     async def close() -> None:
         await batcher.drain()

@@ -111,7 +111,7 @@ def main(stage: str, dtype: DTypeLike, weights: Weights, *devices: str) -> None:
             if stage == "base"
             else engine_of(SUPERRES, SUPERRES_CONFIG, serving)
         )
-        engine.pool.warm_up()
+        engine.warm_up()
         results[shards] = {
             "device": serving.device,
             "share": share_of_first(engine.pool),
