@@ -113,7 +113,7 @@ def build_stages(system: Preset) -> Stages:
             digest="",
             precision=serving.precision,
         ),
-        maximum_batch=serving.slots,
+        max_batch_size=serving.slots,
     )
     base = MaskedEngine(
         BASE,

@@ -233,7 +233,7 @@ def main(checkpoints: Path) -> None:
             checkpoints / "text_encoder", dtype=serving.dtype, weights=serving.weights
         )
     )
-    encoders = loaded.each(lambda each: TextEncoderEngine(each, maximum_batch=8))
+    encoders = loaded.each(lambda each: TextEncoderEngine(each, max_batch_size=8))
     print_bytes("text encoder", loaded.each(lambda each: each.encoder))
     texts = encoders.each(embeddings)
     compare_embeddings(texts)

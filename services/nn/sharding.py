@@ -143,7 +143,7 @@ def _columns(shape: tuple[int, ...]) -> PartitionSpec:
     return PartitionSpec(*[None] * (len(shape) - 1), MODEL_AXIS)
 
 
-def _parts(path: Sequence[str | int]) -> int:
+def _parts(path: Sequence[object]) -> int:
     """Returns the number of matrices concatenated in a parameter; 0 if it is replicated."""
     stack, _, name = ".".join(map(str, path)).partition(".")
     named = (parts for matrix, parts in CONCATENATED.items() if name.startswith(f"{matrix}."))

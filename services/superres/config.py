@@ -1,6 +1,8 @@
-"""The shape of the super-resolution transformer, over the high-resolution token grid."""
+"""Configuration of the super-resolution transformer, over the high-resolution token grid."""
 
 from dataclasses import dataclass
+
+DEFAULT_STEPS = 8  # Muse, section 2.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -9,9 +11,9 @@ class SuperresConfig:
 
     Attributes:
         low_grid: Tokens along one side of the low-resolution image.
-        low_vocabulary: Codes of the low-resolution tokenizer.
+        low_vocabulary: Number of codes of the low-resolution tokenizer.
         grid: Tokens along one side of the high-resolution image.
-        vocabulary: Codes of the high-resolution tokenizer; the [MASK] id is `vocabulary`.
+        vocabulary: Number of codes of the high-resolution tokenizer; the [MASK] id is this number.
         hidden: Width of the residual stream.
         layers: Multi-axis blocks over the high-resolution grid.
         low_layers: Self-attention blocks over the low-resolution tokens.
@@ -55,50 +57,3 @@ class SuperresConfig:
     def low_tokens(self) -> int:
         """Tokens of one low-resolution image."""
         return self.low_grid**2
-
-
-# Muse, Table 6: 0.74 B parameters.
-MUSE = SuperresConfig(
-    low_grid=16,
-    low_vocabulary=8192,
-    grid=64,
-    vocabulary=8192,
-    hidden=1024,
-    layers=32,
-    low_layers=16,
-    heads=16,
-    mlp=4096,
-    block=8,
-    text_hidden=4096,
-    text_length=128,
-)
-
-DEMO = SuperresConfig(
-    low_grid=8,
-    low_vocabulary=1024,
-    grid=16,
-    vocabulary=1024,
-    hidden=192,
-    layers=4,
-    low_layers=2,
-    heads=6,
-    mlp=768,
-    block=8,
-    text_hidden=192,
-    text_length=64,
-)
-
-TINY = SuperresConfig(
-    low_grid=4,
-    low_vocabulary=32,
-    grid=8,
-    vocabulary=32,
-    hidden=16,
-    layers=1,
-    low_layers=1,
-    heads=2,
-    mlp=32,
-    block=4,
-    text_hidden=16,
-    text_length=32,
-)

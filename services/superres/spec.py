@@ -9,7 +9,7 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 
 from services.masked.spec import GenerateRequest, MaskedSpec
 from services.runtime.wire import unpack_grid
-from services.superres.config import SuperresConfig
+from services.superres.config import DEFAULT_STEPS, SuperresConfig
 from services.superres.model import SuperresTransformer
 
 
@@ -42,7 +42,7 @@ SUPERRES = MaskedSpec(
         "columns of the MLP": config.mlp,
     },
     fingerprints=("encoder", "low_codebook", "codebook"),
-    default_steps=8,  # Muse, section 2.8
+    default_steps=DEFAULT_STEPS,
     full_name=superres_pb2.DESCRIPTOR.services_by_name["SuperresService"].full_name,
     add_to_server=superres_pb2_grpc.add_SuperresServiceServicer_to_server,
     response=superres_pb2.GenerateResponse,

@@ -12,12 +12,13 @@ from flax import nnx
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of
-from services.superres.config import TINY as TINY_SUPERRES
+from services.presets import preset
 from services.superres.model import SuperresTransformer
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.model import TextEncoder, relative_buckets
 
+TINY_SUPERRES = preset("tiny").superres
 CONFIG = TextEncoderConfig(
     vocabulary_size=40,
     hidden=16,

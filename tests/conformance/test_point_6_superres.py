@@ -8,9 +8,10 @@ from flax import nnx
 
 from services.nn.attention import MultiAxisAttention, SelfAttention, attend
 from services.nn.parameters import parameter_count
-from services.superres.config import MUSE, TINY
+from services.presets import preset
 from services.superres.model import SuperresTransformer
 
+MUSE, TINY = preset("muse-3b").superres, preset("tiny").superres
 ROWS = 2
 LOW = jax.random.randint(jax.random.key(0), (ROWS, TINY.low_tokens), 0, TINY.low_vocabulary)
 TEXT = jax.random.normal(jax.random.key(1), (ROWS, TINY.text_length, TINY.text_hidden))

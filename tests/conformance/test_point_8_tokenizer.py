@@ -11,10 +11,12 @@ from flax import nnx
 from services.nn.parameters import parameter_count, parameters_of
 from services.nn.quantizer import nearest_codes
 from services.presets import preset
-from services.tokenizer.config import F8_512, F16_256, TINY_LOW
 from services.tokenizer.model import Tokenizer
 from training.optimizers import TOKENIZER_PAPER
 from training.tasks.tokenizer import TokenizerLosses
+
+F16_256, F8_512 = preset("muse-3b").low_tokenizer, preset("muse-3b").high_tokenizer
+TINY_LOW = preset("tiny").low_tokenizer
 
 
 @pytest.fixture(scope="module")
