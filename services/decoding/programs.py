@@ -6,15 +6,15 @@ state of every slot is replicated, and all devices draw the same noise.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Wrapped
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from services.decoding import slots as slot_programs
 from services.decoding.slots import MaskedTransformer, Slots, SlotState
@@ -55,7 +55,7 @@ class Program(NamedTuple):
     """A jitted function, and the shapes of its arguments."""
 
     function: Wrapped
-    shapes: tuple[Any, ...]  # trees of shapes, one an argument
+    shapes: tuple[PyTree[jax.ShapeDtypeStruct], ...]
 
 
 class PoolPrograms(NamedTuple):
@@ -154,10 +154,10 @@ def pool_programs(
 
 
 def _jit(
-    function: Callable[..., Any],
+    function: Callable[..., PyTree[Array]],
     mesh: Mesh | None,
-    in_specs: tuple[Any, ...],
-    out_specs: Any,
+    in_specs: tuple[PyTree[PartitionSpec], ...],
+    out_specs: PyTree[PartitionSpec],
     *,
     donate: int | tuple[int, ...] = (),
 ) -> Wrapped:

@@ -1,8 +1,8 @@
 """Attention: over a whole sequence, over a cached context, and over two axes of a grid.
 
-Queries and keys are RMS-normalised per head with a learned scale before they meet. The paper does
-not state that; it keeps the logits of deep stacks bounded in bfloat16 (DESIGN 4.5 allows it).
-Softmax is in float32.
+Queries and keys are RMS-normalised per head with a learned scale before their product. That
+deviates from the paper, and keeps the logits of deep stacks bounded in bfloat16. Softmax is in
+float32.
 
 A sharded layer holds some of the heads: `all_gather` then collects the outputs of all heads, and
 the columns that each device computes of the output projection (services/nn/sharding.py).

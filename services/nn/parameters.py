@@ -1,7 +1,7 @@
 """Conversion of parameters between Flax NNX modules and flat, named arrays."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def with_parameters(
     parameters: Mapping[str, np.ndarray | jax.Array],
     *,
     dtype: DTypeLike = jnp.float32,
-    array: Callable[[Any, DTypeLike], Any] = jnp.asarray,
+    array: Callable[[np.ndarray | jax.Array, DTypeLike], np.ndarray | jax.Array] = jnp.asarray,
 ) -> Module:
     """Builds a module around given parameters, without initialising any of its own.
 

@@ -16,8 +16,9 @@ channel at a time and without quantised activations.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -119,7 +120,7 @@ def with_weights(
     *,
     dtype: DTypeLike,
     weights: Weights,
-    array: Callable[[Any, DTypeLike], Any] = jnp.asarray,
+    array: Callable[[np.ndarray | jax.Array, DTypeLike], np.ndarray | jax.Array] = jnp.asarray,
 ) -> Module:
     """Builds a module around given parameters, quantised on the way if `weights` is "int8".
 

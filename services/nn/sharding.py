@@ -21,7 +21,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Shaped
+from jaxtyping import PyTree, Shaped
 
 from services.mesh import MODEL_AXIS
 from services.nn.attention import Context
@@ -110,13 +110,17 @@ def shard(parameters: nnx.State, mesh: Mesh) -> nnx.State:
     return nnx.from_flat_state(placed)
 
 
-def shardings(specs: Any, mesh: Mesh) -> Any:
+def shardings(specs: PyTree[PartitionSpec], mesh: Mesh) -> PyTree[NamedSharding]:
     """Replaces every partition spec of a tree by its sharding over a mesh."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 def bytes_per_device(
-    specs: Any, shapes: Any, shards: int, *, dtype: DTypeLike | None = None
+    specs: PyTree[PartitionSpec],
+    shapes: PyTree[jax.ShapeDtypeStruct],
+    shards: int,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> int:
     """Returns the bytes that each device holds of some arrays.
 
@@ -132,7 +136,7 @@ def bytes_per_device(
         size = math.prod(shape.shape) * jnp.dtype(dtype if floating else shape.dtype).itemsize
         return size // shards if MODEL_AXIS in spec else size
 
-    def below(spec: PartitionSpec, subtree: Any) -> int:
+    def below(spec: PartitionSpec, subtree: PyTree[jax.ShapeDtypeStruct]) -> int:
         return sum(one(spec, shape) for shape in jax.tree.leaves(subtree))
 
     return sum(jax.tree.leaves(jax.tree.map(below, specs, shapes)))

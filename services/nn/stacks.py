@@ -11,11 +11,10 @@ a GPU idles; the scales of norms are small, and XLA fuses their slices into the 
 them.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.tree_util import DictKey
 
 from services.nn.transformer import unrolled
 
@@ -30,7 +29,7 @@ def unstack(parameters: nnx.State) -> nnx.State:
     """
     unstacked = {name for name in STACKS if name in parameters and unrolled(parameters[name])}
 
-    def layers(path: tuple[Any, ...], array: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
+    def layers(path: tuple[DictKey, ...], array: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
         is_matrix = array.ndim > 2
         return tuple(array) if is_matrix and path[0].key in unstacked else array
 

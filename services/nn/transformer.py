@@ -91,7 +91,7 @@ class FeedForward(nnx.Module):
 
 
 class EncoderBlock(nnx.Module):
-    """Self-attention and MLP, each behind a norm and beside a shortcut."""
+    """Self-attention and MLP, each with a norm before it and a residual connection."""
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ def _filled(
 
 
 def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:
-    """Reads spiece.model beside an encoder.
+    """Reads the vocabulary file in the folder of an encoder.
 
     Raises:
         CheckpointNotFound: it is not there.

@@ -1,4 +1,4 @@
-"""DESIGN 4.10: T5 v1.1's encoder against arithmetic written out by hand; padding is never seen."""
+"""Point 10 of the method: the T5 v1.1 encoder, against hand-written arithmetic; masked padding."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Point 2 of the method: one decoding step, on made-up logits, and logits in float32."""
+"""Point 2 of the method: one decoding step, and logits in float32."""
 
 from itertools import pairwise
 

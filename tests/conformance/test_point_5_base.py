@@ -1,4 +1,4 @@
-"""DESIGN 4.5 and 4.3: the base transformer and its unconditional branch."""
+"""Points 5 and 3 of the method: the base transformer and its unconditional branch."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""DESIGN 4.6: the super-resolution transformer and its multi-axis attention."""
+"""Point 6 of the method: the super-resolution transformer and its multi-axis attention."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""DESIGN 4.7: what no step changes is computed once, and is what each step would compute."""
+"""Point 7 of the method: computations that no decoding step changes happen once per decode."""
 
 import jax
 import jax.numpy as jnp

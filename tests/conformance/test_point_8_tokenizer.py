@@ -1,4 +1,4 @@
-"""DESIGN 4.8: the VQGAN is fully convolutional, and its codes are the nearest ones."""
+"""Point 8 of the method: the VQGAN is fully convolutional, and its codes are the nearest ones."""
 
 from dataclasses import replace
 
