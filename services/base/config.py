@@ -2,41 +2,11 @@
 
 from dataclasses import dataclass
 
+from services.masked.config import MaskedConfig
+
 DEFAULT_STEPS = 24  # Muse, section 2.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseConfig:
-    """The base masked transformer (Muse, section 2.3 and Table 4).
-
-    Attributes:
-        grid: Tokens along one side of the image.
-        vocabulary: Number of codes of the low-resolution tokenizer; the [MASK] id is this number.
-        hidden: Width of the residual stream.
-        layers: Blocks of self-attention, cross-attention and MLP.
-        heads: Attention heads of hidden / heads each (not stated in the paper).
-        mlp: Width of the ungated feed-forward.
-        text_hidden: Width of the text embedding.
-        text_length: Text positions, padding included.
-    """
-
-    grid: int
-    vocabulary: int
-    hidden: int
-    layers: int
-    heads: int
-    mlp: int
-    text_hidden: int
-    text_length: int
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} must be a multiple of heads {self.heads}")
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one image."""
-        return self.grid**2
+class BaseConfig(MaskedConfig):
+    """The base masked transformer (Muse, section 2.3 and Table 4)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import jax
 import numpy as np
@@ -11,34 +11,12 @@ from jax.typing import DTypeLike
 from muse.base.v1 import base_pb2
 from muse.superres.v1 import superres_pb2
 
+from services.masked.config import MaskedConfig
+
 GenerateRequest = base_pb2.GenerateRequest | superres_pb2.GenerateRequest
 GenerateResponse = base_pb2.GenerateResponse | superres_pb2.GenerateResponse
 GetStatusRequest = base_pb2.GetStatusRequest | superres_pb2.GetStatusRequest
 GetStatusResponse = base_pb2.GetStatusResponse | superres_pb2.GetStatusResponse
-
-
-class MaskedConfig(Protocol):
-    """The shape of a masked transformer, as far as serving needs it."""
-
-    @property
-    def grid(self) -> int:
-        """Tokens along one side of the image."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one image."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of codes; the [MASK] id is this number."""
-
-    @property
-    def text_hidden(self) -> int:
-        """Width of the text embedding."""
-
-    @property
-    def text_length(self) -> int:
-        """Text positions, padding included."""
 
 
 Config = TypeVar("Config", bound=MaskedConfig)
