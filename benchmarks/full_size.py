@@ -19,30 +19,32 @@ from cyclopts import App
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
+from services.description.chips import chip as chip_of
+from services.description.description import describe
 
 from benchmarks.measuring import Spread, conditions
-from services.base.engine import BaseEngine
+from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.pool import Job, Progress
-from services.decoding.serving import layout_here
+from services.base.spec import BASE
+from services.decoding.pool import DecodeRequest, Progress
+from services.decoding.serving import default_serving_config
 from services.decoding.state import Sampling, fresh_row
+from services.masked.engine import MaskedEngine
 from services.nn.parameters import with_parameters
 from services.presets import Preset
 from services.presets import preset as preset_of
 from services.runtime.checkpoints.serialization import Checkpoint
 from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.wire.timing import Timed
-from services.stages import STAGES
-from services.superres.engine import SuperresEngine
+from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
+from services.superres.spec import SUPERRES
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import LoadedTextEncoder
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import Vocabulary
 from services.tokenizer.engine import TokenizerEngine
 from services.tokenizer.model import Tokenizer
-from tools.description.chips import chip as chip_of
-from tools.description.description import describe
 
 VOCABULARY = Path("checkpoints/demo/text_encoder/spiece.model")
 PROMPT_TOKENS = 24
@@ -50,6 +52,7 @@ GUIDANCE = 4.0
 QUEUED = 64
 FINGERPRINTS = {"encoder": "random", "low_codebook": "random", "codebook": "random"}
 TARGET_S = 0.35  # an image at batch 1, muse-3b on an H200
+STAGES = ("text_encoder", "base", "superres", "tokenizer")
 
 app = App(help=__doc__)
 
@@ -87,17 +90,17 @@ class Stages:
     """The four stages that compute, warmed up."""
 
     text_encoder: TextEncoderEngine
-    base: SlotScheduler[Job, Progress]
-    superres: SlotScheduler[Job, Progress]
+    base: SlotScheduler[DecodeRequest, Progress]
+    superres: SlotScheduler[DecodeRequest, Progress]
     tokenizer: TokenizerEngine
-    base_engine: BaseEngine
-    superres_engine: SuperresEngine
+    base_engine: MaskedEngine[BaseConfig]
+    superres_engine: MaskedEngine[SuperresConfig]
 
 
 def build_stages(system: Preset) -> Stages:
     """Builds all stages with random weights and compiles everything, saying how long each took."""
-    layout = layout_here()
-    dtype = layout.dtype
+    serving = default_serving_config()
+    dtype = serving.dtype
 
     def encoder() -> TextEncoder:
         return TextEncoder(system.text_encoder, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype)
@@ -108,21 +111,23 @@ def build_stages(system: Preset) -> Stages:
             vocabulary=Vocabulary.from_file(VOCABULARY),
             fingerprint="random",
             digest="",
-            precision=layout.precision,
+            precision=serving.precision,
         ),
-        max_batch_size=layout.slots,
+        max_batch_size=serving.slots,
     )
-    base = BaseEngine(
+    base = MaskedEngine(
+        BASE,
         checkpoint_of(system.base, lambda: BaseTransformer(system.base, rngs=nnx.Rngs(0)), dtype),
-        layout,
+        serving,
     )
-    superres = SuperresEngine(
+    superres = MaskedEngine(
+        SUPERRES,
         checkpoint_of(
             system.superres,
             lambda: SuperresTransformer(system.superres, rngs=nnx.Rngs(0)),
             dtype,
         ),
-        layout,
+        serving,
     )
     high = system.high_tokenizer
     tokenizer = TokenizerEngine(
@@ -142,18 +147,20 @@ def build_stages(system: Preset) -> Stages:
     )
 
 
-def decoded(scheduler: SlotScheduler[Job, Progress], jobs: Sequence[Job]) -> list[np.ndarray]:
+def decoded(
+    scheduler: SlotScheduler[DecodeRequest, Progress], requests: Sequence[DecodeRequest]
+) -> list[np.ndarray]:
     """Runs decodes that come at once.
 
     Raises:
         RuntimeError: one failed; the log says why.
     """
-    told: list[list[Any]] = [[] for _ in jobs]
-    for job, listener in zip(jobs, told, strict=True):
-        scheduler.submit(job, listener.append, watched=False)
+    events: list[list[Any]] = [[] for _ in requests]
+    for request, listener in zip(requests, events, strict=True):
+        scheduler.submit(request, listener.append, watched=False)
     while scheduler.turn():
         pass
-    ends = [listener[-1] for listener in told]
+    ends = [listener[-1] for listener in events]
     if failed := [end for end in ends if not isinstance(end, Timed)]:
         raise RuntimeError(f"a decode ended with {failed[0]}")
     return [end.result.tokens for end in ends]
@@ -177,22 +184,22 @@ def make_images(stages: Stages, system: Preset, count: int, seed: int) -> dict[s
 
     texts = [each.values.astype(np.float32) for each in stages.text_encoder.embed(prompts.tolist())]
     clock.append(time.perf_counter())
-    jobs = [
-        stages.base_engine.job(
-            text, fresh_row(system.base.tokens, sampled(system.base_steps, index))
+    requests = [
+        stages.base_engine.decode_request(
+            fresh_row(system.base.tokens, sampled(system.base_steps, index)), text
         )
         for index, text in enumerate(texts)
     ]
-    low = decoded(stages.base, jobs)
+    low = decoded(stages.base, requests)
     clock.append(time.perf_counter())
-    jobs = [
-        stages.superres_engine.job(
-            tokens, text, fresh_row(system.superres.tokens, sampled(system.superres_steps, index))
+    requests = [
+        stages.superres_engine.decode_request(
+            fresh_row(system.superres.tokens, sampled(system.superres_steps, index)), text, tokens
         )
         for index, (tokens, text) in enumerate(zip(low, texts, strict=True))
     ]
     grid = (system.superres.grid, system.superres.grid)
-    high = [tokens.reshape(grid) for tokens in decoded(stages.superres, jobs)]
+    high = [tokens.reshape(grid) for tokens in decoded(stages.superres, requests)]
     clock.append(time.perf_counter())
     pictures = [stages.tokenizer.start_decode(tokens) for tokens in high]
     for picture in pictures:
@@ -226,8 +233,10 @@ def main(
     description = describe(system, chip_of(chip))
     print(conditions("jax", "flax"))
     stages = build_stages(system)
-    layout = layout_here()
-    print(f"{preset} on {layout.device}, {layout.precision}, random weights, guidance {GUIDANCE:g}")
+    serving = default_serving_config()
+    print(
+        f"{preset} on {serving.device}, {serving.precision}, random weights, guidance {GUIDANCE:g}"
+    )
     spreads: dict[int, dict[str, Spread]] = {}
     for count in batches:
         make_images(stages, system, count, seed=0)

@@ -19,16 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from services.base.engine import BaseEngine
 from services.base.model import BaseTransformer
-from services.decoding.serving import Layout, layout_here
+from services.base.spec import BASE
+from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.masked.defaults import checkpoint_defaults
+from services.masked.engine import MaskedEngine
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.precision import Weights
 from services.runtime.checkpoints.serialization import Checkpoint
-from services.superres.engine import SuperresEngine
 from services.superres.model import SuperresTransformer
+from services.superres.spec import SUPERRES
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import load_text_encoder
 
@@ -45,7 +46,7 @@ STEPS = {"base": 24, "superres": 8}
 MASKS = 4  # of each decoded grid
 RUNS = 20  # of each timing
 
-Engine = BaseEngine | SuperresEngine
+Engine = MaskedEngine[Any]
 
 
 @dataclass(frozen=True)
@@ -91,32 +92,34 @@ def compare_embeddings(texts: Pair) -> None:
 
 
 def decode(engine: Engine, inputs: list[tuple[Any, ...]], seed: int = 0) -> np.ndarray:
-    """Decodes one grid of each input with the checkpoint's own knobs."""
+    """Decodes one grid of each input with the checkpoint's own sampling parameters."""
     stage = engine.checkpoint.folder.name
-    knobs = checkpoint_defaults(engine.checkpoint.folder, steps=STEPS[stage])
+    defaults = checkpoint_defaults(engine.checkpoint.folder, steps=STEPS[stage])
     grids = []
     for number, given in enumerate(inputs):
         sampling = Sampling(
-            steps=knobs.steps,
-            guidance=knobs.guidance,
-            first_guidance=knobs.first_guidance,
-            temperature=knobs.temperature,
-            confidence_noise=knobs.confidence_noise,
-            top_k=knobs.top_k,
+            steps=defaults.steps,
+            guidance=defaults.guidance,
+            first_guidance=defaults.first_guidance,
+            temperature=defaults.temperature,
+            confidence_noise=defaults.confidence_noise,
+            top_k=defaults.top_k,
             seed=seed + number,
         )
-        engine.pool.admit(0, engine.job(*given, fresh_row(engine.config.tokens, sampling)))
-        grids.append(engine.pool.advance(knobs.steps, [0])[0].tokens)
+        engine.pool.admit(
+            0, engine.decode_request(fresh_row(engine.config.tokens, sampling), *given)
+        )
+        grids.append(engine.pool.advance(defaults.steps, [0])[0].tokens)
     return np.stack(grids)
 
 
-def network(kind: type, checkpoint: Checkpoint[Any], layout: Layout) -> nnx.Module:
+def network(kind: type, checkpoint: Checkpoint[Any], serving: ServingConfig) -> nnx.Module:
     """Returns a stage's transformer as its engine builds it."""
     return with_weights(
-        lambda: kind(checkpoint.config, rngs=nnx.Rngs(0), dtype=layout.dtype),
+        lambda: kind(checkpoint.config, rngs=nnx.Rngs(0), dtype=serving.dtype),
         checkpoint.parameters,
-        dtype=layout.dtype,
-        weights=layout.weights,
+        dtype=serving.dtype,
+        weights=serving.weights,
     )
 
 
@@ -186,7 +189,7 @@ def one_step(engine: Engine, given: tuple[Any, ...]) -> Callable[[], Any]:
     row = fresh_row(
         engine.config.tokens, Sampling(steps=RUNS + 1, guidance=4.0, first_guidance=4.0)
     )
-    engine.pool.admit(0, engine.job(*given, row))
+    engine.pool.admit(0, engine.decode_request(row, *given))
     return lambda: engine.pool.advance(1, [])
 
 
@@ -202,11 +205,11 @@ def print_stage(name: str, kind: type, engines: Pair, given: Pair) -> np.ndarray
     Returns:
         The grids it decodes in full.
     """
-    modules = engines.each(lambda engine: network(kind, engine.checkpoint, engine.layout))
+    modules = engines.each(lambda engine: network(kind, engine.checkpoint, engine.serving))
     print_bytes(name, modules)
     grids = decode(engines.full, given.full)
-    resting = fresh_row(grids.shape[1], Sampling(steps=1, guidance=0.0))
-    inputs = [engines.full.job(*each, resting).inputs for each in given.full]
+    idle = fresh_row(grids.shape[1], Sampling(steps=1, guidance=0.0))
+    inputs = [engines.full.decode_request(idle, *each).inputs for each in given.full]
     compare_predictions(name, modules, inputs, grids)
     print(f"{name} decodes, {name} in int8: {same(grids, decode(engines.int8, given.full))}")
     before = same(grids, decode(engines.int8, given.int8))
@@ -220,12 +223,14 @@ def print_stage(name: str, kind: type, engines: Pair, given: Pair) -> np.ndarray
 
 def main(checkpoints: Path) -> None:
     """Prints bytes, errors and times."""
-    layouts = Pair(*(layout_here(1, weights=kind) for kind in KINDS))
+    servings = Pair(*(default_serving_config(1, weights=kind) for kind in KINDS))
     device = f"{jax.devices()[0].device_kind} x{jax.device_count()}"
-    print(f"{checkpoints}, {layouts.full.precision} against {layouts.int8.precision}, on {device}")
-    loaded = layouts.each(
-        lambda layout: load_text_encoder(
-            checkpoints / "text_encoder", dtype=layout.dtype, weights=layout.weights
+    print(
+        f"{checkpoints}, {servings.full.precision} against {servings.int8.precision}, on {device}"
+    )
+    loaded = servings.each(
+        lambda serving: load_text_encoder(
+            checkpoints / "text_encoder", dtype=serving.dtype, weights=serving.weights
         )
     )
     encoders = loaded.each(lambda each: TextEncoderEngine(each, max_batch_size=8))
@@ -237,8 +242,8 @@ def main(checkpoints: Path) -> None:
 
     texts = texts.each(lambda each: each[:: len(CAPTIONS) // DECODES][:DECODES])
     prompts = texts.each(lambda each: [(text,) for text in each])
-    bases = layouts.each(lambda layout: BaseEngine.load(checkpoints / "base", layout))
-    supers = layouts.each(lambda layout: SuperresEngine.load(checkpoints / "superres", layout))
+    bases = servings.each(lambda each: MaskedEngine.load(BASE, checkpoints / "base", each))
+    supers = servings.each(lambda each: MaskedEngine.load(SUPERRES, checkpoints / "superres", each))
     for engine in (bases.full, bases.int8, supers.full, supers.int8):
         engine.warm_up()
     low = print_stage("base", BaseTransformer, bases, prompts)
@@ -246,7 +251,7 @@ def main(checkpoints: Path) -> None:
         "superres",
         SuperresTransformer,
         supers,
-        texts.each(lambda each: list(zip(low, each, strict=True))),
+        texts.each(lambda each: list(zip(each, low, strict=True))),
     )
 
 

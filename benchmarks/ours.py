@@ -9,8 +9,8 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job, Progress
-from services.decoding.serving import layout_here
+from services.decoding.pool import DecodePool, DecodeRequest, Progress
+from services.decoding.serving import default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.nn.parameters import parameters_of, with_parameters
 from services.runtime.scheduling.scheduler import SlotScheduler
@@ -45,7 +45,7 @@ class OurDecode:
 
     def __init__(self, config: BaseConfig) -> None:
         """Builds it with random weights and compiles everything."""
-        self.config, layout = config, layout_here()
+        self.config, serving = config, default_serving_config()
         self.parameters = _random_parameters(config)
         self.model = with_parameters(
             lambda: BaseTransformer(config, rngs=nnx.Rngs(0)), self.parameters
@@ -59,10 +59,10 @@ class OurDecode:
             inputs=inputs,
             tokens=config.tokens,
             mask_id=config.vocabulary,
-            slots=layout.slots,
+            slots=serving.slots,
         )
         pool.warm_up()
-        self._scheduler: SlotScheduler[Job, Progress] = SlotScheduler(pool, max_queued=1)
+        self._scheduler: SlotScheduler[DecodeRequest, Progress] = SlotScheduler(pool, max_queued=1)
 
     def image(self, text: Text, sampling: Sampling) -> np.ndarray:
         """Decodes an image's tokens.
@@ -70,18 +70,18 @@ class OurDecode:
         Raises:
             RuntimeError: the decode failed; the log says why.
         """
-        job = Job(
+        request = DecodeRequest(
             inputs=(text.embedding, text.mask),
-            opposite=None,
+            negative_inputs=None,
             row=fresh_row(self.config.tokens, sampling),
         )
-        told: list[Any] = []
-        self._scheduler.submit(job, told.append, watched=False)
+        events: list[Any] = []
+        self._scheduler.submit(request, events.append, watched=False)
         while self._scheduler.turn():
             pass
-        if not isinstance(told[-1], Timed):
-            raise RuntimeError(f"the decode ended with {told[-1]}")
-        return told[-1].result.tokens
+        if not isinstance(events[-1], Timed):
+            raise RuntimeError(f"the decode ended with {events[-1]}")
+        return events[-1].result.tokens
 
 
 def _random_parameters(config: BaseConfig) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from services.nn.layers import STACKS
+from services.nn.stacks import STACKS
 
 Parameters = dict[str, Array]  # by dotted name
 

@@ -1,14 +1,12 @@
-"""The base transformer: masked low-resolution tokens and text in, logits out.
+"""The base transformer: masked low-resolution tokens and a text embedding in, logits out.
 
 Token and position embeddings, then blocks of self-attention, cross-attention to the projected
-text and an ungated MLP, then an MLP head. No dropout: the paper states none.
+text and an ungated MLP, then an MLP head. There is no dropout: the paper states none.
 
-Deviations: queries and keys are normalised (services/nn/attention.py).
+Deviation: queries and keys are normalised (services/nn/attention.py).
 
 Source: Muse, section 2.3 and Table 4.
 """
-
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -24,13 +22,13 @@ from services.nn.transformer import (
     Norm,
     cross_keys_values,
     decode,
-    decode_both,
+    decode_cfg_batch,
     stacked,
 )
 
 
 class BaseTransformer(nnx.Module):
-    """Predicts the masked tokens of a low-resolution image from the others and a text."""
+    """Predicts the masked tokens of a low-resolution image from its known tokens and a text."""
 
     def __init__(
         self,
@@ -43,36 +41,58 @@ class BaseTransformer(nnx.Module):
         """Builds the transformer.
 
         Args:
-            config: Its shape.
+            config: Shape of the transformer.
             rngs: Source of the initial parameters.
-            dtype: Of the matrix products: float32 or bfloat16. Norms, softmax and logits are
-                float32.
-            param_dtype: Of the parameters.
+            dtype: Type of the factors of matrix products: float32 or bfloat16. Norms, softmax and
+                logits are float32.
+            param_dtype: Type of the parameters.
         """
         self.config, self.dtype = config, dtype
-        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
-        hidden = config.hidden
+        hidden, heads = config.hidden, config.heads
         self.embedding = GridEmbedding(
-            config.vocabulary + 1, config.grid, hidden, finest=config.grid, rngs=rngs, **kinds
+            config.vocabulary + 1,
+            config.grid,
+            hidden,
+            finest=config.grid,
+            rngs=rngs,
+            dtype=dtype,
+            param_dtype=param_dtype,
         )
         self.text_projection = Projection(
-            config.text_hidden, hidden, use_bias=False, rngs=rngs, **kinds
+            config.text_hidden,
+            hidden,
+            use_bias=False,
+            rngs=rngs,
+            dtype=dtype,
+            param_dtype=param_dtype,
         )
-        self.text_norm = Norm(hidden, rngs=rngs, **kinds)
+        self.text_norm = Norm(hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
         def block(each: nnx.Rngs) -> DecoderBlock:
-            attention = SelfAttention(hidden, config.heads, rngs=each, **kinds)
-            return DecoderBlock(attention, hidden, config.heads, config.mlp, rngs=each, **kinds)
+            attention = SelfAttention(
+                hidden, heads, rngs=each, dtype=dtype, param_dtype=param_dtype
+            )
+            return DecoderBlock(
+                attention,
+                hidden,
+                heads,
+                config.mlp,
+                rngs=each,
+                dtype=dtype,
+                param_dtype=param_dtype,
+            )
 
         self.blocks = stacked(block, config.layers, rngs)
-        self.head = LogitHead(hidden, config.vocabulary, rngs=rngs, **kinds)
+        self.head = LogitHead(
+            hidden, config.vocabulary, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
 
     def context(self, text: Float[Array, "B T Dt"], text_mask: Bool[Array, "B T"]) -> Context:
         """Projects the text and makes every layer's cross-attention keys and values, once.
 
         Args:
             text: Embeddings of the text encoder.
-            text_mask: True where there is text, False where there is padding, which comes last.
+            text_mask: True for text positions, False for the padding after them.
         """
         projected = self.text_norm(self.text_projection(text.astype(self.dtype)))
         keys, values = cross_keys_values(self.blocks, projected)
@@ -81,28 +101,32 @@ class BaseTransformer(nnx.Module):
     def logits(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N V"]:
-        """Predicts every token; the arguments are those of `features`."""
+        """Returns the logits of every token; arguments as of `features`."""
         return self.last_layer(self.features(tokens, context, conditional))
 
     def features(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N D"]:
-        """Returns what the last layer takes.
+        """Returns the input of the last layer.
 
         Args:
             tokens: Ids, or `config.vocabulary` where a token is masked.
-            context: From `context`, of as many rows.
-            conditional: Rows that hear the text. In the others the output of cross-attention is
-                zero, which leaves self-attention among the image's tokens (Muse, section 2.7).
+            context: From `context`, with one row for each row of tokens.
+            conditional: Rows that attend to the text. The cross-attention of unconditional rows is
+                gated to zero, which leaves self-attention among the image's tokens (Muse, section
+                2.7).
         """
         hidden = decode(self.blocks, self.embedding(tokens), context, gate=conditional)
         return self.head.features(hidden)
 
-    def both_features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "2*B N D"]:
-        """Returns `features` of rows that hear the text, then of the same rows without it."""
-        hidden = decode_both(self.blocks, self.embedding(tokens), context, common=0)
+    def cfg_batch_features(
+        self, tokens: Int[Array, "B N"], context: Context
+    ) -> Float[Array, "2*B N D"]:
+        """Returns `features` of the conditional rows, then of the unconditional rows."""
+        embedded = self.embedding(tokens)
+        hidden = decode_cfg_batch(self.blocks, embedded, context, shared_context_length=0)
         return self.head.features(hidden)
 
     def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
-        """Returns the logits of features, guided or not: a linear map."""
+        """Returns float32 logits by a linear map, of features before or after guidance."""
         return self.head.logits(features)

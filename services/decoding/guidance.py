@@ -1,6 +1,6 @@
-"""Classifier-free guidance, whose scale grows as a decode goes on.
+"""Classifier-free guidance, with a scale that grows over the steps of a decode.
 
-Source: Muse, section 2.7 and equation 1; DESIGN 4.3.
+Source: Muse, section 2.7 and equation 1; docs/method.md.
 """
 
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ def guidance_at(
     first: Float[Array, " S"],
     last: Float[Array, " S"],
 ) -> Float[Array, " S"]:
-    """Returns each row's guidance scale: linear from the first step to the last.
+    """Returns each row's guidance scale, which grows linearly from the first step to the last.
 
     Args:
-        step: The step being taken, from 0.
-        total: Steps of the whole decode; with a single one, that step is the last.
-        first: Scale of the first step (the paper: 0). Equal to `last`, it is constant.
+        step: Index of the current step, from 0.
+        total: Steps of the whole decode; a single step has the scale `last`.
+        first: Scale of the first step (0 in the paper).
         last: Scale of the last step.
     """
     share = jnp.where(total > 1, step / jnp.maximum(total - 1, 1), 1.0)
@@ -30,16 +30,19 @@ def guided(
     unconditional: Float[Array, "S N D"],
     scale: Float[Array, " S"],
 ) -> Float[Array, "S N D"]:
-    """Moves logits away from the unconditional (or negative) ones: (1+t) l_cond - t l_uncond.
+    """Returns (1+t) cond - t uncond: logits moved away from the unconditional or negative ones.
 
-    The two factors add up to 1. So a last layer W x + b makes of guided features what guidance
-    makes of its logits, bias included, and is computed once, not for each branch.
+    The two factors sum to 1, so guidance commutes with a last layer W x + b, bias included.
+    Features can be guided before the last layer, which is then computed once for both branches.
 
     Args:
-        conditional: Logits, or what the last layer takes, of the branch that hears the prompt; a
-            scale of 0 returns exactly these.
-        unconditional: The same without text, or of the negative prompt.
-        scale: Each row's t.
+        conditional: Logits of the prompt, or the features before the last layer; a scale of 0
+            returns exactly these.
+        unconditional: Logits or features without text, or of the negative prompt.
+        scale: Guidance scale t of each row.
+
+    Returns:
+        Guided logits or features, in float32.
     """
     t = scale.astype(jnp.float32)[:, None, None]
     return (1.0 + t) * conditional.astype(jnp.float32) - t * unconditional.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""From a checkpoint's parameters to a pool on the devices of a layout."""
+"""Loading of a checkpoint's parameters into a pool on the devices of a serving configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,57 +9,59 @@ from flax import nnx
 
 from services.decoding.memory import check_memory
 from services.decoding.pool import DecodePool
-from services.decoding.programs import SLOTS, PoolPrograms
-from services.decoding.serving import Layout
-from services.nn.quantization import keeping, with_weights
-from services.nn.sharding import bytes_on_each, check_divides, divisions, model_mesh
+from services.decoding.programs import SLOT_SPECS, pool_programs
+from services.decoding.serving import ServingConfig
+from services.nn.quantization import with_weight_format, with_weights
+from services.nn.sharding import bytes_per_device, check_divides, model_mesh, partition_specs
 
 
 def load_pool(
     build: Callable[[], nnx.Module],
     parameters: Mapping[str, np.ndarray],
     *,
-    layout: Layout,
-    divided: Mapping[str, int],
+    serving: ServingConfig,
+    sharded: Mapping[str, int],
     inputs: Sequence[jax.ShapeDtypeStruct],
     tokens: int,
     mask_id: int,
 ) -> DecodePool:
-    """Makes a pool around given parameters, after a check that its devices have room for it.
+    """Makes a pool around given parameters, after checking that its devices have enough memory.
 
     Args:
-        build: Makes a `MaskedTransformer`; only its shapes are used.
-        parameters: Arrays by dotted path; exactly those it has.
-        layout: Devices, slots and precision.
-        divided: What several devices divide among them, by name.
-        inputs: Shapes of what its `context` takes, of a single row.
+        build: Builds a `MaskedTransformer`; only its shapes are used.
+        parameters: Arrays by dotted path; exactly those the transformer has.
+        serving: Devices, slots and precision.
+        sharded: Counts that the devices share evenly, such as heads, by name.
+        inputs: Shapes of the inputs of the transformer's `context`, of a single row.
         tokens: Tokens of an image.
         mask_id: The [MASK] id.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.
-        NotEnoughMemory: weights and slots are more than the memory there is.
-        ValueError: there are fewer devices than the layout has, or they divide something unevenly.
+        NotEnoughMemory: weights and slots need more memory than is free.
+        ValueError: the host has fewer devices than `serving` asks for, or they cannot share a count
+            evenly.
     """
-    mesh = model_mesh(layout.shards)
-    check_divides(layout.shards, divided)
-    graph, shapes = nnx.split(nnx.eval_shape(keeping(build, layout.weights)))
-    one = PoolPrograms(
+    mesh = model_mesh(serving.shards)
+    check_divides(serving.shards, sharded)
+    graph, shapes = nnx.split(nnx.eval_shape(with_weight_format(build, serving.weights)))
+    single = pool_programs(
         graph, shapes, inputs=inputs, tokens=tokens, mask_id=mask_id, slots=1, mesh=mesh
     )
+    specs = partition_specs(shapes)
     check_memory(
-        weights=bytes_on_each(divisions(shapes), shapes, layout.shards, dtype=layout.dtype),
-        slot=bytes_on_each(SLOTS, one.slots(), layout.shards),
-        slots=layout.slots,
-        devices=jax.local_devices()[: layout.shards],
+        weights=bytes_per_device(specs, shapes, serving.shards, dtype=serving.dtype),
+        slot=bytes_per_device(SLOT_SPECS, single.slots, serving.shards),
+        slots=serving.slots,
+        devices=jax.local_devices()[: serving.shards],
     )
-    # The parts of several devices are cut on the host: one alone may not hold the whole.
+    # Parameters of several devices are sharded on the host: one device may not hold all of them.
     array = jnp.asarray if mesh is None else np.asarray
     return DecodePool(
-        with_weights(build, parameters, dtype=layout.dtype, weights=layout.weights, array=array),
+        with_weights(build, parameters, dtype=serving.dtype, weights=serving.weights, array=array),
         inputs=inputs,
         tokens=tokens,
         mask_id=mask_id,
-        slots=layout.slots,
+        slots=serving.slots,
         mesh=mesh,
     )

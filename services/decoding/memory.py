@@ -1,4 +1,4 @@
-"""Whether a pool fits the memory there is, asked before anything is loaded or compiled."""
+"""Memory check of a pool, before anything is loaded or compiled."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,27 +11,27 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 class NotEnoughMemory(ValueError):
-    """A pool that its devices have no room for; the message has the numbers."""
+    """A pool needs more memory than its devices have free; the message has the numbers."""
 
 
 def check_memory(*, weights: int, slot: int, slots: int, devices: Sequence[jax.Device]) -> None:
-    """Checks that weights and slots fit. What a step needs besides comes on top, and is not known.
+    """Checks that weights and slots fit into free memory. Temporary buffers of a step come on top.
 
     Args:
-        weights: Bytes of them on each device.
+        weights: Bytes of the weights on each device.
         slot: Bytes of a slot on each device.
-        slots: How many there are.
-        devices: Those that share the pool; of one kind.
+        slots: Number of slots.
+        devices: Devices that share the pool, all of one kind.
 
     Raises:
-        NotEnoughMemory: they do not.
+        NotEnoughMemory: weights and slots need more than is free.
     """
     free = free_bytes(devices)
     if free is None or weights + slots * slot <= free:
         return
     most = (free - weights) // slot
     advice = (
-        f"at most {most} fit, to be set by --max-batch-size"
+        f"at most {most} fit, to be set by --max-batch-size-size"
         if most > 0
         else "the weights alone do not fit: take a device with more memory, or more devices "
         "with --mesh model=N"
@@ -44,10 +44,10 @@ def check_memory(*, weights: int, slot: int, slots: int, devices: Sequence[jax.D
 
 
 def free_bytes(devices: Sequence[jax.Device]) -> int | None:
-    """Returns the free memory of each of some devices; None where nobody knows.
+    """Returns the free bytes of each device; None if the device does not report them.
 
     Args:
-        devices: Of one kind. CPU devices share the machine's memory evenly.
+        devices: Devices of one kind. CPU devices share the machine's memory evenly.
     """
     statistics = [device.memory_stats() or {} for device in devices]
     if all("bytes_limit" in each for each in statistics):
@@ -61,11 +61,11 @@ def free_bytes(devices: Sequence[jax.Device]) -> int | None:
 def machine_bytes(
     information: Path = MEMORY_INFORMATION, control_group: Path = CONTROL_GROUP
 ) -> int | None:
-    """Returns what this machine has left, or this container if that is less; None if unknown.
+    """Returns the free bytes of this machine or container, whichever is less; None if unknown.
 
     Args:
         information: The kernel's file on the machine's memory.
-        control_group: Folder of the kernel's files on the container's.
+        control_group: Folder of the kernel's files on the container's memory.
     """
     known = [_of_machine(information), _of_container(control_group)]
     return min((free for free in known if free is not None), default=None)
@@ -79,7 +79,7 @@ def _of_machine(information: Path) -> int | None:
 
 
 def _of_container(group: Path) -> int | None:
-    """Returns the limit less what is used; files that the kernel may drop do not count as used."""
+    """Returns the container's limit less its used bytes; droppable file caches count as free."""
     files = [group / name for name in ("memory.max", "memory.current", "memory.stat")]
     if not all(file.is_file() for file in files):
         return None

@@ -1,13 +1,12 @@
-"""A network and its slots on the device: jobs join and leave between steps, tokens come out.
+"""A network and its slots on the device: decodes join and leave between steps.
 
-Everything is compiled by `warm_up`, ahead of time; nothing compiles after it. One thread uses a
-pool. Who joins when is not decided here: the scheduler of services/runtime drives it.
+`warm_up` compiles everything ahead of time; nothing compiles after it. One thread uses a pool. The
+scheduler of services/runtime decides when a decode joins.
 """
 
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,21 +14,21 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Bool, Int
 
-from services.decoding.programs import PoolPrograms, Program
-from services.decoding.slots import RowState, Slots
+from services.decoding.programs import CompiledPrograms, pool_programs
+from services.decoding.slots import Slots, SlotState
 from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.nn.attention import Context
-from services.nn.layers import apart
-from services.nn.sharding import spread
+from services.nn.sharding import shard
+from services.nn.stacks import unstack
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A decode after one of its steps.
+    """The state of a decode after one of its steps.
 
     Attributes:
         tokens: Ids; [MASK] where still unknown.
-        known: Tokens revealed so far.
+        known: Tokens that no further step changes.
         step: Steps taken.
         total: Steps of the whole decode.
     """
@@ -41,32 +40,43 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class DecodeRequest:
     """One decode to run.
 
     Attributes:
-        inputs: What the network's `context` takes, each for a single row and without a batch axis.
-        opposite: The same with the negative prompt; None leaves the other branch unconditional.
-        row: The decode's start.
+        inputs: Inputs of the network's `context`, of a single row and without a batch axis.
+        negative_inputs: The inputs with the negative prompt in place of the prompt; None guides
+            away from no text.
+        row: Start of the decode.
     """
 
     inputs: tuple[np.ndarray, ...]
-    opposite: tuple[np.ndarray, ...] | None
+    negative_inputs: tuple[np.ndarray, ...] | None
     row: Row
 
     @property
     def steps_left(self) -> int:
-        """Steps from its start to its end."""
+        """Steps from the start of the decode to its end."""
         return self.row.total - self.row.step
 
     @property
     def rows(self) -> int:
-        """Rows that one of its steps computes."""
+        """Rows that one step of the decode computes: 2 with guidance, 1 without."""
         return self.row.sampling.rows
 
 
 class DecodePool:
-    """The slots of one network, and the programs that fill and advance them."""
+    """The slots of one network, and the programs that fill and advance them.
+
+    Attributes:
+        slots: Decodes that run at a time.
+        mask_id: The [MASK] id.
+        tokens: Tokens of an image.
+        parameters: The network's parameters, as the programs take them.
+        programs: The programs before they are compiled.
+        compiled: The compiled programs; None before `warm_up`.
+        device_to_host_s: Seconds in which the last `advance` fetched states from the device.
+    """
 
     def __init__(
         self,
@@ -82,18 +92,18 @@ class DecodePool:
 
         Args:
             model: A `MaskedTransformer` (services/decoding/slots.py).
-            inputs: Shapes of what its `context` takes, of a single row with its batch axis of 1.
+            inputs: Shapes of the inputs of the transformer's `context`, of a single row with its
+                batch axis of 1.
             tokens: Tokens of an image.
             mask_id: The [MASK] id.
             slots: Decodes that run at a time.
-            mesh: Devices to spread the network over; by default it is where its parameters are.
+            mesh: Devices that share the network; None leaves its parameters where they are.
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
-        self.device_to_host_s = 0.0  # of the last `advance`: fetching the wanted states
+        self.device_to_host_s = 0.0
         graph, parameters = nnx.split(model)
-        self._parameters = apart(parameters) if mesh is None else spread(parameters, mesh)
-        self._inputs = tuple(inputs)
-        self._programs = PoolPrograms(
+        self.parameters = unstack(parameters) if mesh is None else shard(parameters, mesh)
+        self.programs = pool_programs(
             graph,
             parameters,
             inputs=inputs,
@@ -102,114 +112,113 @@ class DecodePool:
             slots=slots,
             mesh=mesh,
         )
+        self.compiled: CompiledPrograms | None = None
+        self._blank = tuple(np.zeros(shape.shape[1:], shape.dtype) for shape in inputs)
         self._device_slots: Slots | None = None
-        self._compiled: dict[str, Any] = {}
-
-    def programs(self) -> dict[str, Program]:
-        """Returns every program by name: a jitted function and the shapes it is called with."""
-        return self._programs.all()
 
     def warm_up(self) -> None:
-        """Compiles every program, lays out the slots and takes a step."""
-        self._compiled = {
-            name: program.lower(*shapes).compile()
-            for name, (program, shapes) in self.programs().items()
-        }
+        """Compiles every program, makes the slots and takes a step."""
+        self.compiled = self.programs.compile()
         self.reset()
 
     def reset(self) -> None:
-        """Lays out clean slots, all free, and takes a step in one, whatever became of those before.
+        """Replaces all slots by idle ones, and takes a step to prove that the device works.
 
         Raises:
-            RuntimeError: the pool was not warmed up. Whatever else: the device does not work.
+            RuntimeError: the pool was not warmed up. Any other exception: the device fails.
         """
-        if not self._compiled:
-            raise RuntimeError("the pool has no programs yet: call warm_up() first")
-        context = self._compiled["context"](self._parameters, *self._blanks())
-        self._device_slots = self._compiled["empty"](context)
-        inputs = tuple(blank[0] for blank in self._blanks())
+        compiled = self._warm()
+        self._device_slots = compiled.empty(self._context(self._blank))
         row = fresh_row(self.tokens, Sampling(steps=2, guidance=1.0))
-        self.admit(0, Job(inputs=inputs, opposite=inputs, row=row))
+        self.admit(0, DecodeRequest(inputs=self._blank, negative_inputs=self._blank, row=row))
         self.advance(1, [0])
         self.release(0)
 
-    def admit(self, slot: int, job: Job) -> None:
-        """Puts a job into a slot; it takes part in the next step.
+    def admit(self, slot: int, request: DecodeRequest) -> None:
+        """Puts a decode into a slot; it takes part in the next step.
 
         Args:
-            slot: A free one, from 0.
-            job: The decode.
+            slot: Index of an idle slot.
+            request: The decode.
 
         Raises:
-            ValueError: there is no such slot, or the row is of another size or contradicts itself.
-            RuntimeError: the slots are lost.
+            ValueError: there is no such slot, or the row has another number of tokens or
+                contradicts itself.
+            RuntimeError: a failed program has lost the slots.
         """
         self._check(slot)
-        if len(job.row.tokens) != self.tokens:
-            raise ValueError(f"row: expected {self.tokens} tokens, got {len(job.row.tokens)}")
-        context = self._context_of(job.inputs)
-        opposite = context if job.opposite is None else self._context_of(job.opposite)
-        row = state_of([job.row], mask_id=self.mask_id)
-        self._device_slots = self._compiled["admit"](
+        if len(request.row.tokens) != self.tokens:
+            raise ValueError(f"row: expected {self.tokens} tokens, got {len(request.row.tokens)}")
+        context = negative_context = self._context(request.inputs)
+        if request.negative_inputs is not None:
+            negative_context = self._context(request.negative_inputs)
+        row = state_of([request.row], mask_id=self.mask_id)
+        self._device_slots = self._warm().admit(
             self._taken(),
             np.int32(slot),
             row,
             context,
-            opposite,
-            np.bool_(job.opposite is not None),
+            negative_context,
+            np.bool_(request.negative_inputs is not None),
         )
 
     def advance(self, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        """Takes steps of every row that has some left, and waits for them.
+        """Advances every active slot, and waits for the result.
 
         Args:
-            steps: At most so many of each row.
-            wanted: Slots to hand out afterwards.
+            steps: Maximum number of steps.
+            wanted: Slots whose states to fetch afterwards.
+
+        Returns:
+            The state of each wanted slot.
 
         Raises:
-            RuntimeError: the slots are lost.
+            RuntimeError: a failed program has lost the slots.
         """
-        slots = self._compiled["advance"](self._parameters, self._taken(), np.int32(steps))
-        rows = {slot: self._compiled["read"](slots, np.int32(slot)) for slot in wanted}
+        compiled = self._warm()
+        slots = compiled.advance(self.parameters, self._taken(), np.int32(steps))
+        states = {slot: compiled.read(slots, np.int32(slot)) for slot in wanted}
         jax.block_until_ready(slots.state.step)
-        self._device_slots = slots  # after the wait: a step that failed leaves none
+        self._device_slots = slots  # after the wait: a step that fails leaves none
         stepped_s = time.perf_counter()
-        progress = {slot: _progress(row) for slot, row in rows.items()}
+        progress = {slot: _progress(state) for slot, state in states.items()}
         self.device_to_host_s = time.perf_counter() - stepped_s if wanted else 0.0
         return progress
 
     def release(self, slot: int) -> None:
-        """Frees a slot whose decode nobody wants any more; one that has ended is free already.
+        """Makes the slot of an abandoned decode idle; a decode that ends frees its slot itself.
 
         Raises:
             ValueError: there is no such slot.
-            RuntimeError: the slots are lost.
+            RuntimeError: a failed program has lost the slots.
         """
         self._check(slot)
-        self._device_slots = self._compiled["release"](self._taken(), np.int32(slot))
+        self._device_slots = self._warm().release(self._taken(), np.int32(slot))
 
     def _check(self, slot: int) -> None:
         if not 0 <= slot < self.slots:
             raise ValueError(f"slot: expected 0 to {self.slots - 1}, got {slot}")
 
+    def _warm(self) -> CompiledPrograms:
+        if self.compiled is None:
+            raise RuntimeError("the pool has no compiled programs yet: call warm_up() first")
+        return self.compiled
+
     def _taken(self) -> Slots:
-        """Takes the slots out: a program that fails may have eaten their buffers."""
+        """Takes the slots out of the pool: a program that fails may have overwritten them."""
         slots, self._device_slots = self._device_slots, None
         if slots is None:
             raise RuntimeError("there are no slots: call warm_up() first, reset() after a failure")
         return slots
 
-    def _context_of(self, inputs: Sequence[np.ndarray]) -> Context:
-        return self._compiled["context"](self._parameters, *(array[None] for array in inputs))
-
-    def _blanks(self) -> list[np.ndarray]:
-        return [np.zeros(shape.shape, shape.dtype) for shape in self._inputs]
+    def _context(self, inputs: Sequence[np.ndarray]) -> Context:
+        return self._warm().context(self.parameters, *(array[None] for array in inputs))
 
 
-def _progress(row: RowState) -> Progress:
+def _progress(state: SlotState) -> Progress:
     return Progress(
-        tokens=np.asarray(row.tokens),
-        known=np.asarray(row.known),
-        step=int(row.step),
-        total=int(row.total),
+        tokens=np.asarray(state.tokens),
+        known=np.asarray(state.known),
+        step=int(state.step),
+        total=int(state.total),
     )

@@ -1,142 +1,185 @@
-"""The programs of a pool: each compiled once, for one device or for all of a mesh.
+"""The compiled programs of a pool, on one device or over a mesh.
 
-Over a mesh every device runs the same program on its share of the parameters and of the contexts,
-and on all of the rest: each keeps the state of every row and draws the same noise.
+Over a mesh every device runs the same program on its shards of the parameters and contexts. The
+state of every slot is replicated, and all devices draw the same noise.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jaxtyping import Array
+from jax.sharding import Mesh, PartitionSpec
+from jax.stages import Wrapped
+from jaxtyping import Array, PyTree
 
 from services.decoding import slots as slot_programs
-from services.decoding.slots import MaskedTransformer, Slots
-from services.decoding.state import DecodeState, resting_state
+from services.decoding.slots import MaskedTransformer, Slots, SlotState
+from services.decoding.state import DecodeState, idle_state
 from services.nn.attention import Context
 from services.nn.compiling import compiler_options
-from services.nn.layers import apart, together
-from services.nn.sharding import CONTEXT, WHOLE, divisions, shardings
+from services.nn.sharding import CONTEXT, REPLICATED, partition_specs, shardings
+from services.nn.stacks import stack, unstack
 
-SLOTS = Slots(state=WHOLE, context=CONTEXT, opposite=CONTEXT, has_opposite=WHOLE)
-Program = tuple[Any, tuple[Any, ...]]  # a jitted function, and the shapes it is called with
+SLOT_SPECS = Slots(
+    state=REPLICATED, context=CONTEXT, negative_context=CONTEXT, has_negative=REPLICATED
+)
 
 
-class PoolPrograms:
-    """What a pool runs on the device."""
+@dataclass(frozen=True, kw_only=True)
+class CompiledPrograms:
+    """The programs of a pool, ready to run.
 
-    def __init__(
-        self,
-        graph: nnx.GraphDef,
-        parameters: nnx.State,
-        *,
-        inputs: Sequence[jax.ShapeDtypeStruct],
-        tokens: int,
-        mask_id: int,
-        slots: int,
-        mesh: Mesh | None,
-    ) -> None:
-        """Describes the programs; compiles nothing.
+    Attributes:
+        context: Parameters and the inputs of one row to the context of that row.
+        empty: The context of one row, for its shapes, to slots that are all idle.
+        admit: `services.decoding.slots.admit`; writes into the buffers of the slots.
+        advance: Parameters, slots and a limit of steps to the slots after these steps; writes into
+            the buffers of the slots.
+        read: `services.decoding.slots.read`.
+        release: `services.decoding.slots.release`; writes into the buffers of the slots.
+    """
 
-        Args:
-            graph: Of a `MaskedTransformer`, split.
-            parameters: Its parameters, or their shapes.
-            inputs: Shapes of what its `context` takes, of a single row.
-            tokens: Tokens of an image.
-            mask_id: The [MASK] id.
-            slots: Decodes that run at a time.
-            mesh: Devices it is spread over; None for one.
-        """
-        self._graph, self._inputs, self._mesh = graph, tuple(inputs), mesh
-        self._tokens, self._mask_id, self._rows = tokens, mask_id, slots
-        self._divided = divisions(parameters)
-        given = apart if mesh is None else lambda spread: spread
-        self._parameters = jax.eval_shape(given, parameters)
-        self._one_context = jax.eval_shape(self._context, self._parameters, *inputs)
+    context: Callable[..., Context]
+    empty: Callable[[Context], Slots]
+    admit: Callable[[Slots, np.int32, DecodeState, Context, Context, np.bool_], Slots]
+    advance: Callable[[nnx.State, Slots, np.int32], Slots]
+    read: Callable[[Slots, np.int32], SlotState]
+    release: Callable[[Slots, np.int32], Slots]
 
+
+class Program(NamedTuple):
+    """A jitted function, and the shapes of its arguments."""
+
+    function: Wrapped
+    shapes: tuple[PyTree[jax.ShapeDtypeStruct], ...]
+
+
+class PoolPrograms(NamedTuple):
+    """The programs of a pool before they are compiled; `CompiledPrograms` documents each."""
+
+    context: Program
+    empty: Program
+    admit: Program
+    advance: Program
+    read: Program
+    release: Program
+
+    @property
     def slots(self) -> Slots:
-        """Returns the shapes of all slots."""
-        return jax.eval_shape(self._empty, self._one_context)
+        """Shapes of all slots."""
+        return cast(Slots, self.release.shapes[0])
 
-    def all(self) -> dict[str, Program]:
-        """Returns every program by name."""
-        context, slots = self._one_context, self.slots()
-        row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, self._resting(1)))
-        number = jax.ShapeDtypeStruct((), jnp.int32)
-        flag = jax.ShapeDtypeStruct((), jnp.bool_)
-        wholes = (WHOLE,) * len(self._inputs)
-        return {
-            "context": (
-                self._spread(self._context, (self._divided, *wholes), CONTEXT),
-                (self._parameters, *self._inputs),
-            ),
-            "empty": (self._spread(self._empty, (CONTEXT,), SLOTS), (context,)),
-            "admit": (
-                self._spread(
-                    slot_programs.admit,
-                    (SLOTS, WHOLE, WHOLE, CONTEXT, CONTEXT, WHOLE),
-                    SLOTS,
-                    donate=0,
-                ),
-                (slots, number, row, context, context, flag),
-            ),
-            "advance": (
-                self._spread(self._advance, (self._divided, SLOTS, WHOLE), SLOTS, donate=1),
-                (self._parameters, slots, number),
-            ),
-            "read": (self._spread(slot_programs.read, (SLOTS, WHOLE), WHOLE), (slots, number)),
-            "release": (
-                self._spread(slot_programs.release, (SLOTS, WHOLE), SLOTS, donate=0),
-                (slots, number),
-            ),
+    def compile(self) -> CompiledPrograms:
+        """Compiles every program ahead of time."""
+        compiled = {
+            name: program.function.lower(*program.shapes).compile()
+            for name, program in self._asdict().items()
         }
+        return CompiledPrograms(**compiled)
 
-    def _spread(
-        self,
-        function: Callable[..., Any],
-        takes: tuple[Any, ...],
-        gives: Any,
-        *,
-        donate: int | tuple[int, ...] = (),
-    ) -> Any:
-        """Jits a function, over the mesh if there is one.
 
-        Args:
-            function: Works on the share of a device.
-            takes: How its arguments are divided.
-            gives: How its results are.
-            donate: Arguments whose buffers it may write its results into.
-        """
-        if self._mesh is None:
-            return jax.jit(function, donate_argnums=donate, compiler_options=compiler_options())
-        # What is whole is the same on every device, which the types cannot tell: hence check_vma.
-        spread = jax.shard_map(
-            function, mesh=self._mesh, in_specs=takes, out_specs=gives, check_vma=False
-        )
-        return jax.jit(
-            spread,
-            in_shardings=shardings(takes, self._mesh),
-            out_shardings=shardings(gives, self._mesh),
-            donate_argnums=donate,
-            compiler_options=compiler_options(),
-        )
+def pool_programs(
+    graph: nnx.GraphDef,
+    parameters: nnx.State,
+    *,
+    inputs: Sequence[jax.ShapeDtypeStruct],
+    tokens: int,
+    mask_id: int,
+    slots: int,
+    mesh: Mesh | None,
+) -> PoolPrograms:
+    """Returns the programs of a pool; compiles nothing.
 
-    def _resting(self, rows: int) -> DecodeState:
-        return resting_state(rows, self._tokens, mask_id=self._mask_id)
+    Args:
+        graph: Graph of a `MaskedTransformer`, from `nnx.split`.
+        parameters: Its parameters, or their shapes, as a checkpoint has them.
+        inputs: Shapes of the inputs of the transformer's `context`, of a single row.
+        tokens: Tokens of an image.
+        mask_id: The [MASK] id.
+        slots: Decodes that run at a time.
+        mesh: Devices that share the network; None for one device.
+    """
 
-    def _empty(self, context: Context) -> Slots:
-        return slot_programs.empty_slots(self._resting(self._rows), context)
+    def model(parameters: nnx.State) -> MaskedTransformer:
+        return cast(MaskedTransformer, nnx.merge(graph, stack(parameters)))
 
-    def _model(self, parameters: Any) -> MaskedTransformer:
-        return cast(MaskedTransformer, nnx.merge(self._graph, together(parameters)))
+    def context_of(parameters: nnx.State, *inputs: Array) -> Context:
+        return model(parameters).context(*inputs)
 
-    def _context(self, parameters: Any, *inputs: Array) -> Context:
-        return self._model(parameters).context(*inputs)
+    def empty(context: Context) -> Slots:
+        return slot_programs.empty_slots(idle_state(slots, tokens, mask_id=mask_id), context)
 
-    def _advance(self, parameters: Any, slots: Slots, limit: Array) -> Slots:
-        return slot_programs.advance(
-            slots, limit, lambda: self._model(parameters), mask_id=self._mask_id
-        )
+    def advance(parameters: nnx.State, slots: Slots, limit: Array) -> Slots:
+        return slot_programs.advance(slots, limit, lambda: model(parameters), mask_id=mask_id)
+
+    sharded = partition_specs(parameters)
+    taken = jax.eval_shape(unstack if mesh is None else lambda given: given, parameters)
+    context = jax.eval_shape(context_of, taken, *inputs)
+    slots_shape = jax.eval_shape(empty, context)
+    row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, idle_state(1, tokens, mask_id=mask_id)))
+    number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
+    return PoolPrograms(
+        context=Program(
+            _jit(context_of, mesh, (sharded, *(REPLICATED,) * len(inputs)), CONTEXT),
+            (taken, *inputs),
+        ),
+        empty=Program(_jit(empty, mesh, (CONTEXT,), SLOT_SPECS), (context,)),
+        admit=Program(
+            _jit(
+                slot_programs.admit,
+                mesh,
+                (SLOT_SPECS, REPLICATED, REPLICATED, CONTEXT, CONTEXT, REPLICATED),
+                SLOT_SPECS,
+                donate=0,
+            ),
+            (slots_shape, number, row, context, context, flag),
+        ),
+        advance=Program(
+            _jit(advance, mesh, (sharded, SLOT_SPECS, REPLICATED), SLOT_SPECS, donate=1),
+            (taken, slots_shape, number),
+        ),
+        read=Program(
+            _jit(slot_programs.read, mesh, (SLOT_SPECS, REPLICATED), REPLICATED),
+            (slots_shape, number),
+        ),
+        release=Program(
+            _jit(slot_programs.release, mesh, (SLOT_SPECS, REPLICATED), SLOT_SPECS, donate=0),
+            (slots_shape, number),
+        ),
+    )
+
+
+def _jit(
+    function: Callable[..., PyTree[Array]],
+    mesh: Mesh | None,
+    in_specs: tuple[PyTree[PartitionSpec], ...],
+    out_specs: PyTree[PartitionSpec],
+    *,
+    donate: int | tuple[int, ...] = (),
+) -> Wrapped:
+    """Jits a function, over a mesh if there is one.
+
+    Args:
+        function: Computes on the shards of one device.
+        mesh: The devices; None for one device, which ignores the specs.
+        in_specs: Partition specs of the arguments.
+        out_specs: Partition specs of the results.
+        donate: Arguments whose buffers the results may overwrite.
+    """
+    if mesh is None:
+        return jax.jit(function, donate_argnums=donate, compiler_options=compiler_options())
+    # check_vma: replicated results are equal on every device, which JAX's types cannot prove.
+    sharded = jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
+    return jax.jit(
+        sharded,
+        in_shardings=shardings(in_specs, mesh),
+        out_shardings=shardings(out_specs, mesh),
+        donate_argnums=donate,
+        compiler_options=compiler_options(),
+    )

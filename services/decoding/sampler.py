@@ -1,9 +1,9 @@
-"""One decoding step over many rows, each at a step of its own.
+"""One decoding step over many rows, each row at its own step.
 
-Everything a row does is decided by its own numbers: its noise comes from its seed, its step and
-the position, so a picture does not depend on the slot, the batch or the replica that makes it.
+The noise of a row depends only on its seed, its step and the position, so an image does not depend
+on the slot, the batch or the replica that makes it.
 
-Source: Muse, section 2.8; Chang et al. 2022, "MaskGIT", section 3.2; DESIGN 4.2.
+Source: Muse, section 2.8; Chang et al. 2022, "MaskGIT", section 3.2; docs/method.md.
 """
 
 from collections.abc import Callable
@@ -14,42 +14,42 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from services.decoding.state import DecodeState, Kind
 
-# Masked tokens to guided logits in float32, for the rows as they stand.
+# Masked tokens of every row to guided float32 logits.
 Predict = Callable[[Int[Array, "S N"]], Float[Array, "S N V"]]
-BLOCK = 128  # ids whose shares are summed before any one of them is looked at
+BLOCK = 128  # ids per block of the two-level running sum in `_drawn`
 
 
 def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> DecodeState:
-    """Takes one step of every row that still has one to take.
+    """Takes one step of every active row.
 
     Args:
         state: The rows.
-        predict: The network with its guidance, for these rows.
-        mask_id: What unknown tokens are shown as.
+        predict: The network with guidance, for these rows.
+        mask_id: The [MASK] id, which replaces unknown tokens.
     """
     active = state.step < state.total
     id_keys, choice_keys = jax.vmap(_keys)(state.seed, state.step)
     choice_noise = jax.vmap(lambda key: jax.random.gumbel(key, state.tokens.shape[1:]))(choice_keys)
-    resample = state.kind == Kind.RESAMPLE
-    drawn = _first(jnp.where(state.known, -jnp.inf, choice_noise), state.unknown)
-    hidden = jnp.where(resample[:, None], drawn & ~state.known, ~state.known)
+    mask_free_edit = state.kind == Kind.MASK_FREE_EDIT
+    resampled = _first(jnp.where(state.known, -jnp.inf, choice_noise), state.unknown)
+    hidden = jnp.where(mask_free_edit[:, None], resampled & ~state.known, ~state.known)
 
     logits = predict(jnp.where(hidden, mask_id, state.tokens))
     ids = sample_ids(id_keys, logits, state.temperature, state.top_k)
 
-    level = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
-    chosen = level - jax.nn.logsumexp(logits, axis=-1)  # log p of the sampled id
+    sampled_logit = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
+    log_probability = sampled_logit - jax.nn.logsumexp(logits, axis=-1)
     fade = 1.0 - (state.step + 1) / jnp.maximum(state.total, 1)
     noise = (state.confidence_noise * fade.astype(jnp.float32))[:, None] * choice_noise
-    confidence = jnp.where(hidden, chosen + noise, -jnp.inf)
+    confidence = jnp.where(hidden, log_probability + noise, -jnp.inf)
     still_masked = jnp.take_along_axis(
         state.schedule, jnp.minimum(state.step, state.schedule.shape[1] - 1)[:, None], axis=1
     )[:, 0]
-    count = jnp.where(resample, state.unknown, hidden.sum(axis=-1) - still_masked)
+    count = jnp.where(mask_free_edit, state.unknown, hidden.sum(axis=-1) - still_masked)
     written = _first(confidence, count) & hidden & active[:, None]
     return state._replace(
         tokens=jnp.where(written, ids, state.tokens),
-        known=state.known | (written & ~resample[:, None]),
+        known=state.known | (written & ~mask_free_edit[:, None]),
         step=state.step + active,
     )
 
@@ -60,17 +60,17 @@ def sample_ids(
     temperature: Float[Array, " S"],
     top_k: Int[Array, " S"],
 ) -> Int[Array, "S N"]:
-    """Draws an id at every position of every row, with one random number a position.
+    """Samples an id at every position of every row, with one random number per position.
 
-    The id is where the running sum of the probabilities passes that number. (Gumbel noise on every
-    logit draws the same distribution, for as many random numbers as there are logits: at 8192 codes
-    that took longer than the network's last layer.)
+    The sampled id is the first at which the running sum of the probabilities passes the random
+    number. (Gumbel noise on every logit samples from the same distribution, but draws a random
+    number per logit: at 8192 codes that took longer than the network's last layer.)
 
     Args:
-        keys: Each row's source of noise.
+        keys: Random key of each row.
         logits: Guided logits, float32.
-        temperature: Each row's; 0 takes the likeliest id, ties to the lower one.
-        top_k: How many of the likeliest ids a row draws from, ties to the lower ids; 0 means all.
+        temperature: Temperature of each row; 0 takes the likeliest id, ties to the lower id.
+        top_k: Number of likeliest ids that a row samples from, ties to the lower ids; 0 means all.
     """
     allowed = jax.lax.cond(
         jnp.any(top_k > 0),
@@ -87,14 +87,15 @@ def sample_ids(
 
 
 def _drawn(shares: Float[Array, "S N V"], uniform: Float[Array, "S N"]) -> Int[Array, "S N"]:
-    """Returns the first id whose running sum of shares passes that part of their sum.
+    """Returns the first id whose running sum of shares passes the fraction `uniform` of their sum.
 
-    Blocks of ids are summed first and then the ids of one block, which adds far fewer numbers up
-    than one running sum over all. An id whose share is 0 is never drawn, however sums are rounded.
+    The running sum goes over the sums of blocks first and then over the ids of one block, which
+    takes far fewer additions than one running sum over all ids. An id whose share is 0 is never
+    returned, however the sums are rounded.
 
     Args:
-        shares: Not negative, one of them at least 1.
-        uniform: At least 0, less than 1.
+        shares: Unnormalised probabilities, at least one of them 1 or more.
+        uniform: Random numbers from 0 up to, but not including, 1.
     """
     missing = -shares.shape[-1] % BLOCK
     padded = jnp.pad(shares, ((0, 0), (0, 0), (0, missing)))
@@ -107,10 +108,10 @@ def _drawn(shares: Float[Array, "S N V"], uniform: Float[Array, "S N"]) -> Int[A
 def _passed(
     shares: Float[Array, "S N M"], target: Float[Array, "S N"]
 ) -> tuple[Int[Array, "S N"], Float[Array, "S N"]]:
-    """Returns where the running sum first passes a target, and how far into that share it lies."""
+    """Returns the index at which the running sum passes a target, and the target's rest in it."""
     sums = jnp.cumsum(shares, axis=-1)
     passed = (sums > target[..., None]) & (shares > 0)
-    # Rounding may leave the target at the whole sum: then it is the last share that is not 0.
+    # Rounding may put the target at the total sum: then the last share above 0 is taken.
     last = shares.shape[-1] - 1 - jnp.argmax(shares[..., ::-1] > 0, axis=-1)
     index = jnp.where(passed.any(axis=-1), jnp.argmax(passed, axis=-1), last)
     before = jnp.take_along_axis(sums - shares, index[..., None], axis=-1)[..., 0]
@@ -118,7 +119,7 @@ def _passed(
 
 
 def _keys(seed: UInt32[Array, "2"], step: Int[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""]]:
-    """Returns the step's sources of noise for ids and for confidences."""
+    """Returns the random keys of a step, for ids and for confidences."""
     key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), step)
     return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
@@ -131,7 +132,7 @@ def _first(scores: Float[Array, "S N"], count: Int[Array, " S"]) -> Bool[Array, 
 
 
 def _among_top(logits: Float[Array, "S N V"], top_k: Int[Array, " S"]) -> Bool[Array, "S N V"]:
-    """Marks the ids a row may draw: exactly its top k, ties to the lower ids, or all for 0."""
+    """Marks the ids that a row may sample: exactly its top k, ties to the lower ids; all for 0."""
     vocabulary = logits.shape[-1]
     kept = jnp.clip(top_k, 1, vocabulary)[:, None, None]
     descending = -jnp.sort(-logits, axis=-1)

@@ -1,30 +1,32 @@
-"""How many tokens a decode leaves masked after each of its steps.
+"""The cosine schedule: the number of tokens that stay masked after each step of a decode.
 
-Counts are made once per request, on the host and in float64: in float32, cos(pi/3) times an even
-number may fall just short of an integer, and one token would be revealed at another step.
+Counts are computed once per request, on the host and in float64: in float32, cos(pi/3) times an
+even number may fall just short of an integer, and one token would be revealed at another step.
 
-Source: Muse, section 2.8; Chang et al. 2022, "MaskGIT", section 3.3; DESIGN 4.1.
+Source: Muse, section 2.8; Chang et al. 2022, "MaskGIT", section 3.3; docs/method.md.
 """
 
 import math
 
+MAX_STEPS = 256
+
 
 def clamped_steps(unknown: int, steps: int) -> int:
-    """Returns the steps a decode takes: never more than it has tokens to reveal."""
+    """Returns the steps that a decode takes: at most one for each unknown token."""
     return min(unknown, steps)
 
 
 def masked_after_each_step(unknown: int, steps: int) -> list[int]:
-    """Returns how many tokens are still masked after each step, 0 after the last.
+    """Returns the number of tokens still masked after each step, 0 after the last step.
 
-    Every step reveals at least one token and the cosine decides how many: few at first.
+    Every step reveals at least one token, and early steps reveal few.
 
     Args:
         unknown: Tokens of this sample that were unknown at the start.
-        steps: Steps asked for; clamped to `unknown`.
+        steps: Requested steps; clamped to `unknown`.
 
     Raises:
-        ValueError: there are less than zero unknown tokens or less than one step.
+        ValueError: `unknown` is negative or `steps` is below 1.
     """
     if unknown < 0 or steps < 1:
         raise ValueError(
@@ -41,6 +43,6 @@ def masked_after_each_step(unknown: int, steps: int) -> list[int]:
 
 
 def unmasked_per_step(unknown: int, steps: int) -> list[int]:
-    """Returns how many tokens each step reveals."""
+    """Returns the number of tokens that each step reveals."""
     counts = masked_after_each_step(unknown, steps)
     return [before - after for before, after in zip([unknown, *counts], counts, strict=False)]

@@ -1,4 +1,4 @@
-"""How a pool is laid out on the device that is there."""
+"""Serving configuration of a pool: devices, slots, precision."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from services.runtime.checkpoints.precision import Weights, check_weights, preci
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ServingConfig:
     """Devices, slots and precision of a pool.
 
     Attributes:
-        slots: Decodes that run at a time.
-        dtype: Of parameters and matrix products.
-        shards: Devices that the network is spread over.
-        weights: How the matrices of the blocks are kept.
+        slots: Decodes that run at a time, at least 1.
+        dtype: Type of parameters and of the factors of matrix products.
+        shards: Devices that share the network, at least 1.
+        weights: Format of the matrices of the blocks.
     """
 
     slots: int
@@ -34,24 +34,26 @@ class Layout:
 
     @property
     def device(self) -> str:
-        """What it is laid out on, such as "cpu x1"."""
+        """Kind and number of the devices, such as "cpu x1"."""
         return f"{jax.devices()[0].device_kind} x{self.shards}"
 
     @property
     def precision(self) -> str:
-        """Its name, such as "float32" or "int8+bfloat16"."""
+        """Name of the precision, such as "float32" or "int8+bfloat16"."""
         return precision_name(jnp.dtype(self.dtype).name, self.weights)
 
 
-def layout_here(slots: int = 8, *, shards: int = 1, weights: Weights = "full") -> Layout:
-    """Returns the layout for the default device.
+def default_serving_config(
+    slots: int = 8, *, shards: int = 1, weights: Weights = "full"
+) -> ServingConfig:
+    """Returns the serving configuration for the default device.
 
     A CPU computes in float32, an accelerator in bfloat16.
 
     Args:
         slots: Decodes that run at a time.
-        shards: Devices that the network is spread over.
-        weights: How the matrices of the blocks are kept.
+        shards: Devices that share the network.
+        weights: Format of the matrices of the blocks.
     """
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return Layout(slots=slots, dtype=dtype, shards=shards, weights=weights)
+    return ServingConfig(slots=slots, dtype=dtype, shards=shards, weights=weights)

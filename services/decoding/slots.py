@@ -1,17 +1,17 @@
-"""Slots that decodes share: they are admitted one by one and advance together.
+"""Slots that decodes share: requests are admitted one by one and advance together.
 
-There are four programs, each compiled once whatever the number of requests: `admit` puts a request
-into a slot, `advance` takes steps until nothing is left to do or as many as asked, `read` hands out
-one row and `release` puts one to rest before its end.
+There are four programs, each compiled once for any number of requests: `admit` puts a request into
+a slot, `advance` takes steps until every slot is idle or a limit is reached, `read` returns the
+state of one slot, and `release` makes a slot idle before its decode has ended.
 
-Rows are computed one after the other, so that a row goes through the very same arithmetic alone as
-in company, and rows at rest are skipped. Little is lost: a row of Muse is 256 or 4096 tokens, twice
-as many with guidance, and from about 500 on a chip's matrix units are what a step waits for, not
-its memory. Both branches of guidance are one call of the network over two rows; where the scale is
-0 it is one over one. Their features are combined before the last layer, so that it is computed
-once.
+`advance` computes the rows one after the other and skips idle slots, so that a row goes through the
+same arithmetic alone and in company. Little speed is lost: a row of Muse is 256 or 4096 tokens,
+twice as many with guidance, and from about 500 tokens a step is limited by a chip's matrix units
+and not by its memory. The two branches of guidance are one call of the network over two rows; at a
+guidance scale of 0 it is one call over one row. Guidance combines the features before the last
+layer, which is then computed once.
 
-Source: DESIGN 5.
+Source: docs/architecture.md.
 """
 
 from collections.abc import Callable
@@ -28,45 +28,47 @@ from services.nn.attention import Context
 
 
 class MaskedTransformer(Protocol):
-    """What base and superres have in common."""
+    """A transformer that predicts masked tokens, as base and superres do."""
 
     def context(self, *inputs: Array) -> Context:
-        """Makes the context of some rows, once a decode."""
+        """Computes cross-attention keys and values, once per decode."""
 
     def features(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N D"]:
-        """Returns what the last layer takes."""
+        """Returns the input of the last layer; rows that are not conditional ignore the text."""
 
-    def both_features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "2*B N D"]:
-        """Returns the same of rows that hear the text, then of the same rows without it."""
+    def cfg_batch_features(
+        self, tokens: Int[Array, "B N"], context: Context
+    ) -> Float[Array, "2*B N D"]:
+        """Returns `features` of the conditional rows, then of the unconditional rows."""
 
     def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
-        """Returns logits, by a map under which guidance is the same before as after."""
+        """Returns float32 logits by an affine map, with which guidance commutes."""
 
 
 class Slots(NamedTuple):
-    """Everything on the device that the decodes in flight need.
+    """The state and contexts of all slots, on the device.
 
     Attributes:
-        state: Their rows.
-        context: What the conditional branch attends to.
-        opposite: What the other branch attends to: the negative prompt.
-        has_opposite: Rows with a negative prompt; the others' branch is unconditional.
+        state: State of each slot's decode.
+        context: Context of each slot's prompt.
+        negative_context: Context of each slot's negative prompt.
+        has_negative: Slots with a negative prompt; other slots guide away from no text.
     """
 
     state: DecodeState
     context: Context
-    opposite: Context
-    has_opposite: Bool[Array, " S"]
+    negative_context: Context
+    has_negative: Bool[Array, " S"]
 
 
-class RowState(NamedTuple):
-    """What is handed out of a row.
+class SlotState(NamedTuple):
+    """The state of one slot, copied out of `Slots`.
 
     Attributes:
         tokens: Ids; [MASK] where unknown.
-        known: Tokens that no step changes any more.
+        known: Tokens that no further step changes.
         step: Steps taken.
         total: Steps of the whole decode.
     """
@@ -81,20 +83,16 @@ def empty_slots(state: DecodeState, context: Context) -> Slots:
     """Makes slots whose contexts are zero.
 
     Args:
-        state: Rows at rest, one a slot.
-        context: Of one row; only its shapes are used.
+        state: State of each slot, from `idle_state`.
+        context: Context of one row; only its shapes are used.
     """
     count = state.step.shape[0]
 
-    def widened(array: Array, axis: int) -> Array:
+    def zeros(array: Array, axis: int) -> Array:
         return jnp.zeros((*array.shape[:axis], count, *array.shape[axis + 1 :]), array.dtype)
 
-    def blank() -> Context:  # buffers of its own each time, so that all can be donated
-        return Context(
-            widened(context.keys, 1),
-            widened(context.values, 1),
-            widened(context.length, 0),
-        )
+    def blank() -> Context:  # separate buffers per call, so that all of them can be donated
+        return Context(zeros(context.keys, 1), zeros(context.values, 1), zeros(context.length, 0))
 
     return Slots(jax.tree.map(jnp.array, state), blank(), blank(), jnp.zeros(count, bool))
 
@@ -104,18 +102,18 @@ def admit(
     slot: Int[Array, ""],
     row: DecodeState,
     context: Context,
-    opposite: Context,
-    has_opposite: Bool[Array, ""],
+    negative_context: Context,
+    has_negative: Bool[Array, ""],
 ) -> Slots:
-    """Puts one decode into a slot, over whatever was there.
+    """Puts one decode into a slot and overwrites the slot's previous content.
 
     Args:
         slots: All slots.
-        slot: Which one.
-        row: Its state, a single row.
-        context: Of that row.
-        opposite: Of its negative prompt; anything of the same shape where it has none.
-        has_opposite: Whether it has one.
+        slot: Index of the slot to fill.
+        row: State of the decode, a single row.
+        context: Context of its prompt.
+        negative_context: Context of its negative prompt; ignored if `has_negative` is False.
+        has_negative: Whether the decode has a negative prompt.
     """
     state = jax.tree.map(
         lambda all_rows, one: jax.lax.dynamic_update_slice_in_dim(all_rows, one, slot, axis=0),
@@ -124,9 +122,9 @@ def admit(
     )
     return Slots(
         state,
-        _placed(slots.context, context, slot),
-        _placed(slots.opposite, opposite, slot),
-        slots.has_opposite.at[slot].set(has_opposite),
+        _inserted(slots.context, context, slot),
+        _inserted(slots.negative_context, negative_context, slot),
+        slots.has_negative.at[slot].set(has_negative),
     )
 
 
@@ -137,40 +135,40 @@ def advance(
     *,
     mask_id: int,
 ) -> Slots:
-    """Takes steps of every row in one program, until all rest or `limit` steps were taken.
+    """Advances every active slot until all slots are idle or `limit` steps were taken.
 
     Args:
-        slots: The decodes.
-        limit: Most steps to take.
-        network: Makes the transformer, within the step: what it slices there is not copied then
-            (services/nn/layers.py).
+        slots: All slots.
+        limit: Maximum number of steps.
+        network: Builds the transformer within the step, so that XLA does not copy its slices of
+            stacked parameters (services/nn/stacks.py).
     """
 
     def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
         row = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, slot, 1), state)
 
         def predict(tokens: Int[Array, "1 N"]) -> Float[Array, "1 N V"]:
-            heard, model = _row_of(slots.context, slot), network()
+            context, model = _row(slots.context, slot), network()
             scale = guidance_at(row.step, row.total, row.first_guidance, row.guidance)
 
-            def unguided() -> Array:
-                features = model.features(tokens, heard, jnp.ones(1, bool))
-                return features.astype(jnp.float32)  # as `guided` returns them
+            def without_guidance() -> Array:
+                features = model.features(tokens, context, jnp.ones(1, bool))
+                return features.astype(jnp.float32)  # the type that `guided` returns
 
-            def against_no_text() -> Array:
-                told, untold = jnp.split(model.both_features(tokens, heard), 2)
-                return guided(told, untold, scale)
+            def guided_from_no_text() -> Array:
+                cond, uncond = jnp.split(model.cfg_batch_features(tokens, context), 2)
+                return guided(cond, uncond, scale)
 
-            def against_opposite() -> Array:
-                both = _beside(heard, _row_of(slots.opposite, slot))
-                features = model.features(jnp.tile(tokens, (2, 1)), both, jnp.ones(2, bool))
-                prompt, opposite = jnp.split(features, 2)
-                return guided(prompt, opposite, scale)
+            def guided_from_negative() -> Array:
+                cfg_batch = _concatenated(context, _row(slots.negative_context, slot))
+                features = model.features(jnp.tile(tokens, (2, 1)), cfg_batch, jnp.ones(2, bool))
+                cond, negative = jnp.split(features, 2)
+                return guided(cond, negative, scale)
 
-            # At a scale of 0 the other branch does not count, whatever it holds.
-            branches = jnp.where(scale[0] == 0, 0, 1 + slots.has_opposite[slot].astype(jnp.int32))
-            kinds = (unguided, against_no_text, against_opposite)
-            return model.last_layer(jax.lax.switch(branches, kinds))
+            # At a scale of 0 the guided features are the conditional ones, so only they are needed.
+            branch = jnp.where(scale[0] == 0, 0, 1 + slots.has_negative[slot].astype(jnp.int32))
+            branches = (without_guidance, guided_from_no_text, guided_from_negative)
+            return model.last_layer(jax.lax.switch(branch, branches))
 
         stepped = decode_step(row, predict, mask_id=mask_id)
         return jax.tree.map(
@@ -182,7 +180,7 @@ def advance(
     def step_all(carry: tuple[Array, DecodeState]) -> tuple[Array, DecodeState]:
         taken, state = carry
         active = state.step < state.total
-        order = jnp.argsort(~active, stable=True)  # those at rest come last, and are left out
+        order = jnp.argsort(~active, stable=True)  # idle slots come last; the loop ends before them
         stepped = jax.lax.fori_loop(
             0, active.sum(), lambda index, state: step_row(order[index], state), state
         )
@@ -196,45 +194,47 @@ def advance(
     return slots._replace(state=state)
 
 
-def read(slots: Slots, slot: Int[Array, ""]) -> RowState:
-    """Returns one row in buffers of its own, which outlive the next step.
+def read(slots: Slots, slot: Int[Array, ""]) -> SlotState:
+    """Copies the state of one slot into separate buffers, which outlive the next step.
 
     Args:
         slots: All slots.
-        slot: Which one.
+        slot: Index of the slot to read.
     """
     state = slots.state
 
     def row(array: Array) -> Array:
         return jax.lax.dynamic_index_in_dim(array, slot, keepdims=False)
 
-    return RowState(row(state.tokens), row(state.known), row(state.step), row(state.total))
+    return SlotState(row(state.tokens), row(state.known), row(state.step), row(state.total))
 
 
 def release(slots: Slots, slot: Int[Array, ""]) -> Slots:
-    """Puts one row to rest, whatever it had left to do.
+    """Makes one slot idle, even if its decode has steps left.
 
     Args:
         slots: All slots.
-        slot: Which one.
+        slot: Index of the slot to free.
     """
     state = slots.state
     return slots._replace(state=state._replace(total=state.total.at[slot].set(state.step[slot])))
 
 
-def _placed(all_rows: Context, one: Context, slot: Int[Array, ""]) -> Context:
-    def place(array: Array, part: Array, axis: int) -> Array:
+def _inserted(all_rows: Context, one: Context, slot: Int[Array, ""]) -> Context:
+    """Returns the contexts of all slots with the context of one slot replaced."""
+
+    def insert(array: Array, part: Array, axis: int) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(array, part, slot, axis)
 
     return Context(
-        place(all_rows.keys, one.keys, 1),
-        place(all_rows.values, one.values, 1),
-        place(all_rows.length, one.length, 0),
+        insert(all_rows.keys, one.keys, 1),
+        insert(all_rows.values, one.values, 1),
+        insert(all_rows.length, one.length, 0),
     )
 
 
-def _row_of(context: Context, slot: Int[Array, ""]) -> Context:
-    """Returns the context of one row."""
+def _row(context: Context, slot: Int[Array, ""]) -> Context:
+    """Returns the context of one slot."""
 
     def part(array: Array, axis: int) -> Array:
         return jax.lax.dynamic_slice_in_dim(array, slot, 1, axis)
@@ -242,8 +242,8 @@ def _row_of(context: Context, slot: Int[Array, ""]) -> Context:
     return Context(part(context.keys, 1), part(context.values, 1), part(context.length, 0))
 
 
-def _beside(first: Context, second: Context) -> Context:
-    """Returns the rows of two contexts as those of one."""
+def _concatenated(first: Context, second: Context) -> Context:
+    """Returns the rows of the first context, then those of the second."""
     return Context(
         jnp.concatenate([first.keys, second.keys], axis=1),
         jnp.concatenate([first.values, second.values], axis=1),

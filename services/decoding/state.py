@@ -1,8 +1,7 @@
-"""The state of many decodes: one row each, a few KiB, no part of it a network's.
+"""The state of many decodes: one row of a few KiB each, independent of the network.
 
-A row can be read back after any step, and goes on from there in any other slot, batch or process.
-
-Source: DESIGN 5.
+The state of a row can be read after any step, and the decode resumed from it in any other slot,
+batch or process.
 """
 
 from dataclasses import dataclass, field
@@ -13,37 +12,38 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from services.decoding.schedule import (
+    MAX_STEPS,
     clamped_steps,
     masked_after_each_step,
 )
-from services.runtime.limits import MAX_STEPS
 
 SEED_LIMIT = 2**64
 
 
 class Kind(IntEnum):
-    """How a decode chooses the tokens a step writes.
+    """Rule by which a step chooses the tokens that it writes.
 
     CONFIDENT reveals the most confident unknown tokens and keeps them (generation, inpainting).
-    RESAMPLE draws a random share of the open tokens anew at every step (mask-free editing).
+    MASK_FREE_EDIT resamples a random share of the unknown tokens at every step.
     """
 
     CONFIDENT = 0
-    RESAMPLE = 1
+    MASK_FREE_EDIT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """The knobs of a decode.
+    """The sampling parameters of a decode.
 
     Attributes:
-        steps: Steps asked for, 1 to 256; clamped to the number of unknown tokens.
+        steps: Requested steps, 1 to 256; clamped to the number of unknown tokens.
         guidance: Guidance scale t of the last step.
-        first_guidance: Scale of the first step; it grows linearly from here.
-        temperature: Of sampling ids; 0 takes the likeliest.
-        confidence_noise: Scale tau of the Gumbel noise on confidences, fading to 0 at the end.
-        top_k: Ids sampled from; 0 means all.
-        seed: 0 to 2^64 - 1.
+        first_guidance: Guidance scale of the first step; it grows linearly to `guidance`.
+        temperature: Temperature of sampling ids; 0 takes the likeliest id.
+        confidence_noise: Scale tau of the Gumbel noise on confidences, which fades to 0 at the last
+            step.
+        top_k: Number of likeliest ids to sample from; 0 means all.
+        seed: Seed of all noise, 0 to 2^64 - 1.
     """
 
     steps: int
@@ -56,21 +56,22 @@ class Sampling:
 
     @property
     def rows(self) -> int:
-        """Rows that a step computes: both branches of guidance, or one where it is off."""
+        """Rows that a step computes: 2 with guidance, 1 without."""
         return 2 if self.guidance or self.first_guidance else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One decode, at its start or resumed.
+    """One decode, from its start or resumed.
 
     Attributes:
-        tokens: Ids; what stands at unknown places does not matter.
-        known: Tokens that must stay as they are.
-        sampling: The knobs.
-        step: Steps already taken; more than 0 resumes.
-        unknown: Tokens that were unknown before step 0 (or, of RESAMPLE, that each step draws).
-        kind: How a step chooses its tokens.
+        tokens: Ids; ids of unknown tokens are ignored, except by MASK_FREE_EDIT.
+        known: Tokens that no step changes.
+        sampling: Sampling parameters.
+        unknown: Tokens that were unknown before step 0; for MASK_FREE_EDIT, tokens that each step
+            resamples.
+        step: Steps already taken; more than 0 resumes a decode.
+        kind: Rule by which a step chooses its tokens.
     """
 
     tokens: Int[np.ndarray, " N"]
@@ -83,27 +84,27 @@ class Row:
     @property
     def total(self) -> int:
         """Steps of the whole decode."""
-        if self.kind is Kind.RESAMPLE:
+        if self.kind is Kind.MASK_FREE_EDIT:
             return self.sampling.steps
         return clamped_steps(self.unknown, self.sampling.steps)
 
 
 class DecodeState(NamedTuple):
-    """Rows of decodes, as arrays. A row whose step equals its total is at rest.
+    """The state of many decodes as arrays, one row each. A row whose step is its total is idle.
 
     Attributes:
         tokens: Ids, [MASK] where unknown.
-        known: Tokens that no step changes any more.
+        known: Tokens that no further step changes.
         step: Steps taken.
         total: Steps of the whole decode.
-        unknown: Tokens unknown at the start; of RESAMPLE, tokens drawn by each step.
+        unknown: Tokens unknown at the start; for MASK_FREE_EDIT, tokens resampled by each step.
         schedule: Tokens still masked after each step.
         seed: High and low word of the 64-bit seed.
-        guidance: Scale of the last step.
-        first_guidance: Scale of the first step.
-        temperature: Of sampling ids.
-        confidence_noise: Scale of the noise on confidences at the first step.
-        top_k: Ids sampled from; 0 means all.
+        guidance: Guidance scale of the last step.
+        first_guidance: Guidance scale of the first step.
+        temperature: Temperature of sampling ids.
+        confidence_noise: Scale of the noise on confidences before it fades.
+        top_k: Number of likeliest ids to sample from; 0 means all.
         kind: A `Kind`.
     """
 
@@ -123,7 +124,7 @@ class DecodeState(NamedTuple):
 
 
 def fresh_row(tokens: int, sampling: Sampling) -> Row:
-    """Returns the decode of a whole image of `tokens` tokens, none of them known."""
+    """Returns the decode of an image of `tokens` tokens, none of them known."""
     return Row(
         tokens=np.zeros(tokens, np.int32),
         known=np.zeros(tokens, bool),
@@ -133,37 +134,37 @@ def fresh_row(tokens: int, sampling: Sampling) -> Row:
 
 
 def state_of(rows: list[Row], *, mask_id: int) -> DecodeState:
-    """Lays rows out as arrays, in numpy.
+    """Converts decodes to arrays of one row each, in numpy.
 
     Args:
-        rows: Decodes of grids of one size; at least one.
-        mask_id: Written wherever a token is unknown.
+        rows: At least one decode, all of the same number of tokens.
+        mask_id: The [MASK] id, written wherever a token is unknown.
 
     Raises:
         ValueError: a row's step or unknown count contradicts its known tokens.
     """
-    tables = [_schedule(row) for row in rows]
-    knobs = [row.sampling for row in rows]
-    words = [divmod(knob.seed % SEED_LIMIT, 2**32) for knob in knobs]
+    schedules = [_schedule(row) for row in rows]
+    samplings = [row.sampling for row in rows]
+    seeds = [divmod(sampling.seed % SEED_LIMIT, 2**32) for sampling in samplings]
     return DecodeState(
         tokens=np.stack([_masked(row, mask_id) for row in rows]),
         known=np.stack([row.known for row in rows]),
         step=np.array([row.step for row in rows], np.int32),
         total=np.array([row.total for row in rows], np.int32),
         unknown=np.array([row.unknown for row in rows], np.int32),
-        schedule=np.stack(tables),
-        seed=np.array(words, np.uint32),
-        guidance=np.array([knob.guidance for knob in knobs], np.float32),
-        first_guidance=np.array([knob.first_guidance for knob in knobs], np.float32),
-        temperature=np.array([knob.temperature for knob in knobs], np.float32),
-        confidence_noise=np.array([knob.confidence_noise for knob in knobs], np.float32),
-        top_k=np.array([knob.top_k for knob in knobs], np.int32),
+        schedule=np.stack(schedules),
+        seed=np.array(seeds, np.uint32),
+        guidance=np.array([each.guidance for each in samplings], np.float32),
+        first_guidance=np.array([each.first_guidance for each in samplings], np.float32),
+        temperature=np.array([each.temperature for each in samplings], np.float32),
+        confidence_noise=np.array([each.confidence_noise for each in samplings], np.float32),
+        top_k=np.array([each.top_k for each in samplings], np.int32),
         kind=np.array([row.kind for row in rows], np.int32),
     )
 
 
-def resting_state(slots: int, tokens: int, *, mask_id: int) -> DecodeState:
-    """Returns `slots` rows that have nothing to do."""
+def idle_state(slots: int, tokens: int, *, mask_id: int) -> DecodeState:
+    """Returns the state of `slots` idle slots."""
     idle = Row(
         tokens=np.zeros(tokens, np.int32),
         known=np.ones(tokens, bool),
@@ -174,7 +175,7 @@ def resting_state(slots: int, tokens: int, *, mask_id: int) -> DecodeState:
 
 
 def _masked(row: Row, mask_id: int) -> Int[np.ndarray, " N"]:
-    if row.kind is Kind.RESAMPLE:
+    if row.kind is Kind.MASK_FREE_EDIT:
         return np.asarray(row.tokens, np.int32)
     return np.where(row.known, row.tokens, mask_id).astype(np.int32)
 
@@ -185,20 +186,22 @@ def _schedule(row: Row) -> Int[np.ndarray, " M"]:
         raise ValueError(
             f"step {row.step} of {total} is impossible: expected 0 <= step <= total <= {MAX_STEPS}"
         )
-    table = np.zeros(MAX_STEPS, np.int32)
-    still_open = int((~row.known).sum())
-    if row.kind is Kind.RESAMPLE:
-        if not 1 <= row.unknown <= still_open:
+    schedule = np.zeros(MAX_STEPS, np.int32)
+    unknown_now = int((~row.known).sum())
+    if row.kind is Kind.MASK_FREE_EDIT:
+        if not 1 <= row.unknown <= unknown_now:
             raise ValueError(
-                f"{row.unknown} tokens a step cannot be drawn from {still_open} open ones"
+                f"expected 1 to {unknown_now} tokens to resample a step, the number of unknown "
+                f"tokens, got {row.unknown}"
             )
-        return table
+        return schedule
     counts = masked_after_each_step(row.unknown, row.sampling.steps)
-    table[: len(counts)] = counts
+    schedule[: len(counts)] = counts
     expected = row.unknown if row.step == 0 else counts[row.step - 1]
-    if still_open != expected:
+    if unknown_now != expected:
         raise ValueError(
-            f"after {row.step} of {total} steps from {row.unknown} unknown tokens, {expected} "
-            f"are masked: got {still_open}; resume with the tokens and steps that were handed out"
+            f"expected {expected} masked tokens after {row.step} of {total} steps from "
+            f"{row.unknown} unknown tokens, got {unknown_now}; resume with the tokens and steps "
+            f"that were handed out"
         )
-    return table
+    return schedule

@@ -1,1 +1,1 @@
-"""What the servicers of masked decoding, base and superres, share: requests in, events out."""
+"""The server of a masked stage, base or superres: engine, servicer, process and settings."""

@@ -1,7 +1,7 @@
-"""The knobs a stage takes where a request leaves them open: the paper's, or its checkpoint's own.
+"""Default sampling parameters of a stage: the paper's, overridden by its checkpoint's.
 
-A checkpoint may say in `sampling.json` which knobs its pictures come out best with, such as
-{"temperature": 0.7}: a small model is less sure of itself than the paper's.
+The file `sampling.json` of a checkpoint holds the sampling parameters that give its best images,
+such as {"temperature": 0.7}: a small model is less confident than the paper's.
 """
 
 import json
@@ -18,10 +18,10 @@ FILE_NAME = "sampling.json"
 
 
 def paper_defaults(steps: int) -> decoding_pb2.Sampling:
-    """Returns the defaults of the paper, every knob set that a checkpoint could know.
+    """Returns the paper's sampling parameters: all but `seed` and `minimum_steps`.
 
     Args:
-        steps: The stage's; 24 for base and 8 for superres (Muse, section 2.8).
+        steps: Decoding steps; 24 for base and 8 for superres (Muse, section 2.8).
     """
     return decoding_pb2.Sampling(
         steps=steps,
@@ -34,26 +34,27 @@ def paper_defaults(steps: int) -> decoding_pb2.Sampling:
 
 
 def checkpoint_defaults(folder: Path, *, steps: int) -> decoding_pb2.Sampling:
-    """Returns the paper's defaults with those of a checkpoint over them.
+    """Returns the paper's sampling parameters, overridden by those of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        steps: The stage's.
+        folder: Folder of the checkpoint.
+        steps: Decoding steps, if the checkpoint names none.
 
     Raises:
-        CheckpointMismatch: its sampling.json holds anything but knobs in their ranges.
+        CheckpointMismatch: sampling.json is malformed, or a parameter is out of its range.
     """
     defaults, file = paper_defaults(steps), folder / FILE_NAME
     if not file.is_file():
         return defaults
     try:
-        said = ParseDict(json.loads(file.read_text()), decoding_pb2.Sampling())
-        if said.HasField("seed") or said.HasField("minimum_steps"):
-            raise ValueError("seed or minimum_steps, which are for requests to say")
-        defaults.MergeFrom(said)
+        own = ParseDict(json.loads(file.read_text()), decoding_pb2.Sampling())
+        if own.HasField("seed") or own.HasField("minimum_steps"):
+            raise ValueError("seed or minimum_steps, which only a request may set")
+        defaults.MergeFrom(own)
         read_sampling(defaults, defaults)
     except (ValueError, ParseError, RequestError) as error:
         raise CheckpointMismatch(
-            f"{file}: expected knobs of muse.common.v1.Sampling in their ranges, got {error}"
+            f"{file}: expected sampling parameters of muse.common.v1.Sampling in their ranges, "
+            f"got {error}"
         ) from error
     return defaults

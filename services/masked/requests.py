@@ -1,34 +1,35 @@
-"""Messages of a decode to rows and back, everything checked before any compute.
+"""Conversion between the messages of a masked stage and decodes; requests are checked in full.
 
-Source: protos/muse/common/v1/decoding.proto, which says what each field may hold.
+Source: protos/muse/common/v1/decoding.proto, which documents the range of each field.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
-from muse.common.v1 import decoding_pb2, tensor_pb2
+from muse.base.v1 import base_pb2
+from muse.common.v1 import decoding_pb2, stage_pb2, tensor_pb2
 
 from services.decoding.pool import Progress
+from services.decoding.schedule import MAX_STEPS
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
-from services.runtime.limits import MAX_STEPS
+from services.masked.spec import GenerateRequest
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
 from services.runtime.wire.tensors import pack_grid, unpack_grid
 
-RESAMPLED_FRACTION = 0.08  # of the tokens, a step of a mask-free edit (Muse, section 3.3.2)
+MASK_FREE_EDIT_FRACTION = 0.08  # of the tokens, resampled by each step (Muse, section 3.3.2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The tokens a stage decodes.
+    """The token grid that a stage decodes.
 
     Attributes:
         side: Tokens along one side.
-        vocabulary: Codes; the [MASK] id is this.
-        codebook: Fingerprint of the codebook they index.
+        vocabulary: Number of codes; the [MASK] id is this number.
+        codebook: Fingerprint of the codebook.
     """
 
     side: int
@@ -37,74 +38,76 @@ class Grid:
 
 
 def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Sampling) -> Sampling:
-    """Checks the knobs of a decode and fills in what is not set.
+    """Checks the sampling parameters of a decode and fills in the defaults.
 
     Args:
-        message: The knobs.
-        defaults: Of the stage, every one set.
+        message: The sampling parameters of a request.
+        defaults: The stage's defaults, every one set.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: a knob is out of its range or not a number.
+        RequestError: INVALID_ARGUMENT: a parameter is out of its range or not a number.
     """
-    knobs = decoding_pb2.Sampling()
-    knobs.CopyFrom(defaults)
-    knobs.MergeFrom(message)
-    check_sampling(knobs, "sampling")
+    merged = decoding_pb2.Sampling()
+    merged.CopyFrom(defaults)
+    merged.MergeFrom(message)
+    check_sampling(merged, "sampling")
     return Sampling(
-        steps=knobs.steps,
-        guidance=knobs.guidance,
-        first_guidance=knobs.first_guidance,
-        temperature=knobs.temperature,
-        confidence_noise=knobs.confidence_noise,
-        top_k=min(knobs.top_k, 2**31 - 1),
-        seed=knobs.seed,
+        steps=merged.steps,
+        guidance=merged.guidance,
+        first_guidance=merged.first_guidance,
+        temperature=merged.temperature,
+        confidence_noise=merged.confidence_noise,
+        top_k=min(merged.top_k, 2**31 - 1),
+        seed=merged.seed,
     )
 
 
-def read_decode(
-    request: Any,
+def read_start(
+    request: GenerateRequest,
     grid: Grid,
     defaults: decoding_pb2.Sampling,
     *,
     most_in_time: Callable[[Sampling], int],
 ) -> Row:
-    """Returns the start of the decode that a request of base or superres asks for.
+    """Returns the start of the decode or mask-free edit that a request asks for.
 
     Args:
-        request: Its `GenerateRequest`.
-        grid: What the stage decodes.
-        defaults: Of the stage's knobs, every one set.
-        most_in_time: Most steps, up to those of the knobs, that are done before the call's
-            deadline; 0 if none are. Asked only where the request allows fewer than it wants.
+        request: The request to base or superres.
+        grid: The token grid that the stage decodes.
+        defaults: The stage's default sampling parameters, every one set.
+        most_in_time: Returns the most steps, up to `sampling.steps`, that end before the call's
+            deadline; 0 for none. Called only if the request allows fewer steps.
 
     Raises:
-        RequestError: FAILED_PRECONDITION: a state's tokens are of another codebook.
-            INVALID_ARGUMENT: a knob or the state is not what it may be.
+        RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT: a
+            sampling parameter or the state to resume is malformed.
     """
+    if isinstance(request, base_pb2.GenerateRequest) and request.HasField("resample"):
+        return read_mask_free_edit(request, grid, defaults)
     sampling = read_sampling(request.sampling, defaults)
     if request.sampling.HasField("minimum_steps"):
         least = request.sampling.minimum_steps
-        if not request.resume.step:  # a decode under way keeps its schedule
-            # Where not even the fewest are in time, the scheduler refuses and says when to retry.
+        if not request.resume.step:  # a resumed decode keeps its schedule
+            # If not even `least` steps end in time, the scheduler refuses and says when to retry.
             sampling = replace(sampling, steps=max(least, most_in_time(sampling)))
     return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 
-def read_resampling(
-    request: Any,
+def read_mask_free_edit(
+    request: base_pb2.GenerateRequest,
     grid: Grid,
     defaults: decoding_pb2.Sampling,
 ) -> Row:
-    """Returns the start of the mask-free edit that a request of base asks for.
+    """Returns the start of the mask-free edit that a request to base asks for.
 
     Args:
-        request: Its `GenerateRequest`, which has `resample`.
-        grid: What the stage decodes.
-        defaults: Of the stage's knobs, every one set.
+        request: A request whose field `resample` is set.
+        grid: The token grid that the stage decodes.
+        defaults: The stage's default sampling parameters, every one set.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT:
-            there are none, none of them is open, or a knob is out of its range.
+            tokens are missing, all of them are known, or a parameter is out of its range.
     """
     sampling, resume = read_sampling(request.sampling, defaults), request.resume
     if request.sampling.HasField("minimum_steps"):
@@ -113,13 +116,13 @@ def read_resampling(
         )
     if not request.HasField("resume"):
         raise invalid_field("resume", expected="the tokens to change", got="none")
-    asked = request.resample
-    fraction = asked.fraction if asked.HasField("fraction") else RESAMPLED_FRACTION
+    edit = request.resample
+    fraction = edit.fraction if edit.HasField("fraction") else MASK_FREE_EDIT_FRACTION
     if not 0 < fraction <= 1:
         raise invalid_field("resample.fraction", expected="more than 0 to 1", got=fraction)
     tokens, known = _tokens_and_known(resume, grid)
-    still_open = int((~known).sum())
-    if not still_open:
+    unknown = int((~known).sum())
+    if not unknown:
         raise invalid_field("resume.known", expected="an open token", got="none")
     if resume.step > sampling.steps:
         raise invalid_field("resume.step", expected=f"0 to {sampling.steps}", got=resume.step)
@@ -127,34 +130,34 @@ def read_resampling(
         tokens=tokens,
         known=known,
         sampling=sampling,
-        unknown=max(1, round(fraction * still_open)),
+        unknown=max(1, round(fraction * unknown)),
         step=resume.step,
-        kind=Kind.RESAMPLE,
+        kind=Kind.MASK_FREE_EDIT,
     )
 
 
 def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: Grid) -> Row:
-    """Returns the start of a decode: a state handed in, or an image of which nothing is known.
+    """Returns the start of a decode: a state to resume, or an image of unknown tokens.
 
     Args:
-        resume: The state, if there is one.
-        sampling: The knobs.
-        grid: What the stage decodes.
+        resume: The state to resume; None for an image of unknown tokens.
+        sampling: Sampling parameters.
+        grid: The token grid that the stage decodes.
 
     Raises:
-        RequestError: FAILED_PRECONDITION: its tokens are of another codebook. INVALID_ARGUMENT:
-            it is truncated, or contradicts its own number of steps.
+        RequestError: FAILED_PRECONDITION: the state's tokens are of another codebook.
+            INVALID_ARGUMENT: the state is truncated, or contradicts its own number of steps.
     """
     if resume is None:
         return fresh_row(grid.side**2, sampling)
     tokens, known = _tokens_and_known(resume, grid)
-    still_open = int((~known).sum())
-    unknown = resume.unknown if resume.step else still_open
-    if not still_open <= unknown <= tokens.size:
+    unknown_now = int((~known).sum())
+    unknown = resume.unknown if resume.step else unknown_now
+    if not unknown_now <= unknown <= tokens.size:
         raise invalid_field(
-            "resume.unknown", expected=f"{still_open} to {tokens.size}", got=resume.unknown
+            "resume.unknown", expected=f"{unknown_now} to {tokens.size}", got=resume.unknown
         )
-    if resume.step and resume.total:  # it may have been cut down
+    if resume.step and resume.total:  # a deadline may have cut the steps down
         if resume.total > MAX_STEPS:
             raise invalid_field("resume.total", expected=f"at most {MAX_STEPS}", got=resume.total)
         sampling = replace(sampling, steps=resume.total)
@@ -190,13 +193,13 @@ def _tokens_and_known(
 def pack_progress(
     progress: Progress, row: Row, grid: Grid, *, with_state: bool
 ) -> decoding_pb2.DecodeProgress:
-    """Makes the message of a step.
+    """Packs the progress message of a step.
 
     Args:
-        progress: The decode after it.
-        row: Its start.
-        grid: What the stage decodes.
-        with_state: Whether to hand out the state.
+        progress: The decode after the step.
+        row: Start of the decode.
+        grid: The token grid that the stage decodes.
+        with_state: Whether the message includes the state.
     """
     message = decoding_pb2.DecodeProgress(step=progress.step, total=progress.total)
     if with_state:
@@ -204,17 +207,20 @@ def pack_progress(
     return message
 
 
-def pack_state(progress: Progress, row: Row, grid: Grid) -> decoding_pb2.DecodeState:
-    """Makes the message from which a decode that took some steps goes on.
+def pack_state(progress: Progress | None, row: Row, grid: Grid) -> decoding_pb2.DecodeState:
+    """Packs the state from which another call can resume a decode.
 
     Args:
-        progress: The decode so far.
-        row: Its start.
-        grid: What the stage decodes.
+        progress: The decode so far; None if it has taken no step.
+        row: Start of the decode.
+        grid: The token grid that the stage decodes.
     """
-    settled = progress.known | (row.kind is Kind.RESAMPLE)  # an edit's tokens all count
+    if progress is None:
+        progress = Progress(tokens=row.tokens, known=row.known, step=row.step, total=row.total)
+    # All tokens of a mask-free edit count; unknown tokens of a decode are [MASK], which is no code.
+    valid = progress.known | (row.kind is Kind.MASK_FREE_EDIT)
     return decoding_pb2.DecodeState(
-        tokens=pack_tokens(np.where(settled, progress.tokens, 0), grid),
+        tokens=_pack_tokens(np.where(valid, progress.tokens, 0), grid),
         known=progress.known.astype(np.uint8).tobytes(),
         step=progress.step,
         unknown=row.unknown,
@@ -222,12 +228,13 @@ def pack_state(progress: Progress, row: Row, grid: Grid) -> decoding_pb2.DecodeS
     )
 
 
-def pack_start(row: Row, grid: Grid) -> decoding_pb2.DecodeState:
-    """Makes the message from which a decode that took no step yet goes on: its start."""
-    start = Progress(tokens=row.tokens, known=row.known, step=row.step, total=row.total)
-    return pack_state(start, row, grid)
+def pack_result(
+    progress: Progress, timing: stage_pb2.StageTiming, grid: Grid
+) -> decoding_pb2.DecodeResult:
+    """Packs the result of a decode after its last step."""
+    tokens = _pack_tokens(progress.tokens, grid)
+    return decoding_pb2.DecodeResult(tokens=tokens, timing=timing, steps=progress.total)
 
 
-def pack_tokens(tokens: np.ndarray, grid: Grid) -> tensor_pb2.TokenGrid:
-    """Makes a message of an image's tokens, row by row."""
+def _pack_tokens(tokens: Int[np.ndarray, " N"], grid: Grid) -> tensor_pb2.TokenGrid:
     return pack_grid(tokens.reshape(grid.side, grid.side), grid.codebook)

@@ -1,17 +1,18 @@
 """Attention: over a whole sequence, over a cached context, and over two axes of a grid.
 
-Queries and keys are RMS-normalised per head with a learned scale before they meet. The paper does
-not state that; it keeps the logits of deep stacks bounded in bfloat16 (DESIGN 4.5 allows it).
-Softmax is in float32.
+Queries and keys are RMS-normalised per head with a learned scale before their product. That
+deviates from the paper, and keeps the logits of deep stacks bounded in bfloat16. Softmax is in
+float32.
 
-A layer may have a share of the heads only, the others being on other devices: then `whole` gathers
-what all heads saw, and the columns that each device made of it (services/nn/sharding.py).
+A sharded layer holds some of the heads: `all_gather` then collects the outputs of all heads, and
+the columns that each device computes of the output projection (services/nn/sharding.py).
 
 Source: Vaswani et al. 2017; Zhao et al. 2021, "Improved Transformer for High-Resolution GANs"
 (multi-axis); Henry et al. 2020, "Query-Key Normalization for Transformers".
 """
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +20,19 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from services.nn.gathering import whole
+from services.nn.collectives import all_gather
 from services.nn.projection import Projection
 
-HIDDEN_SCORE = -1e30  # finite, so that a row with nothing to attend to gives a mean and not NaN
+MASKED_SCORE = -1e30  # finite, so that a row with nothing to attend to gives a mean and not NaN
 
 
 class Context(NamedTuple):
-    """What a decode attends to at every step, computed once (DESIGN 4.7).
+    """Cross-attention keys and values of every layer, computed once per decode.
 
     Attributes:
         keys: Keys of every layer's cross-attention.
-        values: Their values.
-        length: Positions of each row that exist, at least 1; the rest of them is padding.
+        values: Values of every layer's cross-attention.
+        length: Valid positions of each row, at least 1; the positions after them are padding.
     """
 
     keys: Float[Array, "L B T H K"]
@@ -45,18 +46,18 @@ def attend(
     values: Float[Array, "B T H K"],
     length: Int[Array, " B"] | None = None,
 ) -> Float[Array, "B N H K"]:
-    """Scaled dot-product attention.
+    """Computes scaled dot-product attention.
 
     A GPU computes it in bfloat16 by cuDNN's fused kernel, which never writes the scores: at
     superres's 4096 positions they are more bytes than all else in a layer.
 
     Args:
-        queries: One per position that looks.
-        keys: One per position looked at.
-        values: What those positions hold.
-        length: Leading positions that may be looked at, at least 1; all of them if absent.
+        queries: One per attending position.
+        keys: One per attended position.
+        values: One per attended position.
+        length: Leading positions that each row attends to, at least 1; None for all of them.
     """
-    if _fused(queries):
+    if _has_fused_kernel(queries):
         return jax.nn.dot_product_attention(
             queries,
             keys,
@@ -71,52 +72,57 @@ def attend(
     )
     if length is not None:
         visible = jnp.arange(keys.shape[1]) < length[:, None]
-        scores = jnp.where(visible[:, None, None, :], scores, HIDDEN_SCORE)
+        scores = jnp.where(visible[:, None, None, :], scores, MASKED_SCORE)
     # Softmax, but for its division, which is of fewer numbers once the values are in.
     highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))  # cancels out
     weights = jnp.exp(scores - highest)
-    seen = jnp.einsum(
+    mixed = jnp.einsum(
         "bhnt,bhtk->bhnk",
         weights.astype(values.dtype),
         values.transpose(by_head),
         preferred_element_type=jnp.float32,
     )
-    seen = seen / weights.sum(axis=-1, keepdims=True)
-    return seen.astype(values.dtype).transpose(by_head)
+    mixed = mixed / weights.sum(axis=-1, keepdims=True)
+    return mixed.astype(values.dtype).transpose(by_head)
 
 
-def _fused(queries: Array) -> bool:
-    """Returns whether cuDNN's kernel attends from queries."""
+def _has_fused_kernel(queries: Array) -> bool:
+    """Returns whether cuDNN's fused kernel takes these queries."""
     return jax.default_backend() == "gpu" and queries.dtype == jnp.bfloat16
 
 
-def attend_both(
+def attend_cfg_batch(
     queries: Float[Array, "2*B N H K"],
     keys: Float[Array, "B T H K"],
     values: Float[Array, "B T H K"],
     length: Int[Array, " B"],
     *,
-    common: int,
+    shared_context_length: int,
 ) -> Float[Array, "2*B N H K"]:
-    """Attention of rows to what they may look at, and of as many more to the start of the same.
+    """Computes cross-attention of a CFG batch, whose two halves share keys and values.
 
-    A GPU computes all rows in one call, and skips what is hidden from the latter.
+    Conditional rows attend to `length` positions, unconditional rows to the first
+    `shared_context_length`. A GPU computes all rows in one call and skips masked positions.
 
     Args:
-        queries: Of the former rows, then of the latter.
-        keys: Of the former.
-        values: Of the former.
-        length: Leading positions that the former look at.
-        common: Leading positions that the latter look at.
+        queries: Of the conditional rows, then of the unconditional rows.
+        keys: Of the conditional rows.
+        values: Of the conditional rows.
+        length: Leading positions that each conditional row attends to.
+        shared_context_length: Leading positions that every unconditional row attends to.
     """
-    shorter = jnp.full_like(length, common)
-    if _fused(queries):
+    uncond_length = jnp.full_like(length, shared_context_length)
+    if _has_fused_kernel(queries):
         keys, values = (jnp.concatenate([array, array]) for array in (keys, values))
-        return attend(queries, keys, values, jnp.concatenate([length, shorter]))
-    former, latter = jnp.split(queries, 2)
-    seen = attend(former, keys, values, length)
-    seen_by_latter = attend(latter, keys[:, :common], values[:, :common], shorter)
-    return jnp.concatenate([seen, seen_by_latter])
+        return attend(queries, keys, values, jnp.concatenate([length, uncond_length]))
+    cond, uncond = jnp.split(queries, 2)
+    shared = slice(None, shared_context_length)
+    return jnp.concatenate(
+        [
+            attend(cond, keys, values, length),
+            attend(uncond, keys[:, shared], values[:, shared], uncond_length),
+        ]
+    )
 
 
 def attend_within_blocks(
@@ -126,7 +132,7 @@ def attend_within_blocks(
     *,
     block: int,
 ) -> Float[Array, "B N H K"]:
-    """Attention of every position of a square grid to its own block of `block` x `block`."""
+    """Attends from every position of a square grid to its own block of `block` x `block`."""
     return _attend_in_groups(queries, keys, values, block=block, group_axes=(1, 3))
 
 
@@ -137,7 +143,7 @@ def attend_across_blocks(
     *,
     block: int,
 ) -> Float[Array, "B N H K"]:
-    """Attention of every position of a square grid to the same offset in every block."""
+    """Attends from every position of a square grid to the same offset in every block."""
     return _attend_in_groups(queries, keys, values, block=block, group_axes=(2, 4))
 
 
@@ -149,7 +155,7 @@ def _attend_in_groups(
     block: int,
     group_axes: tuple[int, int],
 ) -> Float[Array, "B N H K"]:
-    """Attends within the groups that share their place along two of the four grid axes.
+    """Attends within the groups of positions that have two of four grid coordinates in common.
 
     The grid is [block row, row in block, block column, column in block], axes 1 to 4.
     """
@@ -173,7 +179,7 @@ class HeadNorm(nnx.Module):
     """RMS normalisation of each head, in float32, with a learned scale."""
 
     def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike) -> None:
-        """Normalises over the last `width` numbers."""
+        """Makes a scale of ones for heads of `width` numbers."""
         self.dtype = dtype
         self.scale = nnx.Param(jnp.ones((width,), param_dtype))
 
@@ -185,7 +191,7 @@ class HeadNorm(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    """Every position to every position; one projection makes queries, keys and values."""
+    """Self-attention over a whole sequence; one projection makes queries, keys and values."""
 
     def __init__(
         self,
@@ -198,41 +204,39 @@ class SelfAttention(nnx.Module):
     ) -> None:
         """Builds the projections, without biases.
 
-        The keys' projection starts as the queries': like looks at like, so that a position first
-        looks around itself, which training would have to find out from little.
+        The keys' projection starts as a copy of the queries' projection. A fresh layer then
+        attends to similar positions, near ones above all, which a small data set teaches slowly.
 
         Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers".
         """
         self.heads = heads
-        kinds: dict[str, Any] = {
-            "use_bias": False,
-            "rngs": rngs,
-            "dtype": dtype,
-            "param_dtype": param_dtype,
-        }
-        self.project = Projection(hidden, 3 * hidden, **kinds)
+        linear = partial(
+            Projection, hidden, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        head_norm = partial(HeadNorm, hidden // heads, dtype=dtype, param_dtype=param_dtype)
+        self.project = linear(3 * hidden)
         drawn = self.project.kernel[...]
         self.project.kernel[...] = drawn.at[:, hidden : 2 * hidden].set(drawn[:, :hidden])
-        self.output = Projection(hidden, hidden, **kinds)
-        self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
-        self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
+        self.output = linear(hidden)
+        self.query_norm = head_norm()
+        self.key_norm = head_norm()
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        """Returns what each position gathered."""
-        gathered = whole(attend(*self.heads_of(tokens)), axis=2)
-        return whole(self.output(gathered.reshape(tokens.shape)))
+        """Returns the attention output of each position."""
+        attended = all_gather(attend(*self.heads_of(tokens)), axis=2)
+        return all_gather(self.output(attended.reshape(tokens.shape)))
 
     def heads_of(
         self, tokens: Float[Array, "B N D"]
     ) -> tuple[Float[Array, "B N H K"], Float[Array, "B N H K"], Float[Array, "B N H K"]]:
-        """Returns the queries, keys and values of the heads here, queries and keys normalised."""
+        """Returns queries, keys and values of this device's heads, queries and keys normalised."""
         batch, count, hidden = tokens.shape
         split = self.project(tokens).reshape(batch, count, 3, -1, hidden // self.heads)
         return self.query_norm(split[:, :, 0]), self.key_norm(split[:, :, 1]), split[:, :, 2]
 
 
 class MultiAxisAttention(nnx.Module):
-    """One half of the heads within blocks of a grid, the other half across them.
+    """Attention over a grid: half of the heads within blocks, the other half across blocks.
 
     Both halves share one projection in and one projection out; they run side by side, unlike
     MaxViT's sequence of a block layer and a grid layer.
@@ -257,7 +261,7 @@ class MultiAxisAttention(nnx.Module):
         )
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        """Returns what each position of a square grid, row by row, gathered."""
+        """Returns the attention output of each position of a square grid, row by row."""
         queries, keys, values = self.attention.heads_of(tokens)
         half = queries.shape[2] // 2
         near, far = slice(None, half), slice(half, None)
@@ -267,12 +271,12 @@ class MultiAxisAttention(nnx.Module):
         across = attend_across_blocks(
             queries[:, :, far], keys[:, :, far], values[:, :, far], block=self.block
         )
-        gathered = whole(jnp.stack([within, across], axis=2), axis=3)
-        return whole(self.attention.output(gathered.reshape(tokens.shape)))
+        attended = all_gather(jnp.stack([within, across], axis=2), axis=3)
+        return all_gather(self.attention.output(attended.reshape(tokens.shape)))
 
 
 class CrossAttention(nnx.Module):
-    """Image positions to a context whose keys and values are made once."""
+    """Attention from image positions to a context whose keys and values are computed once."""
 
     def __init__(
         self,
@@ -283,22 +287,20 @@ class CrossAttention(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Builds the projections, without biases; the context is `hidden` wide as well."""
+        """Builds the projections, without biases; tokens and context are `hidden` wide."""
         self.heads = heads
-        kinds: dict[str, Any] = {
-            "use_bias": False,
-            "rngs": rngs,
-            "dtype": dtype,
-            "param_dtype": param_dtype,
-        }
-        self.query = Projection(hidden, hidden, **kinds)
-        self.key_value = Projection(hidden, 2 * hidden, **kinds)
-        self.output = Projection(hidden, hidden, **kinds)
-        self.query_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
-        self.key_norm = HeadNorm(hidden // heads, dtype=dtype, param_dtype=param_dtype)
+        linear = partial(
+            Projection, hidden, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        head_norm = partial(HeadNorm, hidden // heads, dtype=dtype, param_dtype=param_dtype)
+        self.query = linear(hidden)
+        self.key_value = linear(2 * hidden)
+        self.output = linear(hidden)
+        self.query_norm = head_norm()
+        self.key_norm = head_norm()
 
     def share_initial_projection(self) -> None:
-        """Starts the keys' projection as a copy of the queries': like looks at like."""
+        """Copies the queries' projection to the keys, so that similar vectors attend first."""
         hidden = self.query.kernel.shape[0]
         kernel = self.key_value.kernel[...]
         self.key_value.kernel[...] = kernel.at[:, :hidden].set(self.query.kernel[...])
@@ -306,7 +308,7 @@ class CrossAttention(nnx.Module):
     def keys_values(
         self, context: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
-        """Returns what heads here see of the context, which no decoding step changes."""
+        """Returns the context's keys and values of this device's heads."""
         batch, count, hidden = context.shape
         split = self.key_value(context).reshape(batch, count, 2, -1, hidden // self.heads)
         return self.key_norm(split[:, :, 0]), split[:, :, 1]
@@ -318,26 +320,33 @@ class CrossAttention(nnx.Module):
         values: Float[Array, "B T H K"],
         length: Int[Array, " B"],
     ) -> Float[Array, "B N D"]:
-        """Returns what each image position gathered from the context's first `length` positions."""
+        """Returns what each image position attends to in the first `length` context positions."""
         return self._output(attend(self._queries(tokens), keys, values, length))
 
-    def both(
+    def cfg_batch(
         self,
         tokens: Float[Array, "2*B N D"],
         keys: Float[Array, "B T H K"],
         values: Float[Array, "B T H K"],
         length: Int[Array, " B"],
         *,
-        common: int,
+        shared_context_length: int,
     ) -> Float[Array, "2*B N D"]:
-        """Returns the same of rows, then of as many that gather from the first `common` only."""
-        return self._output(attend_both(self._queries(tokens), keys, values, length, common=common))
+        """Returns the attention output of a CFG batch; arguments as of `attend_cfg_batch`."""
+        attended = attend_cfg_batch(
+            self._queries(tokens),
+            keys,
+            values,
+            length,
+            shared_context_length=shared_context_length,
+        )
+        return self._output(attended)
 
     def _queries(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N H K"]:
         batch, count, hidden = tokens.shape
         queries = self.query(tokens).reshape(batch, count, -1, hidden // self.heads)
         return self.query_norm(queries)
 
-    def _output(self, seen: Float[Array, "B N H K"]) -> Float[Array, "B N D"]:
-        gathered = whole(seen, axis=2)
-        return whole(self.output(gathered.reshape(*gathered.shape[:2], -1)))
+    def _output(self, attended: Float[Array, "B N H K"]) -> Float[Array, "B N D"]:
+        heads = all_gather(attended, axis=2)
+        return all_gather(self.output(heads.reshape(*heads.shape[:2], -1)))

@@ -1,6 +1,6 @@
 """The two ends of a masked transformer: token ids to vectors, and vectors to logits."""
 
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +17,17 @@ LOGIT_SCALE = 0.02  # of the fresh last kernel: a fresh model is nearly undecide
 
 
 def waves(side: int, hidden: int, *, finest: int) -> Float[np.ndarray, "side hidden"]:
-    """Returns sines and cosines of a place's centre along one axis of the image.
+    """Returns sines and cosines of each position's centre along one axis of the image.
 
-    Places are measured as a share of the image, so that two grids of different resolution have
-    about the same numbers where they overlap: the start from which superres learns which
-    low-resolution token lies under it.
+    Positions are fractions of the image's side, so that overlapping positions of two grids of
+    different resolution have similar embeddings. From there superres learns which low-resolution
+    token lies under which high-resolution token.
 
     Args:
-        side: Places along the axis.
+        side: Positions along the axis.
         hidden: Width of the result.
-        finest: Half periods of the fastest wave along the axis. More than there are places on the
-            coarsest grid, and places there that lie apart would look alike.
+        finest: Half periods of the fastest wave along the axis: at most the side of the coarsest
+            grid, or distant positions of that grid would have similar embeddings.
     """
     centres = (np.arange(side) + 0.5) / side
     frequencies = np.pi * np.geomspace(1.0, finest, -(-hidden // 2))
@@ -36,7 +36,7 @@ def waves(side: int, hidden: int, *, finest: int) -> Float[np.ndarray, "side hid
 
 
 class GridEmbedding(nnx.Module):
-    """Ids of a square grid to vectors: an embedding of the id, of its row and of its column."""
+    """Embedding of a square grid of ids: the sum of an id, a row and a column embedding."""
 
     def __init__(
         self,
@@ -64,16 +64,17 @@ class GridEmbedding(nnx.Module):
         self.column = nnx.Param(jnp.asarray(columns, param_dtype))
 
     def __call__(self, ids: Int[Array, "B N"]) -> Float[Array, "B N D"]:
-        """Returns one vector per place, row by row."""
+        """Returns one vector per position, row by row."""
         positions = self.row[...][:, None] + self.column[...][None, :]
         embedded = self.token[...][ids] + positions.reshape(1, -1, positions.shape[-1])
         return embedded.astype(self.dtype)
 
 
 class LogitHead(nnx.Module):
-    """An MLP from the residual stream to one logit per code, in float32.
+    """An MLP from the residual stream to one float32 logit per code.
 
-    `features` is all of it but the last, linear layer, before which guidance can be applied.
+    `features` computes all layers but the last one. The last layer is linear, so guidance can be
+    applied before it.
     """
 
     def __init__(
@@ -86,18 +87,25 @@ class LogitHead(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Builds hidden -> hidden -> vocabulary with a GELU between, behind norms."""
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.input_norm = Norm(hidden, **kinds)
-        self.mix = Projection(hidden, hidden, use_bias=False, **kinds)
-        self.output_norm = Norm(hidden, **kinds)
-        self.output = Projection(
-            hidden, vocabulary, kernel_init=nnx.initializers.normal(LOGIT_SCALE), **kinds
+        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = partial(Projection, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.input_norm = norm()
+        self.mix = linear(hidden, use_bias=False)
+        self.output_norm = norm()
+        self.output = linear(
+            vocabulary,
+            kernel_init=nnx.initializers.normal(LOGIT_SCALE),
+            preferred_element_type=jnp.float32,
         )
 
     def features(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        """Returns what the last layer takes."""
+        """Returns the input of the last layer."""
         return self.output_norm(jax.nn.gelu(self.mix(self.input_norm(tokens))))
 
     def logits(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
-        """Returns logits over the codes; [MASK] is not among them."""
-        return self.output(features).astype(jnp.float32)
+        """Returns float32 logits over the codes; [MASK] is not among them.
+
+        The last product multiplies numbers of the model's dtype and accumulates in float32. Its
+        result is never rounded to bfloat16, which would tie the top two ids at 3% of positions.
+        """
+        return self.output(features)

@@ -1,7 +1,7 @@
-"""Moves parameters between Flax NNX modules and flat, named arrays."""
+"""Conversion of parameters between Flax NNX modules and flat, named arrays."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def parameters_of(module: nnx.Module) -> dict[str, jax.Array]:
 
 
 def parameter_count(build: Callable[[], nnx.Module]) -> int:
-    """Counts the parameters of the module that `build` would make; allocates nothing."""
+    """Returns the number of parameters of the module that `build` makes; allocates nothing."""
     abstract = nnx.eval_shape(build)
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
 
@@ -30,7 +30,7 @@ def check_parameters(module: nnx.Module, parameters: Mapping[str, np.ndarray | j
     """Checks that parameters are exactly those of a module.
 
     Args:
-        module: It may be abstract, of `nnx.eval_shape`.
+        module: The module, or its shapes from `nnx.eval_shape`.
         parameters: Arrays by dotted path.
 
     Raises:
@@ -58,16 +58,16 @@ def with_parameters(
     parameters: Mapping[str, np.ndarray | jax.Array],
     *,
     dtype: DTypeLike = jnp.float32,
-    array: Callable[[Any, DTypeLike], Any] = jnp.asarray,
+    array: Callable[[np.ndarray | jax.Array, DTypeLike], np.ndarray | jax.Array] = jnp.asarray,
 ) -> Module:
     """Builds a module around given parameters, without initialising any of its own.
 
     Args:
-        build: Makes the module; only its shapes are used.
+        build: Builds the module; only its shapes are used.
         parameters: Arrays by dotted path; exactly those the module has.
-        dtype: What float parameters are cast to; other variables keep their own type.
-        array: Makes an array of a type. By default on the default device; `numpy.asarray` leaves
-            them where the caller can place them.
+        dtype: Type that float parameters are cast to; other variables keep their own type.
+        array: Makes an array of a type. `jnp.asarray` puts it on the default device;
+            `np.asarray` leaves it on the host, for the caller to place.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.

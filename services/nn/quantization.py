@@ -1,22 +1,24 @@
-"""Matrices in int8: a quarter of float32's memory, half of bfloat16's, at a small error.
+"""Weight-only int8 quantisation: a quarter of float32's memory, half of bfloat16's.
 
-Only weights are quantised: each output channel (a column) of a matrix is scaled so that its largest
-number is 127, and rounded. A product takes the activations as they are with the int8 numbers, which
-bfloat16 holds exactly, and scales its result: the full matrix never exists on the device.
+Each output channel (a column) of a matrix is scaled so that its largest number is 127, and rounded.
+A product multiplies the unquantised activations with the int8 numbers, which bfloat16 holds
+exactly, and scales its result: the full-precision matrix never exists on the device.
 
-What is quantised is the matrices of the blocks: 98.6% of the parameters of muse-3b's base, 97.2% of
-T5-XXL's. Embeddings, norms, biases and the few products before and after the blocks stay.
+Only the matrices of the blocks are quantised: 98.6% of the parameters of muse-3b's base, 97.2% of
+T5-XXL's. Embeddings, norms, biases and the few matrices outside the blocks keep their precision.
 
-XLA may still hoist what turns int8 into floats out of a loop of decoding steps where the layers
-are unrolled (`FEW_LAYERS` of services/nn/transformer.py); of a scanned stack it keeps one layer.
+Where the layers are unrolled (`FEW_LAYERS` of services/nn/transformer.py), XLA may still hoist the
+conversion from int8 to floats out of a loop of decoding steps; of a scanned stack it converts one
+layer at a time.
 
 Source: symmetric absmax quantisation as in Dettmers et al. 2022, "LLM.int8()", section 2, here a
 channel at a time and without quantised activations.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -40,8 +42,8 @@ def quantized(
         matrix: Finite numbers, inputs by outputs.
 
     Returns:
-        The int8 numbers and a float32 scale for each output. Their product is off by at most half
-        a scale, which is 1/254 of the largest number of that output.
+        The int8 numbers and a float32 scale for each output. Their product differs from `matrix`
+        by at most half a scale, which is 1/254 of the largest number of that output.
     """
     values = np.empty(matrix.shape, np.int8)
     scale = np.empty((*matrix.shape[:-2], 1, matrix.shape[-1]), np.float32)
@@ -54,10 +56,10 @@ def quantized(
 
 
 class QuantizedMatrix(nnx.Module):
-    """What stands in for a matrix's `nnx.Param`: int8 numbers, and a scale for each output."""
+    """An int8 matrix with a scale for each output, in place of a matrix's `nnx.Param`."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        """Makes a matrix of zeros, [*L, D, M]; a leading axis is of layers."""
+        """Makes a matrix of zeros, [*L, D, M]; L is the layer axis of a stack."""
         self.values = nnx.Variable(jnp.zeros(shape, jnp.int8))
         self.scale = nnx.Variable(jnp.ones((*shape[:-2], 1, shape[-1]), jnp.float32))
 
@@ -65,8 +67,8 @@ class QuantizedMatrix(nnx.Module):
         """Multiplies vectors with the matrix of a single layer.
 
         Args:
-            inputs: In `dtype`.
-            dtype: Of the factors and of the result; sums and scales are float32.
+            inputs: Vectors of type `dtype`.
+            dtype: Type of the factors and of the result; sums and scales are float32.
         """
         sums = jnp.matmul(
             inputs, self.values[...].astype(dtype), preferred_element_type=jnp.float32
@@ -78,27 +80,27 @@ Matrix = nnx.Param | QuantizedMatrix
 
 
 def product(inputs: Float[Array, "*B D"], matrix: Matrix, dtype: DTypeLike) -> Float[Array, "*B M"]:
-    """Multiplies vectors with a matrix, in whichever way it is kept.
+    """Multiplies vectors with a full-precision or a quantised matrix.
 
     Args:
-        inputs: In `dtype`.
-        matrix: Of a single layer.
-        dtype: Of the factors and of the result.
+        inputs: Vectors of type `dtype`.
+        matrix: A matrix of a single layer.
+        dtype: Type of the factors and of the result.
     """
     if isinstance(matrix, QuantizedMatrix):
         return matrix.product(inputs, dtype)
     return inputs @ matrix[...].astype(dtype)
 
 
-def keeping(build: Callable[[], Module], weights: Weights) -> Callable[[], Module]:
-    """Returns what makes the module that `build` makes, its weights kept in the way asked for.
+def with_weight_format(build: Callable[[], Module], weights: Weights) -> Callable[[], Module]:
+    """Returns a function that builds the module of `build` with another format of weights.
 
     Args:
-        build: Makes the module.
-        weights: "full", or "int8" for the matrices of its stacks of layers.
+        build: Builds the module.
+        weights: "full" changes nothing; "int8" quantises the matrices of its stacks of layers.
 
     Raises:
-        ValueError: there is no such way to keep weights.
+        ValueError: `weights` is neither.
     """
     check_weights(weights)
     if weights == "full":
@@ -118,38 +120,38 @@ def with_weights(
     *,
     dtype: DTypeLike,
     weights: Weights,
-    array: Callable[[Any, DTypeLike], Any] = jnp.asarray,
+    array: Callable[[np.ndarray | jax.Array, DTypeLike], np.ndarray | jax.Array] = jnp.asarray,
 ) -> Module:
-    """Builds a module around given parameters, as `with_parameters`, in the precision asked for.
+    """Builds a module around given parameters, quantised on the way if `weights` is "int8".
 
     Args:
-        build: Makes the module; only its shapes are used.
+        build: Builds the module; only its shapes are used.
         parameters: Arrays by dotted path, on the host; exactly those the module has.
-        dtype: What float parameters are cast to.
-        weights: As of `keeping`.
+        dtype: Type that float parameters are cast to.
+        weights: As of `with_weight_format`.
         array: As of `with_parameters`.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.
-        ValueError: there is no such way to keep weights.
+        ValueError: `weights` is neither "full" nor "int8".
     """
-    built = keeping(build, weights)
-    if built is build:
+    build_served = with_weight_format(build, weights)
+    if weights == "full":
         return with_parameters(build, parameters, dtype=dtype, array=array)
     abstract = nnx.eval_shape(build)
     check_parameters(abstract, parameters)
     stacked = _stacked_matrices(abstract)
-    kept: dict[str, np.ndarray] = {}
+    served: dict[str, np.ndarray] = {}
     for name, parameter in parameters.items():
         if name in stacked:
-            kept[f"{name}.values"], kept[f"{name}.scale"] = quantized(parameter)
+            served[f"{name}.values"], served[f"{name}.scale"] = quantized(parameter)
         else:
-            kept[name] = parameter
-    return with_parameters(built, kept, dtype=dtype, array=array)
+            served[name] = parameter
+    return with_parameters(build_served, served, dtype=dtype, array=array)
 
 
 def _stacked_matrices(module: nnx.Module) -> set[str]:
-    """Names the matrices of a module's stacks of layers."""
+    """Returns the dotted paths of the matrices of a module's stacks of layers."""
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {
         ".".join(map(str, path)) for path, variable in flat if len(variable.shape) == STACKED_AXES
@@ -157,7 +159,7 @@ def _stacked_matrices(module: nnx.Module) -> set[str]:
 
 
 def _quantize_stacks(module: nnx.Module) -> None:
-    """Puts quantised matrices in the place of those of a module's stacks."""
+    """Replaces the matrices of a module's stacks by quantised ones."""
     for _, owner in list(nnx.iter_modules(module)):
         for name, value in list(vars(owner).items()):
             if isinstance(value, nnx.Param) and len(value.shape) == STACKED_AXES:

@@ -39,7 +39,7 @@ def nearest_codes(
 
 
 class Quantizer(nnx.Module):
-    """A codebook, and the way to and from its ids."""
+    """A codebook: features to the ids of their nearest codes, and ids to codes."""
 
     def __init__(
         self, codes: int, dim: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32
@@ -49,7 +49,7 @@ class Quantizer(nnx.Module):
         self.codebook = nnx.Param(initial)
 
     def ids(self, features: Float[Array, "B h w C"]) -> Int[Array, "B h w"]:
-        """Returns the id of the nearest code at each place."""
+        """Returns the id of the nearest code at each position."""
         flat = features.reshape(-1, features.shape[-1])
         return nearest_codes(flat, self.codebook[...]).reshape(features.shape[:-1])
 

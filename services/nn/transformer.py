@@ -1,12 +1,13 @@
-"""Transformer blocks, and how a stack of them is kept and run.
+"""Transformer blocks, and stacks of them that `jax.lax.scan` runs.
 
-A stack keeps one set of arrays with a leading layer axis and is run by `jax.lax.scan`: one block
-is compiled, whatever the depth. Few layers are unrolled: they compile as fast, and training does
-not copy what each layer keeps for its gradient into arrays of all layers.
+A stack keeps one set of arrays with a leading layer axis, so that XLA compiles one block whatever
+the depth. A shallow stack is unrolled: it compiles as fast, and training does not copy the
+residuals of each layer's gradient into arrays of all layers.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from services.nn.attention import Context, CrossAttention
-from services.nn.gathering import whole
+from services.nn.collectives import all_gather
 from services.nn.projection import Projection
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -26,9 +27,9 @@ def stacked(build: Callable[[nnx.Rngs], Module], layers: int, rngs: nnx.Rngs) ->
     """Builds `layers` modules as one, every parameter with a leading layer axis.
 
     Args:
-        build: Makes one of them from its own source of randomness.
-        layers: How many.
-        rngs: Split between them.
+        build: Builds one module from its own rngs.
+        layers: Number of modules.
+        rngs: Split into one source of randomness per module.
     """
 
     @nnx.split_rngs(splits=layers)
@@ -42,8 +43,8 @@ def stacked(build: Callable[[nnx.Rngs], Module], layers: int, rngs: nnx.Rngs) ->
 class Norm(nnx.Module):
     """Layer normalisation in float32 with a scale and no bias.
 
-    The variance is the mean square of what is left without the mean: the mean of the squares less
-    the square of the mean loses digits, and a GPU does not compute it in one kernel.
+    The variance is the mean square of the centred numbers. Flax's fast variance (mean of the
+    squares less the square of the mean) loses digits, and a GPU needs several kernels for it.
     """
 
     def __init__(
@@ -78,22 +79,19 @@ class FeedForward(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Builds hidden -> width -> hidden, without biases."""
-        kinds: dict[str, Any] = {
-            "use_bias": False,
-            "rngs": rngs,
-            "dtype": dtype,
-            "param_dtype": param_dtype,
-        }
-        self.expand = Projection(hidden, width, **kinds)
-        self.contract = Projection(width, hidden, **kinds)
+        linear = partial(
+            Projection, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        self.expand = linear(hidden, width)
+        self.contract = linear(width, hidden)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""
-        return whole(self.contract(whole(jax.nn.gelu(self.expand(tokens)))))
+        return all_gather(self.contract(all_gather(jax.nn.gelu(self.expand(tokens)))))
 
 
 class EncoderBlock(nnx.Module):
-    """Self-attention and MLP, each behind a norm and beside a shortcut."""
+    """Self-attention and MLP, each with a norm before it and a residual connection."""
 
     def __init__(
         self,
@@ -106,11 +104,11 @@ class EncoderBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Wraps `attention`, a map of Float[B N D] to the same shape."""
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.attention_norm = Norm(hidden, **kinds)
+        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.attention_norm = norm()
         self.attention = attention
-        self.mlp_norm = Norm(hidden, **kinds)
-        self.mlp = FeedForward(hidden, mlp, **kinds)
+        self.mlp_norm = norm()
+        self.mlp = FeedForward(hidden, mlp, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""
@@ -133,13 +131,13 @@ class DecoderBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Wraps `attention`, a map of Float[B N D] to the same shape."""
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.attention_norm = Norm(hidden, **kinds)
+        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.attention_norm = norm()
         self.attention = attention
-        self.cross_norm = Norm(hidden, **kinds)
-        self.cross = CrossAttention(hidden, heads, **kinds)
-        self.mlp_norm = Norm(hidden, **kinds)
-        self.mlp = FeedForward(hidden, mlp, **kinds)
+        self.cross_norm = norm()
+        self.cross = CrossAttention(hidden, heads, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.mlp_norm = norm()
+        self.mlp = FeedForward(hidden, mlp, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(
         self,
@@ -155,41 +153,47 @@ class DecoderBlock(nnx.Module):
             tokens: The image's positions.
             keys: Of the context.
             values: Of the context.
-            length: Leading positions of the context that may be looked at.
-            gate: Rows whose cross-attention is heard; the others get exactly nothing from it.
+            length: Leading positions of the context that each row attends to.
+            gate: Rows that add the output of cross-attention; the other rows add exactly zero.
         """
         tokens = tokens + self.attention(self.attention_norm(tokens))
-        heard = self.cross(self.cross_norm(tokens), keys, values, length)
-        tokens = tokens + jnp.where(gate[:, None, None], heard, 0)
+        cross_out = self.cross(self.cross_norm(tokens), keys, values, length)
+        tokens = tokens + jnp.where(gate[:, None, None], cross_out, 0)
         return tokens + self.mlp(self.mlp_norm(tokens))
 
-    def both(
+    def cfg_batch(
         self,
         tokens: Float[Array, "2*B N D"],
         keys: Float[Array, "B T H K"],
         values: Float[Array, "B T H K"],
         length: Int[Array, " B"],
         *,
-        common: int,
+        shared_context_length: int,
     ) -> Float[Array, "2*B N D"]:
-        """Returns tokens of the same shape, of both branches of guidance.
+        """Returns tokens of the same shape, of a CFG batch.
 
         Args:
-            tokens: The image's positions: of rows that hear the text, then of the same without.
+            tokens: The image's positions, of the conditional rows, then of the unconditional rows.
             keys: Of the context.
             values: Of the context.
-            length: Leading positions of the context that those with the text look at.
-            common: Leading positions that those without look at; at 0 they look at nothing, and
-                no cross-attention is computed for them.
+            length: Leading positions of the context that each conditional row attends to.
+            shared_context_length: Leading positions that unconditional rows attend to; 0 skips
+                their cross-attention, which then adds zero.
         """
         tokens = tokens + self.attention(self.attention_norm(tokens))
-        if common:
-            normal = self.cross_norm(tokens)
-            tokens = tokens + self.cross.both(normal, keys, values, length, common=common)
+        if shared_context_length:
+            cross_out = self.cross.cfg_batch(
+                self.cross_norm(tokens),
+                keys,
+                values,
+                length,
+                shared_context_length=shared_context_length,
+            )
         else:
-            told = tokens[: tokens.shape[0] // 2]
-            heard = self.cross(self.cross_norm(told), keys, values, length)
-            tokens = tokens + jnp.pad(heard, ((0, told.shape[0]), (0, 0), (0, 0)))
+            cond = tokens[: tokens.shape[0] // 2]
+            cond_out = self.cross(self.cross_norm(cond), keys, values, length)
+            cross_out = jnp.pad(cond_out, ((0, cond.shape[0]), (0, 0), (0, 0)))
+        tokens = tokens + cross_out
         return tokens + self.mlp(self.mlp_norm(tokens))
 
 
@@ -228,7 +232,7 @@ def decode(
         blocks: The stack.
         tokens: The image's positions.
         context: Keys and values of every layer.
-        gate: Rows whose cross-attention is heard.
+        gate: Rows that add the output of cross-attention.
     """
     graph, state = nnx.split(blocks)
 
@@ -240,41 +244,51 @@ def decode(
     return jax.lax.scan(layer, tokens, scanned, unroll=unrolled(state))[0]
 
 
-def decode_both(
-    blocks: DecoderBlock, tokens: Float[Array, "B N D"], context: Context, *, common: int
+def decode_cfg_batch(
+    blocks: DecoderBlock,
+    tokens: Float[Array, "B N D"],
+    context: Context,
+    *,
+    shared_context_length: int,
 ) -> Float[Array, "2*B N D"]:
-    """Runs a stack of decoder blocks for both branches of guidance at once.
+    """Runs a stack of decoder blocks for the conditional and the unconditional branch at once.
 
-    As one batch they read the weights once, and their matrix products are twice as tall: a chip
-    that one image's tokens do not fill computes two in the time of one.
+    One batch reads the weights once, and its matrix products are twice as tall: a chip that one
+    image's tokens do not fill computes two rows in the time of one.
 
     Args:
         blocks: The stack.
-        tokens: The image's positions, the same for both.
+        tokens: The image's positions, of both branches.
         context: Keys and values of every layer.
-        common: Leading positions of the context that rows without the text look at.
+        shared_context_length: Leading positions of the context that unconditional rows attend to.
 
     Returns:
-        Rows that hear the text, then the same rows without it (Muse, section 2.7).
+        The conditional rows, then the unconditional rows (Muse, section 2.7).
     """
     graph, state = nnx.split(blocks)
 
     def layer(carry: Array, scanned: tuple[nnx.State, Array, Array]) -> tuple[Array, None]:
         parameters, keys, values = scanned
-        block = nnx.merge(graph, parameters)
-        return block.both(carry, keys, values, context.length, common=common), None
+        cfg_batch = nnx.merge(graph, parameters).cfg_batch(
+            carry,
+            keys,
+            values,
+            context.length,
+            shared_context_length=shared_context_length,
+        )
+        return cfg_batch, None
 
-    both = jnp.concatenate([tokens, tokens])
+    cfg_batch = jnp.concatenate([tokens, tokens])
     scanned = (state, context.keys, context.values)
-    return jax.lax.scan(layer, both, scanned, unroll=unrolled(state))[0]
+    return jax.lax.scan(layer, cfg_batch, scanned, unroll=unrolled(state))[0]
 
 
 def unrolled(stack: nnx.State) -> bool:
-    """Returns whether a stack's layers are computed one by one and not in a loop.
+    """Returns whether `jax.lax.scan` unrolls a stack of layers.
 
-    Few are. On a GPU all are: in a loop it copies each layer's weights before it multiplies by
-    them, which took a fifth of an image of Muse-3B. A stack in int8 never is: XLA may keep a copy
-    of it in full.
+    It unrolls at most FEW_LAYERS layers, and on a GPU every stack: in a loop a GPU copies each
+    layer's weights before it multiplies by them, which took a fifth of an image of Muse-3B. On a
+    GPU a deep int8 stack stays a loop: unrolled, XLA may keep a float copy of all of it.
 
     Args:
         stack: Arrays with a leading layer axis, or their shapes.

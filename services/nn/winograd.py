@@ -1,11 +1,12 @@
-"""Convolution by a kernel of 3 x 3 as sixteen products of matrices, of 2.25 times fewer operations.
+"""Winograd convolution with a 3 x 3 kernel: sixteen matrix products, 2.25 times fewer operations.
 
-A tile of 2 x 2 outputs takes 4 x 4 inputs. Sums and differences of those, multiplied one by one by
-sums of the kernel's weights, give the outputs as sums again: 16 multiplications where the
-definition has 36. Each of the 16 is a product of matrices, over all tiles and channels. An output
-is computed from the 3 x 3 inputs it depends on and no other, and rounded about as often as in a
-direct sum: differences stay at 1e-5 of the outputs' deviation (larger tiles would need fewer
-multiplications, but take weights of very different size together, and round ten times as coarsely).
+A tile of 2 x 2 outputs depends on 4 x 4 inputs. Winograd's method multiplies sums and differences
+of the inputs element by element with sums of the kernel's weights, and adds the products up to the
+outputs: 16 multiplications where the definition has 36. Each of the 16 is a matrix product over all
+tiles and channels. An output is computed from the 3 x 3 inputs it depends on and no other, and
+rounded about as often as a direct sum: the two differ by 1e-5 of the outputs' standard deviation.
+(Larger tiles need fewer multiplications, but mix weights of very different size and round ten times
+as coarsely.)
 
 Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.1.
 """
@@ -20,7 +21,7 @@ def winograd(
     """Convolves with a stride of 1, without padding.
 
     Args:
-        padded: Features with whatever lies beyond their border, one wide.
+        padded: Features with a border of one pixel on each side.
         kernel: Weights by row, column, input and output channel.
     """
     batch, height, width = padded.shape[0], padded.shape[1] - 2, padded.shape[2] - 2
@@ -46,16 +47,16 @@ def winograd(
 
 
 def _of_inputs(first: Array, second: Array, third: Array, fourth: Array) -> tuple[Array, ...]:
-    """Returns what is multiplied of four inputs in a line."""
+    """Transforms four inputs in a line into the four input factors of the products."""
     return first - third, second + third, third - second, second - fourth
 
 
 def _of_weights(first: Array, second: Array, third: Array) -> tuple[Array, ...]:
-    """Returns what three weights in a line multiply by."""
+    """Transforms three weights in a line into the four weight factors of the products."""
     outer = first + third
     return first, (outer + second) / 2, (outer - second) / 2, third
 
 
 def _of_products(first: Array, second: Array, third: Array, fourth: Array) -> tuple[Array, Array]:
-    """Returns two outputs in a line."""
+    """Transforms four products in a line into two outputs."""
     return first + second + third, second - third - fourth

@@ -1,16 +1,16 @@
-"""The super-resolution transformer: a low-resolution picture and text in, finer tokens out.
+"""The super-resolution transformer: low-resolution tokens and text in, high-resolution logits out.
 
-The low-resolution tokens pass through self-attention blocks of their own and are concatenated with
-the projected text. The masked high-resolution grid attends to that, and to itself by multi-axis
-attention. No dropout: the paper states none.
+An encoder of self-attention blocks encodes the low-resolution tokens, and the projected text is
+appended to its output. The masked high-resolution grid attends to that context, and to itself by
+multi-axis attention. There is no dropout: the paper states none.
 
 Deviations: queries and keys are normalised (services/nn/attention.py); cross-attention starts with
-equal query and key projections, so that a fresh model looks at the low-resolution tokens near it.
+equal query and key projections, so that a fresh model attends to the low-resolution tokens nearby.
 
 Source: Muse, section 2.4, Figure 4 and Table 6; Zhao et al. 2021 for multi-axis attention.
 """
 
-from typing import Any
+from functools import partial
 
 import jax.numpy as jnp
 from flax import nnx
@@ -26,7 +26,7 @@ from services.nn.transformer import (
     Norm,
     cross_keys_values,
     decode,
-    decode_both,
+    decode_cfg_batch,
     encode,
     stacked,
 )
@@ -47,39 +47,64 @@ class SuperresTransformer(nnx.Module):
         """Builds the transformer.
 
         Args:
-            config: Its shape.
+            config: Shape of the transformer.
             rngs: Source of the initial parameters.
-            dtype: Of the matrix products: float32 or bfloat16. Norms, softmax and logits are
-                float32.
-            param_dtype: Of the parameters.
+            dtype: Type of the factors of matrix products: float32 or bfloat16. Norms, softmax and
+                logits are float32.
+            param_dtype: Type of the parameters.
         """
         self.config, self.dtype = config, dtype
-        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
-        hidden = config.hidden
+        hidden, heads, mlp = config.hidden, config.heads, config.mlp
+        grid_embedding = partial(
+            GridEmbedding,
+            hidden=hidden,
+            finest=config.low_grid,
+            rngs=rngs,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
+        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
         def low_block(each: nnx.Rngs) -> EncoderBlock:
-            attention = SelfAttention(hidden, config.heads, rngs=each, **kinds)
-            return EncoderBlock(attention, hidden, config.mlp, rngs=each, **kinds)
+            attention = SelfAttention(
+                hidden, heads, rngs=each, dtype=dtype, param_dtype=param_dtype
+            )
+            return EncoderBlock(
+                attention, hidden, mlp, rngs=each, dtype=dtype, param_dtype=param_dtype
+            )
 
         def block(each: nnx.Rngs) -> DecoderBlock:
             attention = MultiAxisAttention(
-                hidden, config.heads, block=config.block, rngs=each, **kinds
+                hidden,
+                heads,
+                block=config.block,
+                rngs=each,
+                dtype=dtype,
+                param_dtype=param_dtype,
             )
-            built = DecoderBlock(attention, hidden, config.heads, config.mlp, rngs=each, **kinds)
+            built = DecoderBlock(
+                attention, hidden, heads, mlp, rngs=each, dtype=dtype, param_dtype=param_dtype
+            )
             built.cross.share_initial_projection()
             return built
 
-        places: dict[str, Any] = {"finest": config.low_grid, "rngs": rngs, **kinds}
-        self.low_embedding = GridEmbedding(config.low_vocabulary, config.low_grid, hidden, **places)
+        self.low_embedding = grid_embedding(config.low_vocabulary, config.low_grid)
         self.low_blocks = stacked(low_block, config.low_layers, rngs)
-        self.low_norm = Norm(hidden, rngs=rngs, **kinds)
+        self.low_norm = norm()
         self.text_projection = Projection(
-            config.text_hidden, hidden, use_bias=False, rngs=rngs, **kinds
+            config.text_hidden,
+            hidden,
+            use_bias=False,
+            rngs=rngs,
+            dtype=dtype,
+            param_dtype=param_dtype,
         )
-        self.text_norm = Norm(hidden, rngs=rngs, **kinds)
-        self.embedding = GridEmbedding(config.vocabulary + 1, config.grid, hidden, **places)
+        self.text_norm = norm()
+        self.embedding = grid_embedding(config.vocabulary + 1, config.grid)
         self.blocks = stacked(block, config.layers, rngs)
-        self.head = LogitHead(hidden, config.vocabulary, rngs=rngs, **kinds)
+        self.head = LogitHead(
+            hidden, config.vocabulary, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
 
     def context(
         self,
@@ -90,9 +115,9 @@ class SuperresTransformer(nnx.Module):
         """Encodes the low-resolution tokens, appends the text, and makes keys and values, once.
 
         Args:
-            low_tokens: The low-resolution picture, row by row, none masked.
+            low_tokens: Tokens of the low-resolution image, row by row, none masked.
             text: Embeddings of the text encoder.
-            text_mask: True where there is text, False where there is padding, which comes last.
+            text_mask: True for text positions, False for the padding after them.
         """
         low = self.low_norm(encode(self.low_blocks, self.low_embedding(low_tokens)))
         projected = self.text_norm(self.text_projection(text.astype(self.dtype)))
@@ -103,32 +128,39 @@ class SuperresTransformer(nnx.Module):
     def logits(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N V"]:
-        """Predicts every token; the arguments are those of `features`."""
+        """Returns the logits of every token; arguments as of `features`."""
         return self.last_layer(self.features(tokens, context, conditional))
 
     def features(
         self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N D"]:
-        """Returns what the last layer takes.
+        """Returns the input of the last layer.
 
         Args:
             tokens: Ids, or `config.vocabulary` where a token is masked.
-            context: From `context`, of as many rows.
-            conditional: Rows that hear the text. In the others the text's positions are masked
-                and the low-resolution tokens stay: training drops the text alone (Muse, section
-                2.7), so a model without its low-resolution picture was never trained.
+            context: From `context`, with one row for each row of tokens.
+            conditional: Rows that attend to the text. Unconditional rows still attend to the
+                low-resolution tokens: training drops only the text (Muse, section 2.7), so the
+                model was never trained without the low-resolution image.
         """
         # The text comes after the low-resolution tokens.
         length = jnp.where(conditional, context.length, self.config.low_tokens)
         gate = jnp.ones(tokens.shape[0], bool)
-        seen = context._replace(length=length)
-        return self.head.features(decode(self.blocks, self.embedding(tokens), seen, gate=gate))
+        visible = context._replace(length=length)
+        return self.head.features(decode(self.blocks, self.embedding(tokens), visible, gate=gate))
 
-    def both_features(self, tokens: Int[Array, "B N"], context: Context) -> Float[Array, "2*B N D"]:
-        """Returns `features` of rows that hear the text, then of the same rows without it."""
-        embedded, common = self.embedding(tokens), self.config.low_tokens
-        return self.head.features(decode_both(self.blocks, embedded, context, common=common))
+    def cfg_batch_features(
+        self, tokens: Int[Array, "B N"], context: Context
+    ) -> Float[Array, "2*B N D"]:
+        """Returns `features` of the conditional rows, then of the unconditional rows."""
+        hidden = decode_cfg_batch(
+            self.blocks,
+            self.embedding(tokens),
+            context,
+            shared_context_length=self.config.low_tokens,
+        )
+        return self.head.features(hidden)
 
     def last_layer(self, features: Float[Array, "B N D"]) -> Float[Array, "B N V"]:
-        """Returns the logits of features, guided or not: a linear map."""
+        """Returns float32 logits by a linear map, of features before or after guidance."""
         return self.head.logits(features)

@@ -1,15 +1,12 @@
-"""`python -m services.text_encoder`: the text encoder's server."""
+"""The server of the text encoder: `python -m services.text_encoder`."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from services.runtime.checkpoints.precision import Weights
-from services.runtime.scheduling.device_thread import DeviceThread
-from services.runtime.server.jax_setup import prepare_jax
 from services.runtime.server.process import Service, command_line, run_command_line, run_server
 from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
@@ -19,14 +16,15 @@ app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BatchedServerSettings):
-    """What the text encoder's server can be told.
+    """Settings of the text encoder server.
 
     Attributes:
-        checkpoints: Root of the checkpoints; its folder text_encoder is served.
-        encoder: Serve this instead: a folder in Hugging Face's layout, or a hub id such as
-            google/flan-t5-xxl.
-        dtype: Of parameters and arithmetic.
-        weights: int8 keeps the matrices of the layers in a byte a number.
+        checkpoints: Folder whose subfolder `text_encoder` holds the checkpoint.
+        encoder: Encoder to serve in place of that checkpoint: a folder in Hugging Face's layout, or
+            a hub id such as google/flan-t5-xxl.
+        dtype: Type of parameters and arithmetic.
+        weights: int8 keeps the matrices of the layers in one byte per number.
+        port: Port to listen on; 0 takes a free one.
     """
 
     checkpoints: Path = Path("checkpoints/demo")
@@ -37,30 +35,63 @@ class Settings(BatchedServerSettings):
 
 
 async def build(settings: Settings) -> Service:
-    """Loads the encoder on the device thread."""
-    prepare_jax(settings.compilation_cache)
-    from services.text_encoder.engine import TextEncoderEngine  # after JAX was told where to cache
-    from services.text_encoder.servicer import text_encoder_service
+    """Loads the encoder and wires engine, device thread, batcher and servicer.
 
+    Raises:
+        CheckpointError: there is no encoder, or it is no T5 v1.1.
+    """
+    # Imported here, so that --help loads no JAX.
+    from muse.text_encoder.v1.text_encoder_pb2_grpc import (
+        add_TextEncoderServiceServicer_to_server,
+    )
+
+    from services.runtime.scheduling.batching import Batcher
+    from services.runtime.scheduling.device_thread import DeviceThread
+    from services.runtime.server.jax_setup import prepare_jax
+    from services.text_encoder.engine import TextEncoderEngine
+    from services.text_encoder.loading import STAGE
+    from services.text_encoder.servicer import FULL_NAME, TextEncoderServicer, batch_shape
+
+    prepare_jax(settings.compilation_cache)
     device = DeviceThread()
     engine, _ = await device.run(
         TextEncoderEngine.load,
-        settings.encoder or settings.checkpoints / "text_encoder",
+        settings.encoder or settings.checkpoints / STAGE,
         max_batch_size=settings.max_batch_size,
         dtype=settings.dtype,
         weights=settings.weights,
     )
-    return text_encoder_service(engine, device, settings)
+    batcher = Batcher(
+        engine.run,
+        device,
+        max_batch_size=settings.max_batch_size,
+        max_wait_s=settings.max_wait_ms / 1000,
+        max_queued=settings.max_queued,
+        shape_of=lambda requests: batch_shape(engine, requests),
+    )
+    servicer = TextEncoderServicer(engine, batcher)
+
+    async def warm_up() -> None:
+        await device.run(engine.warm_up)
+
+    async def close() -> None:
+        await batcher.drain()
+        device.close()
+
+    return Service(
+        name=STAGE,
+        full_name=FULL_NAME,
+        register=lambda server: add_TextEncoderServiceServicer_to_server(servicer, server),
+        warm_up=warm_up,
+        close=close,
+        load=batcher.load,
+    )
 
 
 @app.default
 def main(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:
-    """Serves a T5 text encoder: texts to embeddings.
-
-    Args:
-        settings: Flags, or MUSE_ environment variables.
-    """
-    run_server(partial(build, settings), settings, name="text_encoder")
+    """Serves until SIGTERM."""
+    run_server(lambda: build(settings), settings, name="text_encoder")
 
 
 if __name__ == "__main__":

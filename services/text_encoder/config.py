@@ -1,4 +1,4 @@
-"""The shape of the frozen T5 v1.1 encoder."""
+"""Configuration of the frozen T5 v1.1 encoder."""
 
 from dataclasses import dataclass
 
@@ -43,28 +43,3 @@ class TextEncoderConfig:
 T5_XXL = TextEncoderConfig(
     vocabulary_size=32_128, hidden=4096, layers=24, heads=64, head_dim=64, mlp=10_240
 )
-
-# Trained here on captions; the whole vocabulary is the captions' own words.
-DEMO = TextEncoderConfig(
-    vocabulary_size=1024, hidden=192, layers=3, heads=6, head_dim=32, mlp=384, maximum_length=64
-)
-
-DEMO256 = TextEncoderConfig(
-    vocabulary_size=2048, hidden=256, layers=3, heads=8, head_dim=32, mlp=512, maximum_length=64
-)
-
-TINY = TextEncoderConfig(
-    vocabulary_size=512, hidden=16, layers=1, heads=2, head_dim=8, mlp=32, maximum_length=32
-)
-
-_PRESETS = {
-    "muse-3b": T5_XXL,
-    "demo": DEMO,
-    "demo256": DEMO256,
-    "tiny": TINY,
-}  # muse-632m has muse-3b's encoder
-
-
-def preset_of(config: TextEncoderConfig) -> str:
-    """Returns the preset whose text encoder has this shape, or "custom"."""
-    return next((name for name, shape in _PRESETS.items() if shape == config), "custom")

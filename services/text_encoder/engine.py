@@ -1,10 +1,9 @@
-"""The text encoder as a server runs it: rows of ids in, embeddings out, nothing compiled late."""
+"""Engine of the text encoder: rows of ids in, embeddings out, without the wire."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,47 +20,43 @@ from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
 from services.text_encoder.vocabulary import PADDING, PromptTooLong, Vocabulary
 
 SHORTEST_BUCKET = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineInfo:
-    """What a running text encoder is.
-
-    Attributes:
-        fingerprint: "t5:" and 16 hex digits: names the embeddings it makes.
-        digest: Of its weights, and their precision unless it is the checkpoint's own.
-        device: What it computes on, such as "cpu x1".
-        precision: In which it is kept and computes, such as "float32".
-    """
-
-    fingerprint: str
-    digest: str
-    device: str
-    precision: str
+Rows = list[list[int]]
+"""The ids of the texts of one request, one list per text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """One text's embedding, without padding.
+    """The embedding of one text, without padding.
 
     Attributes:
-        values: One row a token, the end-of-sequence token included.
+        values: One row per token, the end-of-sequence token included.
     """
 
     values: BFloat16[np.ndarray, "T D"]
 
     @property
     def tokens(self) -> int:
-        """How many tokens the text has."""
+        """Number of tokens of the text."""
         return int(self.values.shape[0])
 
 
 class TextEncoderEngine:
-    """Embeds batches of texts in a few fixed shapes, one a length bucket.
+    """A loaded text encoder, compiled for a few fixed shapes. One thread uses it.
 
-    A text has the same embedding, bit for bit, alone and in any company: it is padded to the
-    shortest length that holds it, never to that of the others, and every batch is padded to the
-    same number of rows, since a matrix product of fewer rows may add up in another order.
+    A text has the same embedding, bit for bit, alone and in any company. Each text is padded to the
+    shortest length bucket that holds it, whatever the other texts. Every batch is padded to
+    `max_batch_size` rows, since a matrix product of fewer rows may sum in another order.
+
+    Attributes:
+        config: Configuration of the encoder.
+        vocabulary: Converts texts to ids.
+        max_batch_size: Rows of one call of the device.
+        lengths: Length buckets, in tokens.
+        preset: Name of the preset that the encoder belongs to, or "custom".
+        fingerprint: "t5:" and 16 hex digits; identifies the embeddings that the encoder makes.
+        digest: Digest of the weights, with the precision if that is not the checkpoint's own.
+        precision: Precision of weights and arithmetic, such as "float32".
+        device: Platform and number of the devices, such as "cpu x1".
     """
 
     def __init__(self, loaded: LoadedTextEncoder, *, max_batch_size: int) -> None:
@@ -72,7 +67,7 @@ class TextEncoderEngine:
             max_batch_size: Rows of one call of the device.
 
         Raises:
-            ValueError: max_batch_size is not positive.
+            ValueError: `max_batch_size` is not positive.
         """
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
@@ -80,20 +75,18 @@ class TextEncoderEngine:
         self.vocabulary: Vocabulary = loaded.vocabulary
         self.max_batch_size = max_batch_size
         self.lengths = doubling(SHORTEST_BUCKET, self.config.maximum_length)
+        self.preset, self.precision = loaded.preset, loaded.precision
+        self.fingerprint = loaded.fingerprint
+        self.digest = served_digest(loaded.digest, loaded.precision)
+        self.device = f"{jax.default_backend()} x{jax.device_count()}"
         graph, self._parameters = nnx.split(loaded.encoder)
 
         def embed(
-            parameters: nnx.State[Any, Any], ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
+            parameters: nnx.State, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
         ) -> BFloat16[Array, "B T D"]:
             return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
 
         self._embed = jax.jit(embed, compiler_options=compiler_options())
-        self.info = EngineInfo(
-            fingerprint=loaded.fingerprint,
-            digest=served_digest(loaded.digest, loaded.precision),
-            device=f"{jax.default_backend()} x{jax.device_count()}",
-            precision=loaded.precision,
-        )
 
     @classmethod
     def load(
@@ -109,40 +102,43 @@ class TextEncoderEngine:
         Args:
             source: A checkpoint folder, or a hub id.
             max_batch_size: Rows of one call of the device.
-            dtype: Of parameters and arithmetic: float32 or bfloat16.
-            weights: How the matrices of the layers are kept.
+            dtype: Type of parameters and arithmetic: float32 or bfloat16.
+            weights: Format of the matrices of the layers.
 
         Raises:
-            CheckpointNotFound: there is none.
-            CheckpointMismatch: there is one, but not of a T5 v1.1 encoder.
+            CheckpointNotFound: there is no checkpoint.
+            CheckpointMismatch: the checkpoint is not of a T5 v1.1 encoder.
         """
         loaded = load_text_encoder(source, dtype=dtype, weights=weights)
         return cls(loaded, max_batch_size=max_batch_size)
 
     def warm_up(self) -> None:
-        """Compiles every shape; call it before the first request."""
+        """Compiles every shape; nothing compiles afterwards."""
         for length in self.lengths:
             ids = np.zeros((self.max_batch_size, length), np.int32)
             self._embed(self._parameters, ids, ids == PADDING).block_until_ready()
 
     def tokenize(self, text: str) -> list[int]:
-        """Returns the ids of a text, the end-of-sequence id included.
-
-        Touches no device, so it may run anywhere.
+        """Returns the ids of a text, the end-of-sequence id included; touches no device.
 
         Raises:
-            PromptTooLong: it has more tokens than config.maximum_length.
+            PromptTooLong: the text has more tokens than `config.maximum_length`.
         """
         ids = self.vocabulary.encode(text)
         if len(ids) > self.config.maximum_length:
             raise PromptTooLong(0, len(ids), self.config.maximum_length)
         return ids
 
+    def run(self, requests: list[Rows]) -> list[list[Embedding]]:
+        """Embeds the texts of several requests together."""
+        embeddings = iter(self.embed([row for rows in requests for row in rows]))
+        return [[next(embeddings) for _ in rows] for rows in requests]
+
     def embed(self, rows: Sequence[Sequence[int]]) -> list[Embedding]:
-        """Embeds texts given as ids; runs on the device thread.
+        """Embeds any number of texts.
 
         Args:
-            rows: Ids as `tokenize` returns them; any number of rows.
+            rows: Ids of each text, from `tokenize`.
         """
         found: dict[int, Embedding] = {}
         for length in self.lengths:
@@ -154,10 +150,11 @@ class TextEncoderEngine:
         return [found[index] for index in range(len(rows))]
 
     def computed_rows(self, rows: Sequence[Sequence[int]]) -> int:
-        """Returns how many rows `embed` has the device compute for these, padding included."""
+        """Returns the number of rows that `embed` computes for these, padding included."""
         fits = Counter(self._bucket(row) for row in rows)
-        batches = sum(-(-count // self.max_batch_size) for count in fits.values())
-        return batches * self.max_batch_size
+        return (
+            sum(-(-count // self.max_batch_size) for count in fits.values()) * self.max_batch_size
+        )
 
     def _bucket(self, row: Sequence[int]) -> int:
         return next(length for length in self.lengths if len(row) <= length)
@@ -173,7 +170,7 @@ class TextEncoderEngine:
 
 
 def doubling(first: int, last: int) -> tuple[int, ...]:
-    """Returns first, twice that and so on, and last in the end."""
+    """Returns `first`, twice that and so on up to `last`, which ends the list."""
     buckets = []
     while first < last:
         buckets.append(first)

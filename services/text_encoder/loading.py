@@ -1,4 +1,4 @@
-"""Loads a text encoder and its vocabulary, from a checkpoint of ours or Hugging Face's."""
+"""Loading of a text encoder and its vocabulary, from our checkpoints or Hugging Face's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from services.nn.quantization import with_weights
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.checkpoints.precision import Weights, check_weights, precision_name
 from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
-from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.config import T5_XXL, TextEncoderConfig
 from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, Vocabulary
@@ -23,14 +23,15 @@ STAGE = "text_encoder"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedTextEncoder:
-    """An encoder ready to use.
+    """A text encoder with its parameters and vocabulary.
 
     Attributes:
         encoder: The network with its parameters.
-        vocabulary: What makes its ids.
-        fingerprint: "t5:" and 16 hex digits: names the embeddings it makes.
-        digest: "sha256:" and 64 hex digits of its weights.
-        precision: In which it is kept and computes, such as "float32".
+        vocabulary: Converts texts to ids.
+        fingerprint: "t5:" and 16 hex digits; identifies the embeddings that the encoder makes.
+        digest: "sha256:" and 64 hex digits of the weights.
+        precision: Precision of weights and arithmetic, such as "float32".
+        preset: Name of the preset that the encoder belongs to, or "custom".
     """
 
     encoder: TextEncoder
@@ -38,10 +39,11 @@ class LoadedTextEncoder:
     fingerprint: str
     digest: str
     precision: str
+    preset: str = "custom"
 
     @property
     def config(self) -> TextEncoderConfig:
-        """Its shape."""
+        """Configuration of the encoder."""
         return self.encoder.config
 
 
@@ -53,13 +55,13 @@ def load_text_encoder(
     Args:
         source: A folder that `python -m training text_encoder` wrote, a folder in Hugging Face's
             layout with spiece.model in it, or a hub id such as "google/flan-t5-xxl".
-        dtype: Of parameters and arithmetic: float32 or bfloat16.
-        weights: How the matrices of the layers are kept.
+        dtype: Type of parameters and arithmetic: float32 or bfloat16.
+        weights: Format of the matrices of the layers.
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
         CheckpointMismatch: the files do not belong together.
-        ValueError: dtype or weights is none of these.
+        ValueError: `dtype` or `weights` is another.
     """
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise ValueError(
@@ -78,6 +80,7 @@ def load_text_encoder(
             fingerprint=parameters_fingerprint("t5", read.parameters, vocabulary.model),
             digest=read.digest,
             precision=precision,
+            preset="muse-3b" if read.config == T5_XXL else "custom",
         )
     checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
     return LoadedTextEncoder(
@@ -86,6 +89,7 @@ def load_text_encoder(
         fingerprint=checkpoint.fingerprint["encoder"],
         digest=checkpoint.digest,
         precision=precision,
+        preset=str(checkpoint.record.get("preset", "custom")),
     )
 
 
@@ -104,7 +108,7 @@ def _filled(
 
 
 def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:
-    """Reads spiece.model beside an encoder.
+    """Reads the vocabulary file in the folder of an encoder.
 
     Raises:
         CheckpointNotFound: it is not there.

@@ -1,6 +1,6 @@
-"""The T5 v1.1 encoder: token ids to one embedding a token.
+"""The T5 v1.1 encoder: token ids to one embedding per token.
 
-What sets it apart from other transformers: RMS norm without mean or bias, a gated GELU, attention
+T5 differs from other transformers by an RMS norm without mean or bias, a gated GELU, attention
 logits that are not scaled by the head's width, and one relative position bias for all layers.
 
 Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1; Shazeer 2020,
@@ -8,7 +8,6 @@ Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +17,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from services.nn.quantization import product
+from services.nn.transformer import stacked
 from services.text_encoder.config import TextEncoderConfig
 
 EPSILON = 1e-6
-# Where training starts. A strong position bias lets the layers say from the first step which words
-# stand where. The embedding is T5's own: from 0.3 the layers drowned the words of short captions
-# (a linear probe of the mean embedding read 69% of single objects; from 1.0 it reads 95%).
+# Scales of initial parameters. A strong position bias lets the layers encode word order from the
+# first training step. The embedding's scale is T5's own: from 0.3 the layers drowned the words of
+# short captions (a linear probe of the mean embedding found 69% of single objects; from 1.0, 95%).
 INITIAL_BIAS = 1.5
 INITIAL_EMBEDDING = 1.0
 MASKED = float(np.finfo(np.float32).min)  # finite, so that a row without any text is not NaN
@@ -40,7 +40,7 @@ class RMSNorm(nnx.Module):
     """Divides by the root mean square, in float32, and scales; no mean, no bias."""
 
     def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike) -> None:
-        """Starts as a plain division."""
+        """Makes a scale of ones."""
         self.dtype = dtype
         self.scale = nnx.Param(jnp.ones(width, param_dtype))
 
@@ -65,7 +65,7 @@ class Attention(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Draws the four projections; the query's scale stands in for the missing scaling."""
+        """Draws the projections; the scale of `query` replaces the scaling of the logits."""
         self.heads, self.head_dim, self.dtype = heads, head_dim, dtype
         inner = heads * head_dim
         self.query = matrix(rngs, (hidden, inner), (hidden * head_dim) ** -0.5, param_dtype)
@@ -82,9 +82,9 @@ class Attention(nnx.Module):
         """Attends from features to source.
 
         Args:
-            features: What asks.
-            source: What is attended to; the features themselves in self-attention.
-            bias: Added to the logits in float32; very negative where nothing may be seen.
+            features: Features of the attending positions.
+            source: Features of the attended positions; equal to `features` in self-attention.
+            bias: Added to the logits in float32; very negative at masked positions.
         """
         query = self._heads(product(features, self.query, self.dtype))
         key = self._heads(product(source, self.key, self.dtype))
@@ -124,7 +124,7 @@ class GatedMLP(nnx.Module):
 
 
 class EncoderBlock(nnx.Module):
-    """Self-attention and gated MLP, each behind a norm and beside a shortcut."""
+    """Self-attention and gated MLP, each with a norm before it and a residual connection."""
 
     def __init__(
         self,
@@ -135,11 +135,18 @@ class EncoderBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Builds one layer."""
-        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
-        self.attention_norm = RMSNorm(config.hidden, **kinds)
-        self.attention = Attention(config.hidden, config.heads, config.head_dim, rngs=rngs, **kinds)
-        self.mlp_norm = RMSNorm(config.hidden, **kinds)
-        self.mlp = GatedMLP(config.hidden, config.mlp, rngs=rngs, **kinds)
+        hidden = config.hidden
+        self.attention_norm = RMSNorm(hidden, dtype=dtype, param_dtype=param_dtype)
+        self.attention = Attention(
+            hidden,
+            config.heads,
+            config.head_dim,
+            rngs=rngs,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
+        self.mlp_norm = RMSNorm(hidden, dtype=dtype, param_dtype=param_dtype)
+        self.mlp = GatedMLP(hidden, config.mlp, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(
         self, features: Float[Array, "B T D"], bias: Float[Array, "B H T T"]
@@ -153,18 +160,19 @@ class EncoderBlock(nnx.Module):
 def relative_buckets(
     queries: int, keys: int, *, buckets: int, maximum_distance: int, bidirectional: bool
 ) -> Int[np.ndarray, "queries keys"]:
-    """Sorts the distance from each query to each key into buckets.
+    """Returns the bucket of the distance from each query to each key.
 
-    Near distances have a bucket each, far ones share buckets that widen logarithmically, and all
-    from maximum_distance on share the last. Known when tracing: lengths are static.
+    Each near distance has a bucket of its own. Far distances share buckets that widen
+    logarithmically, and all distances from `maximum_distance` on share the last bucket. The result
+    is a constant of the compiled program, since lengths are static.
 
     Args:
         queries: Number of query positions.
         keys: Number of key positions.
-        buckets: Buckets in all.
-        maximum_distance: From which the last bucket holds.
-        bidirectional: Whether keys after the query have half of the buckets for themselves;
-            otherwise they share bucket 0.
+        buckets: Number of buckets.
+        maximum_distance: Distance from which all positions share the last bucket.
+        bidirectional: True gives half of the buckets to keys after the query; False gives them
+            bucket 0.
 
     Source: Raffel et al. 2020, section 2.1.
     """
@@ -185,12 +193,12 @@ def relative_buckets(
 
 
 def mask_bias(mask: Bool[Array, "B T"]) -> Float[Array, "B 1 1 T"]:
-    """Returns what to add to attention logits so that padding is not seen."""
+    """Returns a bias for attention logits that masks padding."""
     return jnp.where(mask, 0.0, MASKED)[:, None, None, :]
 
 
 class TextEncoder(nnx.Module):
-    """The whole encoder; its layers are stacked and scanned over."""
+    """A T5 v1.1 encoder, whose stacked layers `jax.lax.scan` runs."""
 
     def __init__(
         self,
@@ -203,44 +211,41 @@ class TextEncoder(nnx.Module):
         """Builds embedding, layers and final norm.
 
         Args:
-            config: Its shape.
+            config: Shape of the encoder.
             rngs: Source of the initial parameters.
-            dtype: Of the arithmetic: float32 or bfloat16, never float16, whose range T5 exceeds.
-                Norms and softmax are float32.
-            param_dtype: Of the parameters.
+            dtype: Type of the arithmetic: float32 or bfloat16, never float16, whose range T5
+                exceeds. Norms and softmax are float32.
+            param_dtype: Type of the parameters.
         """
         self.config, self.dtype = config, dtype
-        kinds: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         rows = (config.vocabulary_size, config.hidden)
         self.embedding = matrix(rngs, rows, INITIAL_EMBEDDING, param_dtype)
         self.relative_bias = matrix(
             rngs, (config.relative_buckets, config.heads), INITIAL_BIAS, param_dtype
         )
 
-        @nnx.split_rngs(splits=config.layers)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
-        def stacked(layer_rngs: nnx.Rngs) -> EncoderBlock:
-            return EncoderBlock(config, rngs=layer_rngs, **kinds)
+        def block(each: nnx.Rngs) -> EncoderBlock:
+            return EncoderBlock(config, rngs=each, dtype=dtype, param_dtype=param_dtype)
 
-        self.blocks = stacked(rngs)
-        self.final_norm = RMSNorm(config.hidden, **kinds)
+        self.blocks = stacked(block, config.layers, rngs)
+        self.final_norm = RMSNorm(config.hidden, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Embeds token ids.
 
         Args:
-            ids: Below config.vocabulary_size.
-            mask: True where there is text, False where there is padding.
+            ids: Token ids, below `config.vocabulary_size`.
+            mask: True for text positions, False for padding.
 
         Returns:
-            Embeddings in the compute dtype; zero at padding.
+            Embeddings of type `dtype`; zero at padding.
         """
         bias = self._position_bias(ids.shape[1]) + mask_bias(mask)
         features = self.embedding[...][ids].astype(self.dtype)
         graph, stack = nnx.split(self.blocks)
 
         def layer(
-            carried: Float[Array, "B T D"], parameters: nnx.State[Any, Any]
+            carried: Float[Array, "B T D"], parameters: nnx.State
         ) -> tuple[Float[Array, "B T D"], None]:
             return nnx.merge(graph, parameters)(carried, bias), None
 

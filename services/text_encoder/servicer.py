@@ -1,6 +1,5 @@
-"""The text encoder's wire: checks texts, batches them, packs embeddings."""
+"""gRPC servicer of the text encoder: checks texts, batches them, packs embeddings."""
 
-import asyncio
 from collections.abc import Sequence
 
 import grpc
@@ -9,54 +8,24 @@ from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
 from services.runtime.observability.tracing import span
 from services.runtime.scheduling.batching import Batcher, BatchShape
-from services.runtime.scheduling.device_thread import DeviceThread
-from services.runtime.server.process import Service
-from services.runtime.server.settings import BatchedServerSettings
 from services.runtime.version import package_version
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.tensors import pack_embedding
 from services.runtime.wire.timing import pack_timing
-from services.text_encoder.config import preset_of
-from services.text_encoder.engine import Embedding, TextEncoderEngine
+from services.text_encoder.engine import Embedding, Rows, TextEncoderEngine
+from services.text_encoder.loading import STAGE
 from services.text_encoder.vocabulary import PromptTooLong
 
-NAME = "text_encoder"
-FULL_NAME = "muse.text_encoder.v1.TextEncoderService"
-MOST_TEXTS = 16
-
-Rows = list[list[int]]  # the ids of one request's texts
+FULL_NAME = text_encoder_pb2.DESCRIPTOR.services_by_name["TextEncoderService"].full_name
+MAX_TEXTS = 16
 
 
 class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
-    """Answers muse.text_encoder.v1."""
+    """Answers muse.text_encoder.v1.TextEncoderService."""
 
-    def __init__(
-        self, engine: TextEncoderEngine, device: DeviceThread, settings: BatchedServerSettings
-    ) -> None:
-        """Prepares to batch.
-
-        Args:
-            engine: Does the work.
-            device: The thread the engine runs on.
-            settings: How requests are batched.
-        """
-        self._engine = engine
-        self.batcher: Batcher[Rows, list[Embedding]] = Batcher(
-            self._embed,
-            device,
-            max_batch_size=settings.max_batch_size,
-            max_wait_s=settings.max_wait_ms / 1000,
-            max_queued=settings.max_queued,
-            shape_of=self._shape_of,
-        )
-
-    def _embed(self, requests: list[Rows]) -> list[list[Embedding]]:
-        embeddings = iter(self._engine.embed([row for rows in requests for row in rows]))
-        return [[next(embeddings) for _ in rows] for rows in requests]
-
-    def _shape_of(self, requests: Sequence[Rows]) -> BatchShape:
-        rows = [row for rows in requests for row in rows]
-        return BatchShape(rows=len(rows), bucket=self._engine.computed_rows(rows))
+    def __init__(self, engine: TextEncoderEngine, batcher: Batcher[Rows, list[Embedding]]) -> None:
+        """Serves an engine through a batcher of its requests."""
+        self._engine, self._batcher = engine, batcher
 
     async def Encode(
         self,
@@ -66,22 +35,22 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         """Encodes texts.
 
         Raises:
-            RequestError: INVALID_ARGUMENT: no text, too many, or one that is too long;
-                RESOURCE_EXHAUSTED: too many requests wait.
+            RequestError: INVALID_ARGUMENT: no text, too many, or one that is too long.
+                RESOURCE_EXHAUSTED: the queue is full.
         """
-        if not 1 <= len(request.texts) <= MOST_TEXTS:
+        if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise invalid_field(
-                "texts", expected=f"1 to {MOST_TEXTS} texts", got=f"{len(request.texts)} texts"
+                "texts", expected=f"1 to {MAX_TEXTS} texts", got=f"{len(request.texts)} texts"
             )
         rows = [self._tokenize(index, text) for index, text in enumerate(request.texts)]
-        timed = await self.batcher.submit(rows)
+        timed = await self._batcher.submit(rows)
         with span("encode"):
             return text_encoder_pb2.EncodeResponse(
                 embeddings=[
-                    pack_embedding(embedding.values, self._engine.info.fingerprint)
+                    pack_embedding(embedding.values, self._engine.fingerprint)
                     for embedding in timed.result
                 ],
-                timing=pack_timing(NAME, timed),
+                timing=pack_timing(STAGE, timed),
             )
 
     def _tokenize(self, index: int, text: str) -> list[int]:
@@ -100,50 +69,24 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         request: text_encoder_pb2.GetStatusRequest,
         context: grpc.aio.ServicerContext,
     ) -> text_encoder_pb2.GetStatusResponse:
-        """Says what this replica serves and how busy it is."""
-        info = self._engine.info
+        """Returns what this replica serves and how busy it is."""
+        engine = self._engine
         return text_encoder_pb2.GetStatusResponse(
             status=stage_pb2.StageStatus(
-                stage=NAME,
-                preset=preset_of(self._engine.config),
-                fingerprints={"encoder": info.fingerprint},
-                checkpoints={NAME: info.digest},
-                device=info.device,
-                queued=self.batcher.queued,
-                active=self.batcher.active,
+                stage=STAGE,
+                preset=engine.preset,
+                fingerprints={"encoder": engine.fingerprint},
+                checkpoints={STAGE: engine.digest},
+                device=engine.device,
+                queued=self._batcher.queued,
+                active=self._batcher.active,
                 version=package_version(),
-                precision=info.precision,
+                precision=engine.precision,
             )
         )
 
 
-def text_encoder_service(
-    engine: TextEncoderEngine, device: DeviceThread, settings: BatchedServerSettings
-) -> Service:
-    """Returns the service that a server runs.
-
-    Args:
-        engine: Loaded; compiled by the service's warm-up.
-        device: The thread the engine runs on; closed with the service.
-        settings: How requests are batched.
-    """
-    servicer = TextEncoderServicer(engine, device, settings)
-
-    def register(server: grpc.aio.Server) -> None:
-        text_encoder_pb2_grpc.add_TextEncoderServiceServicer_to_server(servicer, server)
-
-    async def warm_up() -> None:
-        await device.run(engine.warm_up)
-
-    async def close() -> None:
-        await servicer.batcher.drain()
-        await asyncio.to_thread(device.close)
-
-    return Service(
-        name=NAME,
-        full_name=FULL_NAME,
-        register=register,
-        warm_up=warm_up,
-        close=close,
-        load=servicer.batcher.load,
-    )
+def batch_shape(engine: TextEncoderEngine, requests: Sequence[Rows]) -> BatchShape:
+    """Returns the rows of a batch of requests, without and with padding."""
+    rows = [row for request in requests for row in request]
+    return BatchShape(rows=len(rows), bucket=engine.computed_rows(rows))

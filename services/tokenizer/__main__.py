@@ -1,4 +1,4 @@
-"""The tokenizers' server: `python -m services.tokenizer --checkpoints checkpoints/demo`."""
+"""The server of the tokenizers: `python -m services.tokenizer --checkpoints checkpoints/demo`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +30,9 @@ async def build(settings: Settings) -> Service:
     """Loads the checkpoint and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is of another stage or shape.
+        CheckpointError: a checkpoint is missing, or of another stage or shape.
     """
-    # Imported here: what only asks for --help does without JAX.
+    # Imported here, so that --help loads no JAX.
     from muse.tokenizer.v1.tokenizer_pb2_grpc import add_TokenizerServiceServicer_to_server
 
     from services.runtime.scheduling.batching import Batcher
@@ -43,8 +43,7 @@ async def build(settings: Settings) -> Service:
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
-    folder = settings.checkpoints / STAGE
-    engine = (await device.run(Tokenizers.load, folder))[0]
+    engine, _ = await device.run(Tokenizers.load, settings.checkpoints / STAGE)
     batcher = Batcher(
         engine.run,
         device,

@@ -1,4 +1,4 @@
-"""The shape of a VQGAN tokenizer."""
+"""Configuration of a VQGAN tokenizer."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,11 @@ class TokenizerConfig:
         channel_multipliers: Channels of each resolution over base_channels, full resolution first.
         residual_blocks: Residual blocks a resolution.
         encoder_kernels: Side of the encoder's residual convolutions at each resolution, 3 or 1.
-            With 1 at the low resolutions a token says what is near it and nothing else, so one
-            thing has the same tokens wherever it is; the decoder looks around in any case.
-        decoder_base_channels: As base_channels, of the decoder (the fine-tuned one is wider).
-        decoder_residual_blocks: As residual_blocks, of the decoder.
+            With 1 at the low resolutions a token depends on few pixels, so an object has the same
+            tokens wherever it is; the decoder's kernels are always 3.
+        decoder_base_channels: Channels of the decoder at full resolution (the fine-tuned decoder is
+            wider).
+        decoder_residual_blocks: Residual blocks a resolution of the decoder.
         repeat_first: Whether the decoder repeats pixels before the convolution that widens a
             resolution, as VQGAN does; only the 128 px demo checkpoint convolves before.
         codebook_size: Number of codes.
@@ -63,107 +64,3 @@ class TokenizerConfig:
     def grid(self) -> int:
         """Tokens along one side at image_size."""
         return self.image_size // self.factor
-
-
-# Muse, Table 5 and appendix A.2: two residual blocks a resolution, 128 base channels, 8192 codes.
-F16_256 = TokenizerConfig(
-    image_size=256,
-    base_channels=128,
-    channel_multipliers=(1, 1, 2, 2, 4),
-    residual_blocks=2,
-    encoder_kernels=(3, 3, 3, 3, 3),
-    decoder_base_channels=128,
-    decoder_residual_blocks=2,
-    codebook_size=8192,
-    code_dim=256,
-)
-
-# The high-resolution tokenizer; its decoder is the fine-tuned one (Muse, sections 2.5 and A.2):
-# four residual blocks and 256 base channels, encoder and codebook unchanged.
-F8_512 = TokenizerConfig(
-    image_size=512,
-    base_channels=128,
-    channel_multipliers=(1, 1, 2, 4),
-    residual_blocks=2,
-    encoder_kernels=(3, 3, 3, 3),
-    decoder_base_channels=256,
-    decoder_residual_blocks=4,
-    codebook_size=8192,
-    code_dim=256,
-)
-
-# One shape at both sizes; few channels at full resolution, where a convolution costs most.
-DEMO_LOW = TokenizerConfig(
-    image_size=64,
-    base_channels=16,
-    channel_multipliers=(1, 2, 4, 12),
-    residual_blocks=1,
-    encoder_kernels=(3, 1, 1, 1),
-    decoder_base_channels=16,
-    decoder_residual_blocks=1,
-    codebook_size=1024,
-    code_dim=16,
-    repeat_first=False,
-)
-
-DEMO_HIGH = TokenizerConfig(
-    image_size=128,
-    base_channels=16,
-    channel_multipliers=(1, 2, 4, 12),
-    residual_blocks=1,
-    encoder_kernels=(3, 1, 1, 1),
-    decoder_base_channels=16,
-    decoder_residual_blocks=1,
-    codebook_size=1024,
-    code_dim=16,
-    repeat_first=False,
-)
-
-# The low grid is the paper's own, 16 x 16; the high one has twice its tokens along a side.
-DEMO256_LOW = TokenizerConfig(
-    image_size=128,
-    base_channels=16,
-    channel_multipliers=(1, 2, 4, 12),
-    residual_blocks=1,
-    encoder_kernels=(3, 1, 1, 1),
-    decoder_base_channels=16,
-    decoder_residual_blocks=1,
-    codebook_size=2048,
-    code_dim=16,
-)
-
-DEMO256_HIGH = TokenizerConfig(
-    image_size=256,
-    base_channels=16,
-    channel_multipliers=(1, 2, 4, 12),
-    residual_blocks=1,
-    encoder_kernels=(3, 1, 1, 1),
-    decoder_base_channels=16,
-    decoder_residual_blocks=1,
-    codebook_size=2048,
-    code_dim=16,
-)
-
-TINY_LOW = TokenizerConfig(
-    image_size=16,
-    base_channels=8,
-    channel_multipliers=(1, 2, 2),
-    residual_blocks=1,
-    encoder_kernels=(3, 3, 1),
-    decoder_base_channels=8,
-    decoder_residual_blocks=1,
-    codebook_size=32,
-    code_dim=8,
-)
-
-TINY_HIGH = TokenizerConfig(
-    image_size=32,
-    base_channels=8,
-    channel_multipliers=(1, 2, 2),
-    residual_blocks=1,
-    encoder_kernels=(3, 3, 1),
-    decoder_base_channels=8,
-    decoder_residual_blocks=1,
-    codebook_size=32,
-    code_dim=8,
-)

@@ -1,4 +1,4 @@
-"""The tokenizers without their wire: pictures to token grids and back."""
+"""Engine of the tokenizers: images to token grids and back, without the wire."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 
 STAGE = "tokenizer"
-ROLES = {"low": "low_codebook", "high": "codebook"}  # folder: role of its fingerprint
+ROLES = {"low": "low_codebook", "high": "codebook"}  # checkpoint folder to fingerprint role
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """A picture to encode, with the tokenizer of a codebook."""
+    """An image to encode with the tokenizer of a codebook."""
 
     codebook: str
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -30,7 +30,7 @@ class Encoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """Tokens to decode, with the tokenizer of their codebook."""
+    """Tokens to decode with the tokenizer of their codebook."""
 
     codebook: str
     ids: Int[np.ndarray, "h w"]
@@ -43,7 +43,8 @@ class TokenizerEngine:
         """Puts the checkpoint's parameters on the device.
 
         Raises:
-            CheckpointMismatch: it names no codebook, or its parameters are of another shape.
+            CheckpointMismatch: the checkpoint names no codebook, or its parameters do not fit its
+                configuration.
         """
         if "codebook" not in checkpoint.fingerprint:
             raise CheckpointMismatch(
@@ -67,13 +68,13 @@ class TokenizerEngine:
         self._encode, self._decode = jax.jit(encode), jax.jit(decode)
 
     def warm_up(self) -> None:
-        """Compiles both programs."""
+        """Compiles both programs; nothing compiles afterwards."""
         side, grid = self.config.image_size, self.config.grid
         self.start_encode(np.zeros((side, side, 3), np.uint8)).block_until_ready()
         self.start_decode(np.zeros((grid, grid), np.int32)).block_until_ready()
 
     def start_encode(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Int[Array, "h w"]:
-        """Starts to encode a picture of the tokenizer's size; does not wait."""
+        """Starts to encode an image of the tokenizer's size; does not wait."""
         return self._encode(self._state, pixels)
 
     def start_decode(self, ids: Int[np.ndarray, "h w"]) -> UInt8[Array, "h w 3"]:
@@ -82,12 +83,17 @@ class TokenizerEngine:
 
 
 class Tokenizers:
-    """The low- and the high-resolution tokenizer, by the fingerprint of their codebook."""
+    """The low- and the high-resolution tokenizer, by the fingerprint of their codebook.
 
-    precision = CHECKPOINT_PRECISION  # everywhere: a token is one of two near ones by a hair
+    Attributes:
+        engines: Tokenizers by the name of their checkpoint folder, "low" and "high".
+        by_codebook: Tokenizers by the fingerprint of their codebook.
+    """
+
+    precision = CHECKPOINT_PRECISION  # on every device: rounding would change the nearest code
 
     def __init__(self, engines: dict[str, TokenizerEngine]) -> None:
-        """Serves engines by the name of their folder."""
+        """Serves tokenizers, given by the name of their checkpoint folder."""
         self.engines = engines
         self.by_codebook = {engine.codebook: engine for engine in engines.values()}
 
@@ -96,7 +102,7 @@ class Tokenizers:
         """Loads `low` and `high` from a folder.
 
         Raises:
-            CheckpointError: one is missing, or of another stage or shape.
+            CheckpointError: a checkpoint is missing, or of another stage or shape.
         """
         return cls(
             {
@@ -113,13 +119,13 @@ class Tokenizers:
             engine.warm_up()
 
     def run(self, jobs: list[Encoding | Decoding]) -> list[np.ndarray]:
-        """Encodes and decodes.
+        """Encodes and decodes images.
 
-        Each image runs by itself in the one program of its size, so that its bytes do not depend
-        on the company it came in; all are started before the first is waited for.
+        Each image runs alone in the compiled program of its size, so that its bytes do not depend
+        on the other jobs. All jobs are started before the first result is awaited.
 
         Returns:
-            In order: int32 ids of an encoding, uint8 pixels of a decoding.
+            One result per job, in order: int32 ids of an `Encoding`, uint8 pixels of a `Decoding`.
         """
         started = []
         for job in jobs:
@@ -132,5 +138,5 @@ class Tokenizers:
 
     @property
     def device(self) -> str:
-        """What it computes on, such as "cpu x1"."""
+        """Platform and number of the devices, such as "cpu x1"."""
         return f"{jax.devices()[0].platform} x1"

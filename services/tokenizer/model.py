@@ -1,17 +1,18 @@
 """VQGAN: images to a grid of tokens and back, fully convolutional.
 
-No layer looks further than its kernel and none knows the size of the image, so any size that is a
-multiple of the factor works (Muse, section 2.2: "fully convolutional ... without any
-self-attention"). Deviation: each pixel is normalised by itself (`Normalise`).
+Every layer is local and independent of the image's size, so any size that is a multiple of the
+factor works (Muse, section 2.2: "fully convolutional ... without any self-attention"). Deviation:
+each pixel is normalised by itself (`Normalise`).
 
 Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
 """
 
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -19,19 +20,19 @@ from services.nn.quantizer import Quantizer
 from services.nn.winograd import winograd
 from services.tokenizer.config import TokenizerConfig
 
-# Channels from which sixteen products are worth what they take longer to compile; they are faster
-# than XLA's convolution from 32 on.
+# Input channels from which Winograd convolution is worth its longer compilation. It runs faster
+# than XLA's convolution from 32 channels on.
 LEAST_INPUTS = 128
 
 
 class Convolution(nnx.Conv):
-    """A convolution that sees the picture's border repeated beyond it, of a kernel 1 or 3 wide.
+    """A convolution with a kernel of side 1 or 3 that pads an image by repeating its border.
 
-    With zeros there, a token would depend on how far the border is, and one plain background
-    would have a code for every distance.
+    With zero padding, a token would depend on its distance from the border, and a plain background
+    would have another code at every distance.
 
-    XLA's CPU backend reaches half of what its cores multiply in convolutions, and less at many
-    pixels. There, in float32, they are made of matrix products; other devices have convolutions.
+    XLA's CPU backend reaches half of the cores' peak in convolutions, and less at many pixels. In
+    float32 on a CPU, this layer multiplies matrices instead; other devices run the convolution.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Convolution(nnx.Conv):
             dtype=dtype,
             param_dtype=param_dtype,
         )
-        # As "SAME" pads: with a stride of 2 only at the far side.
+        # The margins of "SAME" padding: with a stride of 2 only at the bottom and right.
         self.margin = (0, 0) if kernel == 1 else (int(strides == 1), 1)
         self.in_products = strides == 1 and (kernel == 1 or inputs >= LEAST_INPUTS)
 
     def __call__(
-        self, features: Float[Array, "B h w C"], out_sharding: Any = None
+        self,
+        features: Float[Array, "B h w C"],
+        out_sharding: NamedSharding | PartitionSpec | None = None,
     ) -> Float[Array, "B h2 w2 D"]:
         """Returns features; `out_sharding` as in `nnx.Conv`."""
         padded = jnp.pad(features, ((0, 0), self.margin, self.margin, (0, 0)), mode="edge")
@@ -77,15 +80,15 @@ class Convolution(nnx.Conv):
 class Normalise(nnx.Module):
     """Layer normalisation of each pixel's channels in float32, then swish.
 
-    VQGAN's group normalisation takes its statistics from the whole image: a token then depends on
-    everything in the picture and on its size, and plain background has other codes in every scene.
-    With one pixel's own statistics a token says what is near it and nothing else.
+    VQGAN's group normalisation computes its statistics over the whole image: a token then depends
+    on the image's whole content and size, and a plain background has other codes in every scene.
+    With statistics per pixel, a token depends only on the pixels near it.
     """
 
     def __init__(
         self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike, param_dtype: DTypeLike
     ) -> None:
-        """Normalises the last axis."""
+        """Makes a layer normalisation of the last axis."""
         self.dtype = dtype
         self.norm = nnx.LayerNorm(channels, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
 
@@ -108,12 +111,13 @@ class ResidualBlock(nnx.Module):
         param_dtype: DTypeLike,
     ) -> None:
         """Maps `inputs` channels to `outputs`; the shortcut is a 1x1 convolution if they differ."""
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.first_norm = Normalise(inputs, **kinds)
-        self.first = Convolution(inputs, outputs, kernel, **kinds)
-        self.second_norm = Normalise(outputs, **kinds)
-        self.second = Convolution(outputs, outputs, kernel, **kinds)
-        self.shortcut = Convolution(inputs, outputs, 1, **kinds) if inputs != outputs else None
+        normalise = partial(Normalise, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        convolution = partial(Convolution, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.first_norm = normalise(inputs)
+        self.first = convolution(inputs, outputs, kernel)
+        self.second_norm = normalise(outputs)
+        self.second = convolution(outputs, outputs, kernel)
+        self.shortcut = convolution(inputs, outputs, 1) if inputs != outputs else None
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w D"]:
         """Returns features of the same height and width."""
@@ -132,25 +136,26 @@ class Encoder(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Stacks the resolutions, full resolution first."""
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        """Builds the layers, full resolution first."""
+        convolution = partial(Convolution, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        residual_block = partial(ResidualBlock, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         channels = [config.base_channels * m for m in config.channel_multipliers]
-        self.stem = Convolution(3, channels[0], **kinds)
+        self.stem = convolution(3, channels[0])
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(Convolution(width, outputs, strides=2, **kinds))
+                layers.append(convolution(width, outputs, strides=2))
                 width = outputs
             for _ in range(config.residual_blocks):
                 kernel = config.encoder_kernels[level]
-                layers.append(ResidualBlock(width, outputs, kernel, **kinds))
+                layers.append(residual_block(width, outputs, kernel))
         self.layers = nnx.List(layers)
-        self.head_norm = Normalise(width, **kinds)
-        self.head = Convolution(width, config.code_dim, 1, **kinds)
+        self.head_norm = Normalise(width, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.head = convolution(width, config.code_dim, 1)
 
     def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/f w/f C"]:
-        """Returns the features that are quantised, in float32."""
+        """Returns the features to quantise, in float32."""
         features = self.stem(images)
         for layer in self.layers:
             features = layer(features)
@@ -168,21 +173,31 @@ class Decoder(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Stacks the resolutions, lowest first."""
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        """Builds the layers, lowest resolution first."""
+        convolution = partial(Convolution, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        residual_block = partial(ResidualBlock, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         channels = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
-        self.stem = Convolution(config.code_dim, channels[0], **kinds)
+        self.stem = convolution(config.code_dim, channels[0])
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(Upsample(width, outputs, repeat_first=config.repeat_first, **kinds))
+                layers.append(
+                    Upsample(
+                        width,
+                        outputs,
+                        repeat_first=config.repeat_first,
+                        rngs=rngs,
+                        dtype=dtype,
+                        param_dtype=param_dtype,
+                    )
+                )
                 width = outputs
             for _ in range(config.decoder_residual_blocks):
-                layers.append(ResidualBlock(width, outputs, **kinds))
+                layers.append(residual_block(width, outputs))
         self.layers = nnx.List(layers)
-        self.head_norm = Normalise(width, **kinds)
-        self.head = Convolution(width, 3, **kinds)
+        self.head_norm = Normalise(width, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.head = convolution(width, 3)
 
     def __call__(self, codes: Float[Array, "B h w C"]) -> Float[Array, "B h*f w*f 3"]:
         """Returns images, about in [-1, 1], in float32."""
@@ -190,11 +205,6 @@ class Decoder(nnx.Module):
         for layer in self.layers:
             features = layer(features)
         return self.head(self.head_norm(features)).astype(jnp.float32)
-
-    @property
-    def last_kernel(self) -> nnx.Param:
-        """The kernel of the last convolution, where VQGAN weighs its adversarial loss."""
-        return self.head.kernel
 
 
 class Upsample(nnx.Module):
@@ -226,7 +236,7 @@ def _doubled(features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w C"]:
 
 
 class Tokenizer(nnx.Module):
-    """The whole VQGAN."""
+    """A VQGAN: encoder, codebook and decoder."""
 
     def __init__(
         self,
@@ -239,18 +249,18 @@ class Tokenizer(nnx.Module):
         """Builds encoder, codebook and decoder.
 
         Args:
-            config: Its shape.
+            config: Shape of the VQGAN.
             rngs: Source of the initial parameters.
-            dtype: Of the convolutions: float32 or bfloat16. Norms and the code search are float32.
-            param_dtype: Of the parameters.
+            dtype: Type of the convolutions: float32 or bfloat16. Norms and the code search are
+                float32.
+            param_dtype: Type of the parameters.
         """
         self.config = config
-        kinds: dict[str, Any] = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.encoder = Encoder(config, **kinds)
+        self.encoder = Encoder(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.quantizer = Quantizer(
             config.codebook_size, config.code_dim, rngs=rngs, param_dtype=param_dtype
         )
-        self.decoder = Decoder(config, **kinds)
+        self.decoder = Decoder(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def encode(self, images: Float[Array, "B h w 3"]) -> Int[Array, "B h/f w/f"]:
         """Turns images in [-1, 1] into token ids.

@@ -1,6 +1,4 @@
-"""The tokenizers on the wire: converts and checks, and batches."""
-
-from typing import Any
+"""gRPC servicer of the tokenizers: checks images and tokens, and batches them."""
 
 import grpc
 import numpy as np
@@ -23,7 +21,6 @@ from services.tokenizer.engine import (
 )
 
 FULL_NAME = tokenizer_pb2.DESCRIPTOR.services_by_name["TokenizerService"].full_name
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
@@ -32,7 +29,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
     def __init__(
         self, tokenizers: Tokenizers, batcher: Batcher[Encoding | Decoding, np.ndarray]
     ) -> None:
-        """Serves tokenizers through a batcher of their jobs."""
+        """Serves tokenizers through a batcher of their requests."""
         self._tokenizers, self._batcher = tokenizers, batcher
 
     def _engine(self, codebook: str, field: str) -> TokenizerEngine:
@@ -45,9 +42,9 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         return engine
 
     async def Encode(
-        self, request: tokenizer_pb2.EncodeRequest, context: Context
+        self, request: tokenizer_pb2.EncodeRequest, context: grpc.aio.ServicerContext
     ) -> tokenizer_pb2.EncodeResponse:
-        """Turns a picture into tokens."""
+        """Converts an image to tokens."""
         engine = self._engine(request.codebook, "codebook")
         side = engine.config.image_size
         pixels = unpack_tensor(
@@ -61,9 +58,9 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
             )
 
     async def Decode(
-        self, request: tokenizer_pb2.DecodeRequest, context: Context
+        self, request: tokenizer_pb2.DecodeRequest, context: grpc.aio.ServicerContext
     ) -> tokenizer_pb2.DecodeResponse:
-        """Turns tokens into a picture."""
+        """Converts tokens to an image."""
         engine = self._engine(request.tokens.codebook, "tokens.codebook")
         ids = unpack_grid(
             request.tokens,
@@ -79,9 +76,9 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
             )
 
     async def GetStatus(
-        self, request: tokenizer_pb2.GetStatusRequest, context: Context
+        self, request: tokenizer_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
     ) -> tokenizer_pb2.GetStatusResponse:
-        """Says what it serves and how busy it is."""
+        """Returns what this replica serves and how busy it is."""
         engines = self._tokenizers.engines
         record = engines["high"].checkpoint.record
         return tokenizer_pb2.GetStatusResponse(

@@ -1,4 +1,4 @@
-"""DESIGN 4.10: T5 v1.1's encoder against arithmetic written out by hand; padding is never seen."""
+"""Point 10 of the method: the T5 v1.1 encoder, against hand-written arithmetic; masked padding."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from flax import nnx
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of
-from services.superres.config import TINY as TINY_SUPERRES
+from services.presets import preset
 from services.superres.model import SuperresTransformer
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.model import TextEncoder, relative_buckets
 
+TINY_SUPERRES = preset("tiny").superres
 CONFIG = TextEncoderConfig(
     vocabulary_size=40,
     hidden=16,
@@ -125,7 +126,7 @@ def test_what_lies_in_the_padding_moves_no_embedding(encoder: TextEncoder) -> No
     assert not np.any(np.asarray(encoder(IDS, MASK))[~MASK])
 
 
-def heard(model: Any, text: jax.Array, mask: jax.Array, *low: jax.Array) -> jax.Array:
+def conditional_logits(model: Any, text: jax.Array, mask: jax.Array, *low: jax.Array) -> jax.Array:
     """Logits of a grid that is unknown all over."""
     config = model.config
     tokens = jnp.full((text.shape[0], config.grid**2), config.vocabulary)
@@ -154,9 +155,9 @@ def test_padding_is_masked_in_every_cross_attention(stage: str) -> None:
     text = jax.random.normal(jax.random.key(2), (2, 9, 16))
     mask = jnp.asarray(MASK)
 
-    plain = heard(model, text, mask, *low)
-    padding_changed = heard(model, jnp.where(mask[..., None], text, 100.0), mask, *low)
-    text_changed = heard(model, text.at[:, 5].add(1.0), mask, *low)
+    plain = conditional_logits(model, text, mask, *low)
+    padding_changed = conditional_logits(model, jnp.where(mask[..., None], text, 100.0), mask, *low)
+    text_changed = conditional_logits(model, text.at[:, 5].add(1.0), mask, *low)
 
     np.testing.assert_allclose(padding_changed, plain, atol=1e-6)
     assert np.max(np.abs(text_changed - plain)) > 1e-5

@@ -1,4 +1,4 @@
-"""DESIGN 4.1: how many tokens each step reveals."""
+"""Point 1 of the method: the cosine schedule."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""DESIGN 4.2: what one decoding step does, on made-up logits."""
+"""Point 2 of the method: one decoding step, and logits in float32."""
 
 from itertools import pairwise
 
@@ -6,9 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from services.base.model import BaseTransformer
 from services.decoding.sampler import decode_step, sample_ids
 from services.decoding.state import DecodeState, Row, Sampling, fresh_row, state_of
+from services.presets import preset
+from services.superres.model import SuperresTransformer
+
+TINY = preset("tiny")
 
 VOCABULARY, TOKENS, MASK = 12, 16, 12
 LOGITS = jax.random.normal(jax.random.key(0), (TOKENS, VOCABULARY)) * 2
@@ -151,3 +157,32 @@ def test_a_decode_handed_out_after_any_step_ends_as_if_it_had_stayed() -> None:
             step=taken,
         )
         assert np.array_equal(take_all(state(resumed))[-1].tokens, states[-1].tokens)
+
+
+@pytest.mark.parametrize("stage", ["base", "superres"])
+def test_the_last_layer_of_a_bfloat16_model_returns_logits_that_were_never_rounded_to_bfloat16(
+    stage: str,
+) -> None:
+    model: BaseTransformer | SuperresTransformer = (
+        BaseTransformer(TINY.base, rngs=nnx.Rngs(0), dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
+        if stage == "base"
+        else SuperresTransformer(
+            TINY.superres, rngs=nnx.Rngs(0), dtype=jnp.bfloat16, param_dtype=jnp.bfloat16
+        )
+    )
+    hidden = model.config.hidden
+    features = jax.random.normal(jax.random.key(0), (2, 64, hidden), jnp.bfloat16)
+
+    logits = jax.jit(model.last_layer)(features)
+
+    assert (features.dtype, model.head.output.kernel[...].dtype) == (jnp.bfloat16, jnp.bfloat16)
+    assert logits.dtype == jnp.float32
+    kernel, bias = (
+        np.asarray(parameter[...], np.float64)
+        for parameter in (model.head.output.kernel, model.head.output.bias)
+    )
+    np.testing.assert_allclose(
+        logits, np.asarray(features, np.float64) @ kernel + bias, rtol=1e-5, atol=1e-7
+    )
+    rounded = logits.astype(jnp.bfloat16).astype(jnp.float32)
+    assert np.mean(np.asarray(rounded != logits)) > 0.95

@@ -1,4 +1,4 @@
-"""DESIGN 4.3: classifier-free guidance."""
+"""Point 3 of the method: classifier-free guidance."""
 
 import jax
 import jax.numpy as jnp

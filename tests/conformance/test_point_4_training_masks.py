@@ -1,4 +1,4 @@
-"""DESIGN 4.4: what training hides."""
+"""Point 4 of the method: masks of training."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""DESIGN 4.5 and 4.3: the base transformer and its unconditional branch."""
+"""Points 5 and 3 of the method: the base transformer and its unconditional branch."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.base.config import MUSE_3B, MUSE_632M, TINY, BaseConfig
+from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameter_count, parameters_of
+from services.presets import preset
 
+MUSE_3B, MUSE_632M, TINY = (preset(name).base for name in ("muse-3b", "muse-632m", "tiny"))
 ROWS = 2
 TEXT = jax.random.normal(jax.random.key(0), (ROWS, TINY.text_length, TINY.text_hidden))
 MASK = jnp.arange(TINY.text_length)[None, :] < jnp.array([[5], [9]])

@@ -1,4 +1,4 @@
-"""DESIGN 4.6: the super-resolution transformer and its multi-axis attention."""
+"""Point 6 of the method: the super-resolution transformer and its multi-axis attention."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,10 @@ from flax import nnx
 
 from services.nn.attention import MultiAxisAttention, SelfAttention, attend
 from services.nn.parameters import parameter_count
-from services.superres.config import MUSE, TINY
+from services.presets import preset
 from services.superres.model import SuperresTransformer
 
+MUSE, TINY = preset("muse-3b").superres, preset("tiny").superres
 ROWS = 2
 LOW = jax.random.randint(jax.random.key(0), (ROWS, TINY.low_tokens), 0, TINY.low_vocabulary)
 TEXT = jax.random.normal(jax.random.key(1), (ROWS, TINY.text_length, TINY.text_hidden))
@@ -87,15 +88,15 @@ def test_without_text_the_text_is_not_attended_to(model: SuperresTransformer) ->
     np.testing.assert_allclose(
         model.logits(TOKENS, context, NONE), model.logits(TOKENS, other, NONE), atol=1e-6
     )
-    heard = model.logits(TOKENS, context, ALL) - model.logits(TOKENS, other, ALL)
-    assert np.max(np.abs(heard)) > 1e-4
+    text_difference = model.logits(TOKENS, context, ALL) - model.logits(TOKENS, other, ALL)
+    assert np.max(np.abs(text_difference)) > 1e-4
 
 
 def test_both_branches_at_once_are_each_by_itself(model: SuperresTransformer) -> None:
     context = model.context(LOW, TEXT, MASK)
-    told, untold = jnp.split(model.last_layer(model.both_features(TOKENS, context)), 2)
-    np.testing.assert_allclose(told, model.logits(TOKENS, context, ALL), atol=1e-6)
-    np.testing.assert_allclose(untold, model.logits(TOKENS, context, NONE), atol=1e-6)
+    cond, uncond = jnp.split(model.last_layer(model.cfg_batch_features(TOKENS, context)), 2)
+    np.testing.assert_allclose(cond, model.logits(TOKENS, context, ALL), atol=1e-6)
+    np.testing.assert_allclose(uncond, model.logits(TOKENS, context, NONE), atol=1e-6)
 
 
 def test_the_low_resolution_tokens_have_positions_of_their_own(

@@ -1,4 +1,4 @@
-"""DESIGN 4.7: what no step changes is computed once, and is what each step would compute."""
+"""Point 7 of the method: computations that no decoding step changes happen once per decode."""
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,8 @@ def uncached_block(
     split = (2, -1, CONFIG.heads, CONFIG.hidden // CONFIG.heads)
     keys, values = jnp.split(cross.key_value(text), 2, axis=-1)
     queries = cross.query_norm(cross.query(normed).reshape(split))
-    heard = attend(queries, cross.key_norm(keys.reshape(split)), values.reshape(split), length)
-    tokens = tokens + cross.output(heard.reshape(tokens.shape))
+    cross_out = attend(queries, cross.key_norm(keys.reshape(split)), values.reshape(split), length)
+    tokens = tokens + cross.output(cross_out.reshape(tokens.shape))
     return tokens + block.mlp(block.mlp_norm(tokens))
 
 
@@ -55,11 +55,11 @@ def test_cached_keys_and_values_give_the_logits_of_uncached_ones(model: BaseTran
 def test_the_branch_without_text_is_the_one_whose_gate_is_closed(model: BaseTransformer) -> None:
     context = model.context(TEXT, MASK)
 
-    told, untold = jnp.split(model.last_layer(model.both_features(TOKENS, context)), 2)
+    cond, uncond = jnp.split(model.last_layer(model.cfg_batch_features(TOKENS, context)), 2)
 
     opened, closed = jnp.ones(2, bool), jnp.zeros(2, bool)
-    np.testing.assert_allclose(told, model.logits(TOKENS, context, opened), atol=1e-6)
-    np.testing.assert_allclose(untold, model.logits(TOKENS, context, closed), atol=1e-6)
+    np.testing.assert_allclose(cond, model.logits(TOKENS, context, opened), atol=1e-6)
+    np.testing.assert_allclose(uncond, model.logits(TOKENS, context, closed), atol=1e-6)
 
 
 def test_a_step_reads_the_context_and_never_the_text_or_its_projection(

@@ -1,4 +1,4 @@
-"""DESIGN 4.8: the VQGAN is fully convolutional, and its codes are the nearest ones."""
+"""Point 8 of the method: the VQGAN is fully convolutional, and its codes are the nearest ones."""
 
 from dataclasses import replace
 
@@ -11,10 +11,12 @@ from flax import nnx
 from services.nn.parameters import parameter_count, parameters_of
 from services.nn.quantizer import nearest_codes
 from services.presets import preset
-from services.tokenizer.config import F8_512, F16_256, TINY_LOW
 from services.tokenizer.model import Tokenizer
 from training.optimizers import TOKENIZER_PAPER
 from training.tasks.tokenizer import TokenizerLosses
+
+F16_256, F8_512 = preset("muse-3b").low_tokenizer, preset("muse-3b").high_tokenizer
+TINY_LOW = preset("tiny").low_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""DESIGN 4.9: the transformers' recipe, and the average of its snapshots."""
+"""Point 9 of the method: the transformers' recipe, and the average of its snapshots."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.pool import DecodePool, DecodeRequest, Progress
 from services.decoding.state import Row
 from services.nn.parameters import parameters_of
 from services.nn.quantization import with_weights
@@ -18,8 +18,8 @@ from services.runtime.checkpoints.precision import Weights
 
 TINY = preset("tiny")
 BuildPool = Callable[..., DecodePool]
-MakeJob = Callable[..., Job]
-Alone = Callable[[DecodePool, Job], list[Progress]]
+MakeRequest = Callable[..., DecodeRequest]
+Alone = Callable[[DecodePool, DecodeRequest], list[Progress]]
 
 
 @pytest.fixture(scope="session")
@@ -59,29 +59,29 @@ def pool(build_base_pool: BuildPool) -> DecodePool:
 
 
 def prompt(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the base transformer's context takes: a made-up text of its own length."""
+    """Returns inputs of the base transformer's context: a made-up text of its own length."""
     random = np.random.default_rng(number)
     text = random.normal(size=(TINY.base.text_length, TINY.base.text_hidden)).astype(np.float32)
     return text, np.arange(TINY.base.text_length) < 1 + number % TINY.base.text_length
 
 
 @pytest.fixture(scope="session")
-def make_job() -> MakeJob:
+def make_request() -> MakeRequest:
     """Makes a decode for one of many made-up prompts."""
 
-    def make(row: Row, *, text: int = 6, negative: int | None = None) -> Job:
-        opposite = None if negative is None else prompt(negative)
-        return Job(inputs=prompt(text), opposite=opposite, row=row)
+    def make(row: Row, *, text: int = 6, negative: int | None = None) -> DecodeRequest:
+        negative_inputs = None if negative is None else prompt(negative)
+        return DecodeRequest(inputs=prompt(text), negative_inputs=negative_inputs, row=row)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def alone() -> Alone:
-    """Runs a job by itself in slot 0 and returns it after each of its steps."""
+    """Runs a decode by itself in slot 0 and returns its state after each of its steps."""
 
-    def run(pool: DecodePool, job: Job) -> list[Progress]:
-        pool.admit(0, job)
+    def run(pool: DecodePool, request: DecodeRequest) -> list[Progress]:
+        pool.admit(0, request)
         states = [pool.advance(0, [0])[0]]
         while states[-1].step < states[-1].total:
             states.append(pool.advance(1, [0])[0])

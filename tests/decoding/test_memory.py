@@ -16,7 +16,7 @@ from services.decoding import memory
 from services.decoding.loading import load_pool
 from services.decoding.memory import GIB, NotEnoughMemory, check_memory, free_bytes, machine_bytes
 from services.decoding.pool import DecodePool
-from services.decoding.serving import Layout
+from services.decoding.serving import ServingConfig
 from services.nn.parameters import parameters_of
 from services.presets import preset
 
@@ -49,11 +49,11 @@ def test_what_just_fits_is_taken_and_one_slot_more_is_not() -> None:
 
     assert str(caught.value) == (
         "more slots than memory: 9 slots need 9.00 GiB and the weights 4.00 GiB on each device of "
-        "TPU x4, where 12.00 GiB are free; at most 8 fit, to be set by --max-batch-size"
+        "TPU x4, where 12.00 GiB are free; at most 8 fit, to be set by --max-batch-size-size"
     )
 
 
-def test_weights_that_do_not_fit_alone_are_told_to_take_more_devices() -> None:
+def test_weights_that_do_not_fit_alone_need_more_devices() -> None:
     devices: list[Any] = [Device()]
 
     with pytest.raises(NotEnoughMemory, match=r"13\.00 GiB .* --mesh model=N"):
@@ -95,8 +95,8 @@ def load(parameters: dict[str, Any], slots: int) -> DecodePool:
     return load_pool(
         lambda: BaseTransformer(TINY, rngs=nnx.Rngs(0)),
         parameters,
-        layout=Layout(slots=slots, dtype=jnp.float32),
-        divided={"heads": TINY.heads},
+        serving=ServingConfig(slots=slots, dtype=jnp.float32),
+        sharded={"heads": TINY.heads},
         inputs=(
             jax.ShapeDtypeStruct((1, TINY.text_length, TINY.text_hidden), np.float32),
             jax.ShapeDtypeStruct((1, TINY.text_length), np.bool_),
@@ -112,7 +112,7 @@ def test_a_pool_is_counted_as_what_its_arrays_take(
     model = BaseTransformer(TINY, rngs=nnx.Rngs(0))
     parameters = {name: np.asarray(value) for name, value in parameters_of(model).items()}
     weights = sum(array.nbytes for array in parameters.values())
-    slots = build_base_pool(slots=3).programs()["release"][1][0]
+    slots = build_base_pool(slots=3).programs.slots
     needed = weights + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slots))
 
     monkeypatch.setattr(memory, "machine_bytes", lambda: needed)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from services.decoding.pool import DecodePool, Job, Progress
+from services.decoding.pool import DecodePool, DecodeRequest, Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
 from services.runtime.scheduling.scheduler import SlotScheduler
@@ -19,13 +19,13 @@ from services.runtime.wire.timing import Timed
 TINY = preset("tiny")
 TOKENS, VOCABULARY = TINY.base.tokens, TINY.base.vocabulary
 MIXES = 1000
-JOBS = 40
+REQUESTS = 40
 
 
 def random_row(random: np.random.Generator) -> Row:
-    """A decode with any knobs: whole, partly known, resumable later, or a mask-free edit."""
+    """Returns a decode of a whole or partly known image, or a mask-free edit, at random."""
     known = random.random(TOKENS) < random.choice([0.0, 0.0, 0.5, 0.95])
-    kind = Kind.RESAMPLE if random.random() < 0.2 and not known.all() else Kind.CONFIDENT
+    kind = Kind.MASK_FREE_EDIT if random.random() < 0.2 and not known.all() else Kind.CONFIDENT
     still_open = int((~known).sum())
     sampling = Sampling(
         steps=int(random.integers(1, 20)),
@@ -40,26 +40,28 @@ def random_row(random: np.random.Generator) -> Row:
         tokens=random.integers(VOCABULARY, size=TOKENS),
         known=known,
         sampling=sampling,
-        unknown=int(random.integers(1, still_open + 1)) if kind is Kind.RESAMPLE else still_open,
+        unknown=int(random.integers(1, still_open + 1))
+        if kind is Kind.MASK_FREE_EDIT
+        else still_open,
         kind=kind,
     )
 
 
 @pytest.fixture(scope="module")
-def jobs(make_job: Callable[..., Job]) -> list[Job]:
+def requests(make_request: Callable[..., DecodeRequest]) -> list[DecodeRequest]:
     random = np.random.default_rng(5)
     return [
-        make_job(
+        make_request(
             random_row(random),
             text=int(random.integers(9)),
             negative=int(random.integers(9)) if random.random() < 0.3 else None,
         )
-        for _ in range(JOBS)
+        for _ in range(REQUESTS)
     ]
 
 
 class Listener:
-    """Keeps what is told of a request."""
+    """Collects the events of a request."""
 
     def __init__(self) -> None:
         self.steps: list[Progress] = []
@@ -76,17 +78,17 @@ class Listener:
 def check_mix(
     random: np.random.Generator,
     pool: DecodePool,
-    jobs: list[Job],
+    requests: list[DecodeRequest],
     expected: list[list[Progress]],
 ) -> None:
-    """Runs some jobs that come, are watched and are given up at random; compares every result."""
-    scheduler = SlotScheduler[Job, Progress](pool, max_queued=2 * JOBS)
-    arrivals = random.choice(len(jobs), size=random.integers(2, 9)).tolist()
-    running: list[tuple[int, Listener, RequestState[Job, Progress]]] = []
+    """Runs requests that join, stream and are abandoned at random; compares every result."""
+    scheduler = SlotScheduler[DecodeRequest, Progress](pool, max_queued=2 * REQUESTS)
+    arrivals = random.choice(len(requests), size=random.integers(2, 9)).tolist()
+    running: list[tuple[int, Listener, RequestState[DecodeRequest, Progress]]] = []
     while arrivals or scheduler.busy:
         while arrivals and (not scheduler.busy or random.random() < 0.4):
             index, listener = arrivals.pop(), Listener()
-            state = scheduler.submit(jobs[index], listener, stream=random.random() < 0.2)
+            state = scheduler.submit(requests[index], listener, stream=random.random() < 0.2)
             running.append((index, listener, state))
         if random.random() < 0.05:
             scheduler.cancel(running[random.integers(len(running))][2])
@@ -97,59 +99,61 @@ def check_mix(
             assert listener.result is not None
         if listener.result is not None:
             assert np.array_equal(listener.result.result.tokens, alone[-1].tokens)
-        for told in listener.steps:
-            assert np.array_equal(told.tokens, alone[told.step].tokens)
+        for state in listener.steps:
+            assert np.array_equal(state.tokens, alone[state.step].tokens)
 
 
 def test_a_decode_is_the_same_alone_in_any_slot_in_any_mix_and_joining_late(
-    pool: DecodePool, jobs: list[Job], alone: Callable[..., list[Progress]]
+    pool: DecodePool, requests: list[DecodeRequest], alone: Callable[..., list[Progress]]
 ) -> None:
-    expected = [alone(pool, job) for job in jobs]
-    assert len({tuple(states[-1].tokens.tolist()) for states in expected}) > JOBS * 0.9
+    expected = [alone(pool, request) for request in requests]
+    assert len({tuple(states[-1].tokens.tolist()) for states in expected}) > REQUESTS * 0.9
 
     for seed in range(MIXES):
-        check_mix(np.random.default_rng(seed), pool, jobs, expected)
+        check_mix(np.random.default_rng(seed), pool, requests, expected)
 
 
 def test_rows_do_not_depend_on_their_company_with_int8_weights_either(
     build_base_pool: Callable[..., DecodePool],
-    jobs: list[Job],
+    requests: list[DecodeRequest],
     alone: Callable[..., list[Any]],
 ) -> None:
     quantized = build_base_pool(slots=4, weights="int8")
     quantized.warm_up()
-    expected = [alone(quantized, job) for job in jobs]
+    expected = [alone(quantized, request) for request in requests]
 
     for seed in range(MIXES // 10):
-        check_mix(np.random.default_rng(seed), quantized, jobs, expected)
+        check_mix(np.random.default_rng(seed), quantized, requests, expected)
 
 
 def test_a_decode_handed_out_after_any_step_goes_on_in_another_pool(
     build_base_pool: Callable[..., DecodePool],
     pool: DecodePool,
-    jobs: list[Job],
+    requests: list[DecodeRequest],
     alone: Callable[..., list[Progress]],
 ) -> None:
     other = build_base_pool(slots=1)
     other.warm_up()
-    for job in jobs[::4]:
-        states = alone(pool, job)
+    for request in requests[::4]:
+        states = alone(pool, request)
         for halfway in states:
             row = Row(
                 tokens=halfway.tokens,
                 known=halfway.known,
-                sampling=job.row.sampling,
-                unknown=job.row.unknown,
+                sampling=request.row.sampling,
+                unknown=request.row.unknown,
                 step=halfway.step,
-                kind=job.row.kind,
+                kind=request.row.kind,
             )
-            resumed = Job(inputs=job.inputs, opposite=job.opposite, row=row)
+            resumed = DecodeRequest(
+                inputs=request.inputs, negative_inputs=request.negative_inputs, row=row
+            )
             assert np.array_equal(alone(other, resumed)[-1].tokens, states[-1].tokens)
 
 
 def test_nothing_compiles_after_the_warm_up_whatever_is_asked(
     build_base_pool: Callable[..., DecodePool],
-    make_job: Callable[..., Job],
+    make_request: Callable[..., DecodeRequest],
     alone: Callable[..., list[Any]],
     nothing_compiles: Callable[[], AbstractContextManager[None]],
 ) -> None:
@@ -162,10 +166,10 @@ def test_nothing_compiles_after_the_warm_up_whatever_is_asked(
     random = np.random.default_rng(11)
     with nothing_compiles():
         asked = [
-            make_job(random_row(random), text=number, negative=number % 5 or None)
+            make_request(random_row(random), text=number, negative=number % 5 or None)
             for number in range(30)
         ]
-        expected = [alone(fresh, job) for job in asked]
+        expected = [alone(fresh, request) for request in asked]
         for _ in range(20):
             check_mix(random, fresh, asked, expected)
         fresh.admit(1, asked[0])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.decoding.pool import DecodePool, Job
+from services.decoding.pool import DecodePool, DecodeRequest
 from services.decoding.slots import Slots, advance, empty_slots
-from services.decoding.state import Kind, Row, Sampling, fresh_row, resting_state, state_of
+from services.decoding.state import Kind, Row, Sampling, fresh_row, idle_state, state_of
 from services.nn.attention import Context
 from services.presets import preset
 from services.superres.model import SuperresTransformer
@@ -50,63 +51,65 @@ def test_every_program_exports_for_every_platform(
             weights="int8" if stage == "base in int8" else "full",
             dtype=jnp.bfloat16 if stage == "base in bfloat16" else jnp.float32,
         )
-    for program, shapes in built.programs().values():
+    for program, shapes in built.programs:
         exported = jax.export.export(program, platforms=[platform])(*shapes)
         assert exported.platforms == (platform,)
 
 
 def test_a_slot_that_is_not_there_is_refused(
-    pool: DecodePool, make_job: Callable[..., Job]
+    pool: DecodePool, make_request: Callable[..., DecodeRequest]
 ) -> None:
     with pytest.raises(ValueError, match="expected 0 to 3, got 4"):
-        pool.admit(4, make_job(fresh_row(TOKENS, Sampling(steps=2, guidance=0.0))))
+        pool.admit(4, make_request(fresh_row(TOKENS, Sampling(steps=2, guidance=0.0))))
 
 
 def test_a_row_of_another_size_is_refused_and_the_slots_stay_as_they_are(
-    pool: DecodePool, make_job: Callable[..., Job], alone: Callable[..., list[Any]]
+    pool: DecodePool, make_request: Callable[..., DecodeRequest], alone: Callable[..., list[Any]]
 ) -> None:
-    job = make_job(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
-    expected = alone(pool, job)[-1].tokens
+    request = make_request(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
+    expected = alone(pool, request)[-1].tokens
 
-    pool.admit(1, job)
+    pool.admit(1, request)
     with pytest.raises(ValueError, match="expected 16 tokens, got 5"):
-        pool.admit(2, make_job(fresh_row(5, Sampling(steps=2, guidance=0.0))))
+        pool.admit(2, make_request(fresh_row(5, Sampling(steps=2, guidance=0.0))))
 
     assert np.array_equal(pool.advance(6, [1])[1].tokens, expected)
 
 
 def test_a_pool_whose_step_failed_works_as_ever_after_a_reset(
     build_base_pool: Callable[..., DecodePool],
-    make_job: Callable[..., Job],
+    make_request: Callable[..., DecodeRequest],
     alone: Callable[..., list[Any]],
 ) -> None:
     pool = build_base_pool(slots=2)
     pool.warm_up()
-    job = make_job(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
-    before = alone(pool, job)[-1].tokens
-    working = pool._compiled["advance"]
+    request = make_request(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
+    before = alone(pool, request)[-1].tokens
+    assert pool.compiled is not None
+    working = pool.compiled
 
-    def fail(*arguments: object) -> None:
-        jax.tree.map(lambda array: array.delete(), arguments[1])  # as a donated buffer is
+    def fail(parameters: object, slots: Slots, limit: object) -> Slots:
+        jax.tree.map(lambda array: array.delete(), slots)  # as a donated buffer is
         raise OSError("the device has gone")
 
-    pool.admit(0, job)
-    pool._compiled["advance"] = fail
+    pool.admit(0, request)
+    pool.compiled = replace(working, advance=fail)
     with pytest.raises(OSError, match="device has gone"):
         pool.advance(1, [0])
-    pool._compiled["advance"] = working
+    pool.compiled = working
     with pytest.raises(RuntimeError, match=r"reset\(\) after a failure"):
         pool.advance(1, [0])
     pool.reset()
 
-    assert np.array_equal(alone(pool, job)[-1].tokens, before)
+    assert np.array_equal(alone(pool, request)[-1].tokens, before)
 
 
 def test_a_released_row_takes_no_further_step_and_its_slot_serves_the_next(
-    pool: DecodePool, make_job: Callable[..., Job], alone: Callable[..., list[Any]]
+    pool: DecodePool, make_request: Callable[..., DecodeRequest], alone: Callable[..., list[Any]]
 ) -> None:
     first, second = (
-        make_job(fresh_row(TOKENS, Sampling(steps=8, guidance=2.0, seed=seed))) for seed in (1, 2)
+        make_request(fresh_row(TOKENS, Sampling(steps=8, guidance=2.0, seed=seed)))
+        for seed in (1, 2)
     )
     expected = alone(pool, second)[-1].tokens
 
@@ -122,7 +125,7 @@ def test_a_released_row_takes_no_further_step_and_its_slot_serves_the_next(
 
 
 def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
-    pool: DecodePool, make_job: Callable[..., Job], alone: Callable[..., list[Any]]
+    pool: DecodePool, make_request: Callable[..., DecodeRequest], alone: Callable[..., list[Any]]
 ) -> None:
     start = np.arange(TOKENS) % TINY.base.vocabulary
     row = Row(
@@ -130,10 +133,10 @@ def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
         known=np.arange(TOKENS) < 6,
         sampling=Sampling(steps=40, guidance=4.0, top_k=3),
         unknown=2,
-        kind=Kind.RESAMPLE,
+        kind=Kind.MASK_FREE_EDIT,
     )
 
-    states = [state.tokens for state in alone(pool, make_job(row))]
+    states = [state.tokens for state in alone(pool, make_request(row))]
 
     assert len(states) == 41
     for before, after in pairwise(states):
@@ -144,7 +147,7 @@ def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
 
 
 def test_an_image_of_which_everything_is_known_comes_back_unchanged(
-    pool: DecodePool, make_job: Callable[..., Job]
+    pool: DecodePool, make_request: Callable[..., DecodeRequest]
 ) -> None:
     tokens = np.full(TOKENS, 3)
     row = Row(
@@ -153,10 +156,10 @@ def test_an_image_of_which_everything_is_known_comes_back_unchanged(
         sampling=Sampling(steps=4, guidance=1.0),
         unknown=0,
     )
-    job = make_job(row)
-    assert job.steps_left == 0
+    request = make_request(row)
+    assert request.steps_left == 0
 
-    pool.admit(0, job)
+    pool.admit(0, request)
 
     assert np.array_equal(pool.advance(0, [0])[0].tokens, tokens)
 
@@ -175,7 +178,7 @@ def test_a_state_that_contradicts_its_steps_is_refused() -> None:
 
 
 class CountedNetwork:
-    """Has features of zero and counts, while it runs, the rows that each branch is called for."""
+    """Computes features of zero and counts the rows of each call while it runs."""
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
@@ -194,7 +197,7 @@ class CountedNetwork:
     def features(self, tokens: jax.Array, context: Context, conditional: jax.Array) -> jax.Array:
         return self._counted("with text", tokens)
 
-    def both_features(self, tokens: jax.Array, context: Context) -> jax.Array:
+    def cfg_batch_features(self, tokens: jax.Array, context: Context) -> jax.Array:
         return self._counted("with text and without", jnp.concatenate([tokens, tokens]))
 
     def last_layer(self, features: jax.Array) -> jax.Array:
@@ -222,10 +225,10 @@ def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
     network = CountedNetwork()
     blank = jnp.zeros((1, 1, 1, 1, 1))
     context = Context(blank, blank, jnp.ones(1, jnp.int32))
-    slots: Slots = empty_slots(resting_state(3, 4, mask_id=5), context)
+    slots: Slots = empty_slots(idle_state(3, 4, mask_id=5), context)
     row = state_of([fresh_row(4, sampling)], mask_id=5)
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
-    filled = slots._replace(state=state, has_opposite=slots.has_opposite.at[1].set(negative))
+    filled = slots._replace(state=state, has_negative=slots.has_negative.at[1].set(negative))
 
     ended = advance(filled, jnp.int32(99), lambda: network, mask_id=5)
     jax.block_until_ready(ended)

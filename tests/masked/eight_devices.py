@@ -2,8 +2,8 @@
 
     python tests/masked/eight_devices.py base float32 full 1 2 4 8
 
-Prints, as JSON, for each number of devices: what the engine says it computes on, the share of the
-bytes of its blocks that the first device holds, and the tokens of every decode after every step.
+Prints, as JSON, for each number of devices: the device name of the serving configuration, the share
+of the blocks' bytes that the first device holds, and the tokens of every decode after every step.
 """
 
 import json
@@ -16,20 +16,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
-from services.base.engine import BaseEngine
-from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Job
-from services.decoding.serving import Layout
+from services.base.spec import BASE
+from services.decoding.pool import DecodePool, DecodeRequest
+from services.decoding.serving import ServingConfig
 from services.decoding.state import Row, Sampling, fresh_row
+from services.masked.engine import MaskedEngine
+from services.masked.spec import Config, MaskedSpec
 from services.presets import preset
+from services.runtime.checkpoints.precision import Weights
 from services.runtime.checkpoints.serialization import Checkpoint
-from services.superres.engine import SuperresEngine
-from services.superres.model import SuperresTransformer
+from services.superres.spec import SUPERRES
 
 TINY = preset("tiny")
-BASE = replace(TINY.base, heads=8, hidden=32, layers=2)
-SUPERRES = replace(TINY.superres, heads=16, hidden=32)
+BASE_CONFIG = replace(TINY.base, heads=8, hidden=32, layers=2)
+SUPERRES_CONFIG = replace(TINY.superres, heads=16, hidden=32)
 SAMPLINGS = (
     Sampling(steps=4, guidance=0.0, seed=1),
     Sampling(steps=5, guidance=6.0, seed=2),
@@ -38,13 +40,13 @@ SAMPLINGS = (
 )
 
 
-def engine_of(stage: str, shards: int, dtype: Any, weights: Any) -> Any:
-    """Returns the engine of an untrained checkpoint, over so many devices."""
-    config: Any = BASE if stage == "base" else SUPERRES
-    build: Any = BaseTransformer if stage == "base" else SuperresTransformer
-    abstract = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
+def engine_of(
+    spec: MaskedSpec[Config], config: Config, serving: ServingConfig
+) -> MaskedEngine[Config]:
+    """Returns the engine of an untrained checkpoint."""
+    abstract = nnx.eval_shape(lambda: spec.build(config, jnp.float32))
     random, flat = np.random.default_rng(0), nnx.to_flat_state(nnx.state(abstract, nnx.Param))
-    checkpoint: Checkpoint[Any] = Checkpoint(
+    checkpoint = Checkpoint(
         config=config,
         parameters={
             ".".join(map(str, path)): random.normal(0.2, 0.5, leaf.shape).astype(np.float32)
@@ -55,13 +57,11 @@ def engine_of(stage: str, shards: int, dtype: Any, weights: Any) -> Any:
         record={},
         folder=Path("nowhere"),
     )
-    layout = Layout(slots=4, dtype=dtype, shards=shards, weights=weights)
-    engine: Any = BaseEngine if stage == "base" else SuperresEngine
-    return engine(checkpoint, layout)
+    return MaskedEngine(spec, checkpoint, serving)
 
 
-def jobs(stage: str, engine: Any) -> list[Job]:
-    """Makes decodes with all sorts of knobs: every other with a negative prompt, one half known."""
+def requests(engine: MaskedEngine[Any]) -> list[DecodeRequest]:
+    """Makes decodes with all sorts of sampling parameters, negative prompts and known tokens."""
     random, made = np.random.default_rng(4), []
     tokens = engine.config.tokens
     for index, sampling in enumerate(SAMPLINGS):
@@ -75,40 +75,50 @@ def jobs(stage: str, engine: Any) -> list[Job]:
                 unknown=int((~known).sum()),
             )
         text, negative = random.normal(size=(2, 9, engine.config.text_hidden)).astype(np.float32)
-        low = () if stage == "base" else (random.integers(32, size=engine.config.low_tokens),)
-        made.append(engine.job(*low, text, row, negative_text=negative if index % 2 else None))
+        condition = [
+            random.integers(32, size=shape.shape[1:], dtype=np.int32)
+            for shape in engine.spec.condition_shapes(engine.config)
+        ]
+        negative_text = negative if index % 2 else None
+        made.append(engine.decode_request(row, text, *condition, negative_text=negative_text))
     return made
 
 
-def decoded(pool: DecodePool, made: list[Job]) -> list[list[int]]:
+def decoded(pool: DecodePool, made: list[DecodeRequest]) -> list[list[int]]:
     """Runs decodes together; returns the tokens of each after every step."""
-    for slot, job in enumerate(made):
-        pool.admit(slot, job)
-    told = [pool.advance(1, range(len(made))) for _ in range(max(job.row.total for job in made))]
-    return [[int(token) for step in told for token in step[slot].tokens] for slot in told[0]]
+    for slot, request in enumerate(made):
+        pool.admit(slot, request)
+    steps = max(request.row.total for request in made)
+    states = [pool.advance(1, range(len(made))) for _ in range(steps)]
+    return [[int(token) for step in states for token in step[slot].tokens] for slot in states[0]]
 
 
 def share_of_first(pool: DecodePool) -> float:
-    """Returns which share of the bytes of the blocks' matrices lies on the first device."""
-    named = jax.tree_util.tree_leaves_with_path(pool._parameters["blocks"])
+    """Returns the share of the bytes of the blocks' matrices that the first device holds."""
+    named = jax.tree_util.tree_leaves_with_path(pool.parameters["blocks"])
     blocks = [leaf for path, leaf in named if "'kernel'" in jax.tree_util.keystr(path)]
     first = [leaf.addressable_shards[0].data.nbytes for leaf in blocks]
     return sum(first) / sum(leaf.nbytes for leaf in blocks)
 
 
-def main(stage: str, dtype: str, weights: str, *devices: str) -> None:
-    """Prints what each number of devices comes to."""
-    told = {}
+def main(stage: str, dtype: DTypeLike, weights: Weights, *devices: str) -> None:
+    """Prints the result for each number of devices."""
+    results = {}
     for shards in map(int, devices):
-        engine = engine_of(stage, shards, jnp.dtype(dtype), weights)
+        serving = ServingConfig(slots=4, dtype=jnp.dtype(dtype), shards=shards, weights=weights)
+        engine: MaskedEngine[Any] = (
+            engine_of(BASE, BASE_CONFIG, serving)
+            if stage == "base"
+            else engine_of(SUPERRES, SUPERRES_CONFIG, serving)
+        )
         engine.warm_up()
-        told[shards] = {
-            "device": engine.device,
+        results[shards] = {
+            "device": serving.device,
             "share": share_of_first(engine.pool),
-            "tokens": decoded(engine.pool, jobs(stage, engine)),
+            "tokens": decoded(engine.pool, requests(engine)),
         }
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], *sys.argv[4:])  # type: ignore[arg-type]

@@ -56,8 +56,8 @@ CONTRADICTION = decoding_pb2.DecodeState(**RESUMED, step=3)
         ({"prompt": pack_embedding(TEXT * np.nan, ENCODER)}, "INVALID_ARGUMENT", "prompt.values"),
         ({"prompt": pack_embedding(TEXT, "t5:other")}, "FAILED_PRECONDITION", "t5:other"),
         ({"resume": CONTRADICTION}, "INVALID_ARGUMENT", "resume"),
-        ({"claim": claim_pb2.Claim(caller="x" * 65)}, "INVALID_ARGUMENT", "claim.caller"),
-        ({"claim": claim_pb2.Claim(priority=7)}, "INVALID_ARGUMENT", "claim.priority"),
+        ({"claim": claim_pb2.Caller(caller="x" * 65)}, "INVALID_ARGUMENT", "claim.caller"),
+        ({"claim": claim_pb2.Caller(priority=7)}, "INVALID_ARGUMENT", "claim.priority"),
     ],
 )
 async def test_bad_input_is_refused_by_name_and_the_next_request_works(

@@ -147,17 +147,17 @@ async def test_no_request_makes_a_serving_stage_compile(
         for _ in range(4):
             calls = [base.events(any_request(base)) for _ in range(5)]
             calls += [superres.events(any_request(superres)) for _ in range(3)]
-            for told in await asyncio.gather(*calls):
-                assert told[-1].HasField("result")
+            for events in await asyncio.gather(*calls):
+                assert events[-1].HasField("result")
 
 
-async def test_every_step_is_told_and_any_of_its_states_can_be_resumed(base: Any) -> None:
+async def test_every_step_is_streamed_and_any_of_its_states_can_be_resumed(base: Any) -> None:
     quiet = (await base.events(base.request()))[-1].result.tokens
-    told = await base.events(base.request(progress=decoding_pb2.PROGRESS_DETAIL_STATES))
+    events = await base.events(base.request(progress=decoding_pb2.PROGRESS_DETAIL_STATES))
 
-    assert [event.progress.step for event in told[:-1]] == [1, 2, 3, 4, 5]
-    assert told[-1].result.tokens == quiet
-    for event in told[:-1]:
+    assert [event.progress.step for event in events[:-1]] == [1, 2, 3, 4, 5]
+    assert events[-1].result.tokens == quiet
+    for event in events[:-1]:
         resumed = await base.events(base.request(resume=event.progress.state))
         assert resumed[-1].result.tokens == quiet
 

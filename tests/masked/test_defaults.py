@@ -1,4 +1,4 @@
-"""Knobs that a request leaves open: the paper's, or those of the checkpoint."""
+"""Default sampling parameters: the paper's, overridden by the checkpoint's."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ from services.masked.defaults import FILE_NAME, checkpoint_defaults, paper_defau
 from services.runtime.checkpoints.errors import CheckpointMismatch
 
 
-def test_a_checkpoint_without_its_own_has_the_papers(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_file_has_the_papers_parameters(tmp_path: Path) -> None:
     assert checkpoint_defaults(tmp_path, steps=24) == paper_defaults(24)
 
 
-def test_a_checkpoints_own_knobs_go_before_the_papers(tmp_path: Path) -> None:
+def test_a_checkpoints_own_parameters_override_the_papers(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text(json.dumps({"temperature": 0.5, "guidance": 0, "steps": 16}))
 
     defaults = checkpoint_defaults(tmp_path, steps=24)
@@ -33,10 +33,10 @@ def test_a_checkpoints_own_knobs_go_before_the_papers(tmp_path: Path) -> None:
         ('{"steps": 0}', "steps"),
         ('{"seed": 3}', "seed"),
         ('{"minimum_steps": 3}', "minimum_steps"),
-        ("[1]", "expected knobs"),
+        ("[1]", "expected sampling parameters"),
     ],
 )
-def test_what_is_no_knob_is_refused_with_the_name_of_the_file(
+def test_a_malformed_parameter_is_refused_with_the_name_of_the_file(
     tmp_path: Path, content: str, named: str
 ) -> None:
     (tmp_path / FILE_NAME).write_text(content)

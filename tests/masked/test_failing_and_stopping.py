@@ -18,9 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.usefixtures("slow_steps")
-async def test_a_server_that_is_told_to_stop_ends_the_decodes_it_accepted(
-    serve: Any, base: Any
-) -> None:
+async def test_a_server_that_stops_ends_the_decodes_it_accepted(serve: Any, base: Any) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=10))
     async with serve("base", max_batch_size=1) as stopping:
         calls = [asyncio.create_task(stopping.events(request)) for _ in range(2)]  # one has to wait

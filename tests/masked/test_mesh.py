@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.masked.settings import parse_mesh
+from services.mesh import parse_mesh
 
 ROOT = Path(__file__).parents[2]
 QUICK = "--xla_backend_optimization_level=0"  # to compile, in half the time
@@ -47,18 +47,18 @@ def test_any_number_of_devices_decodes_the_same_tokens(
 ) -> None:
     ended = run_with_eight_devices(str(DECODES), stage, dtype, weights, *map(str, devices))
     assert ended.returncode == 0, ended.stderr[-2000:]
-    told = {int(count): one for count, one in json.loads(ended.stdout).items()}
+    results = {int(count): one for count, one in json.loads(ended.stdout).items()}
 
-    assert {count: one["device"] for count, one in told.items()} == {
+    assert {count: one["device"] for count, one in results.items()} == {
         count: f"cpu x{count}" for count in devices
     }
-    assert {count: one["share"] for count, one in told.items()} == {
+    assert {count: one["share"] for count, one in results.items()} == {
         count: 1 / count for count in devices
     }
-    decodes = told[1]["tokens"]
+    decodes = results[1]["tokens"]
     assert len({tuple(decode) for decode in decodes}) == len(decodes) == 4
     for count in devices:
-        assert told[count]["tokens"] == decodes
+        assert results[count]["tokens"] == decodes
 
 
 @pytest.mark.parametrize(("mesh", "shards"), [("", 1), ("model=1", 1), (" model = 16 ", 16)])
@@ -80,7 +80,7 @@ def test_a_mesh_is_a_number_of_devices(mesh: str, shards: int) -> None:
         ("model=2,data=2", "'2,data=2'"),
     ],
 )
-def test_what_is_no_mesh_is_refused_with_what_was_said(mesh: str, said: str) -> None:
+def test_a_malformed_mesh_is_refused_with_its_text(mesh: str, said: str) -> None:
     with pytest.raises(ValueError, match="expected model=N") as caught:
         parse_mesh(mesh)
     assert said in str(caught.value)

@@ -10,9 +10,10 @@ import pytest
 from muse.common.v1 import decoding_pb2
 
 from services.base.config import BaseConfig
-from services.decoding.serving import layout_here
+from services.decoding.serving import default_serving_config
+from services.masked.engine import MaskedEngine
 from services.runtime.checkpoints.serialization import load_checkpoint
-from services.superres.engine import SuperresEngine
+from services.superres.spec import SUPERRES
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -34,7 +35,7 @@ async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
             await stage.status(),
             load_checkpoint(checkpoints / "base", stage="base", config_type=BaseConfig),
         )
-        assert status.precision == layout_here(4, weights="int8").precision
+        assert status.precision == default_serving_config(4, weights="int8").precision
         assert status.precision.startswith("int8+")
         assert dict(status.fingerprints) == stored.fingerprint
         assert status.checkpoints["base"] == f"{stored.digest}+{status.precision}"
@@ -42,17 +43,19 @@ async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
 
 def test_superres_takes_int8_too(checkpoints: Path) -> None:
     full, int8 = (
-        SuperresEngine.load(checkpoints / "superres", layout_here(1, weights=weights))
+        MaskedEngine.load(
+            SUPERRES, checkpoints / "superres", default_serving_config(1, weights=weights)
+        )
         for weights in ("full", "int8")
     )
 
-    assert int8.digest == f"{full.checkpoint.digest}+{int8.layout.precision}"
+    assert int8.digest == f"{full.checkpoint.digest}+{int8.serving.precision}"
     assert int8.digest != full.digest
 
 
-def test_a_layout_has_full_or_int8_weights() -> None:
+def test_a_serving_config_has_full_or_int8_weights() -> None:
     with pytest.raises(ValueError, match="expected full or int8, got 'int4'"):
-        layout_here(1, weights="int4")  # type: ignore[arg-type]
+        default_serving_config(1, weights="int4")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["text_encoder", "base", "superres"])

@@ -15,7 +15,7 @@ TINY = preset("tiny")
 LENGTH, HIDDEN = TINY.base.text_length, TINY.base.text_hidden
 
 
-def test_a_text_of_no_tokens_is_not_heard_by_either_transformer() -> None:
+def test_a_text_of_no_tokens_equals_no_text_in_either_transformer() -> None:
     random = np.random.default_rng(0)
     some_text = jnp.asarray(random.normal(size=(1, LENGTH, HIDDEN)), jnp.float32)
     no_text, nowhere = jnp.zeros_like(some_text), jnp.zeros((1, LENGTH), bool)

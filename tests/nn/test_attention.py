@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from services.nn import attention
-from services.nn.attention import attend, attend_both
+from services.nn.attention import attend, attend_cfg_batch
 
-ROWS, POSITIONS, HEADS, WIDTH, KEYS, COMMON = 3, 7, 2, 8, 12, 5
+ROWS, POSITIONS, HEADS, WIDTH, KEYS, SHARED = 3, 7, 2, 8, 12, 5
 LENGTH = jnp.array([12, 6, 9])
 
 
@@ -30,7 +30,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, 
         return plain(*arrays, implementation="xla", **others)
 
     def begin() -> list[dict[str, Any]]:
-        monkeypatch.setattr(attention, "_fused", lambda queries: True)
+        monkeypatch.setattr(attention, "_has_fused_kernel", lambda queries: True)
         monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
         return asked
 
@@ -48,7 +48,7 @@ def test_a_fused_kernel_is_asked_to_attend_to_the_same_positions(
     assert asked == [{"implementation": "cudnn", "rows": ROWS}]
 
 
-def test_a_fused_kernel_is_asked_once_for_both_branches(
+def test_a_fused_kernel_is_called_once_for_a_cfg_batch(
     as_on_a_gpu: Callable[[], list[dict[str, Any]]],
 ) -> None:
     queries, keys, values = (
@@ -56,13 +56,13 @@ def test_a_fused_kernel_is_asked_once_for_both_branches(
         drawn(1, ROWS, KEYS),
         drawn(2, ROWS, KEYS),
     )
-    here = attend_both(queries, keys, values, LENGTH, common=COMMON)
-    told, untold = jnp.split(queries, 2)
-    nearest = attend(untold, keys[:, :COMMON], values[:, :COMMON])
-    np.testing.assert_allclose(here[:ROWS], attend(told, keys, values, LENGTH), atol=1e-6)
+    here = attend_cfg_batch(queries, keys, values, LENGTH, shared_context_length=SHARED)
+    cond, uncond = jnp.split(queries, 2)
+    nearest = attend(uncond, keys[:, :SHARED], values[:, :SHARED])
+    np.testing.assert_allclose(here[:ROWS], attend(cond, keys, values, LENGTH), atol=1e-6)
     np.testing.assert_allclose(here[ROWS:], nearest, atol=1e-6)
 
     asked = as_on_a_gpu()
-    there = attend_both(queries, keys, values, LENGTH, common=COMMON)
+    there = attend_cfg_batch(queries, keys, values, LENGTH, shared_context_length=SHARED)
     np.testing.assert_allclose(there, here, atol=1e-5)
     assert asked == [{"implementation": "cudnn", "rows": 2 * ROWS}]

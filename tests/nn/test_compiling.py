@@ -1,4 +1,4 @@
-"""What XLA is told."""
+"""Compiler options of each backend."""
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ def test_a_gpu_s_products_are_cublas_s_and_nothing_is_said_elsewhere(
 
 def test_xla_knows_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    told = compiler_options()
+    options = compiler_options()
     monkeypatch.undo()
 
-    assert jax.jit(jnp.sin, compiler_options=told).lower(0.0).compile()(0.0) == 0
+    assert jax.jit(jnp.sin, compiler_options=options).lower(0.0).compile()(0.0) == 0
     with pytest.raises(Exception, match="xla_gpu_enable_nothing"):
         jax.jit(jnp.sin, compiler_options={"xla_gpu_enable_nothing": False}).lower(0.0).compile()

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.base.config import TINY
 from services.base.model import BaseTransformer
 from services.nn.attention import SelfAttention
 from services.nn.parameters import parameters_of
 from services.nn.projection import Projection
 from services.nn.quantization import QuantizedMatrix, quantized, with_weights
 from services.nn.transformer import EncoderBlock, encode, stacked
+from services.presets import preset
 from services.runtime.checkpoints.errors import CheckpointMismatch
 
+TINY = preset("tiny").base
 RANDOM = np.random.default_rng(0)
 
 

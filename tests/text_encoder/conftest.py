@@ -7,11 +7,12 @@ import pytest
 from flax import nnx
 
 from services.nn.parameters import parameters_of
+from services.presets import preset
 from services.runtime.checkpoints.serialization import parameters_fingerprint, save_checkpoint
-from services.text_encoder.config import TINY
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
 
+TINY = preset("tiny").text_encoder
 TEXTS = ("a fox", "", "two keys and a sun", "three red foxes on a green background, flat style")
 
 
@@ -31,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config=TINY,
         parameters=parameters,
         fingerprint={"encoder": parameters_fingerprint("t5", parameters, vocabulary.model)},
-        record={},
+        record={"preset": "tiny"},
         files=(folder / FILE_NAME,),
     )
     return folder

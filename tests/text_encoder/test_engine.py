@@ -9,13 +9,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from services.nn.parameters import parameters_of
+from services.presets import preset
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
-from services.text_encoder.config import TINY
 from services.text_encoder.engine import TextEncoderEngine, doubling
 from services.text_encoder.huggingface import find_folder
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong
 
+TINY = preset("tiny").text_encoder
 GOLDENS = Path(__file__).parents[1] / "goldens" / "text_encoder"
 TEXTS = ("a fox", "", "two keys and a sun", "three red foxes on a green background, flat style")
 
@@ -101,11 +102,11 @@ def test_int8_weights_move_an_embedding_little_and_its_company_not_at_all(
 def test_precision_is_part_of_what_weights_are_called_but_not_of_what_embeddings_are(
     checkpoint: Path, engine: TextEncoderEngine
 ) -> None:
-    int8 = TextEncoderEngine.load(checkpoint, dtype=jnp.bfloat16, weights="int8").info
+    int8 = TextEncoderEngine.load(checkpoint, dtype=jnp.bfloat16, weights="int8")
 
-    assert (engine.info.precision, int8.precision) == ("float32", "int8+bfloat16")
-    assert int8.digest == f"{engine.info.digest}+int8+bfloat16"
-    assert int8.fingerprint == engine.info.fingerprint
+    assert (engine.precision, int8.precision) == ("float32", "int8+bfloat16")
+    assert int8.digest == f"{engine.digest}+int8+bfloat16"
+    assert int8.fingerprint == engine.fingerprint
 
 
 def test_float16_is_refused(checkpoint: Path) -> None:

@@ -7,8 +7,11 @@ import pytest
 from flax import nnx
 
 from services.nn.parameters import parameter_count
-from services.text_encoder.config import DEMO, T5_XXL, TINY
+from services.presets import preset
+from services.text_encoder.config import T5_XXL
 from services.text_encoder.model import TextEncoder, relative_buckets
+
+DEMO, TINY = preset("demo").text_encoder, preset("tiny").text_encoder
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The text encoder behind its wire, over a real channel, and as a process of its own."""
+"""The text encoder as a server, over gRPC, and as a process."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
-from services.runtime.scheduling.device_thread import DeviceThread
+from services.presets import preset
 from services.runtime.server.process import running_server
-from services.runtime.server.settings import BatchedServerSettings
 from services.runtime.wire.errors import RequestError, read_error
 from services.runtime.wire.tensors import unpack_embedding
-from services.text_encoder.config import TINY
+from services.text_encoder import __main__ as text_encoder_server
 from services.text_encoder.engine import TextEncoderEngine
-from services.text_encoder.servicer import text_encoder_service
+
+TINY = preset("tiny").text_encoder
 
 Stub = text_encoder_pb2_grpc.TextEncoderServiceStub
 
@@ -31,11 +31,10 @@ def engine(checkpoint: Path) -> TextEncoderEngine:
 
 
 @pytest.fixture
-async def stub(engine: TextEncoderEngine) -> AsyncIterator[Stub]:
-    settings = BatchedServerSettings(max_batch_size=4)
-    service = text_encoder_service(engine, DeviceThread(), settings)
+async def stub(checkpoint: Path) -> AsyncIterator[Stub]:
+    settings = text_encoder_server.Settings(encoder=str(checkpoint), port=0, max_batch_size=4)
     async with (
-        running_server(service, settings) as running,
+        running_server(await text_encoder_server.build(settings), settings) as running,
         grpc.aio.insecure_channel(running.address) as channel,
     ):
         yield text_encoder_pb2_grpc.TextEncoderServiceStub(channel)
@@ -59,7 +58,7 @@ async def test_texts_come_back_as_the_engine_embeds_them(
         values = unpack_embedding(
             embedding,
             field="text",
-            encoder=engine.info.fingerprint,
+            encoder=engine.fingerprint,
             hidden=TINY.hidden,
             maximum_length=TINY.maximum_length,
         )
@@ -106,8 +105,8 @@ async def test_the_status_names_preset_fingerprint_and_digest(
     status = (await stub.GetStatus(text_encoder_pb2.GetStatusRequest())).status
 
     assert (status.stage, status.preset) == ("text_encoder", "tiny")
-    assert dict(status.fingerprints) == {"encoder": engine.info.fingerprint}
-    assert dict(status.checkpoints) == {"text_encoder": engine.info.digest}
+    assert dict(status.fingerprints) == {"encoder": engine.fingerprint}
+    assert dict(status.checkpoints) == {"text_encoder": engine.digest}
     assert status.device.startswith(("cpu x", "gpu x", "tpu x"))
     assert status.precision == "float32"
 

@@ -12,12 +12,14 @@ from muse.common.v1 import tensor_pb2
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.nn.parameters import parameters_of
+from services.presets import preset
 from services.runtime.checkpoints.serialization import save_checkpoint
 from services.runtime.server.process import running_server
 from services.runtime.wire.tensors import pack_grid, pack_tensor
 from services.tokenizer import __main__ as tokenizer_server
-from services.tokenizer.config import TINY_HIGH, TINY_LOW
 from services.tokenizer.model import Tokenizer
+
+TINY_LOW, TINY_HIGH = preset("tiny").low_tokenizer, preset("tiny").high_tokenizer
 
 LOW, HIGH = "codebook:low", "codebook:high"
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.base.config import TINY
 from services.base.model import BaseTransformer
 from services.nn.projection import Projection
+from services.presets import preset
 from training.products import bfloat16_product, with_bfloat16_products
+
+TINY = preset("tiny").base
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 10), (7, 10, 4), (1, 3, 3), (2, 8, 8)])

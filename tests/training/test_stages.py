@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.base.engine import BaseEngine
+from services.base.spec import BASE
+from services.masked.engine import MaskedEngine
 from services.presets import preset
 from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.config import SuperresConfig
@@ -92,7 +93,7 @@ def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(
     low = load_checkpoint(
         checkpoints / "tokenizer" / "low", stage="tokenizer", config_type=TokenizerConfig
     )
-    engine = BaseEngine.load(tmp_path / "base")
+    engine = MaskedEngine.load(BASE, tmp_path / "base")
     assert engine.checkpoint.fingerprint["codebook"] == low.fingerprint["codebook"]
     assert list((tmp_path / "run" / "pictures").iterdir())
 

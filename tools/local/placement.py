@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from services.masked.settings import parse_mesh
+from services.mesh import parse_mesh
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
 from services.runtime.checkpoints.precision import Weights
 from services.stages import DECODING

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from services.base.config import TINY as TINY_BASE
 from services.base.model import BaseTransformer
 from services.presets import preset
 from services.superres.model import SuperresTransformer
@@ -57,7 +56,7 @@ def step_flops(
 ) -> tuple[int, int, int]:
     """Counts the parts of a step: both branches and the last layer."""
     conditional = program_flops(build, "features", tokens, context, gate)
-    unconditional = program_flops(build, "both_features", tokens, context) - conditional
+    unconditional = program_flops(build, "cfg_batch_features", tokens, context) - conditional
     whole = program_flops(build, "logits", tokens, context, gate)
     return conditional, unconditional, whole - conditional
 
@@ -81,7 +80,7 @@ def test_a_decode_of_the_tiny_base_is_the_hand_count() -> None:
     conditional = unconditional + cross_attention
     context = 2 * 32 * 16 * 16 + 2 * 32 * 16 * 32
     last = 2 * 16 * 16 * 32
-    flops = arithmetic.base_decode(TINY_BASE)
+    flops = arithmetic.base_decode(preset("tiny").base)
     assert flops == (context, conditional, unconditional, last)
     # The first of several steps is not guided; a single step is.
     assert flops.image(3) == context + 3 * (conditional + last) + 2 * unconditional

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.text_encoder.config import TINY
+from services.presets import preset
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import Vocabulary
 from training.data.captions import Caption, Noun
 from training.tasks.span_decoder import SpanModel
 from training.tasks.text_encoder import TINY_RECIPE, TextEncoderTask, noun_labels, vocabulary_for
 
+TINY = preset("tiny").text_encoder
 THINGS = ("fox", "key", "sun", "car")
 
 

@@ -10,7 +10,7 @@ from muse.base.v1.base_pb2 import GenerateRequest, Resampling
 from muse.common.v1.decoding_pb2 import DecodeState, ProgressDetail, Sampling
 
 from services.masked.defaults import paper_defaults
-from services.masked.requests import Grid, read_resampling
+from services.masked.requests import Grid, read_mask_free_edit
 from services.presets import preset
 from services.runtime.wire.errors import read_error
 from services.runtime.wire.tensors import pack_grid
@@ -67,7 +67,9 @@ async def test_of_the_papers_256_tokens_each_step_draws_the_papers_8_percent_by_
         resume=DecodeState(tokens=tokens, known=bytes(256)), resample=Resampling()
     )
 
-    row = read_resampling(request, Grid(side=16, vocabulary=8192, codebook=LOW), paper_defaults(24))
+    row = read_mask_free_edit(
+        request, Grid(side=16, vocabulary=8192, codebook=LOW), paper_defaults(24)
+    )
 
     assert row.unknown == 20  # 0.08 x 256 = 20.48
 
@@ -92,8 +94,8 @@ async def test_any_iteration_can_be_gone_on_from_to_the_same_tokens(base: Any) -
 async def test_an_edit_is_the_same_alone_and_among_other_requests(base: Any) -> None:
     alone = (await base.events(edit(base)))[-1].result.tokens
     others = [base.events(base.request(sampling=Sampling(steps=9, seed=s))) for s in range(3)]
-    together = (await asyncio.gather(base.events(edit(base)), *others))[0]
-    assert together[-1].result.tokens == alone
+    in_company = (await asyncio.gather(base.events(edit(base)), *others))[0]
+    assert in_company[-1].result.tokens == alone
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Engine of a masked stage: text embeddings in, tokens out, without the wire."""
+
+from pathlib import Path
+from typing import Generic
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from services.decoding.loading import load_pool
+from services.decoding.pool import DecodeRequest
+from services.decoding.serving import ServingConfig, default_serving_config
+from services.decoding.state import Row
+from services.masked.spec import Config, MaskedSpec
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.precision import served_digest
+from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
+
+
+class MaskedEngine(Generic[Config]):
+    """A loaded masked transformer and its slots. One thread uses the pool.
+
+    Attributes:
+        spec: The stage.
+        checkpoint: Its checkpoint.
+        config: The checkpoint's configuration.
+        serving: Devices, slots and precision.
+        pool: The transformer and its slots on the device.
+    """
+
+    def __init__(
+        self,
+        spec: MaskedSpec[Config],
+        checkpoint: Checkpoint[Config],
+        serving: ServingConfig | None = None,
+    ) -> None:
+        """Puts the checkpoint's parameters on the device.
+
+        Args:
+            spec: The stage.
+            checkpoint: A checkpoint of that stage.
+            serving: Devices, slots and precision; None chooses them for the default device.
+
+        Raises:
+            CheckpointMismatch: the parameters do not fit the configuration, or the checkpoint does
+                not name the encoder and codebooks that it was trained with.
+            ValueError: the devices of `serving` are missing, cannot share the transformer evenly,
+                or have too little memory.
+        """
+        if missing := [name for name in spec.fingerprints if name not in checkpoint.fingerprint]:
+            raise CheckpointMismatch(
+                f"{checkpoint.folder}/config.json names no fingerprint of {missing}: "
+                f"export the stage again with `python -m training {spec.name}`"
+            )
+        self.spec, self.checkpoint, self.config = spec, checkpoint, checkpoint.config
+        self.serving = serving or default_serving_config()
+        config, dtype = self.config, self.serving.dtype
+        self.pool = load_pool(
+            lambda: spec.build(config, dtype),
+            checkpoint.parameters,
+            serving=self.serving,
+            sharded=spec.sharded(config),
+            inputs=(
+                *spec.condition_shapes(config),
+                jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
+                jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
+            ),
+            tokens=config.tokens,
+            mask_id=config.vocabulary,
+        )
+
+    @classmethod
+    def load(
+        cls, spec: MaskedSpec[Config], folder: Path, serving: ServingConfig | None = None
+    ) -> "MaskedEngine[Config]":
+        """Reads a checkpoint folder; arguments and errors as of the constructor.
+
+        Raises:
+            CheckpointError: there is no checkpoint, or it is of another stage or shape.
+        """
+        checkpoint = load_checkpoint(folder, stage=spec.name, config_type=spec.config_type)
+        return cls(spec, checkpoint, serving)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the checkpoint, with the precision if that is not the checkpoint's own."""
+        return served_digest(self.checkpoint.digest, self.serving.precision)
+
+    def warm_up(self) -> None:
+        """Compiles every program; nothing compiles afterwards."""
+        self.pool.warm_up()
+
+    def decode_request(
+        self,
+        row: Row,
+        text: Float[np.ndarray, "T Dt"],
+        *condition: np.ndarray,
+        negative_text: Float[np.ndarray, "T Dt"] | None = None,
+    ) -> DecodeRequest:
+        """Makes the pool's request for one image; touches no device.
+
+        Args:
+            row: Start of the decode.
+            text: Embedding of the prompt, without padding.
+            condition: The inputs of `spec.condition_shapes`, without a batch axis: the
+                low-resolution tokens of superres.
+            negative_text: Embedding of the negative prompt; None guides away from no text.
+        """
+        negative = None if negative_text is None else (*condition, *self._padded(negative_text))
+        inputs = (*condition, *self._padded(text))
+        return DecodeRequest(inputs=inputs, negative_inputs=negative, row=row)
+
+    def _padded(self, text: Float[np.ndarray, "T Dt"]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns an embedding padded to the model's text length, and its mask."""
+        length = self.config.text_length
+        padded = np.zeros((length, self.config.text_hidden), np.float32)
+        padded[: len(text)] = text
+        return padded, np.arange(length) < len(text)

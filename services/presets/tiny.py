@@ -1,0 +1,54 @@
+"""Preset tiny: the smallest system that runs, for tests."""
+
+from dataclasses import replace
+
+from services.base.config import BaseConfig
+from services.presets.definition import Preset
+from services.superres.config import SuperresConfig
+from services.text_encoder.config import TextEncoderConfig
+from services.tokenizer.config import TokenizerConfig
+
+_LOW_TOKENIZER = TokenizerConfig(
+    image_size=16,
+    base_channels=8,
+    channel_multipliers=(1, 2, 2),
+    residual_blocks=1,
+    encoder_kernels=(3, 3, 1),
+    decoder_base_channels=8,
+    decoder_residual_blocks=1,
+    codebook_size=32,
+    code_dim=8,
+)
+
+PRESET = Preset(
+    name="tiny",
+    text_encoder=TextEncoderConfig(
+        vocabulary_size=512, hidden=16, layers=1, heads=2, head_dim=8, mlp=32, maximum_length=32
+    ),
+    low_tokenizer=_LOW_TOKENIZER,
+    high_tokenizer=replace(_LOW_TOKENIZER, image_size=32),
+    base=BaseConfig(
+        grid=4,
+        vocabulary=32,
+        hidden=16,
+        layers=1,
+        heads=2,
+        mlp=32,
+        text_hidden=16,
+        text_length=32,
+    ),
+    superres=SuperresConfig(
+        low_grid=4,
+        low_vocabulary=32,
+        grid=8,
+        vocabulary=32,
+        hidden=16,
+        layers=1,
+        low_layers=1,
+        heads=2,
+        mlp=32,
+        block=4,
+        text_hidden=16,
+        text_length=32,
+    ),
+)
