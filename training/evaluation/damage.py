@@ -85,7 +85,8 @@ def _shifted(
     scene: Scene, sprites: SpriteSet, side_px: int, placed: Placed, _: np.random.Generator
 ) -> Layer:
     """Moves the left half of the object up and the right half down."""
-    layer, (_, middle) = _layer(scene, sprites, side_px, placed), _middle(scene, side_px, placed)
+    layer = _layer(scene, sprites, side_px, placed)
+    middle = _middle(scene, side_px, placed)[1]
     shift = round(SHIFT_CELLS * side_px / scene.board.cells)
     moved = np.zeros_like(layer)
     moved[:-shift, :middle] = layer[shift:, :middle]
@@ -114,9 +115,7 @@ def _middle(scene: Scene, side_px: int, placed: Placed) -> tuple[int, int]:
     return round(row), round(column)
 
 
-DAMAGES: Mapping[
-    str, Callable[[Scene, SpriteSet, int, Placed, np.random.Generator], Layer]
-] = {
+DAMAGES: Mapping[str, Callable[[Scene, SpriteSet, int, Placed, np.random.Generator], Layer]] = {
     "blurred": _blurred,
     "mixed": _mixed,
     "shifted": _shifted,

@@ -178,30 +178,25 @@ class _Search:
     def fits(self) -> Fits:
         """Of every template at every half cell."""
         contrast = _reduced(self.pixels) - self.background
-        return self.templates.search(
-            contrast, self.background, COARSE_PX // (2 * self.board.cells)
-        )
+        return self.templates.search(contrast, self.background, COARSE_PX // (2 * self.board.cells))
 
     def objects(self, worst_distance: float) -> list[Detection]:
         """Takes the places that explain most, one after the other, of those that are still free."""
-        fits, taken, tried = self.fits, list[Detection](), set[int]()
+        taken: list[Detection] = []
         compared = 0
+        tried: set[int] = set()
         for place in self._places():
             if compared == _PLACES_COMPARED:
                 break
-            around = list(self._around(place))
-            if place in tried or any(
-                self._detection(place, 0, 0.0).overlap(other) > _MOST_OVERLAP for other in taken
-            ):
+            if place in tried or not _is_free(self._detection(place, 0, 0.0), taken):
                 continue
             compared += 1
+            around = list(self._around(place))
             tried.update(around)
             best = min(
                 (self._nearest(each) for each in around), key=lambda detection: detection.distance
             )
-            if best.distance < worst_distance and all(
-                best.overlap(other) <= _MOST_OVERLAP for other in taken
-            ):
+            if best.distance < worst_distance and _is_free(best, taken):
                 taken.append(best)
         return taken
 
@@ -247,6 +242,10 @@ class _Search:
             distance=distance,
             explained=float(self.fits.explained[place, kind]),
         )
+
+
+def _is_free(detection: Detection, taken: Sequence[Detection]) -> bool:
+    return all(detection.overlap(other) <= _MOST_OVERLAP for other in taken)
 
 
 def _smallest(values: Float[np.ndarray, " K"], count: int) -> Int[np.ndarray, " M"]:

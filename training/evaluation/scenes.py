@@ -1,11 +1,7 @@
-"""Prompts of scenes in groups, the pictures made of them read back, and what came out right.
-
-A generator turns a case into a picture: the running services when the system is evaluated, some
-stages of it in this process when these are, the composer itself in tests.
-"""
+"""Prompts of scenes in groups, the pictures made of them read back, and what came out right."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,9 +61,6 @@ class PromptCase:
     scene: Scene
     prompt: str
     seed: int
-
-
-Generator = Callable[[PromptCase], UInt8[np.ndarray, "h w 3"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +132,7 @@ def draw_prompt_cases(
     return cases
 
 
-def _draw(
-    vocabulary: Vocabulary, board: Board, random: np.random.Generator, group: Group
-) -> Scene:
+def _draw(vocabulary: Vocabulary, board: Board, random: np.random.Generator, group: Group) -> Scene:
     for _ in range(10_000):
         scene = draw_scene(vocabulary, board, random, kind=group.kind)
         if scene_is_held_out(scene, vocabulary) == group.held_out:
@@ -189,11 +180,18 @@ def _relation_holds(scene: Scene, reading: Reading) -> bool:
 
 
 def score_all(
-    cases: Iterable[PromptCase], generate: Generator, detector: Detector
+    cases: Sequence[PromptCase],
+    pictures: Iterable[UInt8[np.ndarray, "h w 3"]],
+    detector: Detector,
 ) -> Iterator[ScoredImage]:
-    """Has each picture generated and yields its score."""
-    for case in cases:
-        picture = generate(case)
+    """Yields the score of each picture as it comes.
+
+    Args:
+        cases: What was asked for.
+        pictures: One a case, in the same order.
+        detector: Reads the pictures.
+    """
+    for case, picture in zip(cases, pictures, strict=True):
         reading = detector.read(picture)
         yield ScoredImage(
             case=case, picture=picture, reading=reading, score=score(case.scene, reading)

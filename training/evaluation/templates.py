@@ -10,9 +10,11 @@ from training.data.sprites import SpriteSet
 
 COARSE_PX = 32  # side of the copy of a picture that is searched
 FINE_PX = 64  # side of the copy on which a region is compared
-DRAWN_PX = 256  # side of the pictures for which the sprites are drawn before they are reduced
+DRAWN_PX = 128  # side of the pictures for which the sprites are drawn before they are reduced
 
-_FAINT = 0.004  # squared contrast a pixel added to a template's own: white on white is not all noise
+_FAINT = (
+    0.004  # squared contrast a pixel added to a template's own: white on white is not all noise
+)
 _LEAST_EXPLAINED = 0.25  # of a template's own contrast, or it is not there
 _PARTS = 3  # along a side of a template, each of which must fit
 

@@ -1,6 +1,7 @@
 """What an evaluation of one preset draws its scenes from, and reads pictures with."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from services.presets import preset as named_preset
@@ -12,7 +13,7 @@ from training.recipes import RECIPES
 
 @dataclass(frozen=True, kw_only=True)
 class Testbed:
-    """The artwork of an evaluation and the detector for it.
+    """The artwork of an evaluation, and the detector for it.
 
     Attributes:
         sprites: All artwork, also of objects that the preset was not trained on.
@@ -20,7 +21,6 @@ class Testbed:
         board: Grid that scenes are laid out on.
         side_px: Side of the pictures.
         low_side_px: Side of the low-resolution pictures.
-        detector: Reads pictures; it knows every sprite.
     """
 
     __test__ = False  # not a test of pytest's
@@ -30,18 +30,22 @@ class Testbed:
     board: Board
     side_px: int
     low_side_px: int
-    detector: Detector
+
+    @cached_property
+    def detector(self) -> Detector:
+        """Reads pictures; it knows every sprite, and is prepared when it is first needed."""
+        return Detector(self.sprites, self.board)
 
 
 def open_testbed(preset: str, data: Path) -> Testbed:
-    """Reads the artwork and prepares the detector.
+    """Reads the artwork that a preset is evaluated with.
 
     Args:
         preset: Name of the system under evaluation.
         data: Folder of sprites.
 
     Raises:
-        ValueError: no preset has that name, or its board is too fine for the detector.
+        ValueError: no preset has that name.
         SceneDataError: the folder is incomplete, or has fewer objects than the preset.
     """
     system, recipes = named_preset(preset), RECIPES[preset]
@@ -58,5 +62,4 @@ def open_testbed(preset: str, data: Path) -> Testbed:
         board=recipes.board,
         side_px=system.high_tokenizer.image_size,
         low_side_px=system.low_tokenizer.image_size,
-        detector=Detector(sprites, recipes.board),
     )
