@@ -44,9 +44,7 @@ class BaseAlone:
         self._text_encoder, self._low = frozen.text_encoder, frozen.low
         self._engine = BaseEngine.load(checkpoint, layout_here(_SLOTS))
         _check_fingerprint(checkpoint, self._engine.checkpoint.fingerprint, frozen.fingerprint())
-        self.sampling = read_sampling(
-            defaults := checkpoint_defaults(checkpoint, steps=preset.base_steps), defaults
-        )
+        self.sampling = default_sampling(checkpoint, steps=preset.base_steps)
         self._engine.warm_up()
 
     def generate_all(
@@ -89,9 +87,7 @@ class SuperresAlone:
         self._text_encoder, self._low, self._high = frozen.text_encoder, frozen.low, frozen.high
         self._engine = SuperresEngine.load(checkpoint, layout_here(_SLOTS))
         _check_fingerprint(checkpoint, self._engine.checkpoint.fingerprint, frozen.fingerprint())
-        self.sampling = read_sampling(
-            defaults := checkpoint_defaults(checkpoint, steps=preset.superres_steps), defaults
-        )
+        self.sampling = default_sampling(checkpoint, steps=preset.superres_steps)
         self._engine.warm_up()
 
     def generate_all(
@@ -116,6 +112,20 @@ class SuperresAlone:
                 for case, low in zip(batch, lows, strict=True)
             ]
             yield from self._high.pictures(jnp.asarray(decode(self._engine.pool, jobs)))
+
+
+def default_sampling(checkpoint: Path, *, steps: int) -> Sampling:
+    """Returns the sampling parameters that a server of a checkpoint uses by default.
+
+    Args:
+        checkpoint: Folder of a base or a super-resolution.
+        steps: Of a decode, unless the checkpoint names another number.
+
+    Raises:
+        CheckpointMismatch: its sampling.json holds something else.
+    """
+    defaults = checkpoint_defaults(checkpoint, steps=steps)
+    return read_sampling(defaults, defaults)
 
 
 def decode(pool: DecodePool, jobs: Sequence[Job]) -> Int[np.ndarray, "B N"]:

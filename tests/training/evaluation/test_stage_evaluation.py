@@ -11,7 +11,7 @@ from services.presets import preset
 from services.runtime.checkpoints import CheckpointMismatch
 from training import runs
 from training.evaluation.scenes import PromptCase, draw_prompt_cases
-from training.evaluation.stages import BaseAlone, SuperresAlone
+from training.evaluation.stages import BaseAlone, SuperresAlone, default_sampling
 from training.evaluation.testbed import Testbed, open_testbed
 
 TINY = preset("tiny")
@@ -34,15 +34,15 @@ def tiny_testbed(artwork: Path) -> Testbed:
 def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of every stage, untrained."""
     root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
-    text = runs.text_encoder_task(TINY, artwork, out, seed=0, steps=1)
+    text = runs.text_encoder_task(TINY, artwork, out, seed=0, steps=2)
     text.export(text.initial_state(), root / "text_encoder", {})
     for resolution in ("low", "high"):
         task = runs.tokenizer_task(
-            TINY, artwork, resolution=resolution, seed=0, steps=1, initialize_from=None
+            TINY, artwork, resolution=resolution, seed=0, steps=2, initialize_from=None
         )
         task.export(task.initial_state(), root / "tokenizer" / resolution, {})
     for stage in ("base", "superres"):
-        masked = runs.transformer_task(TINY, stage, artwork, root, seed=0, steps=1)
+        masked = runs.transformer_task(TINY, stage, artwork, root, seed=0, steps=2)
         masked.export(masked.initial_state(), root / stage, {})
     return root
 
@@ -59,6 +59,7 @@ def test_the_base_alone_gives_low_resolution_pictures_that_depend_on_their_case_
     checkpoints: Path, cases: list[PromptCase]
 ) -> None:
     alone = BaseAlone(checkpoints / "base", checkpoints, TINY)
+    assert (alone.sampling.steps, alone.sampling.guidance) == (TINY.base_steps, 4.0)
     sampling = replace(alone.sampling, steps=3)
     pictures = list(alone.generate_all(cases, sampling))
     assert {picture.shape for picture in pictures} == {(16, 16, 3)}
@@ -68,14 +69,10 @@ def test_the_base_alone_gives_low_resolution_pictures_that_depend_on_their_case_
     assert len({picture.tobytes() for picture in pictures}) > 1
 
 
-def test_the_checkpoints_sampling_parameters_are_the_default(checkpoints: Path) -> None:
-    file = checkpoints / "base" / "sampling.json"
-    file.write_text('{"temperature": 0.25}')
-    try:
-        sampling = BaseAlone(checkpoints / "base", checkpoints, TINY).sampling
-    finally:
-        file.unlink()
-    assert (sampling.temperature, sampling.guidance, sampling.steps) == (0.25, 4.0, TINY.base_steps)
+def test_a_checkpoint_names_its_own_sampling_parameters(tmp_path: Path) -> None:
+    (tmp_path / "sampling.json").write_text('{"temperature": 0.25}')
+    sampling = default_sampling(tmp_path, steps=24)
+    assert (sampling.temperature, sampling.guidance, sampling.steps) == (0.25, 4.0, 24)
 
 
 def test_superres_alone_gives_pictures_of_the_true_low_tokens(
@@ -93,7 +90,7 @@ def test_superres_alone_gives_pictures_of_the_true_low_tokens(
 def test_a_transformer_of_another_encoder_is_refused(
     artwork: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
-    text = runs.text_encoder_task(TINY, artwork, tmp_path / "run", seed=1, steps=1)
+    text = runs.text_encoder_task(TINY, artwork, tmp_path / "run", seed=1, steps=2)
     text.export(text.initial_state(), tmp_path / "text_encoder", {})
     (tmp_path / "tokenizer").symlink_to(checkpoints / "tokenizer")
     with pytest.raises(CheckpointMismatch, match="was trained for the encoder"):
