@@ -1,33 +1,46 @@
 """The base alone and the super-resolution alone: untrained ones run, and match what is served."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 
+from services.base.model import BaseTransformer
+from services.nn.parameters import parameters_of
 from services.presets import preset
-from services.runtime.checkpoints import CheckpointMismatch
+from services.runtime.checkpoints import CheckpointMismatch, save_checkpoint
+from services.superres.model import SuperresTransformer
 from training import runs
 from training.evaluation.scenes import PromptCase, draw_prompt_cases
 from training.evaluation.stages import BaseAlone, SuperresAlone, default_sampling
 from training.evaluation.testbed import Testbed, open_testbed
+from training.tasks.frozen import load_frozen_stages
 
 TINY = preset("tiny")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_captions() -> Iterator[None]:
-    """Measures words on fewer captions: a picture is drawn for each of them."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs, "MEASURED_CAPTIONS", 32)
-        yield
 
 
 @pytest.fixture(scope="module")
 def tiny_testbed(artwork: Path) -> Testbed:
     return open_testbed("tiny", artwork)
+
+
+def _save(
+    folder: Path,
+    model: BaseTransformer | SuperresTransformer,
+    fingerprint: Mapping[str, str],
+) -> None:
+    base = isinstance(model, BaseTransformer)
+    save_checkpoint(
+        folder,
+        stage="base" if base else "superres",
+        config=TINY.base if base else TINY.superres,
+        parameters={name: np.asarray(value) for name, value in parameters_of(model).items()},
+        fingerprint=fingerprint,
+        record={},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +54,9 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
             TINY, artwork, resolution=resolution, seed=0, steps=2, initialize_from=None
         )
         task.export(task.initial_state(), root / "tokenizer" / resolution, {})
-    for stage in ("base", "superres"):
-        masked = runs.transformer_task(TINY, stage, artwork, root, seed=0, steps=2)
-        masked.export(masked.initial_state(), root / stage, {})
+    frozen = {high: load_frozen_stages(root, high=high).fingerprint() for high in (False, True)}
+    _save(root / "base", BaseTransformer(TINY.base, rngs=nnx.Rngs(0)), frozen[False])
+    _save(root / "superres", SuperresTransformer(TINY.superres, rngs=nnx.Rngs(0)), frozen[True])
     return root
 
 
@@ -87,11 +100,9 @@ def test_superres_alone_gives_pictures_of_the_true_low_tokens(
     assert not np.array_equal(other, pictures[0])
 
 
-def test_a_transformer_of_another_encoder_is_refused(
-    artwork: Path, checkpoints: Path, tmp_path: Path
-) -> None:
-    text = runs.text_encoder_task(TINY, artwork, tmp_path / "run", seed=1, steps=2)
-    text.export(text.initial_state(), tmp_path / "text_encoder", {})
-    (tmp_path / "tokenizer").symlink_to(checkpoints / "tokenizer")
-    with pytest.raises(CheckpointMismatch, match="was trained for the encoder"):
-        BaseAlone(checkpoints / "base", tmp_path, TINY)
+def test_a_transformer_of_another_encoder_is_refused(checkpoints: Path, tmp_path: Path) -> None:
+    model = BaseTransformer(TINY.base, rngs=nnx.Rngs(0))
+    names = {**load_frozen_stages(checkpoints, high=False).fingerprint(), "encoder": "t5:another"}
+    _save(tmp_path / "base", model, names)
+    with pytest.raises(CheckpointMismatch, match="was trained for the encoder t5:another"):
+        BaseAlone(tmp_path / "base", checkpoints, TINY)
