@@ -9,9 +9,8 @@ from muse_client import DEFAULT_ADDRESS, GeneratedImage, MuseClient, Progress, s
 from PIL import Image
 
 from tools.cli.previews import Watcher
-from training.data.scenes import render
-from training.data.sprites import SpriteSet, load_sprites
-from training.evaluation.edits import SIDE_PX, Case, draw_cases, mask_of
+from training.evaluation.edits import EditCase, draw_edit_cases, mask_of, picture_of
+from training.evaluation.testbed import Testbed, open_testbed
 
 KEPT = (0, 10, 25, 50, 75, 100)
 EDIT_GUIDANCE = 1.75  # the paper's 4 changes more of the demo's scenes than was asked for
@@ -36,6 +35,7 @@ class Entry:
 def gallery(
     *,
     data: Path,
+    preset: str = "demo",
     server: str = DEFAULT_ADDRESS,
     pairs: int = 3,
     seed: int = 0,
@@ -49,6 +49,8 @@ def gallery(
     ----------
     data
         Folder of sprites.
+    preset
+        System that the servers run; it gives the board and the objects.
     server
         Address of the orchestrator, HOST:PORT.
     pairs
@@ -58,11 +60,11 @@ def gallery(
     out
         Folder to write into.
     """
-    sprites = load_sprites(data)
+    testbed = open_testbed(preset, data)
     folder = out / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     with MuseClient(server) as client:
-        entries = [_forming(client, sprites, seed, folder)]
+        entries = [_forming(client, testbed, seed, folder)]
         for kind, title, row in (
             ("inpaint", "Inpainting: before, what is masked, after", _inpainted),
             ("outpaint", "Outpainting by half a picture to the right: before, after", _outpainted),
@@ -82,19 +84,19 @@ def gallery(
                 _varied,
             ),
         ):
-            cases = draw_cases(kind, sprites, pairs, seed=seed)
-            rows = [row(client, sprites, case) for case in cases]
+            cases = draw_edit_cases(kind, testbed, pairs, seed=seed)
+            rows = [row(client, testbed, case) for case in cases]
             name = f"{row.__name__.strip('_')}-{kind}.webp"
             rows_of(rows).save(folder / name, quality=90)
             words = "; ".join(case.prompt for case in cases) if row is not _varied else ""
             entries.append(Entry(file=name, title=title, words=words))
     page = out / "gallery.md"
-    page.write_text(page_of(entries, pairs, seed))
+    page.write_text(page_of(entries, preset, pairs, seed))
     print(f"{page} and {len(entries)} pictures in {folder}")
 
 
-def _forming(client: MuseClient, sprites: SpriteSet, seed: int, folder: Path) -> Entry:
-    case = draw_cases("inpaint", sprites, 1, seed=seed)[0]
+def _forming(client: MuseClient, testbed: Testbed, seed: int, folder: Path) -> Entry:
+    case = draw_edit_cases("inpaint", testbed, 1, seed=seed)[0]
     file = folder / "forming.webp"
     watcher = Watcher(filmstrip=file)
     pictures: list[GeneratedImage] = []
@@ -107,37 +109,42 @@ def _forming(client: MuseClient, sprites: SpriteSet, seed: int, folder: Path) ->
     return Entry(file=file.name, title="A picture as it forms", words=case.prompt)
 
 
-def _inpainted(client: MuseClient, sprites: SpriteSet, case: Case) -> list[Image.Image]:
-    before, mask = _before(sprites, case), mask_of(case.wanted.placed[1])
+def _inpainted(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Image.Image]:
+    before, mask = _before(testbed, case), mask_of(case.wanted.placed[1], testbed)
     shown = np.where(mask[..., None], np.uint8(128), np.asarray(before))
     marked = Image.fromarray(mask.astype(np.uint8) * 255)
     (after,) = client.inpaint(before, marked, case.prompt, seed=case.seed)
     return [before, Image.fromarray(shown), after.image]
 
 
-def _outpainted(client: MuseClient, sprites: SpriteSet, case: Case) -> list[Image.Image]:
-    before = _before(sprites, case)
-    (after,) = client.outpaint(before, case.prompt, right_px=SIDE_PX // 2, seed=case.seed)
+def _outpainted(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Image.Image]:
+    before = _before(testbed, case)
+    (after,) = client.outpaint(before, case.prompt, right_px=testbed.side_px // 2, seed=case.seed)
     return [before, after.image]
 
 
-def _edited(client: MuseClient, sprites: SpriteSet, case: Case) -> list[Image.Image]:
-    before = _before(sprites, case)
-    knobs = sampling(guidance=EDIT_GUIDANCE)
+def _edited(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Image.Image]:
+    before = _before(testbed, case)
+    parameters = sampling(guidance=EDIT_GUIDANCE)
     made = client.mask_free_edit(
-        before, case.prompt, return_iterations=KEPT, seed=case.seed, base=knobs, superres=knobs
+        before,
+        case.prompt,
+        return_iterations=KEPT,
+        seed=case.seed,
+        base=parameters,
+        superres=parameters,
     )
     return [before, *(each.image for each in made)]
 
 
-def _varied(client: MuseClient, sprites: SpriteSet, case: Case) -> list[Image.Image]:
-    before = _before(sprites, case)
+def _varied(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Image.Image]:
+    before = _before(testbed, case)
     made = [client.vary(before, strength=s, seed=case.seed)[0].image for s in (0.3, 0.5, 0.7)]
     return [before, *made]
 
 
-def _before(sprites: SpriteSet, case: Case) -> Image.Image:
-    return Image.fromarray(render(case.scene, sprites, SIDE_PX))
+def _before(testbed: Testbed, case: EditCase) -> Image.Image:
+    return Image.fromarray(picture_of(case.scene, testbed))
 
 
 def rows_of(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
@@ -155,14 +162,14 @@ def rows_of(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     return sheet
 
 
-def page_of(entries: Sequence[Entry], pairs: int, seed: int) -> str:
+def page_of(entries: Sequence[Entry], preset: str, pairs: int, seed: int) -> str:
     """Returns the page."""
     lines = [
         "# Gallery",
         "",
-        "Made by `python -m training.evaluation gallery --data $DATA` from servers that run with",
-        f"`checkpoints/demo`: the first {pairs} cases of each kind that seed {seed} draws.",
-        "Under a picture stand its prompts, in order.",
+        f"Made by `python -m training.evaluation gallery --preset {preset} --data $DATA` from",
+        f"servers of that preset's checkpoint: the first {pairs} cases of each kind that",
+        f"seed {seed} draws. Under a picture stand its prompts, in order.",
         "",
     ]
     for entry in entries:

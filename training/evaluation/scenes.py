@@ -1,21 +1,17 @@
-"""Asks for scenes, reads the pictures back, and counts what came out right.
-
-A painter turns a prompt and a seed into a picture: the running services when the system is
-measured, the composer itself when the detector is: that says how far its word can be trusted.
-"""
+"""Prompts of scenes in groups, the pictures made of them read back, and what came out right."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from training.data.captions import describe_fully
-from training.data.scenes import Scene, draw_scene, scene_is_held_out
+from training.data.captions import full_caption
+from training.data.scenes import Board, Scene, draw_scene, scene_is_held_out
 from training.data.sprites import Vocabulary
 from training.evaluation.detector import Detector, Reading
+from training.evaluation.shares import Share, share_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +20,9 @@ class Group:
 
     Attributes:
         kind: Of their scenes.
-        held_out: Whether no training scene has such a combination.
-        by_place: Whether they say "a fox on the left and a key on the right", not "a fox left of a
-            key".
+        held_out: Whether no training scene has such a combination of objects.
+        by_place: Whether they say "a fox on the left and a key on the right", in either order, not
+            "a fox left of a key".
     """
 
     kind: str
@@ -34,22 +30,25 @@ class Group:
     by_place: bool = False
 
 
-GROUPS: Mapping[str, Group] = {
+_TRAINING_LIKE: Mapping[str, Group] = {
     "single": Group("single"),
-    "pair": Group("pair"),
+    "pair by relation": Group("pair"),
     "pair by place": Group("pair", by_place=True),
     "count": Group("count"),
     "several": Group("several"),
-    "held-out pair": Group("pair", held_out=True),
-    "held-out pair by place": Group("pair", held_out=True, by_place=True),
-    "held-out count": Group("count", held_out=True),
 }
+_HELD_OUT: Mapping[str, Group] = {
+    f"held-out {name}": Group(group.kind, held_out=True, by_place=group.by_place)
+    for name, group in _TRAINING_LIKE.items()
+    if name != "single"  # an object alone is never held out
+}
+GROUPS: Mapping[str, Group] = {**_TRAINING_LIKE, **_HELD_OUT}
 QUESTIONS = ("objects", "counts", "relation", "background", "style", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One picture asked for.
+class PromptCase:
+    """One picture to generate.
 
     Attributes:
         group: One of GROUPS.
@@ -64,11 +63,8 @@ class Asked:
     seed: int
 
 
-Painter = Callable[[Asked], UInt8[np.ndarray, "h w 3"]]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Score:
     """What is right about one picture; None where nothing was asked.
 
     Attributes:
@@ -89,26 +85,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A picture, what was asked and what came."""
+class ScoredImage:
+    """A picture, the case it was generated for, what was read in it and its score."""
 
-    asked: Asked
+    case: PromptCase
     picture: UInt8[np.ndarray, "h w 3"]
     reading: Reading
-    verdict: Verdict
+    score: Score
 
 
-def draw_questions(
+def draw_prompt_cases(
     vocabulary: Vocabulary,
+    board: Board,
     per_group: int,
     *,
     seed: int,
     groups: Sequence[str] = tuple(GROUPS),
-) -> list[Asked]:
+) -> list[PromptCase]:
     """Draws what to ask for, the same for the same seed.
 
     Args:
         vocabulary: What scenes are made of.
+        board: Grid that they are laid out on.
         per_group: Pictures a group.
         seed: Of the scenes, their wording and the pictures' seeds.
         groups: Which of GROUPS.
@@ -118,22 +116,25 @@ def draw_questions(
     """
     if per_group < 1:
         raise ValueError(f"expected at least 1 prompt a group, got {per_group}")
-    questions = []
-    for group in groups:
-        if group not in GROUPS:
-            raise ValueError(f"unknown group {group!r}: expected one of {', '.join(GROUPS)}")
-        random = np.random.default_rng([seed, list(GROUPS).index(group)])
+    cases = []
+    for name in groups:
+        if name not in GROUPS:
+            raise ValueError(f"unknown group {name!r}: expected one of {', '.join(GROUPS)}")
+        group, random = GROUPS[name], np.random.default_rng([seed, list(GROUPS).index(name)])
         for index in range(per_group):
-            scene = _draw(vocabulary, random, GROUPS[group])
-            prompt = describe_fully(scene, vocabulary, random, by_place=GROUPS[group].by_place)
-            picture_seed = seed * 1_000_003 + index
-            questions.append(Asked(group=group, scene=scene, prompt=prompt, seed=picture_seed))
-    return questions
+            scene = _draw(vocabulary, board, random, group)
+            caption = full_caption(scene, vocabulary, random, by_place=group.by_place)
+            cases.append(
+                PromptCase(
+                    group=name, scene=scene, prompt=caption.text, seed=seed * 1_000_003 + index
+                )
+            )
+    return cases
 
 
-def _draw(vocabulary: Vocabulary, random: np.random.Generator, group: Group) -> Scene:
+def _draw(vocabulary: Vocabulary, board: Board, random: np.random.Generator, group: Group) -> Scene:
     for _ in range(10_000):
-        scene = draw_scene(vocabulary, random, kind=group.kind)
+        scene = draw_scene(vocabulary, board, random, kind=group.kind)
         if scene_is_held_out(scene, vocabulary) == group.held_out:
             return scene
     sort = "held-out" if group.held_out else "training"
@@ -143,25 +144,29 @@ def _draw(vocabulary: Vocabulary, random: np.random.Generator, group: Group) -> 
     )
 
 
-def judge(scene: Scene, reading: Reading) -> Verdict:
+def score(scene: Scene, reading: Reading) -> Score:
     """Compares what was asked with what was read."""
     asked = Counter(placed.index for placed in scene.placed)
-    found = Counter(thing.index for thing in reading.objects)
-    answers: dict[str, bool | None] = {
-        "objects": set(asked) == set(found),
-        "counts": len(scene.placed) == len(reading.objects) + reading.unrecognised,
-        "relation": None if scene.relation is None else _relation_holds(scene, reading),
-        "background": reading.background == scene.background,
-        "style": reading.style == scene.style,
-    }
-    right = asked == found and all(answer is not False for answer in answers.values())
-    return Verdict(**answers, all=right)  # type: ignore[arg-type]
+    found = Counter(detection.index for detection in reading.objects)
+    objects = set(asked) == set(found)
+    counts = len(scene.placed) == len(reading.objects) + reading.unrecognised
+    relation = None if scene.relation is None else _relation_holds(scene, reading)
+    background = reading.background == scene.background
+    style = reading.style == scene.style
+    return Score(
+        objects=objects,
+        counts=counts,
+        relation=relation,
+        background=background,
+        style=style,
+        all=asked == found and counts and relation is not False and background and style,
+    )
 
 
 def _relation_holds(scene: Scene, reading: Reading) -> bool:
     places = []
     for placed in scene.placed:
-        of_it = [thing.centre for thing in reading.objects if thing.index == placed.index]
+        of_it = [each.centre for each in reading.objects if each.index == placed.index]
         if len(of_it) != 1:
             return False
         places.append(of_it[0])
@@ -174,35 +179,43 @@ def _relation_holds(scene: Scene, reading: Reading) -> bool:
     return along > abs(across)
 
 
-def judge_all(questions: Iterable[Asked], paint: Painter, detector: Detector) -> Iterator[Judged]:
-    """Has each picture painted and yields the verdict on it."""
-    for asked in questions:
-        picture = paint(asked)
+def score_all(
+    cases: Sequence[PromptCase],
+    pictures: Iterable[UInt8[np.ndarray, "h w 3"]],
+    detector: Detector,
+) -> Iterator[ScoredImage]:
+    """Yields the score of each picture as it comes.
+
+    Args:
+        cases: What was asked for.
+        pictures: One a case, in the same order.
+        detector: Reads the pictures.
+    """
+    for case, picture in zip(cases, pictures, strict=True):
         reading = detector.read(picture)
-        yield Judged(
-            asked=asked, picture=picture, reading=reading, verdict=judge(asked.scene, reading)
+        yield ScoredImage(
+            case=case, picture=picture, reading=reading, score=score(case.scene, reading)
         )
 
 
-def shares(judged: Sequence[Judged]) -> dict[str, dict[str, float | int | None]]:
-    """Returns for each group how many pictures it has and the share that is right, by question.
+def shares_by_group(scored: Sequence[ScoredImage]) -> dict[str, dict[str, Share | None]]:
+    """Returns for each group the share of pictures that is right, by question.
 
     Returns:
-        By group, in the order of GROUPS, then "training-like" and "held-out" for all of either
-        sort: `pictures` and every one of QUESTIONS, None where it was never asked.
+        By group, in the order of GROUPS, then "all training-like" and "all held-out": a share for
+        every one of QUESTIONS, None where it was never asked.
     """
-    sorts = {group: [one for one in judged if one.asked.group == group] for group in GROUPS}
-    for name, held_out in (("training-like", False), ("held-out", True)):
-        sorts[name] = [one for one in judged if GROUPS[one.asked.group].held_out == held_out]
+    members = {name: [one for one in scored if one.case.group == name] for name in GROUPS}
+    for name, groups in (("all training-like", _TRAINING_LIKE), ("all held-out", _HELD_OUT)):
+        members[name] = [one for one in scored if one.case.group in groups]
     return {
-        name: {"pictures": len(members)}
-        | {question: _share(members, question) for question in QUESTIONS}
-        for name, members in sorts.items()
-        if members
+        name: {question: _share(each, question) for question in QUESTIONS}
+        for name, each in members.items()
+        if each
     }
 
 
-def _share(judged: Sequence[Judged], question: str) -> float | None:
-    answers: list[Any] = [getattr(one.verdict, question) for one in judged]
+def _share(scored: Sequence[ScoredImage], question: str) -> Share | None:
+    answers: list[bool | None] = [getattr(one.score, question) for one in scored]
     given = [answer for answer in answers if answer is not None]
-    return float(np.mean(given)) if given else None
+    return share_of(given) if given else None

@@ -1,20 +1,21 @@
 """Measures a tokenizer: how well it reproduces pictures, and how much of its codebook it uses."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from training.data.scenes import Scene, half_size, render
-from training.data.sprites import SpriteSet
-from training.evaluation.detector import Detector
-from training.evaluation.scenes import judge
+from services.pictures.low_resolution import low_resolution_view
+from training.data.scenes import Scene, render
+from training.evaluation.scenes import score
+from training.evaluation.shares import Share, share_of
+from training.evaluation.testbed import Testbed
 from training.tasks.frozen import FrozenTokenizer
 
-_BATCH = 8
+BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,7 @@ class TokenizerReport:
     """What came of measuring one tokenizer.
 
     Attributes:
-        pictures: Pictures measured on.
-        side_px: Their side.
+        side_px: Side of the pictures.
         psnr_db: Peak signal to noise ratio of the reconstructions, mean over the pictures.
         codes: Size of the codebook.
         codes_used: Codes that occur at least once.
@@ -31,70 +31,64 @@ class TokenizerReport:
         all_right: Share of reconstructions in which the detector reads what the scene shows.
     """
 
-    pictures: int
     side_px: int
     psnr_db: float
     codes: int
     codes_used: int
     perplexity: float
-    all_right: float
+    all_right: Share
 
-    def as_json(self) -> dict[str, float | int]:
+    def as_json(self) -> dict[str, object]:
         """Returns it as plain numbers."""
-        return asdict(self)
+        return {**vars(self), "all_right": self.all_right.as_json()}
 
 
 def measure_tokenizer(
-    tokenizer: FrozenTokenizer,
-    scenes: Sequence[Scene],
-    sprites: SpriteSet,
-    *,
-    picture_side_px: int,
-    detector: Detector,
+    tokenizer: FrozenTokenizer, scenes: Sequence[Scene], testbed: Testbed
 ) -> TokenizerReport:
-    """Sends scenes through a tokenizer and back.
+    """Encodes and decodes scenes, at the tokenizer's own resolution.
 
     Args:
         tokenizer: The one to measure.
         scenes: What the pictures show; at least one.
-        sprites: The artwork.
-        picture_side_px: Side of the full pictures; a tokenizer of half that gets them halved, as
-            in training.
-        detector: Reads the reconstructions.
+        testbed: The artwork and the detector.
 
     Raises:
-        ValueError: the tokenizer is for neither size.
+        ValueError: the tokenizer is for neither size of the testbed's pictures.
     """
     side = tokenizer.config.image_size
-    if side not in (picture_side_px, picture_side_px // 2):
+    if side not in (testbed.side_px, testbed.low_side_px):
         raise ValueError(
-            f"expected a tokenizer for {picture_side_px} px or {picture_side_px // 2} px, "
+            f"expected a tokenizer for {testbed.side_px} px or {testbed.low_side_px} px, "
             f"got one for {side} px"
         )
     decibels, right = [], []
     used = np.zeros(tokenizer.config.codebook_size, np.int64)
-    for start in range(0, len(scenes), _BATCH):
-        batch = scenes[start : start + _BATCH]
-        images = np.stack([render(scene, sprites, picture_side_px) for scene in batch])
-        if side != picture_side_px:
-            images = half_size(images)
+    for start in range(0, len(scenes), BATCH):
+        batch = scenes[start : start + BATCH]
+        images = np.stack([view_of(scene, testbed, side) for scene in batch])
         ids = np.asarray(tokenizer.ids(images))
         used += np.bincount(ids.ravel(), minlength=len(used))
         again = tokenizer.pictures(jnp.asarray(ids))
         decibels += [psnr_db(image, copy) for image, copy in zip(images, again, strict=True)]
         right += [
-            judge(scene, detector.read(copy)).all for scene, copy in zip(batch, again, strict=True)
+            score(scene, testbed.detector.read(copy)).all
+            for scene, copy in zip(batch, again, strict=True)
         ]
     share = used[used > 0] / used.sum()
     return TokenizerReport(
-        pictures=len(scenes),
         side_px=side,
         psnr_db=float(np.mean(decibels)),
         codes=len(used),
         codes_used=int((used > 0).sum()),
         perplexity=float(np.exp(-np.sum(share * np.log(share)))),
-        all_right=float(np.mean(right)),
+        all_right=share_of(right),
     )
+
+
+def view_of(scene: Scene, testbed: Testbed, side_px: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws a scene at full size and reduces it to the size that a tokenizer reads."""
+    return low_resolution_view(render(scene, testbed.sprites, testbed.side_px), side_px)
 
 
 def psnr_db(image: UInt8[np.ndarray, "h w 3"], copy: UInt8[np.ndarray, "h w 3"]) -> float:

@@ -11,6 +11,7 @@ def test_the_page_names_every_picture_and_its_words() -> None:
             Entry(file="a.webp", title="One", words="a fox; an owl"),
             Entry(file="b.webp", title="Other", words=""),
         ],
+        "demo",
         3,
         7,
     )

@@ -1,6 +1,7 @@
-"""Tests for reading scenes back: what is drawn is read, and what is wrong is called wrong."""
+"""Scenes asked for and read back: what is drawn is right, and what is wrong is called wrong."""
 
 import io
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,69 +15,119 @@ from muse_client import MuseClient
 from PIL import Image
 
 from training.data.scenes import render, scene_is_held_out
-from training.data.sprites import load_sprites
-from training.evaluation.__main__ import server_painter
-from training.evaluation.detector import Detector
-from training.evaluation.scenes import draw_questions, judge, judge_all, shares
+from training.evaluation.reliability import measure_detector
+from training.evaluation.reports import write_report
+from training.evaluation.scenes import (
+    GROUPS,
+    PromptCase,
+    ScoredImage,
+    draw_prompt_cases,
+    score,
+    score_all,
+    shares_by_group,
+)
+from training.evaluation.server import generate_all
+from training.evaluation.shares import Share, share_of
+from training.evaluation.testbed import Testbed
 
-LIKE_TRAINING = ("single", "pair", "pair by place", "count", "several")
+TRAINING_LIKE = tuple(name for name, group in GROUPS.items() if not group.held_out)
 
 
-def test_scenes_are_read_as_they_were_drawn(artwork: Path) -> None:
-    sprites = load_sprites(artwork)
-    questions = draw_questions(sprites.vocabulary, 10, seed=1, groups=LIKE_TRAINING)
-    judged = list(judge_all(questions, lambda a: render(a.scene, sprites, 128), Detector(sprites)))
-    assert shares(judged)["training-like"]["all"] == 1.0
+def _cases(testbed: Testbed, count: int, *, seed: int, groups: tuple[str, ...]) -> list[PromptCase]:
+    return draw_prompt_cases(testbed.vocabulary, testbed.board, count, seed=seed, groups=groups)
 
 
-def test_another_background_and_a_turned_relation_are_wrong(artwork: Path) -> None:
-    sprites = load_sprites(artwork)
-    (asked,) = draw_questions(sprites.vocabulary, 1, seed=2, groups=("pair",))
-    reading = Detector(sprites).read(render(asked.scene, sprites, 128))
+def _scored(testbed: Testbed, cases: list[PromptCase]) -> list[ScoredImage]:
+    pictures = (render(case.scene, testbed.sprites, 128) for case in cases)
+    return list(score_all(cases, pictures, testbed.detector))
+
+
+def test_composed_scenes_are_all_right_in_every_group(testbed: Testbed) -> None:
+    shares = shares_by_group(_scored(testbed, _cases(testbed, 4, seed=1, groups=TRAINING_LIKE)))
+    assert list(shares) == [*TRAINING_LIKE, "all training-like"]
+    whole = shares["all training-like"]
+    assert whole["all"] == Share(right=20, total=20)
+    assert whole["relation"] == Share(right=8, total=8)
+    assert shares["single"]["relation"] is None
+
+
+def test_another_background_and_a_turned_relation_are_wrong(testbed: Testbed) -> None:
+    (case,) = _cases(testbed, 1, seed=2, groups=("pair by relation",))
+    (drawn,) = _scored(testbed, [case])
     other = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-    turned = replace(asked.scene, relation=other[str(asked.scene.relation)], background="other")
-    verdict = judge(turned, reading)
-    assert verdict.objects
-    assert verdict.counts
-    assert not verdict.relation
-    assert not verdict.background
-    assert not verdict.all
+    turned = replace(case.scene, relation=other[str(case.scene.relation)], background="other")
+    result = score(turned, drawn.reading)
+    assert result.objects
+    assert result.counts
+    assert not result.relation
+    assert not result.background
+    assert not result.all
 
 
-def test_an_empty_picture_shows_no_object(artwork: Path) -> None:
-    reading = Detector(load_sprites(artwork)).read(np.full((128, 128, 3), 255, np.uint8))
-    assert (reading.background, reading.objects, reading.unrecognised) == ("white", (), 0)
+def test_an_unrecognised_thing_beside_the_objects_is_wrong(testbed: Testbed) -> None:
+    (case,) = _cases(testbed, 1, seed=2, groups=("single",))
+    (drawn,) = _scored(testbed, [case])
+    result = score(case.scene, replace(drawn.reading, unrecognised=1))
+    assert result.objects
+    assert not result.counts
+    assert not result.all
 
 
-def test_the_detector_refuses_what_is_not_a_square_rgb_picture(artwork: Path) -> None:
-    detector = Detector(load_sprites(artwork))
-    with pytest.raises(ValueError, match="square"):
-        detector.read(np.zeros((64, 32, 3), np.uint8))
-    with pytest.raises(ValueError, match="RGB bytes"):
-        detector.read(np.zeros((64, 64, 3), np.float32))
+def test_prompts_are_repeatable_and_held_out_only_where_they_say(testbed: Testbed) -> None:
+    groups = (*TRAINING_LIKE, "held-out several")
+    cases = _cases(testbed, 5, seed=3, groups=groups)
+    assert cases == _cases(testbed, 5, seed=3, groups=groups)
+    for case in cases:
+        held_out = scene_is_held_out(case.scene, testbed.vocabulary)
+        assert held_out == (case.group == "held-out several")
+    sides = ("on the left", "on the right", "at the top", "at the bottom")
+    for case in cases:
+        said = any(side in case.prompt for side in sides)
+        assert said == (case.group == "pair by place") or "on the" in case.prompt
 
 
-def test_questions_are_repeatable_and_held_out_only_where_they_say(artwork: Path) -> None:
-    vocabulary = load_sprites(artwork).vocabulary
-    first = draw_questions(vocabulary, 5, seed=3, groups=LIKE_TRAINING)
-    assert first == draw_questions(vocabulary, 5, seed=3, groups=LIKE_TRAINING)
-    assert not any(scene_is_held_out(asked.scene, vocabulary) for asked in first)
-    by_place = [" and " in asked.prompt for asked in first if asked.group == "pair by place"]
-    assert by_place == [True] * 5
-    assert not any(" and " in asked.prompt for asked in first if asked.group == "pair")
+def test_groups_that_are_unknown_or_empty_are_refused(testbed: Testbed) -> None:
+    with pytest.raises(ValueError, match="unknown group 'heap': expected one of single"):
+        _cases(testbed, 1, seed=0, groups=("heap",))
+    with pytest.raises(ValueError, match="at least 1 prompt"):
+        _cases(testbed, 0, seed=0, groups=("single",))
 
 
-def test_pictures_come_from_a_server(artwork: Path) -> None:
-    sprites = load_sprites(artwork)
-    (asked,) = draw_questions(sprites.vocabulary, 1, seed=4, groups=("single",))
+def test_a_share_has_a_standard_error() -> None:
+    share = share_of([True] * 90 + [False] * 10)
+    assert share.value == 0.9
+    assert share.standard_error == pytest.approx(0.03)
+    assert str(share) == "90.0 ± 3.0%"
+    with pytest.raises(ValueError, match="got none"):
+        share_of([])
+
+
+def test_a_report_holds_the_detector_the_shares_and_every_picture(
+    testbed: Testbed, tmp_path: Path
+) -> None:
+    scored = _scored(testbed, _cases(testbed, 2, seed=5, groups=("single", "count")))
+    reliability = measure_detector(testbed, 1, seed=0)
+    write_report("scenes", scored, reliability, tmp_path / "new" / "scenes.json")
+    report = json.loads((tmp_path / "new" / "scenes.json").read_text())
+    assert report["shares"]["count"]["all"] == {"share": 1.0, "standard_error": 0.0, "total": 2}
+    assert report["shares"]["count"]["relation"] is None
+    assert [one["prompt"] for one in report["pictures"]] == [one.case.prompt for one in scored]
+    assert report["detector"]["all_right"]["composed"]["total"] == 1
+    assert Image.open(tmp_path / "new" / "scenes.png").width == 4 * 132 + 4
+
+
+def test_pictures_come_from_a_server(testbed: Testbed) -> None:
+    cases = _cases(testbed, 2, seed=4, groups=("single",))
+    asked = iter(cases)
 
     class Composer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         def Generate(
             self, request: orchestrator_pb2.GenerateRequest, context: grpc.ServicerContext
         ) -> Iterator[orchestrator_pb2.GenerateResponse]:
-            assert (request.prompt, request.seed) == (asked.prompt, asked.seed)
+            case = next(asked)
+            assert (request.prompt, request.seed) == (case.prompt, case.seed)
             buffer = io.BytesIO()
-            Image.fromarray(render(asked.scene, sprites, 128)).save(buffer, "PNG")
+            Image.fromarray(render(case.scene, testbed.sprites, 128)).save(buffer, "PNG")
             image = orchestrator_pb2.GeneratedImage(png=buffer.getvalue())
             yield orchestrator_pb2.GenerateResponse(image=image)
 
@@ -85,6 +136,7 @@ def test_pictures_come_from_a_server(artwork: Path) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with MuseClient(f"127.0.0.1:{port}") as client:
-        picture = server_painter(client)(asked)
+        scored = list(score_all(cases, generate_all(client, cases), testbed.detector))
     server.stop(0)
-    assert judge(asked.scene, Detector(sprites).read(picture)).all
+    assert [one.score.all for one in scored] == [True, True]
+    assert all(np.array_equal(a.picture.shape, (128, 128, 3)) for a in scored)

@@ -1,0 +1,139 @@
+"""`python -m training.evaluation scenes` and `sampling`: pictures of running servers, read back."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from muse_client import DEFAULT_ADDRESS, MuseClient, sampling
+from rich.console import Console
+from rich.progress import track
+
+from training.evaluation.detector_command import print_reliability
+from training.evaluation.reports import write_report
+from training.evaluation.sampling_search import GROUPS as SEARCHED_GROUPS
+from training.evaluation.sampling_search import search
+from training.evaluation.scenes import GROUPS, PromptCase, draw_prompt_cases, score_all
+from training.evaluation.server import generate_all
+from training.evaluation.testbed import open_testbed
+
+console = Console()
+
+
+def scenes(
+    *,
+    data: Path,
+    preset: str = "demo",
+    server: str = DEFAULT_ADDRESS,
+    prompts_per_group: int = 20,
+    group: list[str] | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    steps: int | None = None,
+    superres_steps: int | None = None,
+    out: Path = Path("out/evaluation"),
+) -> None:
+    """Generates through the servers and reads the pictures back; the detector itself first.
+
+    Parameters
+    ----------
+    data
+        Folder of sprites.
+    preset
+        System that the servers run; it gives the board and the objects.
+    server
+        Address of the orchestrator, HOST:PORT.
+    prompts_per_group
+        Pictures of each group.
+    group
+        Groups of prompts; all if none is named.
+    seed
+        Of the prompts and the pictures.
+    guidance
+        Of both transformers; the servers' default if not set, as the other three.
+    temperature
+        Of both transformers.
+    steps
+        Of the base.
+    superres_steps
+        Of the super-resolution.
+    out
+        Folder of the report and of the sheet of all pictures.
+    """
+    base = sampling(steps=steps, guidance=guidance, temperature=temperature)
+    superres = sampling(steps=superres_steps, guidance=guidance, temperature=temperature)
+    testbed = open_testbed(preset, data)
+    cases = draw_prompt_cases(
+        testbed.vocabulary,
+        testbed.board,
+        prompts_per_group,
+        seed=seed,
+        groups=group or tuple(GROUPS),
+    )
+    reliability = print_reliability(testbed)
+    with MuseClient(server) as client:
+        pictures = generate_all(client, cases, {"base": base, "superres": superres})
+        generated = score_all(cases, pictures, testbed.detector)
+        scored = list(track(generated, "generating", total=len(cases), console=console))
+    write_report(f"Pictures of {server}", scored, reliability, out / "scenes.json")
+
+
+def search_sampling(
+    *,
+    data: Path,
+    preset: str = "demo",
+    server: str = DEFAULT_ADDRESS,
+    prompts_per_group: int = 16,
+    seed: int = 100,
+    guidance: float = 1.5,
+    temperature: float = 0.7,
+    confidence_noise: float = 2.0,
+) -> None:
+    """Searches the sampling parameters of both transformers that give the best pictures.
+
+    Parameters
+    ----------
+    data
+        Folder of sprites.
+    preset
+        System that the servers run; it gives the board and the objects.
+    server
+        Address of the orchestrator, HOST:PORT.
+    prompts_per_group
+        Pictures of each group and value.
+    seed
+        Of the prompts and the pictures; another than that of `scenes`.
+    guidance
+        To begin with.
+    temperature
+        To begin with.
+    confidence_noise
+        To begin with.
+    """
+    testbed = open_testbed(preset, data)
+    cases = draw_prompt_cases(
+        testbed.vocabulary, testbed.board, prompts_per_group, seed=seed, groups=SEARCHED_GROUPS
+    )
+    start = {
+        "guidance": guidance,
+        "temperature": temperature,
+        "confidence_noise": confidence_noise,
+    }
+    trials = []
+    with MuseClient(server) as client:
+
+        def generate(
+            chosen: Mapping[str, float], cases: Sequence[PromptCase]
+        ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+            both = sampling(**chosen)
+            return generate_all(client, cases, {"base": both, "superres": both})
+
+        for trial in search(start, cases, generate, testbed.detector):
+            trials.append(trial)
+            console.print(
+                f"{dict(trial.parameters)}: all right {trial.all_right}, objects {trial.objects}"
+            )
+    best = max(trials, key=lambda trial: trial.merit)
+    console.print(f"best of {len(cases)} pictures each: {json.dumps(dict(best.parameters))}")

@@ -1,0 +1,65 @@
+"""What an evaluation of one preset draws its scenes from, and reads pictures with."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from services.presets import preset as named_preset
+from training.data.scenes import Board
+from training.data.sprites import SceneDataError, SpriteSet, Vocabulary, load_sprites
+from training.evaluation.detector import Detector
+from training.recipes import RECIPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testbed:
+    """The artwork of an evaluation, and the detector for it.
+
+    Attributes:
+        sprites: All artwork, also of objects that the preset was not trained on.
+        vocabulary: What scenes are drawn from: the objects that the preset is trained on.
+        board: Grid that scenes are laid out on.
+        side_px: Side of the pictures.
+        low_side_px: Side of the low-resolution pictures.
+    """
+
+    __test__ = False  # not a test of pytest's
+
+    sprites: SpriteSet
+    vocabulary: Vocabulary
+    board: Board
+    side_px: int
+    low_side_px: int
+
+    @cached_property
+    def detector(self) -> Detector:
+        """Reads pictures; it knows every sprite, and is prepared when it is first needed."""
+        return Detector(self.sprites, self.board)
+
+
+def open_testbed(preset: str, data: Path) -> Testbed:
+    """Reads the artwork that a preset is evaluated with.
+
+    Args:
+        preset: Name of the system under evaluation.
+        data: Folder of sprites.
+
+    Raises:
+        ValueError: no preset has that name.
+        SceneDataError: the folder is incomplete, or has fewer objects than the preset.
+    """
+    system, recipes = named_preset(preset), RECIPES[preset]
+    sprites = load_sprites(data)
+    known = sprites.vocabulary.objects[: recipes.objects]
+    if recipes.objects is not None and len(known) < recipes.objects:
+        raise SceneDataError(
+            f"expected at least {recipes.objects} objects in {data} for preset {preset!r}, "
+            f"got {len(known)}"
+        )
+    return Testbed(
+        sprites=sprites,
+        vocabulary=replace(sprites.vocabulary, objects=known),
+        board=recipes.board,
+        side_px=system.high_tokenizer.image_size,
+        low_side_px=system.low_tokenizer.image_size,
+    )
