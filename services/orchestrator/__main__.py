@@ -78,8 +78,8 @@ async def build(settings: Settings) -> Service:
         add_OrchestratorServiceServicer_to_server,
     )
 
-    from services.orchestrator.agreement import Agreement
     from services.orchestrator.calls import Deadline
+    from services.orchestrator.compatibility import Agreement
     from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
     from services.orchestrator.stage_clients import StageClients

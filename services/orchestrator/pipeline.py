@@ -16,11 +16,11 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
-from services.orchestrator.accounts import tell_picture
-from services.orchestrator.agreement import Agreed
 from services.orchestrator.calls import Deadline, Retries, task_group
+from services.orchestrator.compatibility import Agreed
 from services.orchestrator.edits import Source, painter_of
-from services.orchestrator.painting import Painted, Painter, Painting, Texts, Work
+from services.orchestrator.image_task import Painted, Painter, Painting, Texts, Work
+from services.orchestrator.request_log import tell_picture
 from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients

@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
-from services.orchestrator.accounts import told_request
-from services.orchestrator.agreement import Agreement
 from services.orchestrator.calls import Deadline
+from services.orchestrator.compatibility import Agreement
 from services.orchestrator.edits import Source, drop_files, read_source, result_pixels
 from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.pipeline import generate
+from services.orchestrator.request_log import told_request
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients

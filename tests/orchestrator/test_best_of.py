@@ -10,7 +10,7 @@ import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 from muse_client import AsyncMuseClient
 
-from services.orchestrator.agreement import Agreement
+from services.orchestrator.compatibility import Agreement
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stage_clients import StageClients

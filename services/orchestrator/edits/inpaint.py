@@ -6,12 +6,12 @@ Source: Muse, section 3.3.1; DESIGN 4.11.
 import asyncio
 from dataclasses import replace
 
+from services.orchestrator.edits.infill import Unknown, repainted, tokens_of
+from services.orchestrator.edits.letterbox import place_of
 from services.orchestrator.edits.masks import seamless, unknown_cells
-from services.orchestrator.edits.placing import place_of
-from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import DecodedView, repainted_view
-from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.image_task import Painter, Painting, Work
 from services.orchestrator.previews import Show
 
 WIDEST_ON_CANVAS_PX = 64  # of a feather, whatever the picture's size

@@ -15,12 +15,12 @@ from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
 from services.orchestrator.calls import task_group
+from services.orchestrator.edits.infill import partly_known
+from services.orchestrator.edits.letterbox import place_of
 from services.orchestrator.edits.limits import iterations_of, kept_of
-from services.orchestrator.edits.placing import place_of
-from services.orchestrator.edits.repainting import partly_known
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import DecodedView
-from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.image_task import Painter, Painting, Work
 from services.pictures.low_resolution import low_resolution_view
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from services.orchestrator.edits.placing import Place
+from services.orchestrator.edits.letterbox import Place
 
 
 def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray, "g g"]:

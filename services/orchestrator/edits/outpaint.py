@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from services.orchestrator.edits.infill import Unknown, repainted, tokens_of
+from services.orchestrator.edits.letterbox import Place, place_of
 from services.orchestrator.edits.masks import seamless, unknown_cells
-from services.orchestrator.edits.placing import Place, place_of
-from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import Overview, WindowView, repainted_view
 from services.orchestrator.edits.windows import Window, windows
-from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.image_task import Painter, Painting, Work
 
 # Windows of one picture draw from seeds of their own, or each would repeat the last one's noise.
 SEED_STRIDE = 0x9E3779B97F4A7C15  # odd, and far from the seeds of the next pictures

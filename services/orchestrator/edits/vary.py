@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
+from services.orchestrator.edits.infill import Unknown, repainted, tokens_of
+from services.orchestrator.edits.letterbox import place_of
 from services.orchestrator.edits.masks import touched_cells
-from services.orchestrator.edits.placing import place_of
-from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import DecodedView
-from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.image_task import Painter, Painting, Work
 
 STRENGTH = 0.5
 

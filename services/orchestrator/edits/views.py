@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from services.orchestrator.edits.letterbox import Place, enlarged, scaled
 from services.orchestrator.edits.masks import seamless
-from services.orchestrator.edits.placing import Place, enlarged, scaled
 from services.orchestrator.previews import GREY
 
 

@@ -7,7 +7,7 @@ from services.orchestrator.edits.mask_free import mask_free_editor
 from services.orchestrator.edits.outpaint import outpainter
 from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.vary import varier
-from services.orchestrator.painting import Painter, Work
+from services.orchestrator.image_task import Painter, Work
 from services.runtime.wire.errors import failed_precondition
 
 _MAKERS: dict[str, Callable[[Work, Source], Awaitable[Painter]]] = {

@@ -13,7 +13,7 @@ from muse.common.v1.decoding_pb2 import DecodeState
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
-from services.orchestrator.painting import Painting, Work
+from services.orchestrator.image_task import Painting, Work
 from services.orchestrator.timeline import Call
 from services.pictures.low_resolution import low_resolution_view
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.orchestrator.edits.letterbox import place_of
 from services.orchestrator.edits.masks import (
     composite,
     seam_weights,
@@ -12,7 +13,6 @@ from services.orchestrator.edits.masks import (
     touched_cells,
     unknown_cells,
 )
-from services.orchestrator.edits.placing import place_of
 from services.pictures.low_resolution import low_resolution_view
 
 SIDE = 32
