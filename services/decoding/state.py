@@ -16,8 +16,7 @@ from services.decoding.schedule import (
     clamped_steps,
     masked_after_each_step,
 )
-
-SEED_LIMIT = 2**64
+from services.runtime.limits import SEED_LIMIT
 
 
 class Kind(IntEnum):

@@ -1,9 +1,9 @@
-"""That the four stages are there and were trained together: asked once, then remembered."""
+"""Compatibility of the four stages: all serve, and their checkpoints were trained together."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -11,7 +11,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 
 from services.orchestrator.calls import Deadline, Retries
-from services.orchestrator.stage_clients import Heard, Resolution, StageClients
+from services.orchestrator.stage_clients import Resolution, StageAnswer, StageClients
 from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
 from services.stages import STAGES
 
@@ -20,13 +20,13 @@ REFRESH_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreed:
-    """What all stages said when they agreed.
+class Compatible:
+    """Statuses of stages that serve and were trained together.
 
     Attributes:
-        statuses: Of each stage, by name.
-        defaults: Default knobs of each stage that decodes, by name.
-        resolutions: Of the tokenizers, by the role of their codebook.
+        statuses: Status of each stage, by name.
+        defaults: Default sampling parameters of each stage that decodes, by name.
+        resolutions: Resolutions of the tokenizers, by the role of their codebook.
     """
 
     statuses: Mapping[str, StageStatus]
@@ -34,140 +34,143 @@ class Agreed:
     resolutions: Mapping[str, Resolution]
 
 
-class Agreement:
-    """Remembers what the stages agreed on, so that a request need not ask each of them.
+class StageCompatibility:
+    """A cache of the stages' compatibility, so that a request need not query every stage.
 
-    They are asked again when there is reason to doubt: a call failed as it does when a stage is
-    away or serves something else, a replica came or went (one that restarts may come back with
-    another checkpoint), or the last answer is `refresh_s` old. Between two answers nothing wrong
-    can pass unseen, since every stage checks the fingerprints of what it is handed.
+    The stages are queried again after `invalidate` (a call failed as it does when a stage is away
+    or serves another checkpoint), after a replica came or went (it may restart with another
+    checkpoint), and every `refresh_s`. A mismatch between two queries is still detected, since
+    each stage checks the fingerprints of its inputs.
     """
 
     def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
-        """Knows nothing yet; the first request, or `watch`, asks.
+        """Starts with an empty cache.
 
         Args:
-            stages: Whom to ask.
-            refresh_s: Age from which an answer is asked for again, once `watch` was called.
+            stages: Stages to query.
+            refresh_s: Seconds between two queries in the background, after `watch`.
         """
         self._stages, self._refresh_s = stages, refresh_s
-        self._agreed: Agreed | None = None
-        self._asking: asyncio.Task[Agreed] | None = None
+        self._cached: Compatible | None = None
+        self._query: asyncio.Task[Compatible] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._problem = ""
 
-    async def found(self, deadline: Deadline) -> Agreed:
-        """Returns what the stages agree on; asks them only if that is in doubt.
+    async def get(self, deadline: Deadline) -> Compatible:
+        """Returns the cached statuses; queries the stages if the cache is empty.
 
-        Requests that come at once ask together. A stage that is away is asked again, as with any
-        call, while time is left.
+        Concurrent requests share one query. A stage that is away is queried again while time is
+        left, as in any other call.
 
         Args:
-            deadline: Of the request.
+            deadline: Deadline of the request.
 
         Raises:
             RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
                 checkpoints that were not trained together. DEADLINE_EXCEEDED.
         """
-        if self._agreed is not None:
-            return self._agreed
+        if self._cached is not None:
+            return self._cached
         retries = Retries("stages", deadline)
         while True:
             async with retries as left_s:
-                return await self._asked(left_s)
+                return await self._shared_query(left_s)
 
-    def doubt(self) -> None:
-        """Forgets: the next request asks anew, even if somebody is asking already."""
-        self._agreed = self._asking = None
+    def invalidate(self) -> None:
+        """Empties the cache; a query in progress does not fill it."""
+        self._cached = self._query = None
 
     def watch(self) -> None:
-        """Starts to look out for replicas that come or go, and to refresh in the background."""
-        self._stages.when_lost(self.doubt)
-        self._refreshing = asyncio.create_task(self._refresh_for_ever())
+        """Starts to invalidate when replicas come or go, and to refresh in the background."""
+        self._stages.on_change(self.invalidate)
+        self._refreshing = asyncio.create_task(self._refresh_forever())
 
     async def close(self) -> None:
-        """Ends what `watch` started."""
-        tasks = [task for task in (self._refreshing, self._asking) if task is not None]
+        """Cancels the tasks of this object."""
+        tasks = [task for task in (self._refreshing, self._query) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _asked(self, left_s: float | None) -> Agreed:
-        if self._asking is None:
-            asking = self._asking = asyncio.create_task(self._ask())
-            asking.add_done_callback(self._remember)
+    async def _shared_query(self, left_s: float | None) -> Compatible:
+        if self._query is None:
+            query = self._query = asyncio.create_task(self._query_stages())
+            query.add_done_callback(self._store)
         try:
             async with asyncio.timeout(left_s):
-                return await asyncio.shield(self._asking)
+                return await asyncio.shield(self._query)
         except TimeoutError as error:
             raise RequestError(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "the time was over before all stages answered"
             ) from error
 
-    def _remember(self, asking: asyncio.Task[Agreed]) -> None:
-        failed = asking.cancelled() or asking.exception() is not None
-        if self._asking is asking:  # else it began before the doubt
-            self._asking, self._agreed = None, None if failed else asking.result()
+    def _store(self, query: asyncio.Task[Compatible]) -> None:
+        failed = query.cancelled() or query.exception() is not None
+        if self._query is query:  # otherwise it began before `invalidate`
+            self._query, self._cached = None, None if failed else query.result()
 
-    async def _ask(self) -> Agreed:
+    async def _query_stages(self) -> Compatible:
         try:
-            agreed = agreed_of(await self._stages.ask())
+            compatible = check_compatibility(await self._stages.query())
         except RequestError as error:
             if error.message != self._problem:
-                logger.warning("the stages do not agree", extra={"problem": error.message})
+                logger.warning("the stages are not compatible", extra={"problem": error.message})
             self._problem = error.message
             raise
         if self._problem:
-            logger.info("the stages agree")
+            logger.info("the stages are compatible")
         self._problem = ""
-        return agreed
+        return compatible
 
-    async def _refresh_for_ever(self) -> None:
+    async def _refresh_forever(self) -> None:
         while True:
             await asyncio.sleep(self._refresh_s)
-            with contextlib.suppress(RequestError):  # told in the log, and to the next request
-                await self._asked(None)
+            with contextlib.suppress(RequestError):  # logged; the next request fails with it
+                await self._shared_query(None)
 
 
-def agreed_of(heard: list[Heard]) -> Agreed:
-    """Returns what the stages agree on.
+def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
+    """Returns the statuses of the stages after checking that they fit together.
 
     Args:
-        heard: What each said of itself.
+        answers: Answer of every stage.
 
     Raises:
         RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
             checkpoints that were not trained together.
     """
-    for report in (each.report for each in heard):
+    for report in (each.report for each in answers):
         if report.problem or not report.serving:
             raise unavailable(
                 f"{report.stage} at {report.address} is not serving: "
                 f"{report.problem or 'its health says NOT_SERVING'}"
             )
-    statuses = {each.report.stage: each.report.status for each in heard}
+    statuses = {each.report.stage: each.report.status for each in answers}
     check_fingerprints(statuses)
-    resolutions = {role: size for each in heard for role, size in each.resolutions.items()}
-    return Agreed(
+    resolutions = {role: size for each in answers for role, size in each.resolutions.items()}
+    return Compatible(
         statuses=statuses,
-        defaults={each.report.stage: each.defaults for each in heard},
+        defaults={each.report.stage: each.defaults for each in answers},
         resolutions=resolutions,
     )
 
 
-def check_fingerprints(found: Mapping[str, StageStatus]) -> None:
+def check_fingerprints(statuses: Mapping[str, StageStatus]) -> None:
     """Checks that the stages' checkpoints were trained together.
 
+    Args:
+        statuses: Status of each stage, by name.
+
     Raises:
-        RequestError: FAILED_PRECONDITION, with both names.
+        RequestError: FAILED_PRECONDITION; the message has both fingerprints.
     """
     for stage in STAGES.values():
-        for role, giver in stage.needs.items():
-            needed = found[stage.name].fingerprints.get(role, "")
-            theirs = found[giver].fingerprints
-            given = [theirs[each] for each in STAGES[giver].gives if each in theirs]
+        for role, provider in stage.needs.items():
+            needed = statuses[stage.name].fingerprints.get(role, "")
+            fingerprints = statuses[provider].fingerprints
+            given = [fingerprints[each] for each in STAGES[provider].gives if each in fingerprints]
             if needed not in given:
                 raise failed_precondition(
-                    f"{stage.name} needs {role} {needed or 'of no name'}, but {giver} serves "
+                    f"{stage.name} needs {role} {needed or 'of no name'}, but {provider} serves "
                     f"{' and '.join(given) or 'none'}; serve checkpoints that were trained together"
                 )

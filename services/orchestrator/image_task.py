@@ -1,4 +1,4 @@
-"""One picture of a request on its way: its calls of base, superres and tokenizer, and its file."""
+"""The task of making one image: its calls of base, superres and tokenizer, and its PNG file."""
 
 import asyncio
 import hashlib
@@ -42,19 +42,19 @@ from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError, unavailable
 from services.runtime.wire.tensors import UINT8, pack_tensor, unpack_tensor
 
-LARGE_PICTURE = 2**20  # pixels from which zlib's usual effort would take seconds
+LARGE_IMAGE = 2**20  # pixels above which PNGs are compressed with less effort, to save seconds
 
-Watch = Callable[[DecodeProgress], Awaitable[None]]
+StepCallback = Callable[[DecodeProgress], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Painted:
-    """A finished picture that is not handed out yet.
+class FinishedImage:
+    """An image that is finished but not yet sent.
 
     Attributes:
-        image: The message, which does not say yet where its time went.
-        pixels: Its pixels.
-        timeline: Where its time went so far.
+        image: Message of the image, still without its timings.
+        pixels: Pixels of the image.
+        timeline: Calls that were made for the image.
     """
 
     image: GeneratedImage
@@ -63,13 +63,13 @@ class Painted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Texts:
-    """The prompts of a request, encoded.
+class PromptEmbeddings:
+    """Embeddings of a request's prompts.
 
     Attributes:
-        prompt: What the pictures show; None if nothing is said of that.
-        negative_prompt: What they must not show, if anything is said of that.
-        call: What encoded them; None if there was nothing to encode.
+        prompt: Embedding of the prompt; None if the prompt is empty.
+        negative_prompt: Embedding of the negative prompt; None if it is empty.
+        call: Call of the text encoder; None if both prompts are empty.
     """
 
     prompt: TextEmbedding | None
@@ -78,35 +78,44 @@ class Texts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """A request whose text is encoded: what its pictures have in common.
+class RequestContext:
+    """State that all images of a request share.
 
     Attributes:
-        stages: Whom to call.
-        request: Checked, with every knob set.
-        texts: Its prompts.
-        receipt: What makes the pictures.
-        resolutions: Of the tokenizers, by the role of their codebook.
-        deadline: Of the request.
-        events: What to tell the caller, in order; None at the end.
-        candidates: Finished pictures of which only the best are told; None where all are.
-        calls: All that were made and answered so far, each once.
+        stages: Clients of the stages.
+        request: The checked request, every sampling parameter set.
+        embeddings: Embeddings of the prompts.
+        receipt: Provenance that every image carries.
+        resolutions: Resolutions of the tokenizers, by the role of their codebook.
+        deadline: Deadline of the request.
+        events: Events for the caller, in order; None at the end.
+        candidates: Finished images to rank, of which only the best are sent; None without
+            `best_of`.
+        calls: Every answered call of the request, once each.
     """
 
     stages: StageClients
     request: GenerateRequest
-    texts: Texts
+    embeddings: PromptEmbeddings
     receipt: Receipt
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
-    events: asyncio.Queue[GenerateResponse | Painted | None]
-    candidates: list[Painted] | None = None
+    events: asyncio.Queue[GenerateResponse | FinishedImage | None]
+    candidates: list[FinishedImage] | None = None
     calls: set[Call] = field(default_factory=set)
 
     async def encode(
         self, pixels: UInt8[np.ndarray, "s s 3"], codebook: str
     ) -> tuple[TokenGrid, Call]:
-        """Has the tokenizer of a codebook turn a picture of its size into tokens."""
+        """Encodes a picture with the tokenizer of a codebook.
+
+        Args:
+            pixels: Picture of that tokenizer's side.
+            codebook: Fingerprint of the codebook.
+
+        Raises:
+            RequestError: the tokenizer refused, or stayed unavailable.
+        """
         begun, request = time.monotonic(), EncodeRequest(codebook=codebook)
         request.pixels.CopyFrom(pack_tensor(pixels))
         retries = Retries("tokenizer", self.deadline)
@@ -117,21 +126,21 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Painting:
-    """One picture of a request.
+class ImageTask:
+    """The task of making one image of a request.
 
     Attributes:
-        work: What it has in common with the others.
-        index: Which one, from 0.
-        seed: Its own.
-        timeline: Where its time went so far.
-        decodes: What was decoded for it so far.
-        part: Which of its parts is being painted, from 0.
-        parts: How many there are.
-        show: Makes previews of what is decoded; by default they are the decoded square.
+        context: State shared with the other images of the request.
+        index: Index of the image, from 0.
+        seed: Seed of the image.
+        timeline: Calls that were made for the image so far.
+        decodes: Decodes of the image so far.
+        part: Index of the part in progress, from 0.
+        parts: Number of parts of the image.
+        show: Turns a decoded square into the picture of a preview; the square itself by default.
     """
 
-    work: Work
+    context: RequestContext
     index: int
     seed: int
     timeline: Timeline
@@ -140,19 +149,21 @@ class Painting:
     parts: int = 1
     show: Show | None = None
 
-    def fork(self, part: int, parts: int) -> "Painting":
-        """Returns a painting that goes on from here by itself, as one of several."""
+    def fork(self, part: int, parts: int) -> "ImageTask":
+        """Returns a copy that continues independently, as one of several parts."""
         timeline, decodes = self.timeline.fork(), list(self.decodes)
         return replace(self, timeline=timeline, decodes=decodes, part=part, parts=parts)
 
-    def spent(self, *calls: Call) -> None:
-        """Adds calls that were made at once to where its time went."""
-        self.timeline.spent(calls)
-        self.work.calls.update(calls)
+    def add_calls(self, *calls: Call) -> None:
+        """Adds concurrent calls to the timeline of the image and to the request's calls."""
+        self.timeline.add(calls)
+        self.context.calls.update(calls)
 
-    def tell(self, stage: str, step: int, total: int, preview: Preview | None = None) -> None:
-        """Tells the caller of a step, if it asked for progress, or for this preview."""
-        if self.work.request.progress or preview is not None:
+    def report_step(
+        self, stage: str, step: int, total: int, preview: Preview | None = None
+    ) -> None:
+        """Sends a Progress event, if the caller asked for progress or the step has a preview."""
+        if self.context.request.progress or preview is not None:
             progress = Progress(
                 image=self.index,
                 stage=stage,
@@ -162,32 +173,32 @@ class Painting:
                 parts=self.parts,
                 preview=preview,
             )
-            self.work.events.put_nowait(GenerateResponse(progress=progress))
+            self.context.events.put_nowait(GenerateResponse(progress=progress))
 
     async def pixels(
-        self, tokens: TokenGrid, *, beside: bool = False
+        self, tokens: TokenGrid, *, concurrent: bool = False
     ) -> UInt8[np.ndarray, "s s 3"]:
-        """Has the tokenizer turn tokens into a picture.
+        """Decodes tokens to pixels with the tokenizer.
 
         Args:
-            tokens: All of them, at either resolution.
-            beside: Whether the call runs beside a decode, as that of a preview does.
+            tokens: Complete grid of either resolution.
+            concurrent: Whether the call runs while a decode goes on, as that of a preview does.
 
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
         """
         begun, request = time.monotonic(), DecodeRequest(tokens=tokens)
-        retries = Retries("tokenizer", self.work.deadline)
+        retries = Retries("tokenizer", self.context.deadline)
         while True:
             async with retries as left_s:
-                decoded = await self.work.stages.tokenizer.Decode(request, timeout=left_s)
+                decoded = await self.context.stages.tokenizer.Decode(request, timeout=left_s)
                 break
         call = timed(decoded.timing, begun)
-        self.work.calls.add(call)
-        if beside:
-            self.timeline.beside.append(call)
+        if concurrent:
+            self.timeline.concurrent.append(call)
+            self.context.calls.add(call)
         else:
-            self.timeline.spent([call])
+            self.add_calls(call)
         return unpack_tensor(
             decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
         )
@@ -195,22 +206,22 @@ class Painting:
     async def deliver(
         self, pixels: UInt8[np.ndarray, "h w 3"], *, iteration: int | None = None
     ) -> None:
-        """Hands the finished picture to the caller, or to those the best are chosen of.
+        """Sends the finished image to the caller, or adds it to the candidates of `best_of`.
 
         Args:
-            pixels: The picture.
-            iteration: Of a mask-free edit: after which iteration it was taken.
+            pixels: Pixels of the image.
+            iteration: Iteration of a mask-free edit after which the image was taken.
         """
-        work = self.work
+        context = self.context
 
         def png() -> bytes:  # off the event loop: compressing takes many milliseconds
             file = io.BytesIO()
-            info = png_metadata(work.request, self.seed, work.receipt)
-            level = 6 if pixels[..., 0].size <= LARGE_PICTURE else 1
+            info = png_metadata(context.request, self.seed, context.receipt)
+            level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
             Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=level)
             return file.getvalue()
 
-        self.tell("tokenizer", 1, 1)
+        self.report_step("tokenizer", 1, 1)
         height, width = pixels.shape[:2]
         with span("png"):
             content = await asyncio.to_thread(png)
@@ -223,38 +234,38 @@ class Painting:
             decodes=self.decodes,
             iteration=iteration,
         )
-        painted = Painted(image, pixels, self.timeline)
-        if work.candidates is None:
-            work.events.put_nowait(painted)
+        finished = FinishedImage(image, pixels, self.timeline)
+        if context.candidates is None:
+            context.events.put_nowait(finished)
         else:
-            work.candidates.append(painted)
+            context.candidates.append(finished)
 
     async def decode(
         self,
         message: BaseRequest | SuperresRequest,
         *,
         seed: int | None = None,
-        watch: Watch | None = None,
+        on_step: StepCallback | None = None,
     ) -> TokenGrid:
-        """Has base or superres decode; no step is told twice, even after a retry.
+        """Decodes tokens with base or superres; each step is reported once, even after a retry.
 
-        A replica that stops hands the decode back; the next try goes on from there.
+        A replica that drains returns the state of the decode, and the next try resumes from it.
 
         Args:
-            message: What only that stage takes.
-            seed: Of this decode; the picture's by default.
-            watch: Awaited with each step and the state after it.
+            message: Request of the stage; its shared fields are set here.
+            seed: Seed of the decode; the image's seed by default.
+            on_step: Awaited with the progress of each step and the state after it.
 
         Returns:
-            All tokens.
+            The complete grid.
 
         Raises:
             RequestError: the stage refused, or stayed unavailable.
         """
         stage = "base" if isinstance(message, BaseRequest) else "superres"
-        self._complete(message, getattr(self.work.request, stage), seed, watch)
-        stub, retries = getattr(self.work.stages, stage), Retries(stage, self.work.deadline)
-        begun, told = time.monotonic(), 0
+        self._complete(message, getattr(self.context.request, stage), seed, on_step)
+        stub, retries = getattr(self.context.stages, stage), Retries(stage, self.context.deadline)
+        begun, reported = time.monotonic(), 0
         while True:
             async with (
                 retries as left_s,
@@ -268,22 +279,22 @@ class Painting:
                     elif event == "handed_back":
                         message.resume.CopyFrom(response.handed_back)
                         raise unavailable(f"stage {stage} stopped before the end")
-                    elif response.progress.step > told:
-                        told = response.progress.step
+                    elif response.progress.step > reported:
+                        reported = response.progress.step
                         preview = await self._preview(message, response.progress)
-                        self.tell(stage, told, response.progress.total, preview)
-                        if watch is not None:
-                            await watch(response.progress)
+                        self.report_step(stage, reported, response.progress.total, preview)
+                        if on_step is not None:
+                            await on_step(response.progress)
                 if result is None:
                     raise RequestError(
                         grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
                     )
-                self._decoded(stage, result, begun)
+                self._record(stage, result, begun)
                 return result.tokens
 
-    def _decoded(self, stage: str, result: DecodeResult, begun: float) -> None:
-        """Notes what a call decoded, and how long it took."""
-        self.spent(timed(result.timing, begun))
+    def _record(self, stage: str, result: DecodeResult, begun: float) -> None:
+        """Records the timing of a decode and the digest of its tokens."""
+        self.add_calls(timed(result.timing, begun))
         digest = hashlib.sha256(result.tokens.ids).hexdigest()
         self.decodes.append(
             DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
@@ -292,37 +303,38 @@ class Painting:
     def _complete(
         self,
         message: BaseRequest | SuperresRequest,
-        knobs: Sampling,
+        parameters: Sampling,
         seed: int | None,
-        watch: Watch | None,
+        on_step: StepCallback | None,
     ) -> None:
-        """Sets the fields of a message that both stages take."""
-        work = self.work
-        if work.texts.prompt is not None:
-            message.prompt.CopyFrom(work.texts.prompt)
-        if work.texts.negative_prompt is not None:
-            message.negative_prompt.CopyFrom(work.texts.negative_prompt)
-        message.sampling.CopyFrom(knobs)
+        """Sets the fields that the requests of base and superres share."""
+        context = self.context
+        if context.embeddings.prompt is not None:
+            message.prompt.CopyFrom(context.embeddings.prompt)
+        if context.embeddings.negative_prompt is not None:
+            message.negative_prompt.CopyFrom(context.embeddings.negative_prompt)
+        message.sampling.CopyFrom(parameters)
         message.sampling.seed = self.seed if seed is None else seed
-        message.claim.CopyFrom(work.request.claim)
-        if watch is not None or work.request.preview_every:
+        message.claim.CopyFrom(context.request.claim)
+        if on_step is not None or context.request.preview_every:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
-        elif work.request.progress:
+        elif context.request.progress:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
 
     async def _preview(
         self, message: BaseRequest | SuperresRequest, progress: DecodeProgress
     ) -> Preview | None:
-        """Returns a step's preview, if it is one that the caller asked for."""
-        every = self.work.request.preview_every
+        """Returns the preview of a step; None for a step without one."""
+        every = self.context.request.preview_every
         if not every or (progress.step % every and progress.step != progress.total):
             return None
-        edited = isinstance(message, BaseRequest) and message.HasField("resample")
-        pixels = await self.pixels(progress.state.tokens, beside=True)
-        # Off the event loop, as whatever shows it takes its time.
+        resampled = isinstance(message, BaseRequest) and message.HasField("resample")
+        pixels = await self.pixels(progress.state.tokens, concurrent=True)
+        # Off the event loop, since `show` may take many milliseconds.
         return await asyncio.to_thread(
-            preview_of, progress.state, pixels, all_known=edited, show=self.show
+            preview_of, progress.state, pixels, all_known=resampled, show=self.show
         )
 
 
-Painter = Callable[[Painting], Coroutine[Any, Any, None]]
+ImageHandler = Callable[[ImageTask], Coroutine[Any, Any, None]]
+"""Makes one image of a request and delivers it."""

@@ -1,37 +1,21 @@
-"""Which code paints which edit."""
+"""EDITS: every edit kind by name. Request checks, sources and the pipeline read this one list."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
-from services.orchestrator.edits.inpaint import inpainter
-from services.orchestrator.edits.mask_free import mask_free_editor
-from services.orchestrator.edits.outpaint import outpainter
-from services.orchestrator.edits.sources import Source
-from services.orchestrator.edits.vary import varier
-from services.orchestrator.image_task import Painter, Work
-from services.runtime.wire.errors import failed_precondition
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
-_MAKERS: dict[str, Callable[[Work, Source], Awaitable[Painter]]] = {
-    "inpaint": inpainter,
-    "outpaint": outpainter,
-    "mask_free_edit": mask_free_editor,
-    "vary": varier,
+from services.orchestrator.edits.inpaint import INPAINT
+from services.orchestrator.edits.kind import EditKind
+from services.orchestrator.edits.mask_free import MASK_FREE_EDIT
+from services.orchestrator.edits.outpaint import OUTPAINT
+from services.orchestrator.edits.vary import VARY
+
+EDITS: Mapping[str, EditKind] = {
+    kind.name: kind for kind in (INPAINT, OUTPAINT, MASK_FREE_EDIT, VARY)
 }
 
 
-async def painter_of(work: Work, source: Source) -> Painter:
-    """Does what all pictures of an edit have in common, and returns what paints each.
-
-    Args:
-        work: The request, which is an edit.
-        source: What it edits.
-
-    Raises:
-        RequestError: FAILED_PRECONDITION: the tokenizer does not say the size of its pictures. Or
-            a stage refused, or stayed unavailable.
-    """
-    if missing := {"low_codebook", "codebook"} - set(work.resolutions):
-        raise failed_precondition(
-            f"the tokenizer does not say the size of its pictures for {sorted(missing)}: "
-            "serve a tokenizer of this version"
-        )
-    return await _MAKERS[source.edit](work, source)
+def edit_kind(request: GenerateRequest) -> EditKind | None:
+    """Returns the edit kind of a request; None for a request that generates."""
+    name = request.WhichOneof("edit")
+    return None if name is None else EDITS[name]
