@@ -6,12 +6,13 @@ from itertools import groupby
 from pathlib import Path
 
 from muse_client import GeneratedImage, Progress
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-GAP_PX, CAPTION_PX = 4, 14
+from services.pictures.sheets import sheet_of_rows
+from tools.cli.image_files import FORMATS
+
 FRAME_MS, LAST_FRAME_MS = 120, 2000
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
-STRIPS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 @dataclass(kw_only=True)
@@ -31,7 +32,7 @@ class Watcher:
 
     def __post_init__(self) -> None:
         for name, file, formats in (
-            ("filmstrip", self.filmstrip, STRIPS),
+            ("filmstrip", self.filmstrip, FORMATS),
             ("animate", self.animation, ANIMATIONS),
         ):
             if file is not None and file.suffix.lower() not in formats:
@@ -96,7 +97,7 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Image.Image:
     """Returns a row of previews for each picture, the finished one last, each with its step."""
-    across, down = size = _largest(steps)
+    size = _largest(steps)
     rows = []
     for index, members in groupby(steps, key=lambda step: step.index):
         row = [
@@ -106,22 +107,14 @@ def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Ima
         ]
         for picture in pictures:
             if picture.index == index:
-                row.append((f"seed {picture.seed}"[: across // 6], _sized(picture.image, size)))
+                row.append((f"seed {picture.seed}"[: size[0] // 6], _sized(picture.image, size)))
         rows.append(row)
-    columns = max(map(len, rows))
-    width = columns * (across + GAP_PX) + GAP_PX
-    height = len(rows) * (down + GAP_PX + CAPTION_PX) + GAP_PX
-    strip = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
-    for at, row in enumerate(rows):
-        top = GAP_PX + at * (down + GAP_PX + CAPTION_PX)
-        for column, (caption, image) in enumerate(row):
-            left = GAP_PX + column * (across + GAP_PX)
-            strip.paste(image, (left, top))
-            draw.text((left, top + down + 1), caption, fill="black", font=font)
-    return strip
+    return sheet_of_rows(
+        [[image for _, image in row] for row in rows],
+        captions=[[caption for caption, _ in row] for row in rows],
+    )
 
 
 def _saved(image: Image.Image, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, STRIPS[file.suffix.lower()])
+    image.save(file, FORMATS[file.suffix.lower()])

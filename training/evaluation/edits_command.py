@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from services.pictures.sheets import contact_sheet
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.edits import (
     ATTRIBUTES,
@@ -28,7 +29,6 @@ from training.evaluation.edits import (
 )
 from training.evaluation.shares import Share
 from training.evaluation.testbed import open_testbed
-from training.pictures import contact_sheet
 
 console = Console()
 Measured = TypeVar("Measured")
