@@ -1,4 +1,4 @@
-"""A picture as it forms, as files: every preview, one strip of all, an animation."""
+"""Files of previews: every preview, a filmstrip of all, an animation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 @dataclass(kw_only=True)
-class Watcher:
-    """Collects previews and writes what is wanted of them.
+class PreviewFiles:
+    """Collects the previews of a request and writes files of them.
 
     Attributes:
-        folder: Where each preview becomes a file.
-        filmstrip: File of one strip of all, with their steps; a row for each picture.
-        animation: File of the first picture as it forms: .gif or .webp.
+        folder: Folder to write every preview into; None for none.
+        filmstrip: File with a row of previews, and their steps, for each image; None for none.
+        animation: File of an animation of the first image's previews: .gif or .webp; None for none.
     """
 
     folder: Path | None = None
@@ -41,7 +41,7 @@ class Watcher:
                 )
 
     def add(self, step: Progress) -> None:
-        """Takes a step; writes its preview if each is wanted as a file."""
+        """Adds the preview of a step, and writes it into the folder."""
         if step.preview is None:
             return
         self._steps.append(step)
@@ -52,10 +52,10 @@ class Watcher:
             step.preview.image.save(self.folder / name)
 
     def finish(self, pictures: Sequence[GeneratedImage]) -> list[Path]:
-        """Writes strip and animation; returns the files.
+        """Writes filmstrip and animation; returns the files written.
 
         Args:
-            pictures: The finished ones, in order.
+            pictures: Finished images, in order.
         """
         written = []
         if self.filmstrip is not None and self._steps:
@@ -82,12 +82,12 @@ class Watcher:
 
 
 def _ordered(steps: Sequence[Progress]) -> list[Progress]:
-    """Returns steps by picture, then in the order they were taken within it."""
+    """Returns steps grouped by image, each group in order of time."""
     return sorted(steps, key=lambda step: step.index)
 
 
 def _largest(steps: Sequence[Progress]) -> tuple[int, int]:
-    """Returns width and height of the largest preview; all are of one aspect."""
+    """Returns width and height of the largest preview; all have one aspect."""
     return max(step.preview.image.size for step in steps if step.preview is not None)
 
 
@@ -96,7 +96,7 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Image.Image:
-    """Returns a row of previews for each picture, the finished one last, each with its step."""
+    """Returns a row of previews for each image, with their steps, the finished image last."""
     size = _largest(steps)
     rows = []
     for index, members in groupby(steps, key=lambda step: step.index):

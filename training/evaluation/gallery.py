@@ -9,7 +9,7 @@ from muse_client import DEFAULT_ADDRESS, GeneratedImage, MuseClient, Progress, s
 from PIL import Image
 
 from services.pictures.sheets import sheet_of_rows
-from tools.cli.previews import Watcher
+from tools.cli.previews import PreviewFiles
 from training.evaluation.edits import EditCase, draw_edit_cases, mask_of, picture_of
 from training.evaluation.testbed import Testbed, open_testbed
 
@@ -98,14 +98,14 @@ def gallery(
 def _forming(client: MuseClient, testbed: Testbed, seed: int, folder: Path) -> Entry:
     case = draw_edit_cases("inpaint", testbed, 1, seed=seed)[0]
     file = folder / "forming.webp"
-    watcher = Watcher(filmstrip=file)
+    previews = PreviewFiles(filmstrip=file)
     pictures: list[GeneratedImage] = []
     for event in client.events(case.prompt, seed=case.seed, preview_every=2):
         if isinstance(event, Progress):
-            watcher.add(event)
+            previews.add(event)
         elif isinstance(event, GeneratedImage):
             pictures.append(event)
-    watcher.finish(pictures)
+    previews.finish(pictures)
     return Entry(file=file.name, title="A picture as it forms", words=case.prompt)
 
 
