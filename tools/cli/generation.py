@@ -45,11 +45,8 @@ def run_request(prompt: str, options: GenerateOptions, command: CommandOptions) 
         ValueError: the suffix of a file is of no supported format.
         RuntimeError: a server that was started for this call ended.
     """
-    check_suffix(command.out)
-    if command.trace_html is not None and command.trace_html.suffix != ".html":
-        raise ValueError(
-            f"trace_html: expected a name that ends in .html, got {command.trace_html}"
-        )
+    check_suffix("out", command.out)
+    check_suffix("trace_html", command.trace_html, (".html",))
     previews = PreviewFiles(
         folder=command.preview_dir, filmstrip=command.filmstrip, animation=command.animate
     )

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from muse_client import GeneratedImage
@@ -14,14 +14,21 @@ QUALITY = 95  # of JPEG and WebP
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
-def check_suffix(file: Path) -> None:
+def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = FORMATS) -> None:
     """Checks that the suffix of a file names a supported format.
 
+    Args:
+        option: Name of the option that gives the file, for the error.
+        file: File to write; None for no file.
+        suffixes: Supported suffixes.
+
     Raises:
-        ValueError: the suffix is of no supported format.
+        ValueError: the suffix is not supported.
     """
-    if file.suffix.lower() not in FORMATS:
-        raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, got {file}")
+    if file is not None and file.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"{option}: expected a name that ends in {', '.join(suffixes)}, got {file}"
+        )
 
 
 def save_picture(picture: GeneratedImage, file: Path) -> None:
@@ -34,7 +41,7 @@ def save_picture(picture: GeneratedImage, file: Path) -> None:
     Raises:
         ValueError: the suffix is of no supported format.
     """
-    check_suffix(file)
+    check_suffix("out", file)
     file.parent.mkdir(parents=True, exist_ok=True)
     if FORMATS[file.suffix.lower()] == "PNG":
         file.write_bytes(picture.png)

@@ -9,7 +9,7 @@ from muse_client import GeneratedImage, Progress
 from PIL import Image
 
 from services.pictures.sheets import sheet_of_rows
-from tools.cli.image_files import FORMATS
+from tools.cli.image_files import FORMATS, check_suffix
 
 FRAME_MS, LAST_FRAME_MS = 120, 2000
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
@@ -31,14 +31,8 @@ class PreviewFiles:
     _steps: list[Progress] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, file, formats in (
-            ("filmstrip", self.filmstrip, FORMATS),
-            ("animate", self.animation, ANIMATIONS),
-        ):
-            if file is not None and file.suffix.lower() not in formats:
-                raise ValueError(
-                    f"{name}: expected a name that ends in {', '.join(formats)}, got {file}"
-                )
+        check_suffix("filmstrip", self.filmstrip)
+        check_suffix("animate", self.animation, ANIMATIONS)
 
     def add(self, step: Progress) -> None:
         """Adds the preview of a step, and writes it into the folder."""

@@ -6,7 +6,6 @@ import site
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from services.mesh import parse_mesh
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
@@ -23,9 +22,6 @@ MAX_REPLICAS = 64
 
 Flags = Mapping[str, Sequence[str]]
 """Additional flags by name of the Deployment."""
-
-NO_FLAGS: Flags = MappingProxyType({})
-NO_REPLICAS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +102,7 @@ def scaled(overlay: Overlay, replicas: Mapping[str, int]) -> Overlay:
 
 
 def place_pods(
-    overlay: Overlay, network: Network, folders: Folders, flags: Flags = NO_FLAGS
+    overlay: Overlay, network: Network, folders: Folders, flags: Flags | None = None
 ) -> list[LocalPod]:
     """Translates every pod of an overlay.
 
@@ -119,7 +115,9 @@ def place_pods(
         for each in overlay.deployments
     }
     return [
-        _Translation(overlay, each, addresses, folders, index).translate(flags.get(each.name, ()))
+        _Translation(overlay, each, addresses, folders, index).translate(
+            (flags or {}).get(each.name, ())
+        )
         for each in overlay.deployments
         for index in range(each.replicas)
     ]

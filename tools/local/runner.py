@@ -19,8 +19,6 @@ from tools.local.forwarding import Forward, listen
 from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
 from tools.local.placement import (
-    NO_FLAGS,
-    NO_REPLICAS,
     Flags,
     LocalPod,
     place_pods,
@@ -248,8 +246,8 @@ def local_stack(
     checkpoints: Path,
     log: TextIO,
     *,
-    flags: Flags = NO_FLAGS,
-    replicas: Mapping[str, int] = NO_REPLICAS,
+    flags: Flags | None = None,
+    replicas: Mapping[str, int] | None = None,
     base_port: int | None = None,
     restarts: Restarts = KUBELET,
     pre_stop: bool = False,
@@ -273,7 +271,7 @@ def local_stack(
         ValueError: a number of pods or a port is out of range.
         RuntimeError: a pod does not run, or a port is in use.
     """
-    overlay = scaled(local_overlay(), replicas)
+    overlay = scaled(local_overlay(), replicas or {})
     if base_port is not None:
         forwarded_ports(overlay, base_port)
     check_checkpoints(checkpoints)
