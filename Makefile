@@ -10,7 +10,7 @@ SEED ?= 8
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements/dev.lock pyproject.toml
+$(VENV)/.ready: requirements/dev.lock pyproject.toml client/muse_client/version.py
 	$(PYTHON) scripts/require_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
