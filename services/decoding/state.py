@@ -11,11 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from services.decoding.schedule import (
-    MAX_STEPS,
-    clamped_steps,
-    masked_after_each_step,
-)
+from services.decoding.schedule import clamped_steps, masked_after_each_step
+from services.runtime.limits import MAX_STEPS
 
 SEED_LIMIT = 2**64
 

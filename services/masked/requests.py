@@ -12,9 +12,9 @@ from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2, stage_pb2, tensor_pb2
 
 from services.decoding.pool import Progress
-from services.decoding.schedule import MAX_STEPS
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
 from services.masked.spec import GenerateRequest
+from services.runtime.limits import MAX_STEPS
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
 from services.runtime.wire.tensors import pack_grid, unpack_grid
@@ -67,7 +67,7 @@ def read_start(
     grid: Grid,
     defaults: decoding_pb2.Sampling,
     *,
-    most_in_time: Callable[[Sampling], int],
+    max_steps_within: Callable[[Sampling], int],
 ) -> Row:
     """Returns the start of the decode or mask-free edit that a request asks for.
 
@@ -75,7 +75,7 @@ def read_start(
         request: The request to base or superres.
         grid: The token grid that the stage decodes.
         defaults: The stage's default sampling parameters, every one set.
-        most_in_time: Returns the most steps, up to `sampling.steps`, that end before the call's
+        max_steps_within: Returns the most steps, up to `sampling.steps`, that end before the call's
             deadline; 0 for none. Called only if the request allows fewer steps.
 
     Raises:
@@ -89,7 +89,7 @@ def read_start(
         least = request.sampling.minimum_steps
         if not request.resume.step:  # a resumed decode keeps its schedule
             # If not even `least` steps end in time, the scheduler refuses and says when to retry.
-            sampling = replace(sampling, steps=max(least, most_in_time(sampling)))
+            sampling = replace(sampling, steps=max(least, max_steps_within(sampling)))
     return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 
