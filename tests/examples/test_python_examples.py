@@ -1,6 +1,8 @@
 """The examples in Python, run against an orchestrator over four small stages."""
 
+import ast
 import asyncio
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,18 @@ def test_every_example_is_in_the_index() -> None:
     names = {file.name for file in EXAMPLES.glob("*.py")}
     assert len(names) == 5
     assert [name for name in names if f"({name})" not in index] == []
+
+
+def test_examples_of_the_client_import_nothing_but_its_wheel_and_what_that_needs() -> None:
+    allowed = {"muse_client", "PIL"} | sys.stdlib_module_names
+    for file in set(EXAMPLES.glob("*.py")) - {EXAMPLES / "train_tiny.py"}:
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        plain = {
+            alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+        }
+        imported = plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert "muse_client" in imported
+        assert {name.split(".")[0] for name in imported if name} <= allowed, file.name
 
 
 async def test_generate_saves_a_picture_for_each_seed(house: House, tmp_path: Path) -> None:

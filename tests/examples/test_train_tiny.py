@@ -42,7 +42,8 @@ def test_train_tiny_writes_checkpoints_that_were_trained_on_each_other(tmp_path:
     root = tmp_path / "tiny" / "checkpoints"
     save_untrained_tokenizer(root / "tokenizer" / "high")
 
-    command = [sys.executable, EXAMPLES / "train_tiny.py", tmp_path / "tiny", "--steps", "2"]
+    program, folder = EXAMPLES / "train_tiny.py", tmp_path / "tiny"
+    command = [sys.executable, str(program), str(folder), "--steps", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
