@@ -12,9 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from services.decoding.schedule import clamped_steps, masked_after_each_step
-from services.runtime.limits import MAX_STEPS
-
-SEED_LIMIT = 2**64
+from services.runtime.limits import MAX_STEPS, SEED_LIMIT
 
 
 class Kind(IntEnum):
