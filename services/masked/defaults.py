@@ -18,17 +18,17 @@ FILE_NAME = "sampling.json"
 
 
 def paper_defaults(steps: int) -> decoding_pb2.Sampling:
-    """Returns the paper's sampling parameters: all but `seed` and `minimum_steps`.
+    """Returns the paper's sampling parameters: all but `seed` and `min_steps`.
 
     Args:
         steps: Decoding steps; 24 for base and 8 for superres (Muse, section 2.8).
     """
     return decoding_pb2.Sampling(
         steps=steps,
-        guidance=4.0,
-        first_guidance=0.0,  # it grows linearly from 0 (Muse, section 2.7)
+        guidance_scale=4.0,
+        guidance_scale_start=0.0,  # it grows linearly from 0 (Muse, section 2.7)
         temperature=1.0,
-        confidence_noise=4.5,  # not stated in the paper
+        choice_temperature=4.5,  # not stated in the paper
         top_k=0,
     )
 
@@ -48,8 +48,8 @@ def checkpoint_defaults(folder: Path, *, steps: int) -> decoding_pb2.Sampling:
         return defaults
     try:
         own = ParseDict(json.loads(file.read_text()), decoding_pb2.Sampling())
-        if own.HasField("seed") or own.HasField("minimum_steps"):
-            raise ValueError("seed or minimum_steps, which only a request may set")
+        if own.HasField("seed") or own.HasField("min_steps"):
+            raise ValueError("seed or min_steps, which only a request may set")
         defaults.MergeFrom(own)
         read_sampling(defaults, defaults)
     except (ValueError, ParseError, RequestError) as error:

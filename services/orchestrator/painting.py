@@ -21,13 +21,13 @@ from muse.common.v1.decoding_pb2 import (
 )
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import (
-    DecodeReceipt,
+    DecodeProvenance,
     GeneratedImage,
     GenerateRequest,
     GenerateResponse,
     Preview,
     Progress,
-    Receipt,
+    Provenance,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
@@ -85,7 +85,7 @@ class Work:
         stages: Whom to call.
         request: Checked, with every knob set.
         texts: Its prompts.
-        receipt: What makes the pictures.
+        provenance: What makes the pictures.
         resolutions: Of the tokenizers, by the role of their codebook.
         deadline: Of the request.
         events: What to tell the caller, in order; None at the end.
@@ -96,7 +96,7 @@ class Work:
     stages: StageClients
     request: GenerateRequest
     texts: Texts
-    receipt: Receipt
+    provenance: Provenance
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
     events: asyncio.Queue[GenerateResponse | Painted | None]
@@ -135,7 +135,7 @@ class Painting:
     index: int
     seed: int
     timeline: Timeline
-    decodes: list[DecodeReceipt] = field(default_factory=list)
+    decodes: list[DecodeProvenance] = field(default_factory=list)
     part: int = 0
     parts: int = 1
     show: Show | None = None
@@ -205,7 +205,7 @@ class Painting:
 
         def png() -> bytes:  # off the event loop: compressing takes many milliseconds
             file = io.BytesIO()
-            info = png_metadata(work.request, self.seed, work.receipt)
+            info = png_metadata(work.request, self.seed, work.provenance)
             level = 6 if pixels[..., 0].size <= LARGE_PICTURE else 1
             Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=level)
             return file.getvalue()
@@ -265,8 +265,8 @@ class Painting:
                     event = response.WhichOneof("event")
                     if event == "result":
                         result = response.result
-                    elif event == "handed_back":
-                        message.resume.CopyFrom(response.handed_back)
+                    elif event == "preempted":
+                        message.resume.CopyFrom(response.preempted)
                         raise unavailable(f"stage {stage} stopped before the end")
                     elif response.progress.step > told:
                         told = response.progress.step
@@ -286,7 +286,7 @@ class Painting:
         self.spent(timed(result.timing, begun))
         digest = hashlib.sha256(result.tokens.ids).hexdigest()
         self.decodes.append(
-            DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
+            DecodeProvenance(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
         )
 
     def _complete(
@@ -304,7 +304,7 @@ class Painting:
             message.negative_prompt.CopyFrom(work.texts.negative_prompt)
         message.sampling.CopyFrom(knobs)
         message.sampling.seed = self.seed if seed is None else seed
-        message.claim.CopyFrom(work.request.claim)
+        message.caller.CopyFrom(work.request.caller)
         if watch is not None or work.request.preview_every:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
         elif work.request.progress:
@@ -317,7 +317,7 @@ class Painting:
         every = self.work.request.preview_every
         if not every or (progress.step % every and progress.step != progress.total):
             return None
-        edited = isinstance(message, BaseRequest) and message.HasField("resample")
+        edited = isinstance(message, BaseRequest) and message.HasField("mask_free_edit")
         pixels = await self.pixels(progress.state.tokens, beside=True)
         # Off the event loop, as whatever shows it takes its time.
         return await asyncio.to_thread(

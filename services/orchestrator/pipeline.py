@@ -11,7 +11,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Done,
     GenerateRequest,
     GenerateResponse,
-    Receipt,
+    Provenance,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
@@ -30,12 +30,14 @@ from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.wire.errors import FieldViolation, RequestError
 
 
-def receipt_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Receipt:
+def provenance_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Provenance:
     """Returns what made the pictures."""
-    receipt = Receipt(preset=found["base"].preset, base=request.base, superres=request.superres)
+    provenance = Provenance(
+        preset=found["base"].preset, base=request.base, superres=request.superres
+    )
     for status in found.values():
-        receipt.checkpoints.update(status.checkpoints)
-    return receipt
+        provenance.checkpoints.update(status.checkpoints)
+    return provenance
 
 
 async def generate(
@@ -67,13 +69,13 @@ async def generate(
         RequestError: a stage refused, or stayed unavailable.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    with caller_baggage(request.claim.caller):
+    with caller_baggage(request.caller.id):
         texts = await _texts(stages, request, deadline)
     work = Work(
         stages=stages,
         request=request,
         texts=texts,
-        receipt=receipt_of(request, agreed.statuses),
+        provenance=provenance_of(request, agreed.statuses),
         resolutions=agreed.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),
@@ -81,7 +83,7 @@ async def generate(
     )
     if texts.call is not None:
         work.calls.add(texts.call)
-    with caller_baggage(request.claim.caller):
+    with caller_baggage(request.caller.id):
         working = asyncio.create_task(_all_images(work, arrived_s, source, scorer))
     try:
         while (event := await work.events.get()) is not None:
@@ -94,7 +96,9 @@ async def generate(
     for timing in (call.timing for call in work.calls):
         device_s[timing.stage] = device_s.get(timing.stage, 0.0) + timing.device_s
     total_s = time.monotonic() - arrived_s
-    yield GenerateResponse(done=Done(total_s=total_s, receipt=work.receipt, device_s=device_s))
+    yield GenerateResponse(
+        done=Done(total_s=total_s, provenance=work.provenance, device_s=device_s)
+    )
 
 
 def _handed_out(painted: Painted) -> GenerateResponse:

@@ -43,7 +43,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
             "preview_every", expected=f"0 to {MAX_STEPS}", got=request.preview_every
         )
     check_edit(request)
-    unpack_caller(request.claim)
+    unpack_caller(request.caller)
     full = GenerateRequest()
     full.CopyFrom(request)
     if not request.prompt.strip():
@@ -75,7 +75,7 @@ def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) ->
             knobs.MergeFrom(_edit_knobs(request))
         knobs.MergeFrom(getattr(request, stage))
         if not (request.prompt.strip() or request.negative_prompt):
-            knobs.guidance = knobs.first_guidance = 0  # nothing to guide by
+            knobs.guidance_scale = knobs.guidance_scale_start = 0  # nothing to guide by
     return full
 
 
@@ -88,17 +88,17 @@ def _check_best_of(request: GenerateRequest) -> None:
         )
     if not request.prompt:
         raise invalid_field("best_of", expected="0 without a prompt", got=request.best_of)
-    if request.mask_free_edit.keep:
-        raise invalid_field("best_of", expected="0 where iterations are kept", got=request.best_of)
+    if request.mask_free_edit.return_iterations:
+        raise invalid_field("best_of", expected="0 with return_iterations", got=request.best_of)
 
 
 def _edit_knobs(request: GenerateRequest) -> Sampling:
     """Returns the knobs of a mask-free edit (Muse, section 3.3.2)."""
-    guidance = request.base.guidance if request.base.HasField("guidance") else 4.0
+    guidance_scale = request.base.guidance_scale if request.base.HasField("guidance_scale") else 4.0
     return Sampling(
         steps=iterations_of(request.mask_free_edit),
-        guidance=guidance,
-        first_guidance=guidance,
+        guidance_scale=guidance_scale,
+        guidance_scale_start=guidance_scale,
         top_k=3,
     )
 

@@ -122,7 +122,7 @@ class StageClients:
         try:
             replica = replicas.somebody()
         except RequestError as error:
-            heard.report.problem = f"{error.code.name}: {error.message}"
+            heard.report.unavailable_reason = f"{error.code.name}: {error.message}"
             return heard
         heard.report.address = replica.address
         asked: Any = health_pb2_grpc.HealthStub(replica.channel)
@@ -133,11 +133,11 @@ class StageClients:
             )
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
-            heard.report.problem = replicas.absence() or problem
+            heard.report.unavailable_reason = replicas.absence() or problem
             return heard
         heard.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
         if not heard.report.serving:
-            heard.report.problem = replicas.absence()
+            heard.report.unavailable_reason = replicas.absence()
         heard.report.status.CopyFrom(answer.status)
         if name in DECODING:
             heard.defaults.CopyFrom(answer.defaults)

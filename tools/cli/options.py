@@ -19,7 +19,7 @@ class CommandOptions:
         count: Pictures, 1 to 16.
         best_of: Candidates to paint, of which the best are written, best first, up to 16; needs an
             orchestrator with a scorer.
-        guidance: Guidance scale of the last step, 0 to 100, of both transformers.
+        guidance_scale: Guidance scale of the last step, 0 to 100, of both transformers.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
         temperature: Temperature of sampling, 0 to 100, of both transformers.
@@ -39,7 +39,7 @@ class CommandOptions:
     seed: int | None = None
     count: int = 1
     best_of: int = 0
-    guidance: float | None = None
+    guidance_scale: float | None = None
     steps: int | None = None
     superres_steps: int | None = None
     temperature: float | None = None
@@ -57,7 +57,7 @@ class CommandOptions:
         """Returns those that the request carries."""
         from muse_client import sampling
 
-        both = {"guidance": self.guidance, "temperature": self.temperature}
+        both = {"guidance_scale": self.guidance_scale, "temperature": self.temperature}
         watched = any((self.preview_dir, self.filmstrip, self.animate))
         every = self.preview_every if self.preview_every is not None else int(watched)
         return {

@@ -84,7 +84,7 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
             kind = parse_kind(text)
         except ValueError as error:
             raise ValueError(
-                f"mix: {error}; write it such as steps=8,guidance=0,weight=3"
+                f"mix: {error}; write it such as steps=8,guidance_scale=0,weight=3"
             ) from None
         if kind in works:
             raise ValueError(
@@ -96,9 +96,9 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
 
 
 def _work(kind: Kind, preset: Preset) -> Work:
-    guidance = GUIDANCE if kind.guidance is None else kind.guidance
-    if not 0 <= guidance <= 100:
-        raise ValueError(f"mix: guidance: expected 0 to 100, got {guidance:g}")
+    guidance_scale = GUIDANCE if kind.guidance_scale is None else kind.guidance_scale
+    if not 0 <= guidance_scale <= 100:
+        raise ValueError(f"mix: guidance_scale: expected 0 to 100, got {guidance_scale:g}")
     if kind.negative not in (0, 1):
         raise ValueError(f"mix: negative: expected 0 or 1, got {kind.negative}")
     steps = {
@@ -119,7 +119,7 @@ def _work(kind: Kind, preset: Preset) -> Work:
             "superres": taken["superres_steps"],
             "tokenizer": 1,
         },
-        guided=guidance > 0,
+        guided=guidance_scale > 0,
     )
 
 

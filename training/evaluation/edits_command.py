@@ -106,7 +106,7 @@ def edits(
     cases: int = 200,
     edit_cases: int | None = None,
     every: int = 25,
-    guidance: float | None = None,
+    guidance_scale: float | None = None,
     seed: int = 0,
     out: Path = Path("out/evaluation"),
 ) -> None:
@@ -126,7 +126,7 @@ def edits(
         Edits without a mask, of the background and again of the style; as many by default.
     every
         Iterations of such edits between two readings, up to 100.
-    guidance
+    guidance_scale
         Of both transformers; the servers' default if not set.
     seed
         Of the scenes and the edits.
@@ -148,7 +148,7 @@ def edits(
     curves: dict[str, dict[int, dict[str, Share]]] = {}
     shown: list[Outcome] = []
     with MuseClient(server) as client:
-        parameters = sampling(guidance=guidance)
+        parameters = sampling(guidance_scale=guidance_scale)
         editor = ServerEditor(client, {"base": parameters, "superres": parameters})
         for kind, measure in (("inpaint", measure_inpaint), ("outpaint", measure_outpaint)):
             outcomes = _tracked(kind, measure(drawn[kind], testbed, editor), len(drawn[kind]))

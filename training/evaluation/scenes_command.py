@@ -29,7 +29,7 @@ def scenes(
     prompts_per_group: int = 20,
     group: list[str] | None = None,
     seed: int = 0,
-    guidance: float | None = None,
+    guidance_scale: float | None = None,
     temperature: float | None = None,
     steps: int | None = None,
     superres_steps: int | None = None,
@@ -51,7 +51,7 @@ def scenes(
         Groups of prompts; all if none is named.
     seed
         Of the prompts and the pictures.
-    guidance
+    guidance_scale
         Of both transformers; the servers' default if not set, as the other three.
     temperature
         Of both transformers.
@@ -62,8 +62,10 @@ def scenes(
     out
         Folder of the report and of the sheet of all pictures.
     """
-    base = sampling(steps=steps, guidance=guidance, temperature=temperature)
-    superres = sampling(steps=superres_steps, guidance=guidance, temperature=temperature)
+    base = sampling(steps=steps, guidance_scale=guidance_scale, temperature=temperature)
+    superres = sampling(
+        steps=superres_steps, guidance_scale=guidance_scale, temperature=temperature
+    )
     testbed = open_testbed(preset, data)
     cases = draw_prompt_cases(
         testbed.vocabulary,
@@ -87,9 +89,9 @@ def search_sampling(
     server: str = DEFAULT_ADDRESS,
     prompts_per_group: int = 16,
     seed: int = 100,
-    guidance: float = 1.5,
+    guidance_scale: float = 1.5,
     temperature: float = 0.7,
-    confidence_noise: float = 2.0,
+    choice_temperature: float = 2.0,
 ) -> None:
     """Searches the sampling parameters of both transformers that give the best pictures.
 
@@ -105,11 +107,11 @@ def search_sampling(
         Pictures of each group and value.
     seed
         Of the prompts and the pictures; another than that of `scenes`.
-    guidance
+    guidance_scale
         To begin with.
     temperature
         To begin with.
-    confidence_noise
+    choice_temperature
         To begin with.
     """
     testbed = open_testbed(preset, data)
@@ -117,9 +119,9 @@ def search_sampling(
         testbed.vocabulary, testbed.board, prompts_per_group, seed=seed, groups=SEARCHED_GROUPS
     )
     start = {
-        "guidance": guidance,
+        "guidance_scale": guidance_scale,
         "temperature": temperature,
-        "confidence_noise": confidence_noise,
+        "choice_temperature": choice_temperature,
     }
     trials = []
     with MuseClient(server) as client:

@@ -30,9 +30,9 @@ def base(
     group: list[str] | None = None,
     seed: int = 0,
     steps: int | None = None,
-    guidance: float | None = None,
+    guidance_scale: float | None = None,
     temperature: float | None = None,
-    confidence_noise: float | None = None,
+    choice_temperature: float | None = None,
     out: Path = Path("out/evaluation"),
 ) -> None:
     """Generates low-resolution pictures with the base and the low-resolution tokenizer alone.
@@ -55,11 +55,11 @@ def base(
         Of the prompts and the pictures.
     steps
         Of a decode; the checkpoint's default if not set, as the other three.
-    guidance
+    guidance_scale
         Scale at the last step.
     temperature
         Of sampling ids.
-    confidence_noise
+    choice_temperature
         Scale of the noise on confidences.
     out
         Folder of the report and of the sheet of all pictures.
@@ -68,7 +68,7 @@ def base(
     cases = _cases(testbed, prompts_per_group, group, seed)
     folder = checkpoint or checkpoints / "base"
     alone = BaseAlone(folder, checkpoints, named_preset(preset))
-    sampling = _chosen(alone.sampling, steps, guidance, temperature, confidence_noise)
+    sampling = _chosen(alone.sampling, steps, guidance_scale, temperature, choice_temperature)
     pictures = alone.generate_all(cases, sampling)
     _report(
         f"The base alone, {folder}", testbed, testbed.low_side_px, cases, pictures,
@@ -86,9 +86,9 @@ def superres(
     group: list[str] | None = None,
     seed: int = 0,
     steps: int | None = None,
-    guidance: float | None = None,
+    guidance_scale: float | None = None,
     temperature: float | None = None,
-    confidence_noise: float | None = None,
+    choice_temperature: float | None = None,
     out: Path = Path("out/evaluation"),
 ) -> None:
     """Generates pictures from the true low-resolution tokens of composed scenes.
@@ -111,11 +111,11 @@ def superres(
         Of the prompts and the pictures.
     steps
         Of a decode; the checkpoint's default if not set, as the other three.
-    guidance
+    guidance_scale
         Scale at the last step.
     temperature
         Of sampling ids.
-    confidence_noise
+    choice_temperature
         Scale of the noise on confidences.
     out
         Folder of the report and of the sheet of all pictures.
@@ -124,7 +124,7 @@ def superres(
     cases = _cases(testbed, prompts_per_group, group, seed)
     folder = checkpoint or checkpoints / "superres"
     alone = SuperresAlone(folder, checkpoints, named_preset(preset))
-    sampling = _chosen(alone.sampling, steps, guidance, temperature, confidence_noise)
+    sampling = _chosen(alone.sampling, steps, guidance_scale, temperature, choice_temperature)
     pictures = alone.generate_all(cases, sampling, testbed)
     _report(
         f"The super-resolution alone, {folder}", testbed, testbed.side_px, cases, pictures,
@@ -143,18 +143,18 @@ def _cases(
 def _chosen(
     defaults: Sampling,
     steps: int | None,
-    guidance: float | None,
+    guidance_scale: float | None,
     temperature: float | None,
-    confidence_noise: float | None,
+    choice_temperature: float | None,
 ) -> Sampling:
     """Returns the checkpoint's sampling parameters with those of the command line over them."""
     return replace(
         defaults,
         steps=defaults.steps if steps is None else steps,
-        guidance=defaults.guidance if guidance is None else guidance,
+        guidance_scale=defaults.guidance_scale if guidance_scale is None else guidance_scale,
         temperature=defaults.temperature if temperature is None else temperature,
-        confidence_noise=(
-            defaults.confidence_noise if confidence_noise is None else confidence_noise
+        choice_temperature=(
+            defaults.choice_temperature if choice_temperature is None else choice_temperature
         ),
     )
 

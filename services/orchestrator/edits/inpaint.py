@@ -34,8 +34,9 @@ async def inpainter(work: Work, source: Source) -> Painter:
     if inpaint.HasField("feather_px"):
         on_canvas = round(inpaint.feather_px * high.side_px / max(height, width))
         feather_px = min(on_canvas, WIDEST_ON_CANVAS_PX)
+    composite = inpaint.composite or not inpaint.HasField("composite")
     show: Show | None = None
-    if work.request.preview_every and inpaint.without_composite:
+    if work.request.preview_every and not composite:
         show = DecodedView(place=place)
     elif work.request.preview_every:
         show = await asyncio.to_thread(repainted_view, old, mask, place, feather_px)
@@ -43,10 +44,10 @@ async def inpainter(work: Work, source: Source) -> Painter:
     async def paint(painting: Painting) -> None:
         painting = replace(painting, show=show)
         painted = await repainted(painting, tokens, unknown)
-        if inpaint.without_composite:
-            await painting.deliver(await asyncio.to_thread(place.off, painted))
-        else:
+        if composite:
             whole = await asyncio.to_thread(seamless, old, painted, mask, place, feather_px)
             await painting.deliver(whole)
+        else:
+            await painting.deliver(await asyncio.to_thread(place.off, painted))
 
     return paint

@@ -36,7 +36,7 @@ def check_edit(request: GenerateRequest) -> None:
         _check_outpaint(request.outpaint)
     elif edit == "mask_free_edit":
         _check_mask_free(request.mask_free_edit)
-        for knob in ("steps", "minimum_steps"):
+        for knob in ("steps", "min_steps"):
             if request.base.HasField(knob):
                 raise invalid_field(
                     f"base.{knob}",
@@ -80,12 +80,16 @@ def _check_mask_free(edit: MaskFreeEdit) -> None:
         _check_share(f"{field}.strength", edit.strength)
     if edit.HasField("fraction"):
         _check_share(f"{field}.fraction", edit.fraction)
-    if len(edit.keep) > MOST_KEPT:
-        raise invalid_field(f"{field}.keep", expected=f"at most {MOST_KEPT}", got=len(edit.keep))
+    if len(edit.return_iterations) > MOST_KEPT:
+        raise invalid_field(
+            f"{field}.return_iterations",
+            expected=f"at most {MOST_KEPT}",
+            got=len(edit.return_iterations),
+        )
     last = iterations_of(edit)
-    for kept in edit.keep:
+    for kept in edit.return_iterations:
         if kept > last:
-            raise invalid_field(f"{field}.keep", expected=f"0 to {last}", got=kept)
+            raise invalid_field(f"{field}.return_iterations", expected=f"0 to {last}", got=kept)
 
 
 def _check_vary(vary: Vary) -> None:
@@ -107,4 +111,4 @@ def iterations_of(edit: MaskFreeEdit) -> int:
 
 def kept_of(edit: MaskFreeEdit) -> list[int]:
     """Returns the iterations after which a mask-free edit is returned: the last one always."""
-    return sorted({*edit.keep, iterations_of(edit)})
+    return sorted({*edit.return_iterations, iterations_of(edit)})

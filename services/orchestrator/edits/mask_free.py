@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
-from muse.base.v1.base_pb2 import Resampling
+from muse.base.v1.base_pb2 import MaskFreeEdit as BaseMaskFreeEdit
 from muse.common.v1.decoding_pb2 import DecodeProgress
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
@@ -61,8 +61,8 @@ async def _iterations(
             taken[progress.step] = progress.state.tokens
 
     all_open = np.ones(tokens.height * tokens.width, bool)
-    resample = Resampling(fraction=edit.fraction if edit.HasField("fraction") else None)
-    request = BaseRequest(resume=partly_known(tokens, all_open), resample=resample)
+    base_edit = BaseMaskFreeEdit(fraction=edit.fraction if edit.HasField("fraction") else None)
+    request = BaseRequest(resume=partly_known(tokens, all_open), mask_free_edit=base_edit)
     between = any(0 < each < last for each in wanted)
     taken[last] = await painting.decode(request, watch=watch if between else None)
     return taken

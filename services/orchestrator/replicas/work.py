@@ -25,9 +25,9 @@ def work_of(request: Any) -> int:
     if not isinstance(request, BaseRequest | SuperresRequest):
         return 1
     knobs = request.sampling
-    resampled = isinstance(request, BaseRequest) and request.HasField("resample")
-    total = (0 if resampled else request.resume.total) or knobs.steps
-    rows = 2 if knobs.guidance or knobs.first_guidance else 1
+    edited = isinstance(request, BaseRequest) and request.HasField("mask_free_edit")
+    total = (0 if edited else request.resume.total) or knobs.steps
+    rows = 2 if knobs.guidance_scale or knobs.guidance_scale_start else 1
     return max(1, total - request.resume.step) * rows
 
 
@@ -57,4 +57,4 @@ def work_before_answer(request: Any) -> int:
 def gives_up(answer: Any) -> bool:
     """Returns whether an answer is that of a replica that stops and hands a decode back."""
     decoded = isinstance(answer, BaseResponse | SuperresResponse)
-    return decoded and answer.HasField("handed_back")
+    return decoded and answer.HasField("preempted")

@@ -23,8 +23,8 @@ Copy: TypeAlias = Literal["first", "second", "neither"]
 Refusal = TypeVar("Refusal", bound=Exception)
 
 STAGES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
-EDITS = ("inpaint", "outpaint", "mask_free_edit", "vary")  # of the orchestrator's requests
-KINDS = ("generate", "encode", "decode", "resample", "get_status", *EDITS)
+EDITS = ("inpaint", "outpaint", "mask_free_edit", "vary")  # kinds of edits
+KINDS = ("generate", "encode", "decode", "get_status", *EDITS)
 OUTCOMES = tuple(code.name for code in grpc.StatusCode)
 REASONS: tuple[Reason, ...] = ("queue_full", "too_late", "stopping", "device_fails", "no_memory")
 SOURCES: tuple[Source, ...] = ("compiler", "cache")

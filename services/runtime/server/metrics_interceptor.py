@@ -22,8 +22,6 @@ def kind_of(method: str, request: Any) -> str:
         request: The request's message.
     """
     fields = request.DESCRIPTOR.fields_by_name
-    if "resample" in fields and request.HasField("resample"):
-        return "resample"
     for edit in EDITS:
         if edit in fields and request.HasField(edit):
             return edit

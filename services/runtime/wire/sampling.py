@@ -12,10 +12,10 @@ from services.runtime.limits import MAX_STEPS
 from services.runtime.wire.errors import invalid_field
 
 MAX_VALUES = {
-    "guidance": 100.0,
-    "first_guidance": 100.0,
+    "guidance_scale": 100.0,
+    "guidance_scale_start": 100.0,
     "temperature": 100.0,
-    "confidence_noise": 1000.0,
+    "choice_temperature": 1000.0,
 }
 
 
@@ -32,10 +32,8 @@ def check_sampling(sampling: Sampling, field: str) -> None:
     if sampling.HasField("steps") and not 1 <= sampling.steps <= MAX_STEPS:
         raise invalid_field(f"{field}.steps", expected=f"1 to {MAX_STEPS}", got=sampling.steps)
     steps = sampling.steps if sampling.HasField("steps") else MAX_STEPS
-    if sampling.HasField("minimum_steps") and not 1 <= sampling.minimum_steps <= steps:
-        raise invalid_field(
-            f"{field}.minimum_steps", expected=f"1 to {steps}", got=sampling.minimum_steps
-        )
+    if sampling.HasField("min_steps") and not 1 <= sampling.min_steps <= steps:
+        raise invalid_field(f"{field}.min_steps", expected=f"1 to {steps}", got=sampling.min_steps)
     parameters: Any = sampling
     for name, max_value in MAX_VALUES.items():
         value = getattr(parameters, name)  # an unset field reads 0, which is in every range
