@@ -60,10 +60,13 @@ def sampling(**parameters: float | int | None) -> Sampling:
         parameters: Fields of `Sampling` by name, such as steps=12.
 
     Raises:
+        TypeError: `Sampling` has no such field.
         InvalidRequest: a value does not fit its field; names it.
     """
-    chosen = Sampling()
+    chosen, fields = Sampling(), Sampling.DESCRIPTOR.fields_by_name
     for name, value in parameters.items():
+        if name not in fields:
+            raise TypeError(f"sampling: expected some of {', '.join(fields)}, got {name!r}")
         if value is not None:
             try:
                 setattr(chosen, name, value)

@@ -11,13 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from services.decoding.schedule import (
-    MAX_STEPS,
-    clamped_steps,
-    masked_after_each_step,
-)
-
-SEED_LIMIT = 2**64
+from services.decoding.schedule import clamped_steps, masked_after_each_step
+from services.sampling import MAX_STEPS, SEEDS, paper_default
 
 
 class Kind(IntEnum):
@@ -49,9 +44,9 @@ class Sampling:
 
     steps: int
     guidance_scale: float
-    guidance_scale_start: float = 0.0
-    temperature: float = 1.0
-    choice_temperature: float = 4.5
+    guidance_scale_start: float = paper_default("guidance_scale_start")
+    temperature: float = paper_default("temperature")
+    choice_temperature: float = paper_default("choice_temperature")
     top_k: int = 0
     seed: int = 0
 
@@ -146,7 +141,7 @@ def state_of(rows: list[Row], *, mask_id: int) -> DecodeState:
     """
     schedules = [_schedule(row) for row in rows]
     samplings = [row.sampling for row in rows]
-    seeds = [divmod(sampling.seed % SEED_LIMIT, 2**32) for sampling in samplings]
+    seeds = [divmod(sampling.seed % SEEDS, 2**32) for sampling in samplings]
     return DecodeState(
         tokens=np.stack([_masked(row, mask_id) for row in rows]),
         known=np.stack([row.known for row in rows]),

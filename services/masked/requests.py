@@ -4,7 +4,7 @@ Source: protos/muse/common/v1/decoding.proto, which documents the range of each 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -12,12 +12,12 @@ from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2, stage_pb2, tensor_pb2
 
 from services.decoding.pool import Progress
-from services.decoding.schedule import MAX_STEPS
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
 from services.masked.spec import GenerateRequest
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
 from services.runtime.wire.tensors import pack_grid, unpack_grid
+from services.sampling import MAX_STEPS
 
 MASK_FREE_EDIT_FRACTION = 0.08  # of the tokens, resampled by each step (Muse, section 3.3.2)
 
@@ -51,15 +51,7 @@ def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Samplin
     merged.CopyFrom(defaults)
     merged.MergeFrom(message)
     check_sampling(merged, "sampling")
-    return Sampling(
-        steps=merged.steps,
-        guidance_scale=merged.guidance_scale,
-        guidance_scale_start=merged.guidance_scale_start,
-        temperature=merged.temperature,
-        choice_temperature=merged.choice_temperature,
-        top_k=min(merged.top_k, 2**31 - 1),
-        seed=merged.seed,
-    )
+    return Sampling(**{field.name: getattr(merged, field.name) for field in fields(Sampling)})
 
 
 def read_start(

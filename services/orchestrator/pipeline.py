@@ -21,13 +21,13 @@ from services.orchestrator.agreement import Agreed
 from services.orchestrator.calls import Deadline, Retries, task_group
 from services.orchestrator.edits import Source, painter_of
 from services.orchestrator.painting import Painted, Painter, Painting, Texts, Work
-from services.orchestrator.requests import SEEDS
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Timeline, timed
 from services.runtime.observability import span_attributes
 from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.wire.errors import FieldViolation, RequestError
+from services.sampling import SEEDS
 
 
 def provenance_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Provenance:

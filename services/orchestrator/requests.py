@@ -7,16 +7,14 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.limits import check_edit, iterations_of
-from services.runtime.limits import MAX_STEPS
 from services.runtime.wire.caller import unpack_caller
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
+from services.sampling import MAX_STEPS, paper_default
 from services.stages import DECODING
 
 LONGEST_PROMPT = 4096
 MOST_IMAGES = 16
-MOST_TOP_K = 65_536  # ids have two bytes on the wire
-SEEDS = 2**64
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:
@@ -94,7 +92,9 @@ def _check_best_of(request: GenerateRequest) -> None:
 
 def _edit_knobs(request: GenerateRequest) -> Sampling:
     """Returns the knobs of a mask-free edit (Muse, section 3.3.2)."""
-    guidance_scale = request.base.guidance_scale if request.base.HasField("guidance_scale") else 4.0
+    guidance_scale = paper_default("guidance_scale")
+    if request.base.HasField("guidance_scale"):
+        guidance_scale = request.base.guidance_scale
     return Sampling(
         steps=iterations_of(request.mask_free_edit),
         guidance_scale=guidance_scale,
@@ -108,6 +108,4 @@ def _check_sampling(sampling: Sampling, stage: str) -> None:
         raise invalid_field(
             f"{stage}.seed", expected="not set", got=sampling.seed, advice="set the request's seed"
         )
-    if sampling.top_k > MOST_TOP_K:
-        raise invalid_field(f"{stage}.top_k", expected=f"0 to {MOST_TOP_K}", got=sampling.top_k)
     check_sampling(sampling, stage)

@@ -10,8 +10,8 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Vary,
 )
 
-from services.runtime.limits import MAX_STEPS
 from services.runtime.wire.errors import invalid_field
+from services.sampling import MAX_STEPS
 
 LONGEST_SIDE_PX = 16_384
 MOST_PIXELS = 2**24  # 48 MiB of RGB: even as a PNG that cannot be compressed it fits a message

@@ -19,10 +19,10 @@ from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import Overview, WindowView, repainted_view
 from services.orchestrator.edits.windows import Window, windows
 from services.orchestrator.painting import Painter, Painting, Work
+from services.sampling import SEEDS
 
 # Windows of one picture draw from seeds of their own, or each would repeat the last one's noise.
 SEED_STRIDE = 0x9E3779B97F4A7C15  # odd, and far from the seeds of the next pictures
-SEEDS = 2**64
 
 
 async def outpainter(work: Work, source: Source) -> Painter:
