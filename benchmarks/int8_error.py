@@ -99,10 +99,10 @@ def decode(engine: Engine, inputs: list[tuple[Any, ...]], seed: int = 0) -> np.n
     for number, given in enumerate(inputs):
         sampling = Sampling(
             steps=defaults.steps,
-            guidance=defaults.guidance,
-            first_guidance=defaults.first_guidance,
+            guidance_scale=defaults.guidance_scale,
+            guidance_scale_start=defaults.guidance_scale_start,
             temperature=defaults.temperature,
-            confidence_noise=defaults.confidence_noise,
+            choice_temperature=defaults.choice_temperature,
             top_k=defaults.top_k,
             seed=seed + number,
         )
@@ -187,7 +187,7 @@ def alternating(name: str, work: Pair) -> None:
 def one_step(engine: Engine, given: tuple[Any, ...]) -> Callable[[], Any]:
     """Returns what takes one guided step of one row."""
     row = fresh_row(
-        engine.config.tokens, Sampling(steps=RUNS + 1, guidance=4.0, first_guidance=4.0)
+        engine.config.tokens, Sampling(steps=RUNS + 1, guidance_scale=4.0, guidance_scale_start=4.0)
     )
     engine.pool.admit(0, engine.decode_request(row, *given))
     return lambda: engine.pool.advance(1, [])
@@ -208,7 +208,7 @@ def print_stage(name: str, kind: type, engines: Pair, given: Pair) -> np.ndarray
     modules = engines.each(lambda engine: network(kind, engine.checkpoint, engine.serving))
     print_bytes(name, modules)
     grids = decode(engines.full, given.full)
-    idle = fresh_row(grids.shape[1], Sampling(steps=1, guidance=0.0))
+    idle = fresh_row(grids.shape[1], Sampling(steps=1, guidance_scale=0.0))
     inputs = [engines.full.decode_request(idle, *each).inputs for each in given.full]
     compare_predictions(name, modules, inputs, grids)
     print(f"{name} decodes, {name} in int8: {same(grids, decode(engines.int8, given.full))}")

@@ -31,8 +31,8 @@ async def generate(address: str, prompt: str, seconds: float) -> bytes:
         # time, and stop working on a call whose time is over.
         async with AsyncMuseClient(address, timeout_s=ends_s - time.monotonic()) as muse:
             try:
-                # With `minimum_steps` the base takes fewer steps rather than refuse.
-                (image,) = await muse.generate(prompt, base=Sampling(steps=24, minimum_steps=8))
+                # With `min_steps` the base takes fewer steps rather than refuse.
+                (image,) = await muse.generate(prompt, base=Sampling(steps=24, min_steps=8))
                 return image.png
             except Overloaded as error:
                 pause_s = error.retry_after_s or 1.0

@@ -21,7 +21,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from muse.common.v1.claim_pb2 import PRIORITY_BATCH, Claim
+from muse.common.v1.caller_pb2 import PRIORITY_BATCH, Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import (
     GenerateRequest,
@@ -67,7 +67,7 @@ def request(
         superres=superres or sampling(steps=3),
         preview_every=preview_every,
         progress=bool(preview_every),
-        claim=Claim(priority=PRIORITY_BATCH, caller=caller) if caller else None,
+        caller=Caller(priority=PRIORITY_BATCH, id=caller) if caller else None,
         **edit,
     )
 
@@ -75,22 +75,22 @@ def request(
 def sampling(
     *,
     steps: int | None = None,
-    guidance: float | None = None,
+    guidance_scale: float | None = None,
     guidance_start: float | None = None,
     temperature: float | None = None,
     choice_temperature: float | None = None,
     top_k: int | None = None,
-    minimum_steps: int | None = None,
+    min_steps: int | None = None,
 ) -> Sampling:
     """Returns sampling parameters; None leaves the stage's default."""
     return Sampling(
         steps=steps,
-        guidance=guidance,
-        first_guidance=guidance_start,
+        guidance_scale=guidance_scale,
+        guidance_scale_start=guidance_start,
         temperature=temperature,
-        confidence_noise=choice_temperature,
+        choice_temperature=choice_temperature,
         top_k=top_k,
-        minimum_steps=minimum_steps,
+        min_steps=min_steps,
     )
 
 
@@ -98,7 +98,7 @@ def inpaint(
     image: bytes, mask: bytes = b"", *, feather_px: int | None = None, composite: bool = True
 ) -> Inpaint:
     """Returns an inpainting; without a mask the image's alpha says what to repaint."""
-    return Inpaint(image=image, mask=mask, feather_px=feather_px, without_composite=not composite)
+    return Inpaint(image=image, mask=mask, feather_px=feather_px, composite=composite)
 
 
 def mask_free(
@@ -111,7 +111,11 @@ def mask_free(
 ) -> MaskFreeEdit:
     """Returns a mask-free edit."""
     return MaskFreeEdit(
-        image=image, iterations=iterations, keep=returned, fraction=fraction, strength=strength
+        image=image,
+        iterations=iterations,
+        return_iterations=returned,
+        fraction=fraction,
+        strength=strength,
     )
 
 
@@ -186,11 +190,11 @@ def cases() -> dict[str, GenerateRequest]:
         "generate, negative prompt": request(negative=OTHER),
         "generate, three with negative prompt": request(count=3, negative="a fox"),
         "generate, guidance 0": request(
-            base=sampling(steps=6, guidance=0), superres=sampling(steps=3, guidance=0)
+            base=sampling(steps=6, guidance_scale=0), superres=sampling(steps=3, guidance_scale=0)
         ),
         "generate, constant guidance": request(
-            base=sampling(steps=6, guidance=3, guidance_start=3),
-            superres=sampling(steps=3, guidance=2, guidance_start=2),
+            base=sampling(steps=6, guidance_scale=3, guidance_start=3),
+            superres=sampling(steps=3, guidance_scale=2, guidance_start=2),
         ),
         "generate, temperature 0": request(
             base=sampling(steps=6, temperature=0), superres=sampling(steps=3, temperature=0)
@@ -203,7 +207,7 @@ def cases() -> dict[str, GenerateRequest]:
         "generate, top-k": request(
             base=sampling(steps=6, top_k=5), superres=sampling(steps=3, top_k=2)
         ),
-        "generate, minimum steps": request(base=sampling(steps=6, minimum_steps=2)),
+        "generate, minimum steps": request(base=sampling(steps=6, min_steps=2)),
         "generate, previews": request(preview_every=2),
         "generate, two with previews": request(OTHER, count=2, preview_every=3),
         "generate, batch priority": request(OTHER, caller="nightly"),
@@ -236,7 +240,8 @@ def cases() -> dict[str, GenerateRequest]:
             base=sampling(), mask_free_edit=mask_free(wide, iterations=8, returned=(0, 3, 5))
         ),
         "mask-free edit, strength": request(
-            base=sampling(guidance=2, top_k=0), mask_free_edit=mask_free(square, strength=0.04)
+            base=sampling(guidance_scale=2, top_k=0),
+            mask_free_edit=mask_free(square, strength=0.04),
         ),
         "mask-free edit, fraction and previews": request(
             base=sampling(),

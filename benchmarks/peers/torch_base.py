@@ -243,9 +243,9 @@ class TorchDecode:
         text_mask: np.ndarray,
         *,
         steps: int,
-        guidance: float,
+        guidance_scale: float,
         temperature: float = 1.0,
-        confidence_noise: float = 4.5,
+        choice_temperature: float = 4.5,
     ) -> np.ndarray:
         """Decodes an image's tokens.
 
@@ -253,9 +253,9 @@ class TorchDecode:
             text: [T Dt].
             text_mask: [T], True where there is text.
             steps: Decoding steps.
-            guidance: Scale of the last step; it grows linearly from 0.
+            guidance_scale: Scale of the last step; it grows linearly from 0.
             temperature: Of sampling ids.
-            confidence_noise: Scale of the Gumbel noise on confidences, fading to 0.
+            choice_temperature: Scale of the Gumbel noise on confidences, fading to 0.
         """
         keys, values = self.network.context(torch.from_numpy(text)[None])
         both = [[tensor.repeat(2, 1, 1, 1) for tensor in each] for each in (keys, values)]
@@ -266,14 +266,18 @@ class TorchDecode:
         known = torch.zeros(count, dtype=torch.bool)
         revealed = unmasked_per_step(count, steps)
         for step, reveal in enumerate(revealed):
-            scale = guidance * step / max(len(revealed) - 1, 1) if len(revealed) > 1 else guidance
+            scale = (
+                guidance_scale * step / max(len(revealed) - 1, 1)
+                if len(revealed) > 1
+                else guidance_scale
+            )
             if scale:
                 inputs = tokens.repeat(2, 1), *both, mask.repeat(2, 1, 1, 1), gate
             else:
                 inputs = tokens[None], keys, values, mask, gate[:1]
             ids, confidence = self._propose(*inputs, torch.tensor(scale), temperature)
             noise = -torch.empty(count).exponential_().log_()
-            confidence = confidence + confidence_noise * (1 - (step + 1) / len(revealed)) * noise
+            confidence = confidence + choice_temperature * (1 - (step + 1) / len(revealed)) * noise
             kept = confidence.masked_fill(known, -torch.inf).topk(reveal).indices
             tokens[kept] = ids[kept]
             known[kept] = True

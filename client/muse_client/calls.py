@@ -2,7 +2,7 @@
 
 from typing import Any, TypedDict
 
-from muse.common.v1.claim_pb2 import Claim
+from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import (
     GenerateRequest,
@@ -31,7 +31,7 @@ class GenerateOptions(TypedDict, total=False):
         base: Sampling parameters of the base; the servers' defaults where not set.
         superres: Sampling parameters of the super-resolution.
         best_of: Candidates to paint; the `count` best are returned, best first. All if absent.
-        claim: Who asks, and how urgent it is.
+        caller: Who asks, and how urgent it is.
         preview_every: Steps after which a `Progress` has a preview; none if absent.
         inpaint: Repaints part of a picture instead; `muse_client.edits` makes all four edits.
         outpaint: Extends a picture instead.
@@ -45,7 +45,7 @@ class GenerateOptions(TypedDict, total=False):
     base: Sampling
     superres: Sampling
     best_of: int
-    claim: Claim
+    caller: Caller
     preview_every: int
     inpaint: Inpaint
     outpaint: Outpaint
@@ -60,10 +60,13 @@ def sampling(**parameters: float | int | None) -> Sampling:
         parameters: Fields of `Sampling` by name, such as steps=12.
 
     Raises:
+        TypeError: `Sampling` has no such field.
         InvalidRequest: a value does not fit its field; names it.
     """
-    chosen = Sampling()
+    chosen, fields = Sampling(), Sampling.DESCRIPTOR.fields_by_name
     for name, value in parameters.items():
+        if name not in fields:
+            raise TypeError(f"sampling: expected some of {', '.join(fields)}, got {name!r}")
         if value is not None:
             try:
                 setattr(chosen, name, value)

@@ -81,7 +81,7 @@ async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_e
     ]
     assert isinstance(events[-2], GeneratedImage)
     assert isinstance(events[-1], Done)
-    assert events[-1].receipt.base.steps == 3
+    assert events[-1].provenance.base.steps == 3
     assert events[-1].total_s > 0
 
 
@@ -111,8 +111,10 @@ async def test_a_reader_who_leaves_cancels_the_stages(house: Any) -> None:
 async def test_a_refused_field_is_an_invalid_request_that_names_it(house: Any) -> None:
     async with AsyncMuseClient(house.address) as client:
         with pytest.raises(InvalidRequest) as refused:
-            await client.generate("a fox", base=Sampling(guidance=float("nan")))
-        assert [violation.field for violation in refused.value.violations] == ["base.guidance"]
+            await client.generate("a fox", base=Sampling(guidance_scale=float("nan")))
+        assert [violation.field for violation in refused.value.violations] == [
+            "base.guidance_scale"
+        ]
         assert len(await client.generate("a fox")) == 1
 
 

@@ -112,7 +112,7 @@ async def test_async_deadline_retries_when_the_server_says_so(house: House, tmp_
     assert status == 0, output
     assert output.count("overloaded, again in 0.1 s") == 1
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"0.png", "1.png"}
-    assert {each.sampling.minimum_steps for each in house.stages["base"].asked} == {8}
+    assert {each.sampling.min_steps for each in house.stages["base"].asked} == {8}
 
 
 async def test_async_deadline_says_that_there_was_no_picture_in_time(

@@ -37,8 +37,8 @@ def bench(
     seconds
         How long requests arrive, at each rate.
     kind
-        A kind of request, such as "steps=8,guidance=0,weight=3"; several make a mix. By default
-        every knob has the servers' default.
+        A kind of request, such as "steps=8,guidance_scale=0,weight=3"; several make a mix. A
+        sampling parameter that is not named has the servers' default.
     prompt
         Of every request.
     deadline_s

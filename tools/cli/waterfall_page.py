@@ -21,7 +21,7 @@ td.bar div { position: relative; height: 1.5rem; }
 i { position: absolute; top: .25rem; height: 1rem; min-width: 1px; }
 i.beside { opacity: .35; }
 .queue { background: #d9a400; } .compute { background: #2f7ed8; }
-.transfer { background: #8e5bb5; } .glue { background: #7f8c8d; }
+.transfer { background: #8e5bb5; } .overhead { background: #7f8c8d; }
 .key span { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem; }
 """
 
