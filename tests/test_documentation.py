@@ -1,4 +1,4 @@
-"""Links between documents lead somewhere, and the README stays short."""
+"""Links and paths in documents lead somewhere, and the README stays short."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,9 @@ DOCUMENTS = sorted(
     if not {"node_modules", ".venv", "runs"} & set(file.relative_to(ROOT).parts)
 )
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
+PATH = re.compile(
+    r"`((?:services|training|client|tools|tests|protos|scripts|k8s|docs|benchmarks|examples)/[\w/.\-]*)`"
+)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LONGEST_README = 150
 
@@ -32,6 +35,12 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(document: Path) -> No
         if missing or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
             broken.append(f"{path}#{anchor}" if anchor else path)
     assert broken == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    named = PATH.findall(document.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_the_index_names_every_page_of_docs() -> None:
