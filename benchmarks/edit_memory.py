@@ -20,12 +20,12 @@ from muse_client import MuseClient, Overloaded
 from PIL import Image
 
 from benchmarks.measuring import conditions
-from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_PIXELS
+from services.orchestrator.edits.limits import MAX_EDITED_PIXELS, MAX_PIXELS
 from tools.local import local_stack
 
 MASKED_PX = 64  # nearly all of the result is the noise that came
 LARGEST_SIDE_PX = 4096
-AT_ONCE = MOST_EDITED_PIXELS // MOST_PIXELS
+AT_ONCE = MAX_EDITED_PIXELS // MAX_PIXELS
 
 app = App(help=__doc__)
 

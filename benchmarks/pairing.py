@@ -19,13 +19,14 @@ import grpc
 from muse_client import MuseClient
 
 from benchmarks.measuring import Spread
-from services.runtime.observability.instruments import STAGES
+from services.stages import ORCHESTRATOR, STAGES
 from tools.local import Runner, local_stack
 
 TARGET = 0.01  # of a request's time
 WARM_UPS = 3
 # The manifests have an endpoint for Prometheus.
-NO_ENDPOINT = dict.fromkeys((name.replace("_", "-") for name in STAGES), ("--metrics-port=none",))
+DEPLOYMENTS = (ORCHESTRATOR, *(stage.deployment for stage in STAGES.values()))
+NO_ENDPOINT = dict.fromkeys(DEPLOYMENTS, ("--metrics-port=none",))
 
 
 @contextmanager

@@ -367,7 +367,7 @@ async def started() -> AsyncIterator[Callable[[str], Any]]:
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    """Everything up and in agreement."""
+    """Everything up and in compatibility."""
     async with AsyncExitStack() as stack:
         stages = {name: Behaviour(name) for name in STAGES}
         lines = {}

@@ -59,7 +59,7 @@ def read_start(
     grid: Grid,
     defaults: decoding_pb2.Sampling,
     *,
-    most_in_time: Callable[[Sampling], int],
+    max_steps_within: Callable[[Sampling], int],
 ) -> Row:
     """Returns the start of the decode or mask-free edit that a request asks for.
 
@@ -67,7 +67,7 @@ def read_start(
         request: The request to base or superres.
         grid: The token grid that the stage decodes.
         defaults: The stage's default sampling parameters, every one set.
-        most_in_time: Returns the most steps, up to `sampling.steps`, that end before the call's
+        max_steps_within: Returns the most steps, up to `sampling.steps`, that end before the call's
             deadline; 0 for none. Called only if the request allows fewer steps.
 
     Raises:
@@ -81,7 +81,7 @@ def read_start(
         least = request.sampling.min_steps
         if not request.resume.step:  # a resumed decode keeps its schedule
             # If not even `least` steps end in time, the scheduler refuses and says when to retry.
-            sampling = replace(sampling, steps=max(least, most_in_time(sampling)))
+            sampling = replace(sampling, steps=max(least, max_steps_within(sampling)))
     return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 

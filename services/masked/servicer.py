@@ -71,7 +71,7 @@ class MaskedServicer(Generic[Config]):
             request,
             self._grid,
             self._defaults,
-            most_in_time=lambda sampling: self._batcher.max_steps_within(
+            max_steps_within=lambda sampling: self._batcher.max_steps_within(
                 sampling.steps, sampling.rows, within_s, caller
             ),
         )

@@ -18,7 +18,7 @@ from services.runtime.wire.errors import RequestError
 from services.stages import ORCHESTRATOR_PORT, STAGES
 
 PAUSE_S = 0.25
-MOST_HEDGED_PERCENT = 10  # more would be a load of its own
+MAX_HEDGED_PERCENT = 10  # more would be a noticeable load
 app = command_line("services.orchestrator", "Serves the public API: prompts become pictures.")
 
 
@@ -30,18 +30,18 @@ class Settings(ServerSettings):
         port: Port to listen on; 0 takes a free one.
         max_message_mib: Size of the largest message, in MiB: by default enough for any picture to
             edit and its mask.
-        discovery: Who says which replicas a stage has. "dns": its address does, which may be
-            several, separated by commas, or "dns:///NAME:PORT", where gRPC takes turns between all
-            that DNS names. "kubernetes": its address names a Service, "dns:///NAME:PORT" too, whose
-            ready pods are watched; each request goes to the one with the least to do.
+        discovery: Source of a stage's replicas. "dns": its address, which may be several separated
+            by commas, or "dns:///NAME:PORT", where gRPC takes turns between all addresses that DNS
+            returns. "kubernetes": the ready pods of the Service that its address names,
+            "dns:///NAME:PORT" too; each request goes to the pod with the least outstanding work.
         text_encoder: Address of the text encoder.
         tokenizer: Address of the tokenizer.
         base: Address of the base transformer.
         superres: Address of the super-resolution transformer.
-        scorer: What chooses the best of several pictures: "clip:FOLDER" of a checkpoint that
+        scorer: Scorer that ranks the candidates of `best_of`: "clip:FOLDER" of a checkpoint that
             transformers saved. None by default.
-        hedged_percent: Of the calls of a stage, how many may be sent to a second replica as well,
-            when they take longer than 99 of 100 like them; 0 for none.
+        hedged_percent: Largest percentage of a stage's calls that are sent to a second replica,
+            once they take longer than 99% of calls like them; 0 for none.
     """
 
     port: int = ORCHESTRATOR_PORT
@@ -56,9 +56,9 @@ class Settings(ServerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.hedged_percent <= MOST_HEDGED_PERCENT:
+        if not 0 <= self.hedged_percent <= MAX_HEDGED_PERCENT:
             raise ValueError(
-                f"hedged_percent: expected 0 to {MOST_HEDGED_PERCENT}, got {self.hedged_percent}"
+                f"hedged_percent: expected 0 to {MAX_HEDGED_PERCENT}, got {self.hedged_percent}"
             )
 
 
@@ -66,20 +66,19 @@ DEFAULTS = Settings()
 
 
 async def build(settings: Settings) -> Service:
-    """Opens the channels and wires the servicer.
+    """Opens the channels and creates the servicer.
 
-    The server says SERVING once all stages are there and agree, and goes on saying so: a stage
-    that goes away later is answered UNAVAILABLE with its name, request by request, which tells a
-    caller more than an orchestrator that is away as well. Stages that contradict each other at
-    the start end it.
+    The server reports SERVING once all stages are serving and compatible, and keeps doing so: if a
+    stage goes away later, each request fails as UNAVAILABLE with the stage's name, which tells a
+    caller more than an unavailable orchestrator. Incompatible stages at the start end the server.
     """
     import grpc
     from muse.orchestrator.v1.orchestrator_pb2_grpc import (
         add_OrchestratorServiceServicer_to_server,
     )
 
-    from services.orchestrator.agreement import Agreement
     from services.orchestrator.calls import Deadline
+    from services.orchestrator.compatibility import StageCompatibility
     from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
     from services.orchestrator.stage_clients import StageClients
@@ -101,28 +100,28 @@ async def build(settings: Settings) -> Service:
         ) from error
     except ValueError as error:
         raise ServerError(str(error)) from error
-    agreement = Agreement(stages)
+    compatibility = StageCompatibility(stages)
 
     async def warm_up() -> None:
         while True:
             try:
-                await agreement.found(Deadline(None))
+                await compatibility.get(Deadline(None))
                 break
             except RequestError as error:
                 if error.code is not grpc.StatusCode.UNAVAILABLE:
                     raise ServerError(error.message) from error
                 await asyncio.sleep(PAUSE_S)
-        agreement.watch()
+        compatibility.watch()
 
     async def close() -> None:
-        await agreement.close()
+        await compatibility.close()
         await stages.close()
 
     return Service(
         name="orchestrator",
         full_name=FULL_NAME,
         register=lambda server: add_OrchestratorServiceServicer_to_server(
-            OrchestratorServicer(stages, agreement, scorer), server
+            OrchestratorServicer(stages, compatibility, scorer), server
         ),
         warm_up=warm_up,
         close=close,

@@ -1,4 +1,4 @@
-"""How the orchestrator calls a stage: within the request's time, again if it was away."""
+"""Calls of stages: deadlines, retries, task groups and streams."""
 
 import asyncio
 import time
@@ -15,10 +15,14 @@ FIRST_PAUSE_S = 0.1
 
 
 class Deadline:
-    """When a request's time is over."""
+    """Deadline of a request on the monotonic clock."""
 
     def __init__(self, remaining_s: float | None) -> None:
-        """Starts the clock; None means no limit."""
+        """Starts the clock.
+
+        Args:
+            remaining_s: Seconds left; None for no deadline.
+        """
         self._ends = None if remaining_s is None else time.monotonic() + remaining_s
 
     def left_s(self) -> float | None:
@@ -27,22 +31,22 @@ class Deadline:
 
 
 class Retries:
-    """The tries of one call: again only if it was UNAVAILABLE and time is left.
+    """Retries of one call: a call that failed as UNAVAILABLE is tried again while time is left.
 
         retries = Retries("base", deadline)
         while True:
             async with retries as left_s:
                 return await stub.GetStatus(request, timeout=left_s)
 
-    A block that fails for good raises a RequestError that names the stage.
+    The last failure is raised as a RequestError that names the stage.
     """
 
     def __init__(self, stage: str, deadline: Deadline) -> None:
-        """Begins with the first try.
+        """Starts with no try made.
 
         Args:
-            stage: Name of what is called, for refusals.
-            deadline: Of the whole request.
+            stage: Name of the called stage, for errors.
+            deadline: Deadline of the whole request.
         """
         self._stage, self._deadline, self._failed = stage, deadline, 0
 
@@ -65,21 +69,21 @@ class Retries:
         raise refusal from error
 
     def _refusal(self, error: BaseException | None) -> RequestError | None:
-        """Returns the error as a refusal; None where there is none, or it is not the call's."""
+        """Returns the error as a RequestError; None if the call itself did not fail."""
         if isinstance(error, grpc.aio.AioRpcError):
-            return _naming(self._stage, read_error(error))
+            return _with_stage(self._stage, read_error(error))
         if isinstance(error, asyncio.CancelledError):
-            # gRPC may raise this also when the other side cancelled: a server that was cut off.
+            # gRPC raises this also for a call that the server cancelled.
             task = asyncio.current_task()
             cancelled_here = task is not None and task.cancelling()
             return None if cancelled_here else unavailable(f"stage {self._stage} ended the call")
         return error if isinstance(error, RequestError) else None
 
 
-def _naming(stage: str, error: RequestError) -> RequestError:
+def _with_stage(stage: str, error: RequestError) -> RequestError:
     if error.violations:
         return error
-    if error.code is grpc.StatusCode.CANCELLED:  # by the stage: nobody here did
+    if error.code is grpc.StatusCode.CANCELLED:  # by the stage
         return unavailable(f"stage {stage} ended the call: {error.message}")
     if error.code is grpc.StatusCode.UNAVAILABLE:
         message = f"stage {stage} cannot be reached: {error.message}"
@@ -90,7 +94,7 @@ def _naming(stage: str, error: RequestError) -> RequestError:
 
 @asynccontextmanager
 async def task_group() -> AsyncGenerator[asyncio.TaskGroup, None]:
-    """Makes a group of tasks; when one fails the others are cancelled and its error is raised."""
+    """A TaskGroup that raises the first error of a task itself, not an ExceptionGroup."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group
@@ -99,7 +103,7 @@ async def task_group() -> AsyncGenerator[asyncio.TaskGroup, None]:
 
 
 async def events(call: Any) -> AsyncGenerator[Any, None]:
-    """Reads a stage's stream, and cancels it when the reader stops.
+    """Yields the responses of a streaming call, and cancels the call when the reader stops.
 
     Raises:
         grpc.aio.AioRpcError: the stage refused.

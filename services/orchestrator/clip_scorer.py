@@ -18,20 +18,20 @@ class ClipScorer:
     """Scores pictures by a CLIP checkpoint."""
 
     def __init__(self, folder: Path) -> None:
-        """Loads a checkpoint as `save_pretrained` of transformers writes it; downloads nothing.
+        """Loads a checkpoint that `save_pretrained` of transformers wrote; downloads nothing.
 
         Args:
-            folder: Of model and processor.
+            folder: Folder of model and processor.
 
         Raises:
-            OSError: there is none.
+            OSError: the folder has no checkpoint.
         """
         name = str(folder)
         self._model: Any = CLIPModel.from_pretrained(name, local_files_only=True).eval()
         self._processor: Any = CLIPProcessor.from_pretrained(name, local_files_only=True)
 
     def scores(self, prompt: str, pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[float]:
-        """Returns the cosine of each picture and the prompt, -1 to 1; a long prompt is cut."""
+        """Returns the cosine of each picture and the prompt, -1 to 1; truncates a long prompt."""
         inputs = self._processor(
             text=[prompt],
             images=list(pictures),
@@ -40,6 +40,6 @@ class ClipScorer:
             truncation=True,
         )
         with torch.inference_mode():
-            found = self._model(**inputs)
-        cosines = found.image_embeds @ found.text_embeds[0]  # both are of unit length
+            output = self._model(**inputs)
+        cosines = output.image_embeds @ output.text_embeds[0]  # both are of unit length
         return [float(value) for value in cosines]

@@ -1,7 +1,6 @@
-"""What a picture's file says of itself: prompt, seed, checkpoints, and that it was generated.
+"""Metadata of image files: prompt, seed, checkpoints, and the mark of generated pictures.
 
-All of it stands in an XMP packet, which PNG, JPEG and WebP can carry; a PNG has it as text chunks
-too.
+An XMP packet carries all fields, since PNG, JPEG and WebP can hold one; a PNG has text chunks, too.
 
 Source: IPTC Photo Metadata Standard, "Digital Source Type"; its vocabulary at
 cv.iptc.org/newscodes/digitalsourcetype. Adobe XMP Specification, part 1.
@@ -20,7 +19,7 @@ XMP_CHUNK = "XML:com.adobe.xmp"  # the keyword of PNG's text chunk
 
 
 def png_metadata(request: GenerateRequest, seed: int, provenance: Provenance) -> PngInfo:
-    """Returns the text chunks of a picture; the same request makes the same bytes."""
+    """Returns the text chunks of an image's PNG; equal requests give equal bytes."""
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -42,7 +41,7 @@ def xmp_packet(fields: dict[str, str]) -> str:
     """Returns an XMP packet: the prompt as description, the IPTC source type, and every field.
 
     Args:
-        fields: By name; empty ones are left out.
+        fields: Values by name; empty values are left out.
     """
     source_type = EDITED_TYPE if fields.get("edit") else SOURCE_TYPE
     own = "".join(f" muse:{name}={quoteattr(value)}" for name, value in fields.items() if value)

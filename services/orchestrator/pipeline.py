@@ -1,4 +1,4 @@
-"""A request through the stages: text, base, superres, decode; each image moves on by itself."""
+"""The pipeline of a request: text encoder, base, superres, tokenizer; images run concurrently."""
 
 import asyncio
 import time
@@ -16,26 +16,38 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
-from services.orchestrator.accounts import tell_picture
-from services.orchestrator.agreement import Agreed
 from services.orchestrator.calls import Deadline, Retries, task_group
-from services.orchestrator.edits import Source, painter_of
-from services.orchestrator.painting import Painted, Painter, Painting, Texts, Work
+from services.orchestrator.compatibility import Compatible
+from services.orchestrator.edits.kind import Source
+from services.orchestrator.edits.registry import EDITS
+from services.orchestrator.image_task import (
+    FinishedImage,
+    ImageHandler,
+    ImageTask,
+    PromptEmbeddings,
+    RequestContext,
+)
+from services.orchestrator.request_log import log_image
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Timeline, timed
 from services.runtime.observability import span_attributes
 from services.runtime.observability.tracing import caller_baggage, span
-from services.runtime.wire.errors import FieldViolation, RequestError
+from services.runtime.wire.errors import FieldViolation, RequestError, failed_precondition
 from services.sampling import SEEDS
 
 
-def provenance_of(request: GenerateRequest, found: Mapping[str, StageStatus]) -> Provenance:
-    """Returns what made the pictures."""
+def provenance_of(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -> Provenance:
+    """Returns the provenance of a request's images.
+
+    Args:
+        request: The checked request, every sampling parameter set.
+        statuses: Status of each stage, by name.
+    """
     provenance = Provenance(
-        preset=found["base"].preset, base=request.base, superres=request.superres
+        preset=statuses["base"].preset, base=request.base, superres=request.superres
     )
-    for status in found.values():
+    for status in statuses.values():
         provenance.checkpoints.update(status.checkpoints)
     return provenance
 
@@ -43,144 +55,165 @@ def provenance_of(request: GenerateRequest, found: Mapping[str, StageStatus]) ->
 async def generate(
     stages: StageClients,
     request: GenerateRequest,
-    agreed: Agreed,
+    compatible: Compatible,
     deadline: Deadline,
     *,
     arrived_s: float,
     source: Source | None = None,
     scorer: Scorer | None = None,
 ) -> AsyncGenerator[GenerateResponse, None]:
-    """Carries out a complete request; whatever is under way is cancelled when the reader stops.
+    """Runs a request through the stages and yields its events.
 
-    Each image moves on by itself and is handed out as soon as it is done. When one fails the
-    request fails with its error: the others are cancelled, those handed out before stay valid,
-    and there is no `done`. A caller gets the missing ones by their own seeds.
+    Images run concurrently, and each is sent as soon as it is finished. If one fails, the request
+    fails with its error: the other images are cancelled, images sent before stay valid, and there
+    is no `done` event. The caller can request a missing image by its own seed. Closing the
+    generator cancels all calls in progress.
 
     Args:
-        stages: Whom to call.
-        request: Checked, with every knob set.
-        agreed: What the stages say of themselves.
-        deadline: Of the request; passed on to each call.
-        arrived_s: time.monotonic() when it came.
-        source: The picture to edit, if the request is an edit.
-        scorer: Chooses the best, if the request asks for them.
+        stages: Clients of the stages.
+        request: The checked request, every sampling parameter set.
+        compatible: Statuses and resolutions of the stages.
+        deadline: Deadline of the request, which each call inherits.
+        arrived_s: time.monotonic() when the request arrived.
+        source: Decoded source of an edit; None for a request that generates.
+        scorer: Scorer that ranks the candidates of `best_of`.
 
     Raises:
         RequestError: a stage refused, or stayed unavailable.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
     with caller_baggage(request.caller.id):
-        texts = await _texts(stages, request, deadline)
-    work = Work(
+        embeddings = await _encode_prompts(stages, request, deadline)
+    context = RequestContext(
         stages=stages,
         request=request,
-        texts=texts,
-        provenance=provenance_of(request, agreed.statuses),
-        resolutions=agreed.resolutions,
+        embeddings=embeddings,
+        provenance=provenance_of(request, compatible.statuses),
+        resolutions=compatible.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),
         candidates=[] if request.best_of else None,
     )
-    if texts.call is not None:
-        work.calls.add(texts.call)
+    if embeddings.call is not None:
+        context.calls.add(embeddings.call)
     with caller_baggage(request.caller.id):
-        working = asyncio.create_task(_all_images(work, arrived_s, source, scorer))
+        running = asyncio.create_task(_run_images(context, arrived_s, source, scorer))
     try:
-        while (event := await work.events.get()) is not None:
-            yield _handed_out(event) if isinstance(event, Painted) else event
-        await working
+        while (event := await context.events.get()) is not None:
+            yield _send(event) if isinstance(event, FinishedImage) else event
+        await running
     finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
     device_s: dict[str, float] = {}
-    for timing in (call.timing for call in work.calls):
+    for timing in (call.timing for call in context.calls):
         device_s[timing.stage] = device_s.get(timing.stage, 0.0) + timing.device_s
     total_s = time.monotonic() - arrived_s
     yield GenerateResponse(
-        done=Done(total_s=total_s, provenance=work.provenance, device_s=device_s)
+        done=Done(total_s=total_s, provenance=context.provenance, device_s=device_s)
     )
 
 
-def _handed_out(painted: Painted) -> GenerateResponse:
-    """Returns what tells the caller of a picture, now; the log is told the same."""
-    painted.timeline.tell(painted.image)
-    tell_picture(painted.image)
-    return GenerateResponse(image=painted.image)
+def _send(finished: FinishedImage) -> GenerateResponse:
+    """Returns the event of an image that is sent now, and logs its timings."""
+    finished.timeline.write_to(finished.image)
+    log_image(finished.image)
+    return GenerateResponse(image=finished.image)
 
 
-async def _texts(stages: StageClients, request: GenerateRequest, deadline: Deadline) -> Texts:
-    """Has the prompts encoded, those that are not empty, in one call."""
+async def _encode_prompts(
+    stages: StageClients, request: GenerateRequest, deadline: Deadline
+) -> PromptEmbeddings:
+    """Encodes the prompts that are not empty in one call."""
     begun = time.monotonic()
     fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]
     if not fields:
-        return Texts(prompt=None, negative_prompt=None, call=None)
-    texts = EncodeRequest(texts=[getattr(request, name) for name in fields])
+        return PromptEmbeddings(prompt=None, negative_prompt=None, call=None)
+    message = EncodeRequest(texts=[getattr(request, name) for name in fields])
     retries = Retries("text_encoder", deadline)
     try:
         while True:
             async with retries as left_s:
-                encoded = await stages.text_encoder.Encode(texts, timeout=left_s)
-                found = dict(zip(fields, encoded.embeddings, strict=True))
-                return Texts(
-                    prompt=found.get("prompt"),
-                    negative_prompt=found.get("negative_prompt"),
+                encoded = await stages.text_encoder.Encode(message, timeout=left_s)
+                embeddings = dict(zip(fields, encoded.embeddings, strict=True))
+                return PromptEmbeddings(
+                    prompt=embeddings.get("prompt"),
+                    negative_prompt=embeddings.get("negative_prompt"),
                     call=timed(encoded.timing, begun),
                 )
     except RequestError as error:
-        raise _in_the_callers_words(error, fields) from error
+        raise _with_request_fields(error, fields) from error
 
 
-def _in_the_callers_words(error: RequestError, fields: Sequence[str]) -> RequestError:
-    """Returns the text encoder's refusal with the fields of the request that the caller made."""
-    named = {f"texts[{index}]": name for index, name in enumerate(fields)}
+def _with_request_fields(error: RequestError, fields: Sequence[str]) -> RequestError:
+    """Returns the text encoder's error with the field names of the orchestrator's request."""
+    names = {f"texts[{index}]": name for index, name in enumerate(fields)}
     violations = [
-        FieldViolation(named.get(each.field, each.field), each.description)
+        FieldViolation(names.get(each.field, each.field), each.description)
         for each in error.violations
     ]
     if not violations:
         return error
-    first = violations[0]
-    message = f"{first.field}: {first.description}"
+    message = f"{violations[0].field}: {violations[0].description}"
     return RequestError(error.code, message, violations=violations)
 
 
-async def _all_images(
-    work: Work, arrived_s: float, source: Source | None, scorer: Scorer | None
+async def _run_images(
+    context: RequestContext, arrived_s: float, source: Source | None, scorer: Scorer | None
 ) -> None:
-    """Makes all images at once.
+    """Makes all images concurrently.
 
     Raises:
-        RequestError: one failed; the others were cancelled.
+        RequestError: one image failed; the others were cancelled.
     """
     try:
-        paint = new_picture if source is None else await painter_of(work, source)
-        paintings = []
-        for index in range(work.request.best_of or work.request.count):
-            seed = (work.request.seed + index) % SEEDS
+        handler: ImageHandler = generate_image
+        if source is not None:
+            _check_resolutions(context)
+            handler = await EDITS[source.edit].prepare(context, source)
+        tasks = []
+        for index in range(context.request.best_of or context.request.count):
+            seed = (context.request.seed + index) % SEEDS
             timeline = Timeline(arrived_s)
-            painting = Painting(work=work, index=index, seed=seed, timeline=timeline)
-            if work.texts.call is not None:
-                painting.spent(work.texts.call)
-            painting.tell("text_encoder", 1, 1)
-            paintings.append(painting)
+            task = ImageTask(context=context, index=index, seed=seed, timeline=timeline)
+            if context.embeddings.call is not None:
+                task.add_calls(context.embeddings.call)
+            task.report_step("text_encoder", 1, 1)
+            tasks.append(task)
         async with task_group() as group:
-            for painting in paintings:
-                group.create_task(_painted(paint, painting))
-        if work.candidates is not None and scorer is not None:
-            await tell_best(work, work.candidates, scorer)
+            for task in tasks:
+                group.create_task(_run_image(handler, task))
+        if context.candidates is not None and scorer is not None:
+            await deliver_best(context, context.candidates, scorer)
     finally:
-        work.events.put_nowait(None)
+        context.events.put_nowait(None)
 
 
-async def _painted(paint: Painter, painting: Painting) -> None:
+def _check_resolutions(context: RequestContext) -> None:
+    if missing := {"low_codebook", "codebook"} - set(context.resolutions):
+        raise failed_precondition(
+            f"the tokenizer does not report the size of its pictures for {sorted(missing)}: "
+            "serve a tokenizer of this version"
+        )
+
+
+async def _run_image(handler: ImageHandler, task: ImageTask) -> None:
     with span("picture") as opened:
-        opened.set_attributes(span_attributes.picture(painting.index, painting.seed))
-        await paint(painting)
+        opened.set_attributes(span_attributes.picture(task.index, task.seed))
+        await handler(task)
 
 
-async def tell_best(work: Work, candidates: Sequence[Painted], scorer: Scorer) -> None:
-    """Tells the caller of the best candidates, best first; of equal ones the first."""
-    request, pictures = work.request, [each.pixels for each in candidates]
+async def deliver_best(
+    context: RequestContext, candidates: Sequence[FinishedImage], scorer: Scorer
+) -> None:
+    """Sends the best candidates in order of their scores; ties go by index.
+
+    Args:
+        context: Request that the candidates belong to.
+        candidates: Finished images.
+        scorer: Scores each candidate against the prompt.
+    """
+    request, pictures = context.request, [each.pixels for each in candidates]
     with span("score"):
         scores = await asyncio.to_thread(scorer.scores, request.prompt, pictures)
     ranked = sorted(
@@ -188,11 +221,11 @@ async def tell_best(work: Work, candidates: Sequence[Painted], scorer: Scorer) -
     )
     for rank, (candidate, score) in enumerate(ranked[: request.count]):
         candidate.image.rank, candidate.image.score = rank, score
-        work.events.put_nowait(candidate)
+        context.events.put_nowait(candidate)
 
 
-async def new_picture(painting: Painting) -> None:
-    """Takes one image through base, superres and tokenizer."""
-    low = await painting.decode(BaseRequest())
-    high = await painting.decode(SuperresRequest(low_tokens=low))
-    await painting.deliver(await painting.pixels(high))
+async def generate_image(task: ImageTask) -> None:
+    """Generates one image with base, superres and tokenizer."""
+    low = await task.decode(BaseRequest())
+    high = await task.decode(SuperresRequest(low_tokens=low))
+    await task.deliver(await task.pixels(high))

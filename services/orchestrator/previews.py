@@ -1,4 +1,4 @@
-"""Previews: what the tokens of a decode look like between two steps."""
+"""Previews: pictures of a decode between two steps."""
 
 import io
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from muse.common.v1.decoding_pb2 import DecodeState
 from muse.orchestrator.v1.orchestrator_pb2 import Preview
 from PIL import Image
 
-GREY = 128  # of what is not known yet
+GREY = 128  # of unknown tokens
 
-# Makes of a decoded square, of either resolution, what the caller sees of it.
 Show = Callable[[UInt8[np.ndarray, "s s 3"]], UInt8[np.ndarray, "h w 3"]]
+"""Turns a decoded square of either resolution into the picture of a preview."""
 
 
 def preview_of(
@@ -22,13 +22,13 @@ def preview_of(
     all_known: bool,
     show: Show | None = None,
 ) -> Preview:
-    """Returns the preview of a decode under way, grey where nothing is known yet.
+    """Returns the preview of a decode in progress, grey at unknown tokens.
 
     Args:
-        state: The decode.
-        pixels: Its tokens, decoded by the tokenizer.
-        all_known: Whether all of its tokens count, as in a mask-free edit, whatever is settled.
-        show: What to make of the picture; it is sent as it is by default.
+        state: State of the decode.
+        pixels: Tokens of the state, decoded by the tokenizer.
+        all_known: Whether every token is shown, as in a mask-free edit.
+        show: Turns the square into the picture to send; the square itself by default.
     """
     tokens = state.tokens
     known = np.ones((tokens.height, tokens.width), bool)
@@ -42,11 +42,11 @@ def preview_of(
 def greyed(
     pixels: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "g g"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture that is grey where its token is not known.
+    """Returns a picture with the cells of unknown tokens greyed.
 
     Args:
-        pixels: Of a side that is a multiple of the grid's.
-        known: Which of its tokens are.
+        pixels: Picture whose side is a multiple of the grid's.
+        known: True at known tokens.
     """
     cell = len(pixels) // len(known)
     shown = np.kron(known, np.ones((cell, cell), bool))

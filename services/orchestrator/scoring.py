@@ -1,4 +1,4 @@
-"""Choosing the best of several pictures: what a scorer is, and the one a server is told to use."""
+"""Scorers, which rank the candidates of `best_of`: their interface, and loading one by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,25 +9,25 @@ from jaxtyping import UInt8
 
 
 class Scorer(Protocol):
-    """Says how well pictures show what a prompt asks for."""
+    """Scores how well pictures match a prompt."""
 
     def scores(self, prompt: str, pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[float]:
-        """Returns one number a picture, the higher the better. It may take long: it gets a thread.
+        """Returns one score for each picture, the higher the better; runs in a thread.
 
         Args:
-            prompt: What they are to show.
-            pictures: At least one, of one size or several.
+            prompt: Prompt of the request.
+            pictures: One or more pictures; sizes may differ.
         """
 
 
 def load_scorer(name: str) -> Scorer | None:
-    """Returns the scorer of a setting.
+    """Loads the scorer that a setting names; returns None for an empty setting.
 
     Args:
-        name: "clip:FOLDER", or nothing for none.
+        name: "clip:FOLDER", or "".
 
     Raises:
-        ValueError: there is none of that name, or its packages or files are missing.
+        ValueError: the name is unknown, or the scorer's packages or files are missing.
     """
     if not name:
         return None

@@ -1,4 +1,4 @@
-"""The public API on the wire."""
+"""The servicer of the public API, muse.orchestrator.v1."""
 
 import asyncio
 import time
@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
-from services.orchestrator.accounts import told_request
-from services.orchestrator.agreement import Agreement
 from services.orchestrator.calls import Deadline
-from services.orchestrator.edits import Source, drop_files, read_source, result_pixels
+from services.orchestrator.compatibility import StageCompatibility
 from services.orchestrator.edits.budget import PixelBudget
+from services.orchestrator.edits.kind import Source
+from services.orchestrator.edits.sources import drop_files, read_source, result_pixels
 from services.orchestrator.pipeline import generate
+from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
@@ -22,17 +23,17 @@ from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError
 
 FULL_NAME = "muse.orchestrator.v1.OrchestratorService"
-DOUBTFUL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
+INVALIDATING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
-    """Validates, then lets the pipeline work."""
+    """Checks each request and runs it through the pipeline."""
 
     def __init__(
-        self, stages: StageClients, agreement: Agreement, scorer: Scorer | None = None
+        self, stages: StageClients, compatibility: StageCompatibility, scorer: Scorer | None = None
     ) -> None:
-        """Serves with these stages, on what they agreed on; without a scorer never the best."""
-        self._stages, self._agreement = stages, agreement
+        """Serves with these stages, on what they compatible on; without a scorer never the best."""
+        self._stages, self._compatibility = stages, compatibility
         self._budget, self._scorer = PixelBudget(), scorer
 
     async def Generate(
@@ -41,7 +42,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Streams the events of a request."""
         arrived_s, deadline = time.monotonic(), Deadline(context.time_remaining())
         async with AsyncExitStack() as stack:
-            stack.enter_context(told_request(request, arrived_s))
+            stack.enter_context(log_request(request, arrived_s))
             valid = checked(request)
             if valid.best_of and self._scorer is None:
                 raise RequestError(
@@ -56,14 +57,14 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 with span("read source"):
                     source = await asyncio.to_thread(read_source, valid)
                 drop_files(valid)  # the pixels are what is held from here on
-            with span("agreement"):
-                agreed = await self._agreement.found(deadline)
-            full = with_defaults(valid, agreed.defaults)
+            with span("compatibility"):
+                compatible = await self._compatibility.get(deadline)
+            full = with_defaults(valid, compatible.defaults)
             try:
                 responses = generate(
                     self._stages,
                     full,
-                    agreed,
+                    compatible,
                     deadline,
                     arrived_s=arrived_s,
                     source=source,
@@ -73,16 +74,16 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     async for response in responses:
                         yield response
             except RequestError as error:
-                if error.code in DOUBTFUL:
-                    self._agreement.doubt()
+                if error.code in INVALIDATING:
+                    self._compatibility.invalidate()
                 raise
 
     async def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: Any
     ) -> orchestrator_pb2.GetStatusResponse:
-        """Says how every stage is now; never from memory."""
+        """Returns health and status of every stage, queried now."""
         left_s = context.time_remaining()
-        # Less than is left, so that the report of a stage that hangs still reaches the caller.
+        # Less than the time left, so that the report of a hanging stage still reaches the caller.
         timeout_s = STATUS_TIMEOUT_S if left_s is None else min(0.8 * left_s, STATUS_TIMEOUT_S)
-        heard = await self._stages.ask(timeout_s)
-        return orchestrator_pb2.GetStatusResponse(stages=[each.report for each in heard])
+        answers = await self._stages.query(timeout_s)
+        return orchestrator_pb2.GetStatusResponse(stages=[each.report for each in answers])

@@ -1,4 +1,4 @@
-"""Clients of the four stages: their replicas, and what each stage says of itself."""
+"""Clients of the four stages: their replicas, and the status that each stage reports."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ Discovery = Literal["dns", "kubernetes"]
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """What one tokenizer takes and makes.
+    """Sizes of one tokenizer.
 
     Attributes:
         codebook: Fingerprint of its codebook.
         side_px: Side of its pictures, in pixels.
-        grid: Tokens along a side of its grids.
+        grid: Side of its token grids, in tokens.
     """
 
     codebook: str
@@ -35,13 +35,13 @@ class Resolution:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
-    """What a stage says of itself.
+class StageAnswer:
+    """Answer of a stage to a status query.
 
     Attributes:
-        report: Its health and status, or why there is none.
-        defaults: Its default knobs, if it decodes and can be reached.
-        resolutions: Of the tokenizers, by the role of their codebook, if it is they.
+        report: Health and status of the stage, or the problem of reaching it.
+        defaults: Default sampling parameters of a stage that decodes; empty for other stages.
+        resolutions: Resolutions by the role of the codebook; empty but for the tokenizer.
     """
 
     report: StageReport
@@ -50,7 +50,7 @@ class Heard:
 
 
 class StageClients:
-    """The four stages, each a set of replicas that its calls are spread over."""
+    """Stubs of the four stages; each balances its calls over the stage's replicas."""
 
     def __init__(
         self,
@@ -60,29 +60,28 @@ class StageClients:
         discovery: Discovery = "dns",
         hedged_share: float = 0.0,
     ) -> None:
-        """Begins to connect, in a running event loop.
+        """Starts to connect; needs a running event loop.
 
         Args:
-            addresses: Of every stage by name, as `addresses_of` reads them; "dns:///" has gRPC take
-                turns between the replicas that DNS names.
+            addresses: Addresses of each stage by name, as `addresses_of` reads them; gRPC balances
+                "dns:///" addresses over the replicas that DNS returns.
             max_message_mib: Size of the largest message, in MiB.
-            discovery: "kubernetes" has each address name a Service instead, whose ready pods are
-                watched.
-            hedged_share: Of the calls of a stage, how many may be sent to a second replica when
-                the first one takes unusually long.
+            discovery: "kubernetes" takes each address as the name of a Service and watches its
+                ready pods.
+            hedged_share: Largest share of a stage's calls that is hedged, 0 to 1.
 
         Raises:
-            ValueError: an address is none, or nothing says how to reach the API server.
+            ValueError: an address is malformed, or there are no credentials for the API server.
         """
-        watched = discovery == "kubernetes"
-        services = {name: service_of(addresses[name], name) for name in STAGES if watched}
-        replicas = {name: addresses_of(addresses[name], name) for name in STAGES if not watched}
+        in_cluster = discovery == "kubernetes"
+        services = {name: service_of(addresses[name], name) for name in STAGES if in_cluster}
+        replicas = {name: addresses_of(addresses[name], name) for name in STAGES if not in_cluster}
         self.addresses = dict(addresses)
         self.replicas = {
             name: ReplicaSet(
                 name,
                 replicas.get(name, ()),
-                source=f"{addresses[name]} names no pod that is ready",
+                source=f"{addresses[name]} has no ready pod",
                 max_message_mib=max_message_mib,
                 hedging=_hedging(name, hedged_share) if hedged_share else None,
             )
@@ -92,64 +91,64 @@ class StageClients:
         self.text_encoder, self.base = stubs["text_encoder"], stubs["base"]
         self.superres, self.tokenizer = stubs["superres"], stubs["tokenizer"]
         self._watches: list[Any] = []
-        if watched:
+        if in_cluster:
             from services.orchestrator.replicas.kubernetes_watch import watch_services  # takes 1 s
 
             self._watches = watch_services(
                 {services[name]: self.replicas[name].update for name in STAGES}
             )
 
-    def when_lost(self, react: Callable[[], None]) -> None:
-        """Has something called whenever a replica of any stage came, or no longer serves."""
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Sets a callback for a new replica, or one that stops serving, of any stage."""
         for replicas in self.replicas.values():
-            replicas.lost = react
+            replicas.on_change = callback
 
-    async def ask(self, timeout_s: float = STATUS_TIMEOUT_S) -> list[Heard]:
-        """Asks every stage how it is, all at once, in the order of the pipeline.
+    async def query(self, timeout_s: float = STATUS_TIMEOUT_S) -> list[StageAnswer]:
+        """Queries health and status of all stages concurrently; returns them in pipeline order.
 
-        A stage that is away is a report, not an error.
+        A stage that cannot be reached is reported with its problem and raises no error.
 
         Args:
-            timeout_s: Seconds each may take to answer.
+            timeout_s: Seconds that each stage may take to answer.
         """
-        return list(await asyncio.gather(*(self._ask(name, timeout_s) for name in STAGES)))
+        return list(await asyncio.gather(*(self._query(name, timeout_s) for name in STAGES)))
 
-    async def _ask(self, name: StageName, timeout_s: float) -> Heard:
+    async def _query(self, name: StageName, timeout_s: float) -> StageAnswer:
         stage, replicas = STAGES[name], self.replicas[name]
-        heard = Heard(
+        answer = StageAnswer(
             report=StageReport(stage=name, address=self.addresses[name]), defaults=Sampling()
         )
         try:
-            replica = replicas.somebody()
+            replica = replicas.any_replica()
         except RequestError as error:
-            heard.report.unavailable_reason = f"{error.code.name}: {error.message}"
-            return heard
-        heard.report.address = replica.address
-        asked: Any = health_pb2_grpc.HealthStub(replica.channel)
+            answer.report.unavailable_reason = f"{error.code.name}: {error.message}"
+            return answer
+        answer.report.address = replica.address
+        health_stub: Any = health_pb2_grpc.HealthStub(replica.channel)
         try:
-            health, answer = await asyncio.gather(
-                asked.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s),
+            health, status = await asyncio.gather(
+                health_stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s),
                 stage.stub(replica.channel).GetStatus(stage.status_request(), timeout=timeout_s),
             )
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
-            heard.report.unavailable_reason = replicas.absence() or problem
-            return heard
-        heard.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
-        if not heard.report.serving:
-            heard.report.unavailable_reason = replicas.absence()
-        heard.report.status.CopyFrom(answer.status)
+            answer.report.unavailable_reason = replicas.unavailable_reason() or problem
+            return answer
+        answer.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
+        if not answer.report.serving:
+            answer.report.unavailable_reason = replicas.unavailable_reason()
+        answer.report.status.CopyFrom(status.status)
         if name in DECODING:
-            heard.defaults.CopyFrom(answer.defaults)
+            answer.defaults.CopyFrom(status.defaults)
         if name == "tokenizer":
-            for role, size in answer.resolutions.items():
-                heard.resolutions[role] = Resolution(
-                    codebook=answer.status.fingerprints[role], side_px=size.side_px, grid=size.grid
+            for role, size in status.resolutions.items():
+                answer.resolutions[role] = Resolution(
+                    codebook=status.status.fingerprints[role], side_px=size.side_px, grid=size.grid
                 )
-        return heard
+        return answer
 
     async def close(self) -> None:
-        """Closes all channels, and ends what is watched."""
+        """Closes all channels and watches."""
         await asyncio.gather(*(watch.close() for watch in self._watches))
         await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))
 
@@ -157,9 +156,9 @@ class StageClients:
 def _hedging(name: StageName, share: float) -> Hedging:
     stage = STAGES[name]
 
-    async def waiting(replica: Replica, timeout_s: float) -> int:
+    async def queued(replica: Replica, timeout_s: float) -> int:
         stub = stage.stub(replica.channel)
         answer = await stub.GetStatus(stage.status_request(), timeout=timeout_s)
         return int(answer.status.queued)
 
-    return Hedging(name, Budget(share), waiting)
+    return Hedging(name, Budget(share), queued)

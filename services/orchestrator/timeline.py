@@ -1,4 +1,4 @@
-"""Where the time of a picture went: the calls of stages made for it, and the gaps between them."""
+"""Timeline of an image: its calls of stages, and the gaps between them."""
 
 import time
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from services.stages import STAGES
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Call:
-    """One call of a stage that was answered; told apart from others by identity.
+    """An answered call of a stage; compared by identity.
 
     Attributes:
-        timing: Where its time went.
-        begun_s: time.monotonic() before it.
-        ended_s: The same after it.
+        timing: Timing of the call by phase.
+        begun_s: time.monotonic() before the call.
+        ended_s: time.monotonic() after the call.
     """
 
     timing: StageTiming
@@ -29,7 +29,7 @@ def timed(timing: StageTiming, begun_s: float) -> Call:
     """Returns a call that ends now.
 
     Args:
-        timing: What the stage measured; what the caller waited beyond that is transfer.
+        timing: Timing that the stage measured; the rest of the caller's wait becomes transfer_s.
         begun_s: time.monotonic() before the call.
     """
     ended_s, full = time.monotonic(), StageTiming()
@@ -40,30 +40,30 @@ def timed(timing: StageTiming, begun_s: float) -> Call:
 
 @dataclass(frozen=True)
 class Timeline:
-    """One picture's calls so far.
+    """Calls that were made for one image so far.
 
     Attributes:
-        arrived_s: time.monotonic() when its request came.
-        calls: Those it waited for, one after the other.
-        beside: Those that ran beside one of them.
+        arrived_s: time.monotonic() when the request arrived.
+        calls: Calls that the image waited for, one after the other.
+        concurrent: Calls that ran while the image waited for one of `calls`.
     """
 
     arrived_s: float
     calls: list[Call] = field(default_factory=list)
-    beside: list[Call] = field(default_factory=list)
+    concurrent: list[Call] = field(default_factory=list)
 
     def fork(self) -> "Timeline":
-        """Returns one that goes on from here by itself."""
-        return Timeline(self.arrived_s, list(self.calls), list(self.beside))
+        """Returns a copy that continues independently."""
+        return Timeline(self.arrived_s, list(self.calls), list(self.concurrent))
 
-    def spent(self, calls: Iterable[Call]) -> None:
-        """Adds calls that were made at once: the picture waited for the last of them to end."""
+    def add(self, calls: Iterable[Call]) -> None:
+        """Adds calls that were made concurrently: the image waited for the last one to end."""
         *others, last = sorted(calls, key=lambda call: call.ended_s)
         self.calls.append(last)
-        self.beside.extend(others)
+        self.concurrent.extend(others)
 
     def overhead_s(self, now_s: float) -> float:
-        """Returns the seconds from the arrival to `now_s` that were spent in no call."""
+        """Returns the seconds from the arrival to `now_s` during which no call ran."""
         overhead_s, free_s = 0.0, self.arrived_s
         for call in self.calls:
             overhead_s += max(0.0, call.begun_s - free_s)
@@ -71,9 +71,9 @@ class Timeline:
         return overhead_s + max(0.0, now_s - free_s)
 
     def timings(self) -> list[StageTiming]:
-        """Returns the sums over all calls, stage by stage, in the order of the pipeline."""
+        """Returns the timings summed by stage, in the order of the pipeline."""
         sums: dict[str, StageTiming] = {}
-        for call in (*self.calls, *self.beside):
+        for call in (*self.calls, *self.concurrent):
             stage, timing = call.timing.stage, call.timing
             total = sums.setdefault(stage, StageTiming(stage=stage))
             total.device_s += timing.device_s
@@ -84,13 +84,13 @@ class Timeline:
             total.transfer_s += timing.transfer_s
         return [sums[stage] for stage in STAGES if stage in sums]
 
-    def tell(self, image: GeneratedImage) -> None:
-        """Writes into a picture's message, which is handed out now, where its time went."""
+    def write_to(self, image: GeneratedImage) -> None:
+        """Sets the timings of an image's message, which is sent now."""
         now_s = time.monotonic()
         image.timings.extend(self.timings())
         image.wall_s, image.overhead_s = now_s - self.arrived_s, self.overhead_s(now_s)
-        beside = set(self.beside)
-        for call in sorted((*self.calls, *self.beside), key=lambda call: call.ended_s):
+        beside = set(self.concurrent)
+        for call in sorted((*self.calls, *self.concurrent), key=lambda call: call.ended_s):
             start_s = max(0.0, call.begun_s - self.arrived_s)
             image.calls.append(
                 StageCall(timing=call.timing, start_s=start_s, concurrent=call in beside)

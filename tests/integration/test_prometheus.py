@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 import yaml
+from muse.orchestrator.v1 import orchestrator_pb2
 from muse_client import MuseClient
 
-from services.runtime.observability.instruments import INSTRUMENTS, SECONDS, STAGES
+from services.runtime.observability.instruments import INSTRUMENTS, SECONDS
+from services.stages import ORCHESTRATOR, STAGES
 from tools.local import local_stack
 
 COMPONENTS = Path(__file__).parents[2] / "k8s/components"
@@ -74,8 +76,17 @@ def queries() -> dict[str, str]:
 
 
 QUERIES = queries()
+SERVERS = (ORCHESTRATOR, *STAGES)
+EDITS = orchestrator_pb2.GenerateRequest.DESCRIPTOR.oneofs_by_name["edit"].fields
+EXTRA = {
+    "stage": SERVERS,
+    "target": tuple(STAGES),
+    "kind": ("generate", "encode", "decode", *(edit.name for edit in EDITS)),
+}
 EXPORTED = {
-    name: {**each.labels, "stage": STAGES} for each in INSTRUMENTS for name in each.prometheus_names
+    name: {"stage": SERVERS, **{label: held or EXTRA[label] for label, held in each.labels.items()}}
+    for each in INSTRUMENTS
+    for name in each.prometheus_names
 }
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 
@@ -120,7 +131,7 @@ def test_the_autoscalers_of_pods_ask_for_what_the_adapter_serves() -> None:
     assert asked == served
     assert {
         each["metadata"]["name"].replace("-", "_") for each in objects("hpa-stages/stages.yaml")
-    } == set(STAGES) - {"orchestrator"}
+    } == set(STAGES)
 
 
 def test_the_scrape_finds_the_port_that_pods_name() -> None:
@@ -221,7 +232,7 @@ def test_prometheus_scrapes_the_stack_and_evaluates_every_query(
     log = tmp_path / "servers.log"
     with log.open("w") as writing, local_stack(checkpoints, writing) as stack:
         targets = endpoints(log)
-        assert set(targets) == set(STAGES)
+        assert set(targets) == set(SERVERS)
         with (
             prometheus(tmp_path, targets) as running,
             MuseClient(stack.address) as client,
@@ -240,4 +251,4 @@ def test_prometheus_scrapes_the_stack_and_evaluates_every_query(
         rule.get("record") or rule["alert"] for rule in rules()
     }
     assert {rule["health"] for rule in evaluated} == {"ok"}
-    assert [each["value"][1] for each in up] == ["1"] * len(STAGES)
+    assert [each["value"][1] for each in up] == ["1"] * len(SERVERS)

@@ -10,7 +10,7 @@ import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 from muse_client import AsyncMuseClient
 
-from services.orchestrator.agreement import Agreement
+from services.orchestrator.compatibility import StageCompatibility
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stage_clients import StageClients
@@ -39,16 +39,16 @@ async def choosy(house: Any) -> AsyncIterator[tuple[str, Nearest]]:
     )
 
     stages = StageClients({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
-    scorer, agreement = Nearest(), Agreement(stages)
+    scorer, compatibility = Nearest(), StageCompatibility(stages)
     server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
     add_OrchestratorServiceServicer_to_server(
-        OrchestratorServicer(stages, agreement, scorer), server
+        OrchestratorServicer(stages, compatibility, scorer), server
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}", scorer
     await server.stop(None)
-    await agreement.close()
+    await compatibility.close()
     await stages.close()
 
 

@@ -1,6 +1,1 @@
-"""Editing pictures: reading what callers send, and painting what they ask for over it."""
-
-from services.orchestrator.edits.painters import painter_of
-from services.orchestrator.edits.sources import Source, drop_files, read_source, result_pixels
-
-__all__ = ["Source", "drop_files", "painter_of", "read_source", "result_pixels"]
+"""Edits of pictures: one file for each edit kind, and what the kinds share."""

@@ -1,4 +1,4 @@
-"""Memory for the pictures being edited: those beyond it wait for their turn, and only so many."""
+"""Memory budget of edits: requests beyond it wait in order, up to a bounded number of bytes."""
 
 import asyncio
 from collections import deque
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import grpc
 
 from services.orchestrator.calls import Deadline
-from services.orchestrator.edits.limits import MOST_EDITED_PIXELS, MOST_WAITING_BYTES
+from services.orchestrator.edits.limits import MAX_EDITED_PIXELS, MAX_WAITING_BYTES
 from services.runtime.observability.instruments import count_refusal
 from services.runtime.wire.errors import RequestError, resource_exhausted
 
-RETRY_AFTER_S = 2.0  # about what the largest edit takes here beside its stages
+RETRY_AFTER_S = 2.0  # about what the largest edit takes in this process
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Waiting:
-    """An edit that waits: for how many pixels, holding how many bytes, and what wakes it."""
+    """A waiting edit: the pixels it needs, the bytes it holds, and the future that admits it."""
 
     pixels: int
     held_bytes: int
@@ -26,44 +26,49 @@ class _Waiting:
 
 
 class PixelBudget:
-    """Pixels that all edits under way may hold together; first come, first served.
+    """Pixels that all edits in progress may hold together; first come, first served.
 
-    Those that wait hold their files in memory, so what these may be together is bounded as well.
+    Waiting edits hold their files in memory, so the sum of these files is bounded, too.
     """
 
     def __init__(
-        self, pixels: int = MOST_EDITED_PIXELS, waiting_bytes: int = MOST_WAITING_BYTES
+        self, pixels: int = MAX_EDITED_PIXELS, waiting_bytes: int = MAX_WAITING_BYTES
     ) -> None:
-        """Starts with all of them free, and nobody waiting."""
+        """Starts with every pixel free.
+
+        Args:
+            pixels: Pixels that all edits in progress may hold together.
+            waiting_bytes: Bytes that all waiting requests may hold together.
+        """
         self.free = pixels
-        self._most_bytes = waiting_bytes
+        self._max_bytes = waiting_bytes
         self._waiting: deque[_Waiting] = deque()
 
     @asynccontextmanager
     async def held(
         self, pixels: int, deadline: Deadline, *, request_bytes: int = 0
     ) -> AsyncIterator[None]:
-        """Holds so many pixels, once they are free.
+        """Reserves pixels for the block, once they are free.
 
         Args:
-            pixels: At most as many as there are in all.
-            deadline: Of the request.
-            request_bytes: What the request holds while it waits.
+            pixels: Pixels to reserve; at most the size of the budget.
+            deadline: Deadline of the request.
+            request_bytes: Bytes that the request holds while it waits.
 
         Raises:
-            RequestError: DEADLINE_EXCEEDED: they were not free in time. RESOURCE_EXHAUSTED: they
-                are not free, and those that wait hold as much as they may.
+            RequestError: DEADLINE_EXCEEDED: the pixels were not free in time. RESOURCE_EXHAUSTED:
+                the pixels are not free, and the waiting requests hold too many bytes.
         """
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(pixels=pixels, held_bytes=request_bytes, granted=granted))
         self._grant()
-        if sum(each.held_bytes for each in self._waiting) > self._most_bytes:
+        if sum(each.held_bytes for each in self._waiting) > self._max_bytes:
             self._give_up(pixels, granted)
             raise count_refusal(
                 "no_memory",
                 resource_exhausted(
-                    f"the edits under way leave no memory for a picture of {pixels} pixels, and "
-                    f"those that wait would hold more than {self._most_bytes} bytes; try again",
+                    f"the edits in progress leave no memory for a picture of {pixels} pixels, and "
+                    f"the waiting ones would hold more than {self._max_bytes} bytes; try again",
                     retry_after_s=RETRY_AFTER_S,
                 ),
             )

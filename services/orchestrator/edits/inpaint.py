@@ -1,53 +1,69 @@
-"""Inpainting: what a mask covers is painted anew, and every other pixel stays as it was.
+"""Inpainting: pixels under a mask are painted anew, and every other pixel stays as it was.
 
-Source: Muse, section 3.3.1; DESIGN 4.11.
+Source: Muse, section 3.3.1.
 """
 
 import asyncio
 from dataclasses import replace
 
-from services.orchestrator.edits.masks import seamless, unknown_cells
-from services.orchestrator.edits.placing import place_of
-from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
-from services.orchestrator.edits.sources import Source
-from services.orchestrator.edits.views import DecodedView, repainted_view
-from services.orchestrator.painting import Painter, Painting, Work
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
+
+from services.orchestrator.edits.infill import decode_unknown, encode_masked
+from services.orchestrator.edits.kind import EditKind, Mask, Source
+from services.orchestrator.edits.pictures import HALF, SourcePicture, read_mask
+from services.orchestrator.edits.views import DecodedView
+from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.orchestrator.previews import Show
+from services.runtime.wire.errors import invalid_field
 
-WIDEST_ON_CANVAS_PX = 64  # of a feather, whatever the picture's size
+MAX_FEATHER_PX = 1024
 
 
-async def inpainter(work: Work, source: Source) -> Painter:
-    """Encodes the picture once for all, and returns what paints each."""
-    inpaint, old, mask = work.request.inpaint, source.rgb, source.mask
-    assert mask is not None
-    low, high = work.resolutions["low_codebook"], work.resolutions["codebook"]
-    height, width = old.shape[:2]
-    place = place_of(height, width, high.side_px)
-    canvas, masked = await asyncio.to_thread(lambda: (place.onto(old), place.mask_onto(mask)))
-    tokens = await tokens_of(work, canvas)
-    unknown = Unknown(
-        low=unknown_cells(masked, place.inside, low.grid),
-        high=unknown_cells(masked, place.inside, high.grid),
-    )
-    feather_px = high.side_px // high.grid // 2
-    if inpaint.HasField("feather_px"):
-        on_canvas = round(inpaint.feather_px * high.side_px / max(height, width))
-        feather_px = min(on_canvas, WIDEST_ON_CANVAS_PX)
+def _check(request: GenerateRequest) -> None:
+    feather_px = request.inpaint.feather_px
+    if feather_px > MAX_FEATHER_PX:
+        raise invalid_field("inpaint.feather_px", expected=f"0 to {MAX_FEATHER_PX}", got=feather_px)
+
+
+def _read_mask(request: GenerateRequest, picture: SourcePicture) -> Mask:
+    field = "inpaint.mask"
+    if request.inpaint.mask:
+        mask = read_mask(request.inpaint.mask, field, picture.rgb.shape[:2])
+        got = "one without a white pixel"
+    elif picture.alpha is not None:
+        mask = picture.alpha < HALF
+        got = "none, and a picture without a transparent pixel"
+    else:
+        raise invalid_field(field, expected="a mask, or a picture with alpha", got="neither")
+    if not mask.any():
+        raise invalid_field(
+            field,
+            expected="a mask that marks a pixel to repaint",
+            got=got,
+            advice="white is repainted, black kept",
+        )
+    return mask
+
+
+async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
+    inpaint = context.request.inpaint
+    assert source.mask is not None
+    feather_px = inpaint.feather_px if inpaint.HasField("feather_px") else None
+    picture = await encode_masked(context, source.rgb, source.mask, feather_px=feather_px)
     composite = inpaint.composite or not inpaint.HasField("composite")
     show: Show | None = None
-    if work.request.preview_every and not composite:
-        show = DecodedView(place=place)
-    elif work.request.preview_every:
-        show = await asyncio.to_thread(repainted_view, old, mask, place, feather_px)
+    if context.request.preview_every and not composite:
+        show = DecodedView(letterbox=picture.letterbox)
+    elif context.request.preview_every:
+        show = await asyncio.to_thread(picture.view)
+    finish = picture.composite if composite else picture.letterbox.undo
 
-    async def paint(painting: Painting) -> None:
-        painting = replace(painting, show=show)
-        painted = await repainted(painting, tokens, unknown)
-        if composite:
-            whole = await asyncio.to_thread(seamless, old, painted, mask, place, feather_px)
-            await painting.deliver(whole)
-        else:
-            await painting.deliver(await asyncio.to_thread(place.off, painted))
+    async def handle(task: ImageTask) -> None:
+        task = replace(task, show=show)
+        canvas = await decode_unknown(task, picture.tokens, picture.unknown)
+        await task.deliver(await asyncio.to_thread(finish, canvas))
 
-    return paint
+    return handle
+
+
+INPAINT = EditKind(name="inpaint", check=_check, prepare=_prepare, read_mask=_read_mask)

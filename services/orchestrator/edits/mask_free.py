@@ -1,6 +1,6 @@
-"""Mask-free editing: low-resolution tokens drawn anew, a few at a time, towards the prompt.
+"""Mask-free editing: each iteration resamples a few low-resolution tokens towards the prompt.
 
-Source: Muse, section 3.3.2; DESIGN 4.12.
+Source: Muse, section 3.3.2.
 """
 
 import asyncio
@@ -9,60 +9,127 @@ from dataclasses import replace
 import numpy as np
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.base.v1.base_pb2 import MaskFreeEdit as BaseMaskFreeEdit
-from muse.common.v1.decoding_pb2 import DecodeProgress
+from muse.common.v1.decoding_pb2 import DecodeProgress, Sampling
 from muse.common.v1.tensor_pb2 import TokenGrid
-from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, MaskFreeEdit
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
 from services.orchestrator.calls import task_group
-from services.orchestrator.edits.limits import iterations_of, kept_of
-from services.orchestrator.edits.placing import place_of
-from services.orchestrator.edits.repainting import partly_known
-from services.orchestrator.edits.sources import Source
+from services.orchestrator.edits.infill import partly_known
+from services.orchestrator.edits.kind import EditKind, Source
+from services.orchestrator.edits.letterbox import letterbox_of
+from services.orchestrator.edits.limits import check_share
 from services.orchestrator.edits.views import DecodedView
-from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.pictures.low_resolution import low_resolution_view
+from services.runtime.wire.errors import invalid_field
+from services.sampling import MAX_STEPS
+
+MAX_KEPT = 16
+GUIDANCE, TOP_K, ITERATIONS = 4.0, 3, 100  # Muse, section 3.3.2
 
 
-async def mask_free_editor(work: Work, source: Source) -> Painter:
-    """Encodes the picture once for all, and returns what edits each."""
-    edit, (height, width) = work.request.mask_free_edit, source.rgb.shape[:2]
-    low = work.resolutions["low_codebook"]
-    place = place_of(height, width, work.resolutions["codebook"].side_px)
-    canvas = await asyncio.to_thread(place.onto, source.rgb)
-    tokens, call = await work.encode(low_resolution_view(canvas, low.side_px), low.codebook)
+def _check(request: GenerateRequest) -> None:
+    edit, field = request.mask_free_edit, "mask_free_edit"
+    if edit.HasField("iterations") and not 1 <= edit.iterations <= MAX_STEPS:
+        raise invalid_field(
+            f"{field}.iterations", expected=f"1 to {MAX_STEPS}", got=edit.iterations
+        )
+    if edit.HasField("strength"):
+        if edit.HasField("iterations"):
+            raise invalid_field(
+                f"{field}.strength", expected="not set beside iterations", got=edit.strength
+            )
+        check_share(f"{field}.strength", edit.strength)
+    if edit.HasField("fraction"):
+        check_share(f"{field}.fraction", edit.fraction)
+    if len(edit.return_iterations) > MAX_KEPT:
+        raise invalid_field(
+            f"{field}.return_iterations",
+            expected=f"at most {MAX_KEPT}",
+            got=len(edit.return_iterations),
+        )
+    last = iterations_of(edit)
+    for kept in edit.return_iterations:
+        if kept > last:
+            raise invalid_field(f"{field}.return_iterations", expected=f"0 to {last}", got=kept)
+    for parameter in ("steps", "min_steps"):
+        if request.base.HasField(parameter):
+            raise invalid_field(
+                f"base.{parameter}",
+                expected="not set in a mask-free edit",
+                got=getattr(request.base, parameter),
+                advice="set mask_free_edit.iterations",
+            )
 
-    async def finish(painting: Painting, iteration: int, low_tokens: TokenGrid) -> None:
-        high = await painting.decode(SuperresRequest(low_tokens=low_tokens))
-        painted = await painting.pixels(high)
-        await painting.deliver(await asyncio.to_thread(place.off, painted), iteration=iteration)
 
-    async def paint(painting: Painting) -> None:
-        painting = replace(painting, show=DecodedView(place=place))
-        painting.spent(call)
-        taken = await _iterations(painting, edit, tokens)
+def iterations_of(edit: MaskFreeEdit) -> int:
+    """Returns the number of iterations of a mask-free edit."""
+    if edit.HasField("strength"):
+        return max(1, round(2 * ITERATIONS * edit.strength))
+    return edit.iterations if edit.HasField("iterations") else ITERATIONS
+
+
+def kept_of(edit: MaskFreeEdit) -> list[int]:
+    """Returns the iterations after which the picture is returned, in order, the last included."""
+    return sorted({*edit.return_iterations, iterations_of(edit)})
+
+
+def _base_sampling(request: GenerateRequest) -> Sampling:
+    guidance = request.base.guidance_scale if request.base.HasField("guidance_scale") else GUIDANCE
+    return Sampling(
+        steps=iterations_of(request.mask_free_edit),
+        guidance_scale=guidance,
+        guidance_scale_start=guidance,
+        top_k=TOP_K,
+    )
+
+
+async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
+    edit, (height, width) = context.request.mask_free_edit, source.rgb.shape[:2]
+    low = context.resolutions["low_codebook"]
+    letterbox = letterbox_of(height, width, context.resolutions["codebook"].side_px)
+    canvas = await asyncio.to_thread(letterbox.apply, source.rgb)
+    tokens, call = await context.encode(low_resolution_view(canvas, low.side_px), low.codebook)
+
+    async def finish(task: ImageTask, iteration: int, low_tokens: TokenGrid) -> None:
+        high = await task.decode(SuperresRequest(low_tokens=low_tokens))
+        decoded = await task.pixels(high)
+        await task.deliver(await asyncio.to_thread(letterbox.undo, decoded), iteration=iteration)
+
+    async def handle(task: ImageTask) -> None:
+        task = replace(task, show=DecodedView(letterbox=letterbox))
+        task.add_calls(call)
+        returned = await _iterate(task, edit, tokens)
         async with task_group() as group:
-            for part, iteration in enumerate(sorted(taken)):
-                fork = painting.fork(part, len(taken))
-                group.create_task(finish(fork, iteration, taken[iteration]))
+            for part, iteration in enumerate(sorted(returned)):
+                fork = task.fork(part, len(returned))
+                group.create_task(finish(fork, iteration, returned[iteration]))
 
-    return paint
+    return handle
 
 
-async def _iterations(
-    painting: Painting, edit: MaskFreeEdit, tokens: TokenGrid
-) -> dict[int, TokenGrid]:
-    """Returns the tokens after each of the iterations that are wanted."""
-    wanted, last = kept_of(edit), iterations_of(edit)
-    taken = {0: tokens} if 0 in wanted else {}
+async def _iterate(task: ImageTask, edit: MaskFreeEdit, tokens: TokenGrid) -> dict[int, TokenGrid]:
+    """Returns the low-resolution tokens after each iteration that the caller asked for."""
+    iterations, last = kept_of(edit), iterations_of(edit)
+    returned = {0: tokens} if 0 in iterations else {}
 
-    async def watch(progress: DecodeProgress) -> None:
-        if progress.step in wanted:
-            taken[progress.step] = progress.state.tokens
+    async def collect(progress: DecodeProgress) -> None:
+        if progress.step in iterations:
+            returned[progress.step] = progress.state.tokens
 
-    all_open = np.ones(tokens.height * tokens.width, bool)
+    every_token = np.ones(tokens.height * tokens.width, bool)
     base_edit = BaseMaskFreeEdit(fraction=edit.fraction if edit.HasField("fraction") else None)
-    request = BaseRequest(resume=partly_known(tokens, all_open), mask_free_edit=base_edit)
-    between = any(0 < each < last for each in wanted)
-    taken[last] = await painting.decode(request, watch=watch if between else None)
-    return taken
+    request = BaseRequest(resume=partly_known(tokens, every_token), mask_free_edit=base_edit)
+    between = any(0 < each < last for each in iterations)
+    returned[last] = await task.decode(request, on_step=collect if between else None)
+    return returned
+
+
+MASK_FREE_EDIT = EditKind(
+    name="mask_free_edit",
+    check=_check,
+    prepare=_prepare,
+    base_sampling=_base_sampling,
+    results=lambda request: len(kept_of(request.mask_free_edit)),
+)

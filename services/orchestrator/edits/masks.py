@@ -1,17 +1,17 @@
-"""Masks: which tokens they leave unknown, and how new pixels meet old ones at their seam."""
+"""Masks: the tokens that they leave unknown, and the seam between new and old pixels."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from services.orchestrator.edits.placing import Place
+from services.orchestrator.edits.letterbox import Letterbox
 
 
 def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray, "g g"]:
-    """Returns the cells of a grid that any marked pixel lies in.
+    """Returns the cells of a grid that contain any marked pixel.
 
     Args:
-        pixels: On the canvas, whose side is a multiple of the grid's.
+        pixels: Marked pixels of the canvas, whose side is a multiple of `grid`.
         grid: Cells along a side.
     """
     cell = pixels.shape[0] // grid
@@ -21,7 +21,7 @@ def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray
 def unknown_cells(
     masked: Bool[np.ndarray, "S S"], inside: Bool[np.ndarray, "S S"], grid: int
 ) -> Bool[np.ndarray, "g g"]:
-    """Returns the tokens to paint: any masked pixel lies in them, or none of the picture's.
+    """Returns the tokens to decode: those with a masked pixel, and those outside the picture.
 
     Args:
         masked: Masked pixels on the canvas.
@@ -32,23 +32,24 @@ def unknown_cells(
 
 
 def seam_weights(masked: Bool[np.ndarray, "S S"], feather_px: int) -> Float[np.ndarray, "S S"]:
-    """Returns how much of the new shows: 0 outside the mask, rising to 1 inside it.
+    """Returns the weight of the new pixels: 0 outside the mask, rising to 1 inside it.
 
-    The edge of the canvas is no seam. Where the mask is narrower than twice the feather the new
-    still shows fully in its middle.
+    The edge of the canvas is no seam. Where the mask is narrower than twice the feather, the
+    weight still reaches 1 in its middle.
 
     Args:
-        masked: The pixels to repaint.
-        feather_px: Pixels of the mask, from its seam, over which it rises.
+        masked: True at pixels to repaint.
+        feather_px: Pixels inside the mask over which the weight rises, 0 to 254.
     """
-    weights, rest = masked.astype(np.float32), masked
+    eroded = Image.fromarray(masked.astype(np.uint8))
+    depth = np.asarray(eroded)
     for _ in range(feather_px):
-        rest = ~_grown(~rest)
-        weights += rest
-    highest = weights
+        eroded = eroded.filter(ImageFilter.MinFilter(3))
+        depth = depth + np.asarray(eroded)
+    highest = Image.fromarray(depth)
     for _ in range(feather_px):
-        highest = _grown(highest)
-    return weights / np.maximum(highest, 1)
+        highest = highest.filter(ImageFilter.MaxFilter(3))
+    return depth.astype(np.float32) / np.maximum(np.asarray(highest), 1)
 
 
 def composite(
@@ -57,43 +58,34 @@ def composite(
     mask: Bool[np.ndarray, "h w"],
     weights: UInt8[np.ndarray, "h w"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the old picture with the new one where it is masked; other pixels stay equal.
+    """Blends two pictures inside a mask; pixels outside the mask stay equal to the old picture.
 
     Args:
-        old: The picture as it was.
-        new: The picture as it was painted.
-        mask: Where pixels may change.
-        weights: How much of the new shows, 0 to 255.
+        old: Old picture.
+        new: New picture.
+        mask: True at pixels that may change.
+        weights: Weight of the new picture, 0 to 255.
     """
-    shown = Image.fromarray(np.where(mask, weights, 0).astype(np.uint8))
-    return np.asarray(Image.composite(Image.fromarray(new), Image.fromarray(old), shown))
+    weights_image = Image.fromarray(np.where(mask, weights, 0).astype(np.uint8))
+    return np.asarray(Image.composite(Image.fromarray(new), Image.fromarray(old), weights_image))
 
 
 def seamless(
     old: UInt8[np.ndarray, "h w 3"],
     canvas: UInt8[np.ndarray, "S S 3"],
     mask: Bool[np.ndarray, "h w"],
-    place: Place,
+    letterbox: Letterbox,
     feather_px: int,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the old picture with what was painted on the canvas where it is masked.
+    """Returns a picture with a decoded canvas blended into its masked pixels.
 
     Args:
-        old: The picture as it was.
-        canvas: What was painted.
-        mask: Pixels of the picture that were to be painted.
-        place: Of the picture on the canvas.
-        feather_px: Pixels of the canvas, inside the mask, over which the new fades in.
+        old: Old picture.
+        canvas: Decoded canvas.
+        mask: True at pixels to repaint.
+        letterbox: Position of the picture on the canvas.
+        feather_px: Canvas pixels, inside the mask, over which the new pixels fade in.
     """
-    masked = place.mask_onto(mask) | ~place.inside
-    weights = place.weights_off(seam_weights(masked, feather_px))
-    return composite(old, place.off(canvas), mask, weights)
-
-
-def _grown(values: np.ndarray) -> np.ndarray:
-    """Returns the largest value within a pixel's 3 x 3 neighbourhood."""
-    lowest = values.dtype.type(0)
-    padded = np.pad(values, 1, constant_values=lowest)
-    height, width = values.shape
-    tall = np.maximum.reduce([padded[top : top + height] for top in range(3)])
-    return np.maximum.reduce([tall[:, left : left + width] for left in range(3)])
+    masked = letterbox.apply_to_mask(mask) | ~letterbox.inside
+    weights = letterbox.undo_weights(seam_weights(masked, feather_px))
+    return composite(old, letterbox.undo(canvas), mask, weights)

@@ -1,43 +1,33 @@
-"""Pictures that callers send, as pixels: PNG, JPEG or WebP, whatever is wrong with them.
+"""Decoding of the PNG, JPEG and WebP files that callers send.
 
-The declared size is checked before anything is decoded. What is read:
+The declared size is checked before anything is decoded. The rules:
 
-- Orientation: as EXIF says, so that rows are rows to the eye.
+- Orientation: pictures are turned upright by EXIF.
 - Grey, palette, CMYK: converted to RGB by Pillow's plain formulas; colour profiles are not applied.
-- 16 bits a channel: the upper 8.
-- Alpha, or a transparent colour: laid over white; over black in a mask.
+- 16 bits a channel: the upper 8 bits.
+- Alpha, or a transparent colour: composited over white; over black in a mask.
 - Several pictures in one file: the first of a JPEG (MPO, as phones write it); an animation (PNG or
-  WebP) is refused, since which of its pictures is meant cannot be known.
+  WebP) is refused, since it does not say which of its frames is meant.
 """
 
 import io
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from services.orchestrator.edits.limits import LONGEST_SIDE_PX, MOST_PIXELS
+from services.orchestrator.edits.limits import MAX_PIXELS, MAX_SIDE_PX
 from services.runtime.wire.errors import RequestError, invalid_field
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-SHORTEST_SIDE_PX = 16
-HALF = 128  # from which a mask is white, and alpha is there
-ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# What Pillow raises on files that are broken, of all kinds.
+MIN_SIDE_PX = 16
+HALF = 128  # masks are white, and alpha is opaque, from this value on
+# Errors that Pillow raises on broken files.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -53,38 +43,28 @@ _BROKEN = (
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePicture:
-    """A picture as it came, upright.
+    """A decoded picture, upright.
 
     Attributes:
-        rgb: Its colours, laid over white where it is transparent.
-        alpha: How opaque it is; None if it says nothing of that.
+        rgb: Colours, composited over white where the picture is transparent.
+        alpha: Opacity; None for a picture without transparency.
     """
 
     rgb: UInt8[np.ndarray, "h w 3"]
     alpha: UInt8[np.ndarray, "h w"] | None
 
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.rgb.shape[0]
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.rgb.shape[1]
-
 
 def declared_size(content: bytes, field: str) -> tuple[int, int]:
-    """Returns the two sides that a file says its picture has, without decoding any of it.
+    """Returns height and width from a file's header, without decoding the picture.
 
-    Which of them is the height only its orientation tells.
+    The EXIF orientation is not applied, so the two may be swapped.
 
     Args:
-        content: The file.
-        field: Its name in the request, for the refusal.
+        content: Bytes of the file.
+        field: Path of its field, for the error.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: as `read_picture`, as far as its head shows.
+        RequestError: INVALID_ARGUMENT: as `read_picture`, as far as the header shows.
     """
     with _opened(content, field) as image:
         return image.height, image.width
@@ -95,11 +75,11 @@ def read_picture(content: bytes, field: str) -> SourcePicture:
 
     Args:
         content: A PNG, JPEG or WebP file.
-        field: Its name in the request, for the refusal.
+        field: Path of its field, for the error.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: it is no such file, truncated or broken, an animation, or
-            its size is beyond the limits.
+        RequestError: INVALID_ARGUMENT: the file is of another format, broken or an animation, or
+            the picture's size is outside the limits.
     """
     with _opened(content, field) as image:
         upright = _upright(_loaded(image, field))
@@ -111,15 +91,15 @@ def read_picture(content: bytes, field: str) -> SourcePicture:
 
 
 def read_mask(content: bytes, field: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Decodes a mask: True where it is white, or at least half so.
+    """Decodes a mask: True where its grey value is at least HALF.
 
     Args:
         content: A PNG, JPEG or WebP file.
-        field: Its name in the request, for the refusal.
-        size: Height and width of the picture it belongs to, both upright.
+        field: Path of its field, for the error.
+        size: Height and width of the upright picture that the mask belongs to.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: as `read_picture`, or it is of another size.
+        RequestError: INVALID_ARGUMENT: as `read_picture`, or the size differs.
     """
     with _opened(content, field) as image:
         mask = _upright(_loaded(image, field))
@@ -139,11 +119,11 @@ def read_mask(content: bytes, field: str, size: tuple[int, int]) -> Bool[np.ndar
 
 @contextmanager
 def _opened(content: bytes, field: str) -> Iterator[Image.Image]:
-    """Opens a file, its head checked and nothing decoded."""
+    """Opens a file and checks its header; decodes nothing."""
     expected = "a PNG, JPEG or WebP file"
     if not content:
         raise invalid_field(field, expected=expected, got="nothing")
-    if (webp := _webp_size(content)) is not None:  # Pillow makes room for the pixels as it opens it
+    if (webp := _webp_size(content)) is not None:  # Pillow allocates the pixels as it opens a WebP
         _check_size(*webp, field)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -161,16 +141,16 @@ def _opened(content: bytes, field: str) -> Iterator[Image.Image]:
 
 
 def _check_size(width: int, height: int, field: str) -> None:
-    said = f"{width} x {height}"
-    if max(width, height) > LONGEST_SIDE_PX or width * height > MOST_PIXELS:
-        raise _too_large(field, said)
-    if min(width, height) < SHORTEST_SIDE_PX:
-        expected = f"sides of at least {SHORTEST_SIDE_PX} pixels"
-        raise invalid_field(field, expected=expected, got=said)
+    got = f"{width} x {height}"
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise _too_large(field, got)
+    if min(width, height) < MIN_SIDE_PX:
+        expected = f"sides of at least {MIN_SIDE_PX} pixels"
+        raise invalid_field(field, expected=expected, got=got)
 
 
 def _too_large(field: str, got: str) -> RequestError:
-    expected = f"at most {MOST_PIXELS} pixels and sides of at most {LONGEST_SIDE_PX}"
+    expected = f"at most {MAX_PIXELS} pixels and sides of at most {MAX_SIDE_PX}"
     return invalid_field(field, expected=expected, got=got, advice="make it smaller")
 
 
@@ -184,7 +164,7 @@ def _broken(field: str, error: Exception) -> RequestError:
 
 
 def _loaded(image: Image.Image, field: str) -> Image.Image:
-    """Decodes an opened file's one picture."""
+    """Decodes the picture of an opened file."""
     try:
         frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
         if frames > 1:
@@ -198,15 +178,13 @@ def _loaded(image: Image.Image, field: str) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Returns the picture turned as its EXIF says; EXIF that cannot be read says nothing."""
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    except _BROKEN:
-        turn = None
-    if image.mode.startswith("I"):  # 16 bits of grey: Pillow would cut them off at 255
+    """Returns the picture turned by its EXIF orientation; unreadable EXIF is ignored."""
+    with suppress(*_BROKEN):
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's convert would clip at 255
         grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255)
         image = Image.fromarray(grey.astype(np.uint8))
-    return image if turn is None else image.transpose(turn)
+    return image
 
 
 def _rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
@@ -219,7 +197,7 @@ def _over(layered: Image.Image, backdrop: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
-    """Returns width and height of a WebP file as its head says; None if it is no such file.
+    """Returns width and height from the header of a WebP file; None for any other file.
 
     Source: RFC 9649, sections 2.5 to 2.7.
     """

@@ -1,53 +1,62 @@
-"""Variations, and pictures after a picture: a random share of its tokens is painted anew."""
+"""Variations of a picture: a random share of its tokens is decoded anew."""
 
 import asyncio
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
+from services.orchestrator.edits.infill import Unknown, decode_unknown, encode_canvas
+from services.orchestrator.edits.kind import EditKind, Source
+from services.orchestrator.edits.letterbox import letterbox_of
+from services.orchestrator.edits.limits import check_share
 from services.orchestrator.edits.masks import touched_cells
-from services.orchestrator.edits.placing import place_of
-from services.orchestrator.edits.repainting import Unknown, repainted, tokens_of
-from services.orchestrator.edits.sources import Source
 from services.orchestrator.edits.views import DecodedView
-from services.orchestrator.painting import Painter, Painting, Work
+from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 
 STRENGTH = 0.5
 
 
-async def varier(work: Work, source: Source) -> Painter:
-    """Encodes the picture once for all, and returns what paints each variation."""
-    vary, (height, width) = work.request.vary, source.rgb.shape[:2]
-    low, high = work.resolutions["low_codebook"], work.resolutions["codebook"]
-    place = place_of(height, width, high.side_px)
-    tokens = await tokens_of(work, await asyncio.to_thread(place.onto, source.rgb))
-    strength = vary.strength if vary.HasField("strength") else STRENGTH
-    inside = touched_cells(place.inside, low.grid)
+def _check(request: GenerateRequest) -> None:
+    if request.vary.HasField("strength"):
+        check_share("vary.strength", request.vary.strength)
 
-    async def paint(painting: Painting) -> None:
-        chosen = chosen_cells(inside, strength, painting.seed)
+
+async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
+    vary, (height, width) = context.request.vary, source.rgb.shape[:2]
+    low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
+    letterbox = letterbox_of(height, width, high.side_px)
+    tokens = await encode_canvas(context, await asyncio.to_thread(letterbox.apply, source.rgb))
+    strength = vary.strength if vary.HasField("strength") else STRENGTH
+    inside = touched_cells(letterbox.inside, low.grid)
+
+    async def handle(task: ImageTask) -> None:
+        chosen = chosen_cells(inside, strength, task.seed)
         finer = np.arange(high.grid) * low.grid // high.grid
         unknown = Unknown(low=chosen, high=chosen[np.ix_(finer, finer)])
-        painting = replace(painting, show=DecodedView(place=place))
-        painted = await repainted(painting, tokens, unknown)
-        await painting.deliver(await asyncio.to_thread(place.off, painted))
+        task = replace(task, show=DecodedView(letterbox=letterbox))
+        canvas = await decode_unknown(task, tokens, unknown)
+        await task.deliver(await asyncio.to_thread(letterbox.undo, canvas))
 
-    return paint
+    return handle
 
 
 def chosen_cells(
     inside: Bool[np.ndarray, "g g"], strength: float, seed: int
 ) -> Bool[np.ndarray, "g g"]:
-    """Returns which tokens are painted anew: a share of those inside the picture, all outside.
+    """Returns the tokens to decode anew: a random share of those inside the picture, all outside.
 
     Args:
-        inside: Tokens of which any pixel is the picture's.
-        strength: The share, more than 0 to 1; at least one token.
-        seed: Of the choice.
+        inside: True at tokens that any pixel of the picture lies in.
+        strength: Share of the tokens inside, more than 0 to 1; at least one token is chosen.
+        seed: Seed of the choice.
     """
     of_picture = np.flatnonzero(inside)
     count = max(1, round(strength * len(of_picture)))
     chosen = ~inside.reshape(-1)
     chosen[np.random.default_rng(seed).permutation(of_picture)[:count]] = True
     return chosen.reshape(inside.shape)
+
+
+VARY = EditKind(name="vary", check=_check, prepare=_prepare, needs_prompt=False)

@@ -1,8 +1,7 @@
-"""What an edit under way looks like: as its result will, at no more than the canvas's scale.
+"""Views of edits: they turn a partly decoded square into a preview shaped like the result.
 
-A view takes what is decoded so far, on a square of either resolution. So that many previews of a
-large picture cost little, a picture larger than the canvas is shown as small as it lies on it; any
-other at its own size, and then the last preview of the high resolution is the result itself.
+A picture larger than the canvas is shown at the canvas's scale, so that previews stay cheap. Any
+other picture is shown at its own size, and its last high-resolution preview equals the result.
 """
 
 from dataclasses import dataclass
@@ -10,104 +9,107 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from services.orchestrator.edits.letterbox import Letterbox, enlarged, scaled
 from services.orchestrator.edits.masks import seamless
-from services.orchestrator.edits.placing import Place, enlarged, scaled
 from services.orchestrator.previews import GREY
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedView:
-    """Shows the picture as decoded, every pixel of it.
+    """Shows every pixel of the picture as decoded.
 
     Attributes:
-        place: Of the picture on the canvas.
+        letterbox: Position of the picture on the canvas.
     """
 
-    place: Place
+    letterbox: Letterbox
 
     def __call__(self, square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns what is shown of what is decoded."""
-        return self.place.shrunk.off(enlarged(square, self.place.side))
+        """Returns the picture to show for a decoded square."""
+        return self.letterbox.shrunk.undo(enlarged(square, self.letterbox.side))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepaintedView:
-    """Shows the picture as it was, and what is decoded where it is masked.
+    """Shows the old picture with the decoded pixels blended into its mask.
 
     Attributes:
-        place: Of what is shown on the canvas.
-        old: What is shown, as it was.
-        mask: Its pixels to repaint.
-        feather_px: Pixels of the canvas, inside the mask, over which the new fades in.
+        letterbox: Position of the shown picture on the canvas.
+        old: Old picture, at the scale to show.
+        mask: True at pixels of `old` to repaint.
+        feather_px: Canvas pixels, inside the mask, over which the new pixels fade in.
     """
 
-    place: Place
+    letterbox: Letterbox
     old: UInt8[np.ndarray, "h w 3"]
     mask: Bool[np.ndarray, "h w"]
     feather_px: int
 
     def __call__(self, square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns what is shown of what is decoded."""
-        canvas = enlarged(square, self.place.side)
-        return seamless(self.old, canvas, self.mask, self.place, self.feather_px)
+        """Returns the picture to show for a decoded square."""
+        canvas = enlarged(square, self.letterbox.side)
+        return seamless(self.old, canvas, self.mask, self.letterbox, self.feather_px)
 
 
 def repainted_view(
     old: UInt8[np.ndarray, "h w 3"],
     mask: Bool[np.ndarray, "h w"],
-    place: Place,
+    letterbox: Letterbox,
     feather_px: int,
 ) -> RepaintedView:
-    """Returns the view of a picture of which a part is repainted.
+    """Returns the view of a picture that is repainted inside a mask.
 
     Args:
-        old: The picture as it was.
-        mask: Its pixels to repaint.
-        place: Of the picture on the canvas.
-        feather_px: Pixels of the canvas, inside the mask, over which the new fades in.
+        old: Old picture.
+        mask: True at pixels to repaint.
+        letterbox: Position of the picture on the canvas.
+        feather_px: Canvas pixels, inside the mask, over which the new pixels fade in.
     """
-    shrunk = place.shrunk
-    if shrunk is not place:
-        old, mask = place.cut(place.onto(old)), place.cut(place.mask_onto(mask))
-    return RepaintedView(place=shrunk, old=old, mask=mask, feather_px=feather_px)
+    shrunk = letterbox.shrunk
+    if shrunk is not letterbox:
+        old, mask = (
+            letterbox.cut(letterbox.apply(old)),
+            letterbox.cut(letterbox.apply_to_mask(mask)),
+        )
+    return RepaintedView(letterbox=shrunk, old=old, mask=mask, feather_px=feather_px)
 
 
 class Overview:
-    """A growing picture, its longer side at most so long, grey where nothing is yet.
+    """A reduced copy of a growing picture, grey where nothing is painted yet.
 
     Attributes:
-        pixels: What is there.
+        pixels: Pixels of the reduced copy.
     """
 
     def __init__(self, height: int, width: int, longest_px: int) -> None:
-        """Begins with nothing.
+        """Starts all grey.
 
         Args:
-            height: Of the whole, in pixels.
-            width: Of the whole, in pixels.
-            longest_px: Longer side of what is shown of it, at most.
+            height: Height of the full picture, in pixels.
+            width: Width of the full picture, in pixels.
+            longest_px: Largest side of the reduced copy, in pixels.
         """
         self._scale = min(1.0, longest_px / max(height, width))
         size = (max(1, round(side * self._scale)) for side in (height, width))
         self.pixels = np.full((*size, 3), GREY, np.uint8)
 
     def put(self, pixels: UInt8[np.ndarray, "h w 3"], at: tuple[slice, slice]) -> None:
-        """Puts a part into it.
+        """Writes a part of the picture into the copy.
 
         Args:
-            pixels: The part, at any scale.
-            at: Its rows and columns of the whole.
+            pixels: Pixels of the part, at any scale.
+            at: Rows and columns of the part in the full picture.
         """
-        self.pixels = self.having(pixels, at)
+        self.pixels = self.with_part(pixels, at)
 
-    def having(
+    def with_part(
         self, pixels: UInt8[np.ndarray, "h w 3"], at: tuple[slice, slice]
     ) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns it with a part put into it, and leaves it as it is.
+        """Returns the copy with a part written into it; does not change this object.
 
         Args:
-            pixels: The part, at any scale.
-            at: Its rows and columns of the whole.
+            pixels: Pixels of the part, at any scale.
+            at: Rows and columns of the part in the full picture.
         """
         rows, columns = (
             self._span(part, length) for part, length in zip(at, self.pixels.shape[:2], strict=True)
@@ -123,12 +125,12 @@ class Overview:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowView:
-    """Shows a window of a growing picture in its place.
+    """Shows a growing picture with one window as decoded so far.
 
     Attributes:
-        overview: Of the whole.
-        at: The window's rows and columns of the whole.
-        window: Shows the window.
+        overview: Reduced copy of the full picture.
+        at: Rows and columns of the window in the full picture.
+        window: View of the window.
     """
 
     overview: Overview
@@ -136,5 +138,5 @@ class WindowView:
     window: RepaintedView
 
     def __call__(self, square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns what is shown of what is decoded."""
-        return self.overview.having(self.window(square), self.at)
+        """Returns the picture to show for a decoded square."""
+        return self.overview.with_part(self.window(square), self.at)

@@ -1,4 +1,4 @@
-"""The windows by which a picture is extended: squares that each overlap what is there already."""
+"""Windows of outpainting: squares that extend a picture, each overlapping its known pixels."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ from muse.orchestrator.v1.orchestrator_pb2 import Outpaint
 
 from services.runtime.wire.errors import invalid_field
 
-MOST_WINDOWS = 64
+MAX_WINDOWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A square of the extended picture, at least half of which is there before it is painted.
+    """A square of the extended picture, at least half of it known before it is painted.
 
     Attributes:
-        top: Its first row.
-        left: Its first column.
-        side: Rows and columns.
-        border: Where the known pixels next to the new ones lie: row of the extended picture if it
-            grows up or down, column if it grows to a side.
-        axis: Along which it grows: 0 up or down, 1 to a side.
+        top: First row in the extended picture.
+        left: First column in the extended picture.
+        side: Number of rows and of columns.
+        border: Line of known pixels next to the new ones: a row of the extended picture for axis
+            0, a column for axis 1.
+        axis: Axis along which the window extends the picture: 0 vertical, 1 horizontal.
     """
 
     top: int
@@ -30,7 +30,7 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Rows and columns of the extended picture."""
+        """Rows and columns of the window in the extended picture."""
         return (
             slice(self.top, self.top + self.side),
             slice(self.left, self.left + self.side),
@@ -38,26 +38,26 @@ class Window:
 
 
 def windows(height: int, width: int, outpaint: Outpaint) -> list[Window]:
-    """Returns the windows in the order they are painted: right, left, bottom, top.
+    """Returns the windows in painting order: right, left, bottom, top.
 
-    A window's side is the picture's shorter one. It grows the picture by at most half of that, so
-    the other half tells what to go on with; beside one another, windows overlap by half as well.
+    The side of a window is the shorter side of the picture. A window extends the picture by at
+    most half its side, so at least half of it is known; neighbouring windows overlap by half, too.
 
     Args:
-        height: Of the picture as it is.
-        width: Of the picture as it is.
-        outpaint: How far to extend it.
+        height: Height of the source picture.
+        width: Width of the source picture.
+        outpaint: Pixels to add on each side.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: there are too many.
+        RequestError: INVALID_ARGUMENT: the result needs more than MAX_WINDOWS windows.
     """
     side = min(height, width)
-    # Rows and columns that are there, first and one past the last, by axis.
-    there = [
+    # Known rows and columns, first and one past the last, by axis.
+    known = [
         [outpaint.top_px, outpaint.top_px + height],
         [outpaint.left_px, outpaint.left_px + width],
     ]
-    found: list[Window] = []
+    plan: list[Window] = []
     for border, axis, end in (
         ("right_px", 1, 1),
         ("left_px", 1, 0),
@@ -66,24 +66,24 @@ def windows(height: int, width: int, outpaint: Outpaint) -> list[Window]:
     ):
         added = getattr(outpaint, border)
         strips = -(-2 * added // side)
-        if strips > MOST_WINDOWS:
+        if strips > MAX_WINDOWS:
             raise _too_many(border, side, added)
         for strip in range(strips):
             grown = added * (strip + 1) // strips - added * strip // strips
-            near = there[axis][end] - end  # the line of known pixels that is continued
-            there[axis][end] += grown if end else -grown
-            first = there[axis][1] - side if end else there[axis][0]
-            across = there[1 - axis]
+            near = known[axis][end] - end  # the line of known pixels that is continued
+            known[axis][end] += grown if end else -grown
+            first = known[axis][1] - side if end else known[axis][0]
+            across = known[1 - axis]
             for start in _starts(across[0], across[1], side):
                 top, left = (first, start) if axis == 0 else (start, first)
-                found.append(Window(top=top, left=left, side=side, border=near, axis=axis))
-        if len(found) > MOST_WINDOWS:
+                plan.append(Window(top=top, left=left, side=side, border=near, axis=axis))
+        if len(plan) > MAX_WINDOWS:
             raise _too_many(border, side, added)
-    return found
+    return plan
 
 
 def _starts(first: int, last: int, side: int) -> list[int]:
-    """Returns where windows begin that cover a line, each overlapping the last by half or more."""
+    """Returns the starts of windows that cover a line and overlap by at least half a side."""
     room = last - first - side
     count = -(-2 * room // side)
     return [first + room * at // max(count, 1) for at in range(count + 1)]
@@ -92,7 +92,7 @@ def _starts(first: int, last: int, side: int) -> list[int]:
 def _too_many(border: str, side: int, got: int) -> Exception:
     return invalid_field(
         f"outpaint.{border}",
-        expected=f"a result of at most {MOST_WINDOWS} windows of {side} pixels, half overlapping",
+        expected=f"a result of at most {MAX_WINDOWS} windows of {side} pixels, half overlapping",
         got=f"{got} pixels",
         advice="extend it by less, or a larger picture",
     )

@@ -1,4 +1,4 @@
-"""The replicas of a stage: who they are, which of them serves, and which one a call goes to."""
+"""Replicas of a stage: discovery, health, load balancing and hedged calls."""
 
 from services.orchestrator.replicas.hedging import Budget, Hedging
 from services.orchestrator.replicas.replica import Replica

@@ -1,4 +1,4 @@
-"""Where the replicas of a stage are, as a setting says it."""
+"""Addresses of a stage's replicas, parsed from a setting."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 @dataclass(frozen=True)
 class ServiceName:
-    """A Service of Kubernetes and the port of its pods.
+    """A Kubernetes Service and the port of its pods.
 
     Attributes:
-        namespace: Where it is; "" for that of this pod.
-        name: Its name.
-        port: Of its pods, if they do not name one "grpc".
+        namespace: Namespace of the Service; "" for the namespace of this pod.
+        name: Name of the Service.
+        port: Port of its pods, unless they name a port "grpc".
     """
 
     namespace: str
@@ -23,7 +23,7 @@ class ServiceName:
 
 
 def names_several(address: str) -> bool:
-    """Returns whether an address is a name that stands for several servers."""
+    """Returns whether gRPC resolves an address to several servers."""
     return address.startswith(RESOLVED)
 
 
@@ -31,11 +31,11 @@ def addresses_of(setting: str, stage: str) -> list[str]:
     """Returns the addresses of a stage's replicas.
 
     Args:
-        setting: One or several, separated by commas: "host:port" or "dns:///name:port".
-        stage: Its name, for the error.
+        setting: One or more addresses separated by commas: "host:port" or "dns:///name:port".
+        stage: Name of the stage, for the error.
 
     Raises:
-        ValueError: one has no host or port, or is there twice.
+        ValueError: an address has no host or port, or is repeated.
     """
     addresses = [address.strip() for address in setting.split(",")]
     for address in addresses:
@@ -48,8 +48,12 @@ def addresses_of(setting: str, stage: str) -> list[str]:
 def service_of(setting: str, stage: str) -> ServiceName:
     """Returns the Service that an address names: "dns:///base:50053", or "base.muse:50053".
 
+    Args:
+        setting: Name and port.
+        stage: Name of the stage, for the error.
+
     Raises:
-        ValueError: it is no single name and port.
+        ValueError: the setting is not a single name and port.
     """
     if "," in setting:
         raise ValueError(

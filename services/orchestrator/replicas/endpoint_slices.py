@@ -1,7 +1,7 @@
-"""Which pods of a Service may be called, read from its EndpointSlices.
+"""Addresses of a Service's ready pods, read from its EndpointSlices.
 
-Source: Kubernetes, "EndpointSlices": one Service has several slices, an endpoint may for a moment
-be in two of them, and one that says nothing of its readiness counts as ready.
+Source: Kubernetes, "EndpointSlices": a Service has several slices, an endpoint may briefly be in
+two of them, and an endpoint without a readiness condition counts as ready.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,19 +9,19 @@ from typing import Any
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 PORT_NAME = "grpc"
-FAMILIES = ("IPv4", "IPv6")  # a pod that has both is called by the first
+FAMILIES = ("IPv4", "IPv6")  # a pod with both is called at its IPv4 address
 
 Slice = Mapping[str, Any]  # as JSON
 
 
 def ready_addresses(slices: Iterable[Slice], port: int) -> list[str]:
-    """Returns "host:port" of every pod that is ready and is not about to end, sorted.
+    """Returns the sorted "host:port" of every pod that is ready and not terminating.
 
     Args:
-        slices: All of one Service.
-        port: Of the pods, in slices that name none "grpc".
+        slices: All slices of one Service.
+        port: Port of the pods in slices without a port named "grpc".
     """
-    found: dict[tuple[str, str], tuple[int, str]] = {}
+    addresses: dict[tuple[str, str], tuple[int, str]] = {}
     for each in slices:
         if each.get("addressType") not in FAMILIES:
             continue
@@ -33,12 +33,12 @@ def ready_addresses(slices: Iterable[Slice], port: int) -> list[str]:
         for endpoint in each.get("endpoints") or ():
             if not endpoint.get("addresses") or not _callable(endpoint.get("conditions") or {}):
                 continue
-            host = endpoint["addresses"][0]  # the others, if any, are the same pod's
+            host = endpoint["addresses"][0]  # further addresses are the same pod's
             address = f"[{host}]:{number}" if FAMILIES[family] == "IPv6" else f"{host}:{number}"
             target = endpoint.get("targetRef") or {}
             pod = (target.get("kind", ""), target.get("name", address))
-            found[pod] = min(found.get(pod, (family, address)), (family, address))
-    return sorted(address for _, address in found.values())
+            addresses[pod] = min(addresses.get(pod, (family, address)), (family, address))
+    return sorted(address for _, address in addresses.values())
 
 
 def _callable(conditions: Mapping[str, bool | None]) -> bool:

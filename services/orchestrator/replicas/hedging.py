@@ -1,8 +1,8 @@
-"""A second copy of a call that takes unusually long, to another replica: the first answer counts.
+"""Hedged calls: a slow call is sent to a second replica too, and the first response counts.
 
-A stage gives the same answer to the same request wherever it is asked, so a second copy costs its
-compute and nothing else. It is sent where the first one has waited longer than 99 of 100 calls like
-it do, within a budget, and only to a replica where nobody waits.
+Every replica of a stage gives the same response to a request, so a second copy costs compute only.
+A call is hedged once it has waited longer than 99% of recent calls like it, within a budget, and
+only on a replica with an empty queue.
 
 Source: Dean and Barroso 2013, "The tail at scale", section "Hedged requests".
 """
@@ -20,121 +20,125 @@ from typing import Any, TypeAlias
 import grpc
 
 from services.orchestrator.replicas.replica import Method, Replica
-from services.orchestrator.replicas.work import gives_up, kind_of, work_before_answer
+from services.orchestrator.replicas.work import is_preempted, latency_key, work_before_response
 from services.runtime.observability import span_attributes
 from services.runtime.observability.call_spans import client_span_attributes
-from services.runtime.observability.instruments import HEDGES, Copy
+from services.runtime.observability.instruments import COPIES, HEDGES, Copy
 
 logger = logging.getLogger(__name__)
-USUAL = 0.99  # share of calls that wait less than one that gets a second copy
-REMEMBERED = 500  # calls of a kind, the newest
-ENOUGH = 100  # of them, before any is called unusual
-MOST_SAVED = 3.0  # second copies that a quiet time can save up
-ASKING_S = 0.5  # a replica that takes longer to say who waits there gets no copy
+HEDGE_PERCENTILE = 0.99  # share of calls that answer before a call like them is hedged
+WINDOW = 500  # newest calls of each key
+MIN_SAMPLES = 100  # calls of a key before any is hedged
+MAX_SAVED = 3.0  # hedged calls that a quiet time can save up
+QUERY_TIMEOUT_S = 0.5  # a replica that takes longer to report its queue gets no copy
 
 
-class UsualWaits:
-    """How long calls of a kind waited lately for their first answer, for each unit of work."""
+class LatencyWindow:
+    """Latencies of the newest calls of one key until their first response, per unit of work."""
 
     def __init__(self) -> None:
-        """Knows of none."""
+        """Starts empty."""
         self._newest: deque[float] = deque()
         self._ordered: list[float] = []
 
-    def add(self, wait_s: float) -> None:
-        """Takes note of one; forgets the oldest of too many."""
-        if len(self._newest) == REMEMBERED:
+    def add(self, latency_s: float) -> None:
+        """Adds a latency, and drops the oldest of a full window."""
+        if len(self._newest) == WINDOW:
             del self._ordered[bisect_left(self._ordered, self._newest.popleft())]
-        self._newest.append(wait_s)
-        insort_right(self._ordered, wait_s)
+        self._newest.append(latency_s)
+        insort_right(self._ordered, latency_s)
 
-    def longest_s(self) -> float | None:
-        """Returns what `USUAL` of them did not exceed; None before there are `ENOUGH`."""
-        if len(self._ordered) < ENOUGH:
+    def latency_percentile_s(self) -> float | None:
+        """Returns the latency at HEDGE_PERCENTILE; None before MIN_SAMPLES calls."""
+        if len(self._ordered) < MIN_SAMPLES:
             return None
-        return self._ordered[ceil(USUAL * len(self._ordered)) - 1]
+        return self._ordered[ceil(HEDGE_PERCENTILE * len(self._ordered)) - 1]
 
 
 class Budget:
-    """How many calls may have a second copy: a share of all."""
+    """Budget of hedged calls: a share of all calls."""
 
     def __init__(self, share: float) -> None:
-        """Has nothing saved.
+        """Starts empty.
 
         Args:
-            share: Of the calls.
+            share: Hedged calls that each call adds, 0 to 1.
         """
         self._share, self._saved = share, 0.0
 
     def earn(self) -> None:
-        """Takes note of a call."""
-        self._saved = min(MOST_SAVED, self._saved + self._share)
+        """Adds the share of one call."""
+        self._saved = min(MAX_SAVED, self._saved + self._share)
 
     def spend(self) -> bool:
-        """Returns whether there is enough for a copy, which is then spent."""
-        if self._saved < 1 - 1e-9:  # a share is added up in many small parts
+        """Takes one hedged call from the budget; returns False if the budget is too small."""
+        if self._saved < 1 - 1e-9:  # the sum of many small shares is rounded
             return False
         self._saved -= 1
         return True
 
     def restore(self) -> None:
-        """Takes back what was spent on a copy that was not sent."""
-        self._saved = min(MOST_SAVED, self._saved + 1)
+        """Returns one hedged call that was not sent to the budget."""
+        self._saved = min(MAX_SAVED, self._saved + 1)
 
 
 @dataclass(frozen=True)
 class Hedging:
-    """What the calls of a stage have in common that may have a second copy.
+    """Hedging policy of one stage.
 
     Attributes:
-        stage: Whom they call.
-        budget: How many may.
-        waiting: Asks a replica how many requests wait there.
-        usual: How long each kind of call waits.
+        stage: Name of the stage.
+        budget: Budget of hedged calls.
+        queued: Queries the number of requests that wait at a replica, within a timeout.
+        windows: Latencies by method and `latency_key`.
     """
 
     stage: str
     budget: Budget
-    waiting: Callable[[Replica, float], Awaitable[int]]
-    usual: dict[Hashable, UsualWaits] = field(default_factory=dict)
+    queued: Callable[[Replica, float], Awaitable[int]]
+    windows: dict[Hashable, LatencyWindow] = field(default_factory=dict)
 
-    def waits_of(self, method: Method, request: Any) -> UsualWaits:
-        """Returns how long calls like this one wait."""
-        return self.usual.setdefault((method.name, kind_of(request)), UsualWaits())
+    def __post_init__(self) -> None:
+        for outcome in COPIES:  # so that rates start at an explicit 0
+            HEDGES.add(0, target=self.stage, answer=outcome)
 
-    async def free(self, replica: Replica) -> bool:
-        """Asks a replica whether nobody waits there; one that does not say is not free."""
+    def window(self, method: Method, request: Any) -> LatencyWindow:
+        """Returns the latencies of calls like this one."""
+        return self.windows.setdefault((method.name, latency_key(request)), LatencyWindow())
+
+    async def is_idle(self, replica: Replica) -> bool:
+        """Returns whether a replica answers, and that its queue is empty."""
         try:
-            return await self.waiting(replica, ASKING_S) == 0
+            return await self.queued(replica, QUERY_TIMEOUT_S) == 0
         except grpc.aio.AioRpcError:
             return False
         except asyncio.CancelledError:
-            # gRPC may raise this also when the other side cancelled.
+            # gRPC raises this also for a call that the server cancelled.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             return False
 
-    def tell(self, outcome: Copy, first: Replica, second: Replica) -> None:
-        """Counts a call that had a second copy."""
+    def record(self, outcome: Copy, first: Replica, second: Replica) -> None:
+        """Counts and logs a hedged call by the copy that answered first."""
         HEDGES.add(1, target=self.stage, answer=outcome)
         extra = {"stage": self.stage, "answer": outcome}
         logger.info("hedged", extra={**extra, "first": first.address, "second": second.address})
 
 
 class _Copy:
-    """A call that was sent to one replica."""
+    """One copy of a hedged call, sent to one replica."""
 
     def __init__(
         self, replica: Replica, method: Method, request: Any, timeout: float | None
     ) -> None:
-        self.replica, self.notes = replica, span_attributes.Attributes()
-        with client_span_attributes(self.notes):
+        self.replica, self.attributes = replica, span_attributes.Attributes()
+        with client_span_attributes(self.attributes):
             self.call = replica.call(method, request, timeout)
         self._streams = method.kind == "unary_stream"
 
     async def read(self) -> Any:
-        """Returns the answer; of a stream the next one, or `grpc.aio.EOF`."""
+        """Returns the response; of a stream, the next response or `grpc.aio.EOF`."""
         return await (self.call.read() if self._streams else self.call)
 
 
@@ -142,7 +146,7 @@ _Reading: TypeAlias = asyncio.Task[tuple[_Copy, Any] | None]
 
 
 class HedgedCall:
-    """A call, as gRPC's own stubs return it: to be awaited, or iterated over, and cancelled."""
+    """A call that may be hedged; awaited, iterated and cancelled as the calls of gRPC's stubs."""
 
     def __init__(
         self,
@@ -151,35 +155,35 @@ class HedgedCall:
         request: Any,
         timeout: float | None,
         first: Replica,
-        another: Callable[[], Replica | None],
+        choose_second: Callable[[], Replica | None],
     ) -> None:
-        """Begins the call.
+        """Sends the first copy.
 
         Args:
-            hedging: What it has in common with others.
-            method: Which.
-            request: What it is given.
-            timeout: Seconds it may take.
-            first: Whom to ask.
-            another: Says whom to ask as well, if that takes long.
+            hedging: Hedging policy of the stage.
+            method: Method to call.
+            request: Request of the method.
+            timeout: Seconds that the call may take.
+            first: Replica of the first copy.
+            choose_second: Returns the replica of a second copy, or None without one.
         """
         self._hedging, self._method, self._request = hedging, method, request
-        self._timeout, self._another = timeout, another
+        self._timeout, self._choose_second = timeout, choose_second
         self._begun_s = time.monotonic()
         self._first = _Copy(first, method, request, timeout)
         self._second: _Copy | None = None
         hedging.budget.earn()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Waits for the answer of a call that has one."""
+        """Waits for the response of a call with one response."""
         return self._answer().__await__()
 
     def __aiter__(self) -> AsyncGenerator[Any, None]:
-        """Reads the answers of a call that has several."""
+        """Yields the responses of a streaming call."""
         return self._answers()
 
     def cancel(self) -> bool:
-        """Ends the call; returns whether that was still to be done."""
+        """Cancels the call; returns False if it had ended before."""
         ended: bool = self._first.call.cancel()
         if self._second is not None:
             ended = self._second.call.cancel() or ended
@@ -201,34 +205,34 @@ class HedgedCall:
             self.cancel()
 
     async def _first_answer(self) -> tuple[_Copy, Any]:
-        """Returns the copy that answered first and what it said; the other one is cancelled.
+        """Returns the copy that answered first and its response; cancels the other copy.
 
         Raises:
-            grpc.aio.AioRpcError: no copy was answered; of two errors the one that came first.
+            grpc.aio.AioRpcError: both copies failed; this is the error that came first.
         """
-        waits = self._hedging.waits_of(self._method, self._request)
-        work, usual_s = work_before_answer(self._request), waits.longest_s()
-        if usual_s is None:
+        window = self._hedging.window(self._method, self._request)
+        work, latency_s = work_before_response(self._request), window.latency_percentile_s()
+        if latency_s is None:
             answered = await self._read(self._first)
         else:
-            answered = await self._raced(work * usual_s)
-        if not gives_up(answered[1]):
-            waits.add((time.monotonic() - self._begun_s) / work)
+            answered = await self._hedged(work * latency_s)
+        if not is_preempted(answered[1]):
+            window.add((time.monotonic() - self._begun_s) / work)
         return answered
 
     async def _read(self, copy: _Copy) -> tuple[_Copy, Any]:
         return copy, await copy.read()
 
-    async def _raced(self, patience_s: float) -> tuple[_Copy, Any]:
+    async def _hedged(self, hedge_delay_s: float) -> tuple[_Copy, Any]:
         racing: list[_Reading] = [asyncio.create_task(self._read(self._first))]
         outcome: Copy = "neither"
         try:
-            await asyncio.wait(racing, timeout=self._begun_s + patience_s - time.monotonic())
+            await asyncio.wait(racing, timeout=self._begun_s + hedge_delay_s - time.monotonic())
             if not racing[0].done():
                 racing.append(asyncio.create_task(self._read_second()))
             ended = await _first_good(racing)
             answered = ended.result()
-            assert answered is not None  # as `_first_good` says
+            assert answered is not None  # `_first_good` returns no such task
             if _is_good(ended):
                 outcome = "first" if answered[0] is self._first else "second"
             return answered
@@ -240,16 +244,16 @@ class HedgedCall:
                 for copy, name in ((self._first, "first"), (self._second, "second")):
                     if outcome not in (name, "neither"):
                         copy.call.cancel()
-                self._hedging.tell(outcome, self._first.replica, self._second.replica)
+                self._hedging.record(outcome, self._first.replica, self._second.replica)
 
     async def _read_second(self) -> tuple[_Copy, Any] | None:
-        """Sends a second copy and reads its answer; None if none is to be sent."""
+        """Sends a second copy and returns its response; None if no copy is sent."""
         hedging = self._hedging
         if not hedging.budget.spend():
             return None
         try:
-            replica = self._another()
-            if replica is None or not await hedging.free(replica):
+            replica = self._choose_second()
+            if replica is None or not await hedging.is_idle(replica):
                 return None
             left_s = self._timeout
             if left_s is not None:
@@ -258,8 +262,8 @@ class HedgedCall:
         finally:
             if self._second is None:
                 hedging.budget.restore()
-        self._first.notes.update(span_attributes.hedged("first"))
-        self._second.notes.update(span_attributes.hedged("second"))
+        self._first.attributes.update(span_attributes.hedged("first"))
+        self._second.attributes.update(span_attributes.hedged("second"))
         return await self._read(self._second)
 
 
@@ -267,11 +271,11 @@ def _is_good(ended: _Reading) -> bool:
     if ended.cancelled() or ended.exception() is not None:
         return False
     answered = ended.result()
-    return answered is not None and not gives_up(answered[1])
+    return answered is not None and not is_preempted(answered[1])
 
 
 async def _first_good(racing: Sequence[_Reading]) -> _Reading:
-    """Returns who reads a good answer first, or if nobody does, who first ended without one."""
+    """Returns the first task with a good response, or else the first that failed."""
     pending, failed = set(racing), None
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Watches the EndpointSlices of Services: who is ready now, told within a moment of each change.
+"""A watch of Services' EndpointSlices, which reports the ready addresses at each change.
 
 Source: Kubernetes API concepts, "Efficient detection of changes": list once, watch from there, list
 again when the version one watches from is too old (410).
@@ -21,23 +21,23 @@ from services.orchestrator.replicas.endpoint_slices import SERVICE_LABEL, Slice,
 
 logger = logging.getLogger(__name__)
 RESOURCE = "endpointslices.discovery.k8s.io"
-WATCH_S = 60  # after which the server ends a watch; the next goes on from there
-SILENCE_S = 15  # beyond that before a connection counts as dead
+WATCH_S = 60  # after which the server ends a watch, and the next one continues
+SILENCE_S = 15  # longer than WATCH_S, after which a connection counts as dead
 LIST_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
 STOP_S = 3.0
 GONE, FORBIDDEN = 410, (401, 403)
 
-Told = Callable[[list[str]], None]
+AddressCallback = Callable[[list[str]], None]
 
 
 def cluster() -> tuple[client.Configuration, str]:
-    """Returns how to reach the API server, and the namespace to look in unless another is named.
+    """Returns the configuration of the API server, and the default namespace.
 
-    In a pod that is its ServiceAccount's token; elsewhere the user's kubeconfig.
+    A pod uses the token of its ServiceAccount, any other process the user's kubeconfig.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: there is neither a token nor a kubeconfig.
     """
     configuration = client.Configuration()
     try:
@@ -55,22 +55,22 @@ def cluster() -> tuple[client.Configuration, str]:
         ) from error
 
 
-def watch_services(services: Mapping[ServiceName, Told]) -> list["KubernetesWatch"]:
-    """Starts to watch Services, in a running event loop.
+def watch_services(services: Mapping[ServiceName, AddressCallback]) -> list["KubernetesWatch"]:
+    """Starts to watch Services; needs a running event loop.
 
     Args:
-        services: What to tell the addresses of each, as `KubernetesWatch` does.
+        services: Callback for the addresses of each Service; see `KubernetesWatch`.
 
     Returns:
-        A watch for each namespace; to be closed.
+        One watch for each namespace; the caller closes them.
 
     Raises:
-        ValueError: nothing says how to reach the API server.
+        ValueError: there is neither a token nor a kubeconfig.
     """
     configuration, own = cluster()
-    namespaces: dict[str, dict[ServiceName, Told]] = {}
-    for service, told in services.items():
-        namespaces.setdefault(service.namespace or own, {})[service] = told
+    namespaces: dict[str, dict[ServiceName, AddressCallback]] = {}
+    for service, callback in services.items():
+        namespaces.setdefault(service.namespace or own, {})[service] = callback
     return [
         KubernetesWatch(configuration, namespace, inside)
         for namespace, inside in namespaces.items()
@@ -78,33 +78,32 @@ def watch_services(services: Mapping[ServiceName, Told]) -> list["KubernetesWatc
 
 
 class KubernetesWatch:
-    """Watches the Services of one namespace, in a thread of its own.
+    """A watch of the Services of one namespace, in a thread of its own.
 
-    While the API server cannot be reached nothing is told, so that whoever was ready before stays
-    known.
+    While the API server cannot be reached, no callback runs, so the last known addresses stay.
     """
 
     def __init__(
         self,
         configuration: client.Configuration,
         namespace: str,
-        services: Mapping[ServiceName, Told],
+        services: Mapping[ServiceName, AddressCallback],
     ) -> None:
-        """Starts to watch, in a running event loop.
+        """Starts to watch; needs a running event loop.
 
         Args:
-            configuration: How to reach the API server.
-            namespace: Where the Services are.
-            services: What to tell the addresses of each; called in the event loop, first when they
-                were listed, then whenever they change.
+            configuration: Configuration of the API server.
+            namespace: Namespace of the Services.
+            services: Callback for the addresses of each Service; runs in the event loop after the
+                first list and after each change.
         """
         self._namespace, self._services = namespace, dict(services)
         self._loop = asyncio.get_running_loop()
         self._api = client.DiscoveryV1Api(client.ApiClient(configuration))
         self._selector = f"{SERVICE_LABEL} in ({','.join(sorted(s.name for s in services))})"
         self._slices: dict[str, Slice] = {}
-        self._told: dict[ServiceName, list[str]] = {}
-        self._version: str | None = None  # to watch from; None: list first
+        self._reported: dict[ServiceName, list[str]] = {}
+        self._version: str | None = None  # version to watch from; None to list first
         self._verb, self._problem = "list", ""
         self._watch = watch.Watch()
         self._stopped = threading.Event()
@@ -114,13 +113,13 @@ class KubernetesWatch:
     async def close(self) -> None:
         """Ends the watch and its thread.
 
-        A thread that cannot be woken, since its connection is stuck, is left behind after STOP_S:
-        it tells nothing more, and does not keep the process from ending.
+        A thread whose connection hangs is left behind after STOP_S: it runs no more callbacks, and
+        as a daemon does not keep the process alive.
         """
         self._stopped.set()
         end = time.monotonic() + STOP_S
         while self._thread.is_alive() and time.monotonic() < end:
-            self._watch.stop()  # again, for it may just have begun to read
+            self._watch.stop()  # repeatedly, since the thread may just have started to read
             await asyncio.to_thread(self._thread.join, 0.1)
 
     def _run(self) -> None:
@@ -129,18 +128,20 @@ class KubernetesWatch:
             try:
                 if self._version is None:
                     self._list()
-                self._follow()
+                self._stream()
             except client.ApiException as error:
                 if error.status == GONE and self._version is not None:
                     logger.info("the watch is too old; listing again")
                     self._version = None
                     continue
-                self._complain(_explained(error, self._verb, self._namespace))
+                self._log_problem(_explained(error, self._verb, self._namespace))
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                self._complain(f"the API server of Kubernetes cannot be reached: {error}")
+                self._log_problem(f"the API server of Kubernetes cannot be reached: {error}")
             except (ValueError, KeyError, TypeError) as error:
                 self._version = None
-                self._complain(f"the API server of Kubernetes said what it should not: {error!r}")
+                self._log_problem(
+                    f"the API server of Kubernetes sent an unexpected answer: {error!r}"
+                )
             else:
                 pause_s = FIRST_PAUSE_S
                 continue
@@ -160,16 +161,16 @@ class KubernetesWatch:
         listed = json.loads(response.data)
         self._slices = {each["metadata"]["name"]: each for each in listed["items"] or ()}
         self._version = listed["metadata"]["resourceVersion"]
-        self._content()
-        self._tell()
+        self._log_recovery()
+        self._report()
 
-    def _follow(self) -> None:
+    def _stream(self) -> None:
         self._verb = "watch"
 
-        def slices(**arguments: Any) -> Any:  # of no model's type, so that events stay JSON
+        def slices(**arguments: Any) -> Any:  # no model type, so that events stay JSON
             response: Any = self._api.list_namespaced_endpoint_slice(self._namespace, **arguments)
             _check(response)
-            self._content()
+            self._log_recovery()
             return response
 
         for event in self._watch.stream(
@@ -186,27 +187,27 @@ class KubernetesWatch:
                 self._slices.pop(changed["metadata"]["name"], None)
             elif kind in ("ADDED", "MODIFIED"):
                 self._slices[changed["metadata"]["name"]] = changed
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
-        for service, told in self._services.items():
+    def _report(self) -> None:
+        for service, callback in self._services.items():
             own = [
                 each
                 for each in self._slices.values()
                 if each["metadata"]["labels"][SERVICE_LABEL] == service.name
             ]
             addresses = ready_addresses(own, service.port)
-            if self._told.get(service) != addresses and not self._stopped.is_set():
-                self._told[service] = addresses
-                self._loop.call_soon_threadsafe(told, addresses)
+            if self._reported.get(service) != addresses and not self._stopped.is_set():
+                self._reported[service] = addresses
+                self._loop.call_soon_threadsafe(callback, addresses)
 
-    def _complain(self, problem: str) -> None:
-        """Logs a problem, once for as long as it stays the same."""
+    def _log_problem(self, problem: str) -> None:
+        """Logs a problem once while it stays the same."""
         if problem != self._problem and not self._stopped.is_set():
-            logger.warning(problem, extra={"known": sum(map(len, self._told.values()))})
+            logger.warning(problem, extra={"known": sum(map(len, self._reported.values()))})
             self._problem = problem
 
-    def _content(self) -> None:
+    def _log_recovery(self) -> None:
         if self._problem:
             logger.info("the API server of Kubernetes answers again")
             self._problem = ""

@@ -1,4 +1,4 @@
-"""One replica of a stage: its channel, whether it serves, and what it has yet to do."""
+"""One replica of a stage: its channel, its health and its outstanding work."""
 
 import asyncio
 import logging
@@ -18,27 +18,27 @@ from services.runtime.server.channels import channel_options, keepalive_options
 from services.runtime.server.process import SERVING
 
 logger = logging.getLogger(__name__)
-# gRPC waits up to two minutes before it tries a lost address again, and 20 s for a machine that
-# does not answer; a stage is back sooner.
+# By default gRPC waits up to two minutes before it reconnects, and 20 s for a machine that does not
+# answer; a stage is back sooner.
 RECONNECTING = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0  # before its health is watched again
-# The replica's own failures; a refusal, or a deadline that was too short, is none.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0  # between two health watches
+# Failures of the replica itself, unlike a refusal or a short deadline.
 FAILURES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
-FIRST_LEFT_OUT_S, LONGEST_LEFT_OUT_S = 0.5, 30.0  # longer than the pauses between tries of a call
-MANY_FAILURES = 3  # in a row: a person should look
+FIRST_EJECTION_S, MAX_EJECTION_S = 0.5, 30.0  # longer than the pauses between retries
+WARN_AFTER_FAILURES = 3  # in a row
 
 
-class Standing(Enum):
-    """What is known of a replica."""
+class HealthState(Enum):
+    """Health of a replica; the values describe it in messages."""
 
     UNKNOWN = "has not answered yet"
-    SERVES = "serves"
-    AWAY = "does not serve"
+    SERVING = "serves"
+    NOT_SERVING = "does not serve"
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Method:
 
     Attributes:
         kind: "unary_unary" or "unary_stream".
-        name: Its full name.
-        request_serializer: Makes bytes of a request.
-        response_deserializer: Makes an answer of bytes.
+        name: Full name of the method.
+        request_serializer: Serializes a request.
+        response_deserializer: Deserializes a response.
     """
 
     kind: str
@@ -59,29 +59,29 @@ class Method:
 
 
 class Replica:
-    """A replica, followed from the moment it is known.
+    """A replica of a stage, whose health is watched from its creation on.
 
-    Of one server the health is watched, so that one which drains, still compiles or has lost its
-    device gets no calls. Behind a name that stands for several ("dns:///") gRPC itself takes turns,
-    and only whether any of them can be reached is followed.
+    The health service of a single server is watched, so that a server that drains, compiles or has
+    lost its device gets no calls. For a "dns:///" name gRPC itself balances between the servers,
+    and only the connectivity of the channel is watched.
     """
 
     def __init__(
         self, address: str, *, changed: Callable[[], None], max_message_mib: int = 32
     ) -> None:
-        """Connects, in a running event loop.
+        """Starts to connect; needs a running event loop.
 
         Args:
-            address: "host:port", or a name that gRPC resolves.
-            changed: Called after each change of its standing.
+            address: "host:port", or a "dns:///" name that gRPC resolves.
+            changed: Called after each change of `health`.
             max_message_mib: Size of the largest message, in MiB.
         """
-        self.address, self.problem = address, Standing.UNKNOWN.value
-        self.standing = Standing.UNKNOWN
-        self.outstanding = 0  # work of the calls under way, as `work_of` counts it
-        self.chosen = 0  # when it was chosen last, as its set counts
+        self.address, self.problem = address, HealthState.UNKNOWN.value
+        self.health = HealthState.UNKNOWN
+        self.outstanding = 0  # work of the calls in progress, in the unit of `work_of`
+        self.chosen = 0  # turn in which its set chose it last
         self.failures = 0  # in a row
-        self.left_out_until = 0.0  # on the monotonic clock
+        self.ejected_until = 0.0  # on the monotonic clock
         self._changed = changed
         several = names_several(address)
         self.channel = grpc.aio.insecure_channel(
@@ -96,20 +96,20 @@ class Replica:
         )
         self._methods: dict[Method, Any] = {}
         self._endings: set[asyncio.Task[None]] = set()
-        self._following = asyncio.create_task(
-            self._follow_connection() if several else self._follow_health()
+        self._watching = asyncio.create_task(
+            self._watch_connection() if several else self._watch_health()
         )
 
     def call(self, method: Method, request: Any, timeout: float | None) -> Any:
-        """Begins a call and counts its work until it has ended.
+        """Starts a call and counts its work as outstanding until it ends.
 
         Args:
-            method: Which.
-            request: What it is given.
-            timeout: Seconds it may take.
+            method: Method to call.
+            request: Request of the method.
+            timeout: Seconds that the call may take.
 
         Returns:
-            The call, as gRPC's own stubs return it.
+            The call object that gRPC's stubs return.
         """
         if method not in self._methods:
             self._methods[method] = getattr(self.channel, method.kind)(
@@ -120,22 +120,22 @@ class Replica:
         call, work = self._methods[method](request, timeout=timeout), work_of(request)
         self.outstanding += work
         ending = asyncio.create_task(self._end(call, work))
-        self._endings.add(ending)  # the loop itself keeps no task alive
+        self._endings.add(ending)  # the event loop holds tasks only weakly
         ending.add_done_callback(self._endings.discard)
         return call
 
     async def retire(self) -> None:
-        """Lets the calls under way end, then closes the channel."""
-        self._following.cancel()
+        """Waits for the calls in progress, then closes the channel."""
+        self._watching.cancel()
         while self._endings:
             await asyncio.wait(self._endings)
         await self.close()
 
     async def close(self) -> None:
-        """Closes the channel; calls under way are cancelled."""
-        self._following.cancel()
+        """Cancels the calls in progress and closes the channel."""
+        self._watching.cancel()
         await self.channel.close()
-        await asyncio.gather(self._following, *self._endings, return_exceptions=True)
+        await asyncio.gather(self._watching, *self._endings, return_exceptions=True)
 
     async def _end(self, call: Any, work: int) -> None:
         try:
@@ -146,58 +146,58 @@ class Replica:
             self.failures = 0
         elif code in FAILURES:
             self.failures += 1
-            left_out_s = min(FIRST_LEFT_OUT_S * 2 ** (self.failures - 1), LONGEST_LEFT_OUT_S)
-            self.left_out_until = time.monotonic() + left_out_s
-            if self.failures >= MANY_FAILURES:
+            ejection_s = min(FIRST_EJECTION_S * 2 ** (self.failures - 1), MAX_EJECTION_S)
+            self.ejected_until = time.monotonic() + ejection_s
+            if self.failures >= WARN_AFTER_FAILURES:
                 logger.warning(
-                    "a replica fails again and again",
+                    "a replica fails repeatedly",
                     extra={
                         "address": self.address,
                         "failures": self.failures,
                         "code": code.name,
-                        "left_out_s": left_out_s,
+                        "ejection_s": ejection_s,
                     },
                 )
 
-    def _say(self, standing: Standing, problem: str = "") -> None:
-        self.problem = problem or standing.value
-        if standing is not self.standing:
-            self.standing = standing
+    def _set_health(self, health: HealthState, problem: str = "") -> None:
+        self.problem = problem or health.value
+        if health is not self.health:
+            self.health = health
             self._changed()
 
-    async def _follow_health(self) -> None:
+    async def _watch_health(self) -> None:
         stub: Any = health_pb2_grpc.HealthStub(self.channel)
         pause_s = FIRST_PAUSE_S
         while True:
-            watching = stub.Watch(health_pb2.HealthCheckRequest())
-            problem = "it ended its health watch"
+            watch = stub.Watch(health_pb2.HealthCheckRequest())
+            problem = "its health watch ended"
             try:
-                async for answer in watching:
+                async for answer in watch:
                     pause_s = FIRST_PAUSE_S
                     if answer.status == SERVING:
-                        self._say(Standing.SERVES)
+                        self._set_health(HealthState.SERVING)
                     else:
-                        self._say(Standing.AWAY, "its health says NOT_SERVING")
+                        self._set_health(HealthState.NOT_SERVING, "its health says NOT_SERVING")
             except grpc.aio.AioRpcError as error:
                 problem = f"{error.code().name}: {error.details()}"
             except asyncio.CancelledError:
-                # gRPC may raise this also when the other side cancelled.
+                # gRPC raises this also for a call that the server cancelled.
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
             finally:
-                watching.cancel()
-            self._say(Standing.AWAY, problem)
+                watch.cancel()
+            self._set_health(HealthState.NOT_SERVING, problem)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _follow_connection(self) -> None:
+    async def _watch_connection(self) -> None:
         while True:
             state = self.channel.get_state(try_to_connect=True)
             if state is grpc.ChannelConnectivity.READY:
-                self._say(Standing.SERVES)
+                self._set_health(HealthState.SERVING)
             elif state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                self._say(Standing.AWAY, "none of its addresses can be reached")
-            elif self.standing is Standing.SERVES:
-                self._say(Standing.UNKNOWN)
+                self._set_health(HealthState.NOT_SERVING, "none of its addresses can be reached")
+            elif self.health is HealthState.SERVING:
+                self._set_health(HealthState.UNKNOWN)
             await self.channel.wait_for_state_change(state)

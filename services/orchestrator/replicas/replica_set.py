@@ -1,4 +1,4 @@
-"""All replicas of a stage, as one channel: each call goes to the one with the least to do."""
+"""The replicas of a stage as one channel, which balances calls by outstanding work."""
 
 import asyncio
 import logging
@@ -9,20 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.orchestrator.replicas.hedging import HedgedCall, Hedging
-from services.orchestrator.replicas.replica import Method, Replica, Standing
+from services.orchestrator.replicas.replica import HealthState, Method, Replica
 from services.runtime.wire.errors import unavailable
 
 logger = logging.getLogger(__name__)
-MOST_NAMED = 3  # replicas whose problems a refusal repeats
+MAX_NAMED = 3  # replicas whose problems an error message lists
 
 
 class ReplicaSet:
-    """The replicas of a stage.
+    """The replicas of a stage; generated stubs use it as a channel.
 
-    A generated stub takes it for a channel. Every call goes, of the replicas that serve, to the one
-    with the least outstanding work, and of equal ones to the one whose turn is longest ago. A
-    replica that failed is left out for a while that doubles with each failure in a row, unless all
-    are.
+    Each call goes to the serving replica with the least outstanding work; ties go to the replica
+    chosen least recently. A replica that failed is ejected for a time that doubles with each
+    failure in a row, unless every serving replica is ejected.
     """
 
     def __init__(
@@ -34,18 +33,18 @@ class ReplicaSet:
         max_message_mib: int = 32,
         hedging: Hedging | None = None,
     ) -> None:
-        """Connects to every address, in a running event loop.
+        """Starts to connect to every address; needs a running event loop.
 
         Args:
-            stage: Its name, for refusals and logs.
-            addresses: Of the replicas.
-            source: Who says which replicas there are, for a refusal while it has named none.
+            stage: Name of the stage, for errors and logs.
+            addresses: Addresses of the replicas.
+            source: Reason to give in errors while there are no addresses.
             max_message_mib: Size of the largest message, in MiB.
-            hedging: Which calls are sent to a second replica; none by default.
+            hedging: Policy of hedged calls; None hedges no call.
         """
         self.stage, self._source, self._max_message_mib = stage, source, max_message_mib
         self._hedging = hedging
-        self.lost: Callable[[], None] = lambda: None  # called when one came or no longer serves
+        self.on_change: Callable[[], None] = lambda: None  # called for a new or lost replica
         self._replicas: dict[str, Replica] = {}
         self._retiring: dict[asyncio.Task[None], Replica] = {}
         self._serving: set[Replica] = set()
@@ -55,75 +54,74 @@ class ReplicaSet:
 
     @property
     def replicas(self) -> list[Replica]:
-        """Those that get new calls, if they serve."""
+        """Current replicas, without those that retire."""
         return list(self._replicas.values())
 
     def update(self, addresses: Iterable[str]) -> None:
-        """Connects to new replicas; those no longer named get no new calls, and end what they have.
+        """Connects to new replicas, and retires missing ones once their calls have ended.
 
         Args:
-            addresses: Of all replicas there are now.
+            addresses: Addresses of all current replicas.
         """
-        wanted = set(addresses)
-        gone, new = self._replicas.keys() - wanted, wanted - self._replicas.keys()
+        current = set(addresses)
+        gone, new = self._replicas.keys() - current, current - self._replicas.keys()
         for address in sorted(gone):
             replica = self._replicas.pop(address)
             retiring = asyncio.create_task(replica.retire())
             self._retiring[retiring] = replica
             retiring.add_done_callback(lambda task: self._retiring.pop(task, None))
-        # Orchestrators that begin in the same order would go on in step, all to the same replica.
+        # In random order, or orchestrators would all start with the same replica.
         for address in random.sample(sorted(new), len(new)):
             self._replicas[address] = Replica(
                 address, changed=self._review, max_message_mib=self._max_message_mib
             )
         if gone or new:
-            named = {"stage": self.stage, "new": sorted(new), "gone": sorted(gone)}
-            logger.info("replicas", extra=named)
+            extra = {"stage": self.stage, "new": sorted(new), "gone": sorted(gone)}
+            logger.info("replicas", extra=extra)
             self._review()
         if new:
-            self.lost()
+            self.on_change()
 
     def choose(self) -> Replica:
-        """Returns the replica that the next call should go to.
+        """Returns the replica for the next call.
 
-        Those that have not said yet how they are count only while none is known to serve; a call
-        to one of them waits until it can connect, a few seconds at most.
+        Replicas of unknown health are chosen only while none serves; a call to one of them waits a
+        few seconds at most until it connects.
 
         Raises:
-            RequestError: UNAVAILABLE: none serves; says since when and why.
+            RequestError: UNAVAILABLE: no replica serves; the message says since when and why.
         """
-        of: dict[Standing, list[Replica]] = {standing: [] for standing in Standing}
-        for replica in self._replicas.values():
-            of[replica.standing].append(replica)
-        able = of[Standing.SERVES] or of[Standing.UNKNOWN]
-        if not able:
-            raise unavailable(self.absence())
-        return self._least_busy(_trusted(able) or able)
+        candidates = self._with_health(HealthState.SERVING) or self._with_health(
+            HealthState.UNKNOWN
+        )
+        if not candidates:
+            raise unavailable(self.unavailable_reason())
+        return self._least_busy(_not_ejected(candidates) or candidates)
 
-    def another(self, than: Replica) -> Replica | None:
-        """Returns the replica that a call which one has already should go to as well, if any."""
-        able = [each for each in self._replicas.values() if each.standing is Standing.SERVES]
-        others = [each for each in _trusted(able) if each is not than]
+    def choose_other(self, first: Replica) -> Replica | None:
+        """Returns a serving replica other than `first` for a hedged call; None without one."""
+        serving = self._with_health(HealthState.SERVING)
+        others = [each for each in _not_ejected(serving) if each is not first]
         return self._least_busy(others) if others else None
 
-    def somebody(self) -> Replica:
-        """Returns the replica to ask how the stage is: one that serves, or else any.
+    def any_replica(self) -> Replica:
+        """Returns a replica for a status query: a serving one if there is one, or else any.
 
         Raises:
-            RequestError: UNAVAILABLE: there is none.
+            RequestError: UNAVAILABLE: there are no replicas.
         """
         if not self._serving and self._replicas:
             return next(iter(self._replicas.values()))
         return self.choose()
 
-    def absence(self) -> str:
-        """Says since when no replica serves, and why; nothing while one does."""
+    def unavailable_reason(self) -> str:
+        """Returns since when no replica serves, and why; "" while one serves."""
         if self._none_since is None:
             return ""
         problems = [f"{each.address}: {each.problem}" for each in self._replicas.values()]
-        why = "; ".join(problems[:MOST_NAMED]) or self._source or "none is known"
-        if len(problems) > MOST_NAMED:
-            why += f"; and {len(problems) - MOST_NAMED} more"
+        why = "; ".join(problems[:MAX_NAMED]) or self._source or "none is known"
+        if len(problems) > MAX_NAMED:
+            why += f"; and {len(problems) - MAX_NAMED} more"
         since = self._none_since.isoformat(timespec="seconds")
         return f"stage {self.stage} has no ready replica since {since}: {why}"
 
@@ -134,7 +132,7 @@ class ReplicaSet:
         response_deserializer: Callable[[bytes], Any],
         _registered_method: bool = False,
     ) -> Callable[..., Any]:
-        """Returns what calls a method with one answer, as a channel does."""
+        """Returns a callable of a method with one response, as a channel does."""
         return self._balanced(
             Method("unary_unary", method, request_serializer, response_deserializer)
         )
@@ -146,13 +144,13 @@ class ReplicaSet:
         response_deserializer: Callable[[bytes], Any],
         _registered_method: bool = False,
     ) -> Callable[..., Any]:
-        """Returns what calls a method with a stream of answers, as a channel does."""
+        """Returns a callable of a method with a stream of responses, as a channel does."""
         return self._balanced(
             Method("unary_stream", method, request_serializer, response_deserializer)
         )
 
     async def close(self) -> None:
-        """Closes every channel; calls under way are cancelled."""
+        """Cancels the calls in progress and closes every channel."""
         replicas = [*self._replicas.values(), *self._retiring.values()]
         retiring = list(self._retiring)
         await asyncio.gather(*(replica.close() for replica in replicas))
@@ -164,10 +162,13 @@ class ReplicaSet:
             if self._hedging is None or len(self._replicas) == 1:
                 return replica.call(method, request, timeout)
             return HedgedCall(
-                self._hedging, method, request, timeout, replica, lambda: self.another(replica)
+                self._hedging, method, request, timeout, replica, lambda: self.choose_other(replica)
             )
 
         return call
+
+    def _with_health(self, health: HealthState) -> list[Replica]:
+        return [each for each in self._replicas.values() if each.health is health]
 
     def _least_busy(self, replicas: Iterable[Replica]) -> Replica:
         chosen = min(replicas, key=lambda replica: (replica.outstanding, replica.chosen))
@@ -176,21 +177,18 @@ class ReplicaSet:
         return chosen
 
     def _review(self) -> None:
-        """Takes note of who serves, since when nobody does, and who no longer does."""
+        """Updates the set of serving replicas, and the time since which there are none."""
         before = self._serving
-        self._serving = {
-            each for each in self._replicas.values() if each.standing is Standing.SERVES
-        }
+        self._serving = set(self._with_health(HealthState.SERVING))
         if self._serving:
             self._none_since = None
         elif self._none_since is None:
             self._none_since = datetime.now(UTC)
-            logger.warning(self.absence())
+            logger.warning(self.unavailable_reason())
         if before - self._serving:
-            self.lost()
+            self.on_change()
 
 
-def _trusted(replicas: Iterable[Replica]) -> list[Replica]:
-    """Returns those that are not left out for now."""
+def _not_ejected(replicas: Iterable[Replica]) -> list[Replica]:
     now = time.monotonic()
-    return [replica for replica in replicas if replica.left_out_until <= now]
+    return [replica for replica in replicas if replica.ejected_until <= now]

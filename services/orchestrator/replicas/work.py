@@ -1,6 +1,6 @@
-"""What calls ask of a replica, in the unit in which replicas of a stage are compared.
+"""Cost of calls, in the unit by which load balancing and hedging compare them.
 
-Calls of one kind take times that are comparable too, for each unit of work.
+Calls with equal keys take comparable times for each unit of work.
 """
 
 from collections.abc import Hashable
@@ -16,27 +16,31 @@ from muse.tokenizer.v1.tokenizer_pb2 import EncodeRequest as TokenizerEncodeRequ
 
 
 def work_of(request: Any) -> int:
-    """Returns what a call asks of a replica, at least 1.
+    """Returns the work of a call, at least 1.
+
+    The work of a decode is its remaining steps times the rows of each step (two with guidance);
+    every other call counts as 1.
 
     Args:
-        request: Of base or superres, with its knobs set: steps that are left, times the rows that
-            each computes (two with guidance). Of any other call: 1.
+        request: Request of the call; a decode has its sampling parameters set.
     """
     if not isinstance(request, BaseRequest | SuperresRequest):
         return 1
-    knobs = request.sampling
-    edited = isinstance(request, BaseRequest) and request.HasField("mask_free_edit")
-    total = (0 if edited else request.resume.total) or knobs.steps
-    rows = 2 if knobs.guidance_scale or knobs.guidance_scale_start else 1
+    parameters = request.sampling
+    mask_free = isinstance(request, BaseRequest) and request.HasField("mask_free_edit")
+    total = (0 if mask_free else request.resume.total) or parameters.steps
+    rows = 2 if parameters.guidance_scale or parameters.guidance_scale_start else 1
     return max(1, total - request.resume.step) * rows
 
 
-def kind_of(request: Any) -> Hashable:
-    """Returns what, of calls of one method, those have in common that take comparable times.
+def latency_key(request: Any) -> Hashable:
+    """Returns a key that separates calls of one method whose latencies differ.
+
+    A decode that reports its steps answers sooner than one that does not, and the latencies of the
+    tokenizer's two resolutions differ.
 
     Args:
-        request: Of any call; a decode that tells its steps answers sooner than one that does not,
-            and the tokenizer's two resolutions differ.
+        request: Request of the call.
     """
     if isinstance(request, BaseRequest | SuperresRequest):
         return bool(request.progress)
@@ -45,8 +49,8 @@ def kind_of(request: Any) -> Hashable:
     return request.codebook if isinstance(request, TokenizerEncodeRequest) else None
 
 
-def work_before_answer(request: Any) -> int:
-    """Returns what a replica has to do before the call's first answer, as `work_of` counts it."""
+def work_before_response(request: Any) -> int:
+    """Returns the work until the first response of a call, in the unit of `work_of`."""
     if isinstance(request, TextEncodeRequest):
         return max(1, len(request.texts))
     if isinstance(request, BaseRequest | SuperresRequest) and request.progress:
@@ -54,7 +58,7 @@ def work_before_answer(request: Any) -> int:
     return work_of(request)
 
 
-def gives_up(answer: Any) -> bool:
-    """Returns whether an answer is that of a replica that stops and hands a decode back."""
-    decoded = isinstance(answer, BaseResponse | SuperresResponse)
-    return decoded and answer.HasField("preempted")
+def is_preempted(response: Any) -> bool:
+    """Returns whether a response is the state of a decode that a draining replica preempted."""
+    decoded = isinstance(response, BaseResponse | SuperresResponse)
+    return decoded and response.HasField("preempted")

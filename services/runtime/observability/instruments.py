@@ -1,7 +1,7 @@
 """Every metric of the servers: name, unit, labels, and the values of the labels.
 
-An instrument costs one comparison until `bind` gives it a meter. Its labels take a few values that
-are defined here and never come from a caller, so the number of series is bounded.
+An instrument costs one comparison until `bind` gives it a meter. Values of labels never come from a
+caller, so the number of series is bounded.
 
 Source: OpenTelemetry, "Metrics semantic conventions" (names and units) and "Prometheus and
 OpenMetrics compatibility" (how Prometheus calls them).
@@ -22,9 +22,6 @@ Direction: TypeAlias = Literal["receive", "transmit"]
 Copy: TypeAlias = Literal["first", "second", "neither"]
 Refusal = TypeVar("Refusal", bound=Exception)
 
-STAGES = ("orchestrator", "text_encoder", "tokenizer", "base", "superres")
-EDITS = ("inpaint", "outpaint", "mask_free_edit", "vary")  # kinds of edits
-KINDS = ("generate", "encode", "decode", "get_status", *EDITS)
 OUTCOMES = tuple(code.name for code in grpc.StatusCode)
 REASONS: tuple[Reason, ...] = ("queue_full", "too_late", "stopping", "device_fails", "no_memory")
 SOURCES: tuple[Source, ...] = ("compiler", "cache")
@@ -63,7 +60,8 @@ class Instrument:
         name: OpenTelemetry name.
         unit: In UCUM, such as "s" or "{request}".
         description: One sentence.
-        labels: Values of each label; every metric also has the label `stage`.
+        labels: Values of each label, () for a label whose values the protos or the list of stages
+            define; every metric also has the label `stage`.
     """
 
     name: str
@@ -83,7 +81,7 @@ class Instrument:
 
         Args:
             meter: Creates the OpenTelemetry instrument.
-            stage: Stage of the process, one of STAGES.
+            stage: Stage of the process.
         """
         self._stage, self._bound = stage, self._create(meter)
 
@@ -97,7 +95,7 @@ class Instrument:
 
 @dataclass(eq=False)
 class Counter(Instrument):
-    """A sum that only grows; each label value starts at an explicit 0, so that rates are exact."""
+    """A sum that only grows; each value of `labels` starts at an explicit 0 for exact rates."""
 
     @property
     def prometheus_names(self) -> tuple[str, ...]:
@@ -171,7 +169,7 @@ REQUESTS = Histogram(
     "muse.request.duration",
     "s",
     "Time from a call's arrival at a server to its end, by kind of request and gRPC status.",
-    {"kind": KINDS, "outcome": OUTCOMES},
+    {"kind": (), "outcome": OUTCOMES},
 )
 WAITS = Histogram(
     "muse.queue.duration",
@@ -235,7 +233,7 @@ HEDGES = Counter(
     "muse.hedges",
     "{call}",
     "Calls that were sent to a second replica too, by the copy that was answered first.",
-    {"target": STAGES[1:], "answer": COPIES},
+    {"target": (), "answer": COPIES},
 )
 INSTRUMENTS: tuple[Instrument, ...] = (
     *(REQUESTS, WAITS, QUEUED, QUEUED_STEPS, CAPACITY, ACTIVE, SLOTS, REFUSALS),
@@ -249,7 +247,7 @@ def bind(meter: Meter, stage: str) -> None:
 
     Args:
         meter: Creates the OpenTelemetry instruments.
-        stage: Stage of the process, one of STAGES.
+        stage: Stage of the process.
     """
     for instrument in INSTRUMENTS:
         instrument.bind(meter, stage)

@@ -9,22 +9,23 @@ from typing import Any
 
 import grpc
 
-from services.runtime.observability.instruments import EDITS, IO, REQUESTS
+from services.runtime.observability.instruments import IO, REQUESTS
 from services.runtime.observability.tracing import recorded_span
 from services.runtime.server.interceptors import Context, Handler, is_ours, wrapped
 
 
 def kind_of(method: str, request: Any) -> str:
-    """Returns the kind of a request, one of `instruments.KINDS`.
+    """Returns the kind of a request: the name of its edit, or of its method in snake case.
 
     Args:
         method: Full name, such as "/muse.base.v1.BaseService/Generate".
         request: The request's message.
     """
     fields = request.DESCRIPTOR.fields_by_name
-    for edit in EDITS:
-        if edit in fields and request.HasField(edit):
-            return edit
+    if "mask_free_edit" in fields and request.HasField("mask_free_edit"):
+        return "mask_free_edit"
+    if "edit" in request.DESCRIPTOR.oneofs_by_name and (edit := request.WhichOneof("edit")):
+        return str(edit)
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Outpaint
 from PIL import Image
 
-from services.orchestrator.edits import read_source, result_pixels
-from services.orchestrator.edits.limits import iterations_of, kept_of
+from services.orchestrator.edits.mask_free import iterations_of, kept_of
+from services.orchestrator.edits.sources import read_source, result_pixels
 from services.orchestrator.requests import checked
 from services.runtime.wire.errors import RequestError
 from tests.orchestrator.edits.drawn import WORD, edits

@@ -8,7 +8,7 @@ import pytest
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 
-from services.orchestrator.edits.limits import iterations_of, kept_of
+from services.orchestrator.edits.mask_free import iterations_of, kept_of
 from tests.painted import file_of, noise
 
 

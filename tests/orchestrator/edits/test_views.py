@@ -102,7 +102,7 @@ async def test_an_outpainting_is_shown_growing_window_by_window_and_never_larger
 def test_an_overview_of_what_is_small_enough_holds_its_very_pixels() -> None:
     overview = Overview(10, 20, 32)
     part, at = noise(4, 6), (slice(3, 7), slice(2, 8))
-    shown = overview.having(part, at)
+    shown = overview.with_part(part, at)
 
     assert (overview.pixels == GREY).all()
     assert (shown[at] == part).all()
@@ -122,7 +122,7 @@ def test_an_overview_of_what_is_thin_still_has_a_row() -> None:
 async def test_the_last_preview_of_a_picture_no_larger_than_the_canvas_is_its_result(
     studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.orchestrator.edits.pictures.SHORTEST_SIDE_PX", 4)
+    monkeypatch.setattr("services.orchestrator.edits.pictures.MIN_SIDE_PX", 4)
     image = file_of(noise(8, 5))
     for edit in (
         {"inpaint": Inpaint(image=image, mask=file_of(upper_half(8, 5)))},

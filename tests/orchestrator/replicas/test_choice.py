@@ -13,7 +13,7 @@ from muse.base.v1.base_pb2_grpc import BaseServiceStub
 from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.replicas import Replica, ReplicaSet
-from services.orchestrator.replicas.replica import ROUND_ROBIN, Standing
+from services.orchestrator.replicas.replica import ROUND_ROBIN, HealthState
 from services.runtime.wire.errors import RequestError, invalid_field, unavailable
 from tests.orchestrator.replicas.waiting import soon
 
@@ -39,7 +39,7 @@ class Bases:
         """Starts more servers and waits until all serve."""
         self.servers += [await self._start("base") for _ in range(count)]
         self.name(*self.servers)
-        await soon(lambda: all(each.standing is Standing.SERVES for each in self.set.replicas))
+        await soon(lambda: all(each.health is HealthState.SERVING for each in self.set.replicas))
 
     def name(self, *servers: Any) -> None:
         """Names those there are now."""
@@ -155,7 +155,7 @@ async def test_a_replica_that_says_not_serving_gets_no_new_calls_until_it_serves
     await soon(lambda: bases.counts() == [1, 1])
 
     await bases.servers[0].does.health.set("", NOT_SERVING)
-    await soon(lambda: bases.replica(0).standing is Standing.AWAY, seconds=1)
+    await soon(lambda: bases.replica(0).health is HealthState.NOT_SERVING, seconds=1)
     calls += [bases.call() for _ in range(4)]
     await soon(lambda: sum(bases.counts()) == 6)
     assert bases.counts() == [1, 5]
@@ -164,7 +164,7 @@ async def test_a_replica_that_says_not_serving_gets_no_new_calls_until_it_serves
     answers = await asyncio.gather(*calls)  # the one under way there, too
     assert [answer[-1].HasField("result") for answer in answers] == [True] * 6
     await bases.servers[0].does.health.set("", SERVING)
-    await soon(lambda: bases.replica(0).standing is Standing.SERVES)
+    await soon(lambda: bases.replica(0).health is HealthState.SERVING)
     await bases.call()
     assert bases.counts() == [2, 5]
 
@@ -230,12 +230,12 @@ async def test_a_replica_that_fails_is_left_out_for_a_time_that_grows(bases: Bas
         for _ in range(2):  # one each
             await asyncio.gather(bases.call(), return_exceptions=True)
         await soon(lambda expected=failures: bases.replica(0).failures == expected)
-        left_out.append(bases.replica(0).left_out_until - time.monotonic())
+        left_out.append(bases.replica(0).ejected_until - time.monotonic())
         before = bases.counts()
         await bases.call()
         await bases.call()
         assert bases.counts() == [before[0], before[1] + 2]
-        bases.replica(0).left_out_until = 0.0  # as if the time were over
+        bases.replica(0).ejected_until = 0.0  # as if the time were over
 
     assert [round(seconds / 0.5) for seconds in left_out] == [1, 2, 4]
     failing.does.around = None
@@ -277,10 +277,10 @@ async def test_without_a_ready_replica_a_call_is_refused_at_once_with_since_when
 ) -> None:
     await bases.add(2)
     lost: list[float] = []
-    bases.set.lost = lambda: lost.append(time.monotonic())
+    bases.set.on_change = lambda: lost.append(time.monotonic())
     await bases.servers[0].line.cut()
     await bases.servers[1].does.health.set("", NOT_SERVING)
-    await soon(lambda: bases.set.absence() != "")
+    await soon(lambda: bases.set.unavailable_reason() != "")
 
     begun = time.monotonic()
     with pytest.raises(RequestError) as caught:
@@ -294,14 +294,14 @@ async def test_without_a_ready_replica_a_call_is_refused_at_once_with_since_when
     assert len(lost) == 2
 
     await bases.servers[0].line.mend()
-    await soon(lambda: bases.set.absence() == "")
+    await soon(lambda: bases.set.unavailable_reason() == "")
     await bases.call()
 
 
-async def test_a_set_that_was_told_of_nobody_says_who_should_have() -> None:
-    empty = ReplicaSet("base", source="dns:///base:50053 names no pod that is ready")
+async def test_an_empty_set_names_the_source_of_its_addresses() -> None:
+    empty = ReplicaSet("base", source="dns:///base:50053 has no ready pod")
 
-    with pytest.raises(RequestError, match=r"since 20.*: dns:///base:50053 names no pod"):
+    with pytest.raises(RequestError, match=r"since 20.*: dns:///base:50053 has no ready pod"):
         empty.choose()
     await empty.close()
 
@@ -311,11 +311,11 @@ async def test_a_name_is_away_when_none_of_its_addresses_can_be_reached(bases: B
     port = bases.servers[0].line.port
     bases.set.update([f"dns:///localhost:{port}"])
     (named,) = bases.set.replicas
-    await soon(lambda: named.standing is Standing.SERVES)
+    await soon(lambda: named.health is HealthState.SERVING)
     await bases.call()
 
     await bases.servers[0].line.cut()
-    await soon(lambda: named.standing is Standing.AWAY)
+    await soon(lambda: named.health is HealthState.NOT_SERVING)
     with pytest.raises(RequestError, match="none of its addresses can be reached"):
         await bases.call()
     assert bases.counts() == [1]

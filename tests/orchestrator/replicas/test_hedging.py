@@ -11,9 +11,9 @@ from muse.base.v1.base_pb2 import GenerateRequest
 from muse.common.v1.decoding_pb2 import PROGRESS_DETAIL_STEPS, DecodeState, Sampling
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
-from services.orchestrator.replicas.hedging import ENOUGH, REMEMBERED, Budget, UsualWaits
-from services.orchestrator.replicas.replica import Standing
-from services.orchestrator.replicas.work import kind_of
+from services.orchestrator.replicas.hedging import MIN_SAMPLES, WINDOW, Budget, LatencyWindow
+from services.orchestrator.replicas.replica import HealthState
+from services.orchestrator.replicas.work import latency_key
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.wire.errors import resource_exhausted, unavailable
 from services.stages import STAGES
@@ -42,12 +42,12 @@ class Fleet:
         self.hedging = hedging
 
     async def ready(self) -> None:
-        await soon(lambda: all(each.standing is Standing.SERVES for each in self.set.replicas))
+        await soon(lambda: all(each.health is HealthState.SERVING for each in self.set.replicas))
 
     def believe(self, method: str, request: Any, usual_s: float = USUAL_S) -> None:
         """Has the set believe that calls like this one wait so long for each unit of work."""
-        waits = self.hedging.usual.setdefault((method, kind_of(request)), UsualWaits())
-        for _ in range(ENOUGH):
+        waits = self.hedging.windows.setdefault((method, latency_key(request)), LatencyWindow())
+        for _ in range(MIN_SAMPLES):
             waits.add(usual_s)
 
     def save(self, copies: float = 1.0) -> None:
@@ -175,7 +175,7 @@ async def test_how_long_is_unusual_grows_with_the_steps(fleet: Fleet) -> None:
 
 
 async def test_nothing_is_unusual_before_enough_calls_were_seen(fleet: Fleet) -> None:
-    fleet.hedging.usual.clear()
+    fleet.hedging.windows.clear()
     fleet.slow(0, 5 * USUAL_S)
     assert await fleet.generate() == ["result"]
     assert fleet.counts() == [1, 0]
@@ -193,7 +193,7 @@ async def test_a_replica_that_is_left_out_gets_no_second_copy(fleet: Fleet) -> N
     fleet.slow(0, 5 * USUAL_S)
     for replica in fleet.set.replicas:
         if replica.address == fleet.servers[1].address:
-            replica.left_out_until = time.monotonic() + 60
+            replica.ejected_until = time.monotonic() + 60
     assert await fleet.generate() == ["result"]
     assert fleet.counts() == [1, 0]
 
@@ -300,7 +300,7 @@ async def test_over_many_calls_no_more_than_the_share_is_sent_twice(fleet_of: An
         fleet.slow(index, 0.01)
     calls = 300
     for _ in range(calls // 10):
-        fleet.hedging.usual.clear()
+        fleet.hedging.windows.clear()
         fleet.believe(GENERATE, PLAIN, 1e-4)  # so that every call is an unusual one
         await asyncio.gather(*(fleet.generate() for _ in range(10)))
 
@@ -373,16 +373,16 @@ async def test_second_copies_are_counted_by_the_answer_that_counted(
 
 
 def test_the_usual_wait_is_that_of_99_in_100_of_the_newest_calls() -> None:
-    waits = UsualWaits()
-    for value in range(ENOUGH - 1):
+    waits = LatencyWindow()
+    for value in range(MIN_SAMPLES - 1):
         waits.add(value)
-        assert waits.longest_s() is None
-    waits.add(ENOUGH - 1)
-    assert waits.longest_s() == 98
+        assert waits.latency_percentile_s() is None
+    waits.add(MIN_SAMPLES - 1)
+    assert waits.latency_percentile_s() == 98
 
-    for value in range(1000, 1000 + REMEMBERED):
+    for value in range(1000, 1000 + WINDOW):
         waits.add(value)
-    assert waits.longest_s() == 1000 + 0.99 * REMEMBERED - 1
+    assert waits.latency_percentile_s() == 1000 + 0.99 * WINDOW - 1
 
 
 def test_a_budget_saves_a_few_copies_up_and_no_more() -> None:

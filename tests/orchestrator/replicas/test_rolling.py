@@ -156,7 +156,7 @@ async def test_without_a_ready_pod_a_request_is_refused_with_stage_and_since_whe
     assert time.monotonic() - begun < 2
     assert refusal.code is grpc.StatusCode.UNAVAILABLE
     assert "stage base has no ready replica since 20" in refusal.message
-    assert "dns:///base:50053 names no pod that is ready" in refusal.message
+    assert "dns:///base:50053 has no ready pod" in refusal.message
     status = await cluster.stub.GetStatus(GetStatusRequest(), timeout=5)
     assert [report.serving for report in status.stages] == [True, False, True, True]
 

@@ -12,7 +12,7 @@ from muse.base.v1.base_pb2 import GenerateRequest
 from muse.common.v1.decoding_pb2 import Sampling
 
 from services.orchestrator.calls import Deadline, Retries, events
-from services.orchestrator.replicas.replica import Standing
+from services.orchestrator.replicas.replica import HealthState
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.server import channels
 from services.runtime.server.process import SERVING
@@ -53,7 +53,7 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
                 return [response.WhichOneof("event") async for response in responses]
 
     try:
-        await soon(lambda: all(each.standing is Standing.SERVES for each in replicas))
+        await soon(lambda: all(each.health is HealthState.SERVING for each in replicas))
         decoding = asyncio.create_task(decode())
         await soon(lambda: sum(len(each.does.asked) for each in servers) == 1)
         vanished, other = sorted(servers, key=lambda each: -len(each.does.asked))
@@ -66,7 +66,7 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
 
         (replica,) = (each for each in replicas if each.address == vanished.address)
         assert replica.failures == 1
-        await soon(lambda: replica.standing is Standing.AWAY)
+        await soon(lambda: replica.health is HealthState.NOT_SERVING)
     finally:
         await stages.close()
 

@@ -11,7 +11,7 @@ from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest
 
-from services.orchestrator.replicas.work import kind_of, work_before_answer, work_of
+from services.orchestrator.replicas.work import latency_key, work_before_response, work_of
 
 GUIDED, PLAIN = Sampling(steps=24, guidance_scale=4), Sampling(steps=24, guidance_scale=0)
 
@@ -42,10 +42,10 @@ def test_a_mask_free_edit_takes_all_its_iterations() -> None:
 def test_calls_of_one_kind_have_work_that_can_be_compared() -> None:
     told = BaseRequest(sampling=Sampling(steps=1), progress=PROGRESS_DETAIL_STEPS)
     tokens = TokenGrid(codebook="codebook:low")
-    assert kind_of(DecodeRequest(tokens=tokens)) == "codebook:low"
-    assert kind_of(BaseRequest(sampling=Sampling(steps=1))) != kind_of(told)
-    guided = BaseRequest(sampling=Sampling(steps=12, guidance_scale=4))
-    assert work_before_answer(guided) == 24
+    assert latency_key(DecodeRequest(tokens=tokens)) == "codebook:low"
+    assert latency_key(BaseRequest(sampling=Sampling(steps=1))) != latency_key(told)
+    guided = BaseRequest(sampling=Sampling(steps=12, guidance=4))
+    assert work_before_response(guided) == 24
     guided.progress = PROGRESS_DETAIL_STEPS
-    assert work_before_answer(guided) == 1
-    assert work_before_answer(EncodeRequest(texts=["a", "b"])) == 2
+    assert work_before_response(guided) == 1
+    assert work_before_response(EncodeRequest(texts=["a", "b"])) == 2

@@ -1,4 +1,4 @@
-"""What the log and the trace say of a request: the very numbers that the caller is told."""
+"""Log lines and span events of a request, with the timings that the caller receives."""
 
 import logging
 import time
@@ -17,14 +17,14 @@ PARTS = ("queue_s", "compute_s", "transfer_s")
 
 
 def sums(timings: Sequence[StageTiming]) -> dict[str, float]:
-    """Returns the seconds of all stages together, by part: queue_s, compute_s, transfer_s."""
+    """Returns queue_s, compute_s and transfer_s summed over the stages."""
     return {part: sum(getattr(timing, part) for timing in timings) for part in PARTS}
 
 
-def tell_picture(image: GeneratedImage) -> None:
-    """Writes where the time of a picture went to the log, and to the request's span."""
+def log_image(image: GeneratedImage) -> None:
+    """Logs the timings of an image, and adds them to the request's span as an event."""
     device_s = sum(timing.device_s for timing in image.timings)
-    account = {
+    totals = {
         "wall_s": image.wall_s,
         **sums(image.timings),
         "overhead_s": image.overhead_s,
@@ -34,20 +34,20 @@ def tell_picture(image: GeneratedImage) -> None:
         timing.stage: {part: getattr(timing, part) for part in (*PARTS, "device_s")}
         for timing in image.timings
     }
-    named = {"index": image.index, "seed": image.seed}
-    logger.info("a picture is done", extra={**named, **account, "stages": stages})
+    labels = {"index": image.index, "seed": image.seed}
+    logger.info("a picture is done", extra={**labels, **totals, "stages": stages})
     trace.get_current_span().add_event(
-        "picture", {span_attributes.muse(name): value for name, value in account.items()}
+        "picture", {span_attributes.muse(name): value for name, value in totals.items()}
     )
 
 
 @contextmanager
-def told_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
-    """Writes to the log how a request ended, and after how long.
+def log_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
+    """Logs the outcome and the duration of a request when its block ends.
 
     Args:
-        request: As it came.
-        arrived_s: time.monotonic() when it came.
+        request: The request as it arrived.
+        arrived_s: time.monotonic() when it arrived.
     """
     outcome = "CANCELLED"
     try:

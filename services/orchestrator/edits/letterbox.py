@@ -1,8 +1,8 @@
-"""Where a picture of any size lies on the square canvas that the stages work on, and back.
+"""Letterboxing: fitting a picture of any size onto the stages' square canvas, and back.
 
-The rule: it is scaled, by Lanczos, so that its longer side is the canvas's, and lies in the middle;
-its border pixels are repeated over what is left of the square. Back, the canvas is cut to where
-the picture lay and scaled to its size. A picture of the canvas's own size passes unchanged.
+A picture is scaled by Lanczos so that its longer side is the canvas's side, and centred; its border
+pixels are repeated over the rest of the square. On the way back the canvas is cropped to the
+picture's area and scaled to its size. A picture of the canvas's own size passes unchanged.
 """
 
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ LANCZOS, BILINEAR = Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A picture's place on the canvas.
+class Letterbox:
+    """Position of a picture on the canvas.
 
     Attributes:
         picture: Height and width of the picture, in its own pixels.
-        side: Of the canvas, in pixels.
-        size: Height and width on the canvas.
-        corner: Top and left on the canvas.
+        side: Side of the canvas, in pixels.
+        size: Height and width of the picture on the canvas.
+        corner: Top and left of the picture on the canvas.
     """
 
     picture: tuple[int, int]
@@ -32,60 +32,60 @@ class Place:
 
     @property
     def inside(self) -> Bool[np.ndarray, "S S"]:
-        """Pixels of the canvas that the picture covers."""
+        """True at pixels of the canvas that the picture covers."""
         (top, left), (height, width) = self.corner, self.size
         covered = np.zeros((self.side, self.side), bool)
         covered[top : top + height, left : left + width] = True
         return covered
 
     @property
-    def shrunk(self) -> "Place":
-        """The same place of the picture at no more than the canvas's scale."""
+    def shrunk(self) -> "Letterbox":
+        """The letterbox of the picture reduced to the canvas's scale, if it is larger than that."""
         return self if max(self.picture) <= self.side else replace(self, picture=self.size)
 
-    def onto(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "S S 3"]:
+    def apply(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "S S 3"]:
         """Returns the canvas with the picture on it."""
-        placed = _resized(picture, self.size, LANCZOS)
+        fitted = _resized(picture, self.size, LANCZOS)
         around = [
             (at, self.side - at - length) for at, length in zip(self.corner, self.size, strict=True)
         ]
-        return np.pad(placed, [*around, (0, 0)], mode="edge")
+        return np.pad(fitted, [*around, (0, 0)], mode="edge")
 
-    def mask_onto(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "S S"]:
-        """Returns the pixels of the canvas on which any masked pixel of the picture lies."""
+    def apply_to_mask(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "S S"]:
+        """Returns the canvas pixels that contain any masked pixel of the picture."""
         (top, left), (height, width) = self.corner, self.size
         rows = np.stack([mask[span].any(axis=0) for span in _spans(self.picture[0], height)])
         cells = [rows[:, span].any(axis=1) for span in _spans(self.picture[1], width)]
-        placed = np.zeros((self.side, self.side), bool)
-        placed[top : top + height, left : left + width] = np.stack(cells, axis=1)
-        return placed
+        on_canvas = np.zeros((self.side, self.side), bool)
+        on_canvas[top : top + height, left : left + width] = np.stack(cells, axis=1)
+        return on_canvas
 
-    def off(self, canvas: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the picture that lies on the canvas, at its own size."""
+    def undo(self, canvas: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the picture cropped from a canvas and scaled to its own size."""
         return _resized(self.cut(canvas), self.picture, LANCZOS)
 
-    def weights_off(self, weights: Float[np.ndarray, "S S"]) -> UInt8[np.ndarray, "h w"]:
-        """Returns weights of 0 to 1 on the canvas as 0 to 255 on the picture."""
+    def undo_weights(self, weights: Float[np.ndarray, "S S"]) -> UInt8[np.ndarray, "h w"]:
+        """Returns canvas weights, 0 to 1, as weights of the picture, 0 to 255."""
         levels = np.round(255 * self.cut(weights)).astype(np.uint8)
         return _resized(levels, self.picture, BILINEAR)
 
     def cut(self, canvas: np.ndarray) -> np.ndarray:
-        """Returns what lies on the canvas where the picture does, at the canvas's scale."""
+        """Returns the picture's area of a canvas, at the canvas's scale."""
         (top, left), (height, width) = self.corner, self.size
         return canvas[top : top + height, left : left + width]
 
 
-def place_of(height: int, width: int, side: int) -> Place:
-    """Returns the place of a picture on the canvas.
+def letterbox_of(height: int, width: int, side: int) -> Letterbox:
+    """Returns the letterbox of a picture.
 
     Args:
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
-        side: Of the canvas, in pixels.
+        height: Height of the picture, in pixels.
+        width: Width of the picture, in pixels.
+        side: Side of the canvas, in pixels.
     """
     longer = max(height, width)
     tall, wide = (max(1, round(length * side / longer)) for length in (height, width))
-    return Place(
+    return Letterbox(
         picture=(height, width),
         side=side,
         size=(tall, wide),
@@ -94,26 +94,26 @@ def place_of(height: int, width: int, side: int) -> Place:
 
 
 def enlarged(square: UInt8[np.ndarray, "s s 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Returns a square picture at the side of a larger one."""
+    """Scales a square picture up to a larger side."""
     return _resized(square, (side, side), BILINEAR)
 
 
 def scaled(
     picture: UInt8[np.ndarray, "h w 3"], height: int, width: int
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Returns a picture at another size, whatever its aspect."""
+    """Scales a picture to another size and aspect."""
     return _resized(picture, (height, width), LANCZOS)
 
 
 def _spans(pixels: int, count: int) -> list[slice]:
-    """Returns for each of `count` equal parts the pixels it touches."""
+    """Returns the pixels that each of `count` equal parts touches."""
     return [
         slice(part * pixels // count, -(-(part + 1) * pixels // count)) for part in range(count)
     ]
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
+def _resized(pixels: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
     if pixels.shape[:2] == size:
         return pixels
     height, width = size
-    return np.asarray(Image.fromarray(pixels).resize((width, height), how))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), resampling))

@@ -141,9 +141,9 @@ def test_of_calls_made_at_once_only_the_last_to_end_counts_and_the_device_worked
         return Call(timing=timing, begun_s=begun_s, ended_s=ended_s)
 
     timeline = Timeline(arrived_s=10.0)
-    timeline.spent([call(11.0, 14.0), call(11.0, 12.0)])
+    timeline.add([call(11.0, 14.0), call(11.0, 12.0)])
     branch = timeline.fork()
-    timeline.spent([call(15.0, 16.0)])
+    timeline.add([call(15.0, 16.0)])
 
     (total,) = timeline.timings()
     assert (total.compute_s, total.device_s) == (4.0, 5.0)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.orchestrator.edits.letterbox import letterbox_of
 from services.orchestrator.edits.masks import (
     composite,
     seam_weights,
@@ -12,7 +13,6 @@ from services.orchestrator.edits.masks import (
     touched_cells,
     unknown_cells,
 )
-from services.orchestrator.edits.placing import place_of
 from services.pictures.low_resolution import low_resolution_view
 
 SIDE = 32
@@ -23,31 +23,31 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def test_a_picture_of_the_canvas_size_passes_unchanged_both_ways() -> None:
-    picture, place = noise(SIDE, SIDE), place_of(SIDE, SIDE, SIDE)
-    assert (place.onto(picture) == picture).all()
-    assert (place.off(picture) == picture).all()
-    assert place.inside.all()
+    picture, letterbox = noise(SIDE, SIDE), letterbox_of(SIDE, SIDE, SIDE)
+    assert (letterbox.apply(picture) == picture).all()
+    assert (letterbox.undo(picture) == picture).all()
+    assert letterbox.inside.all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (20, 50), (16, 1600), (7, 3), (33, 31)])
 def test_the_longer_side_fills_the_canvas_and_the_way_back_has_the_pictures_size(
     height: int, width: int
 ) -> None:
-    place = place_of(height, width, SIDE)
+    letterbox = letterbox_of(height, width, SIDE)
     picture = noise(height, width)
-    canvas = place.onto(picture)
+    canvas = letterbox.apply(picture)
 
     assert canvas.shape == (SIDE, SIDE, 3)
-    assert max(place.size) == SIDE
-    assert min(place.size) == max(1, round(min(height, width) * SIDE / max(height, width)))
-    assert place.inside.sum() == place.size[0] * place.size[1]
-    assert place.off(canvas).shape == picture.shape
+    assert max(letterbox.size) == SIDE
+    assert min(letterbox.size) == max(1, round(min(height, width) * SIDE / max(height, width)))
+    assert letterbox.inside.sum() == letterbox.size[0] * letterbox.size[1]
+    assert letterbox.undo(canvas).shape == picture.shape
 
 
 def test_beyond_the_picture_its_border_is_repeated() -> None:
     picture = np.full((SIDE // 2, SIDE, 3), 50, np.uint8)
     picture[0] = 200
-    canvas = place_of(*picture.shape[:2], SIDE).onto(picture)
+    canvas = letterbox_of(*picture.shape[:2], SIDE).apply(picture)
     assert (canvas[: SIDE // 4 + 1] == 200).all()
     assert (canvas[SIDE // 4 + 1 :] == 50).all()
 
@@ -60,25 +60,25 @@ def test_a_single_masked_pixel_reaches_the_cell_it_lies_in(
     row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     mask = np.zeros((height, width), bool)
     mask[row, column] = True
-    place = place_of(height, width, SIDE)
-    on_canvas = place.mask_onto(mask)
+    letterbox = letterbox_of(height, width, SIDE)
+    on_canvas = letterbox.apply_to_mask(mask)
 
     assert on_canvas.any()
-    assert (on_canvas & ~place.inside).sum() == 0
-    top, left = place.corner
+    assert (on_canvas & ~letterbox.inside).sum() == 0
+    top, left = letterbox.corner
     middle = (
-        top + int((row + 0.5) * place.size[0] / height),
-        left + int((column + 0.5) * place.size[1] / width),
+        top + int((row + 0.5) * letterbox.size[0] / height),
+        left + int((column + 0.5) * letterbox.size[1] / width),
     )
     assert on_canvas[middle]
     assert touched_cells(on_canvas, 4)[middle[0] * 4 // SIDE, middle[1] * 4 // SIDE]
 
 
 def test_tokens_are_unknown_where_masked_or_wholly_outside_the_picture() -> None:
-    place = place_of(SIDE // 2 - 2, SIDE, SIDE)  # rows 9 to 22
+    letterbox = letterbox_of(SIDE // 2 - 2, SIDE, SIDE)  # rows 9 to 22
     mask = np.zeros((SIDE // 2 - 2, SIDE), bool)
     mask[0, 0] = True
-    unknown = unknown_cells(place.mask_onto(mask), place.inside, 4)
+    unknown = unknown_cells(letterbox.apply_to_mask(mask), letterbox.inside, 4)
 
     assert unknown[0].all()
     assert unknown[3].all()
@@ -107,9 +107,9 @@ def test_pixels_outside_the_mask_stay_equal_at_any_size() -> None:
     old = noise(45, 70)
     mask = np.zeros((45, 70), bool)
     mask[10:30, 20:50] = True
-    place = place_of(45, 70, SIDE)
+    letterbox = letterbox_of(45, 70, SIDE)
     new = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    result = seamless(old, new, mask, place, 2)
+    result = seamless(old, new, mask, letterbox, 2)
 
     assert (result[~mask] == old[~mask]).all()
     assert (result[18:22, 32:38] == 255).all()

@@ -1,0 +1,176 @@
+"""Compatibility of the four stages: all serve, and their checkpoints were trained together."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+from muse.common.v1.decoding_pb2 import Sampling
+from muse.common.v1.stage_pb2 import StageStatus
+
+from services.orchestrator.calls import Deadline, Retries
+from services.orchestrator.stage_clients import Resolution, StageAnswer, StageClients
+from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
+from services.stages import STAGES
+
+logger = logging.getLogger(__name__)
+REFRESH_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compatible:
+    """Statuses of stages that serve and were trained together.
+
+    Attributes:
+        statuses: Status of each stage, by name.
+        defaults: Default sampling parameters of each stage that decodes, by name.
+        resolutions: Resolutions of the tokenizers, by the role of their codebook.
+    """
+
+    statuses: Mapping[str, StageStatus]
+    defaults: Mapping[str, Sampling]
+    resolutions: Mapping[str, Resolution]
+
+
+class StageCompatibility:
+    """A cache of the stages' compatibility, so that a request need not query every stage.
+
+    The stages are queried again after `invalidate` (a call failed as it does when a stage is away
+    or serves another checkpoint), after a replica came or went (it may restart with another
+    checkpoint), and every `refresh_s`. A mismatch between two queries is still detected, since
+    each stage checks the fingerprints of its inputs.
+    """
+
+    def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
+        """Starts with an empty cache.
+
+        Args:
+            stages: Stages to query.
+            refresh_s: Seconds between two queries in the background, after `watch`.
+        """
+        self._stages, self._refresh_s = stages, refresh_s
+        self._cached: Compatible | None = None
+        self._query: asyncio.Task[Compatible] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._problem = ""
+
+    async def get(self, deadline: Deadline) -> Compatible:
+        """Returns the cached statuses; queries the stages if the cache is empty.
+
+        Concurrent requests share one query. A stage that is away is queried again while time is
+        left, as in any other call.
+
+        Args:
+            deadline: Deadline of the request.
+
+        Raises:
+            RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
+                checkpoints that were not trained together. DEADLINE_EXCEEDED.
+        """
+        if self._cached is not None:
+            return self._cached
+        retries = Retries("stages", deadline)
+        while True:
+            async with retries as left_s:
+                return await self._shared_query(left_s)
+
+    def invalidate(self) -> None:
+        """Empties the cache; a query in progress does not fill it."""
+        self._cached = self._query = None
+
+    def watch(self) -> None:
+        """Starts to invalidate when replicas come or go, and to refresh in the background."""
+        self._stages.on_change(self.invalidate)
+        self._refreshing = asyncio.create_task(self._refresh_forever())
+
+    async def close(self) -> None:
+        """Cancels the tasks of this object."""
+        tasks = [task for task in (self._refreshing, self._query) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _shared_query(self, left_s: float | None) -> Compatible:
+        if self._query is None:
+            query = self._query = asyncio.create_task(self._query_stages())
+            query.add_done_callback(self._store)
+        try:
+            async with asyncio.timeout(left_s):
+                return await asyncio.shield(self._query)
+        except TimeoutError as error:
+            raise RequestError(
+                grpc.StatusCode.DEADLINE_EXCEEDED, "the time was over before all stages answered"
+            ) from error
+
+    def _store(self, query: asyncio.Task[Compatible]) -> None:
+        failed = query.cancelled() or query.exception() is not None
+        if self._query is query:  # otherwise it began before `invalidate`
+            self._query, self._cached = None, None if failed else query.result()
+
+    async def _query_stages(self) -> Compatible:
+        try:
+            compatible = check_compatibility(await self._stages.query())
+        except RequestError as error:
+            if error.message != self._problem:
+                logger.warning("the stages are not compatible", extra={"problem": error.message})
+            self._problem = error.message
+            raise
+        if self._problem:
+            logger.info("the stages are compatible")
+        self._problem = ""
+        return compatible
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            with contextlib.suppress(RequestError):  # logged; the next request fails with it
+                await self._shared_query(None)
+
+
+def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
+    """Returns the statuses of the stages after checking that they fit together.
+
+    Args:
+        answers: Answer of every stage.
+
+    Raises:
+        RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
+            checkpoints that were not trained together.
+    """
+    for report in (each.report for each in answers):
+        if report.unavailable_reason or not report.serving:
+            raise unavailable(
+                f"{report.stage} at {report.address} is not serving: "
+                f"{report.unavailable_reason or 'its health says NOT_SERVING'}"
+            )
+    statuses = {each.report.stage: each.report.status for each in answers}
+    check_fingerprints(statuses)
+    resolutions = {role: size for each in answers for role, size in each.resolutions.items()}
+    return Compatible(
+        statuses=statuses,
+        defaults={each.report.stage: each.defaults for each in answers},
+        resolutions=resolutions,
+    )
+
+
+def check_fingerprints(statuses: Mapping[str, StageStatus]) -> None:
+    """Checks that the stages' checkpoints were trained together.
+
+    Args:
+        statuses: Status of each stage, by name.
+
+    Raises:
+        RequestError: FAILED_PRECONDITION; the message has both fingerprints.
+    """
+    for stage in STAGES.values():
+        for role, provider in stage.needs.items():
+            needed = statuses[stage.name].fingerprints.get(role, "")
+            fingerprints = statuses[provider].fingerprints
+            given = [fingerprints[each] for each in STAGES[provider].gives if each in fingerprints]
+            if needed not in given:
+                raise failed_precondition(
+                    f"{stage.name} needs {role} {needed or 'of no name'}, but {provider} serves "
+                    f"{' and '.join(given) or 'none'}; serve checkpoints that were trained together"
+                )

@@ -1,0 +1,340 @@
+"""The task of making one image: its calls of base, superres and tokenizer, and its PNG file."""
+
+import asyncio
+import hashlib
+import io
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import grpc
+import numpy as np
+from jaxtyping import UInt8
+from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
+from muse.common.v1.decoding_pb2 import (
+    DecodeProgress,
+    DecodeResult,
+    ProgressDetail,
+    Sampling,
+)
+from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
+from muse.orchestrator.v1.orchestrator_pb2 import (
+    DecodeProvenance,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResponse,
+    Preview,
+    Progress,
+    Provenance,
+)
+from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
+from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
+from PIL import Image
+
+from services.orchestrator.calls import Deadline, Retries, events
+from services.orchestrator.metadata import png_metadata
+from services.orchestrator.previews import Show, preview_of
+from services.orchestrator.stage_clients import Resolution, StageClients
+from services.orchestrator.timeline import Call, Timeline, timed
+from services.runtime.observability.tracing import span
+from services.runtime.wire.errors import RequestError, unavailable
+from services.runtime.wire.tensors import UINT8, pack_tensor, unpack_tensor
+
+LARGE_IMAGE = 2**20  # pixels above which PNGs are compressed with less effort, to save seconds
+
+StepCallback = Callable[[DecodeProgress], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class FinishedImage:
+    """An image that is finished but not yet sent.
+
+    Attributes:
+        image: Message of the image, still without its timings.
+        pixels: Pixels of the image.
+        timeline: Calls that were made for the image.
+    """
+
+    image: GeneratedImage
+    pixels: UInt8[np.ndarray, "h w 3"]
+    timeline: Timeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptEmbeddings:
+    """Embeddings of a request's prompts.
+
+    Attributes:
+        prompt: Embedding of the prompt; None if the prompt is empty.
+        negative_prompt: Embedding of the negative prompt; None if it is empty.
+        call: Call of the text encoder; None if both prompts are empty.
+    """
+
+    prompt: TextEmbedding | None
+    negative_prompt: TextEmbedding | None
+    call: Call | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestContext:
+    """State that all images of a request share.
+
+    Attributes:
+        stages: Clients of the stages.
+        request: The checked request, every sampling parameter set.
+        embeddings: Embeddings of the prompts.
+        provenance: Provenance that every image carries.
+        resolutions: Resolutions of the tokenizers, by the role of their codebook.
+        deadline: Deadline of the request.
+        events: Events for the caller, in order; None at the end.
+        candidates: Finished images to rank, of which only the best are sent; None without
+            `best_of`.
+        calls: Every answered call of the request, once each.
+    """
+
+    stages: StageClients
+    request: GenerateRequest
+    embeddings: PromptEmbeddings
+    provenance: Provenance
+    resolutions: Mapping[str, Resolution]
+    deadline: Deadline
+    events: asyncio.Queue[GenerateResponse | FinishedImage | None]
+    candidates: list[FinishedImage] | None = None
+    calls: set[Call] = field(default_factory=set)
+
+    async def encode(
+        self, pixels: UInt8[np.ndarray, "s s 3"], codebook: str
+    ) -> tuple[TokenGrid, Call]:
+        """Encodes a picture with the tokenizer of a codebook.
+
+        Args:
+            pixels: Picture of that tokenizer's side.
+            codebook: Fingerprint of the codebook.
+
+        Raises:
+            RequestError: the tokenizer refused, or stayed unavailable.
+        """
+        begun, request = time.monotonic(), EncodeRequest(codebook=codebook)
+        request.pixels.CopyFrom(pack_tensor(pixels))
+        retries = Retries("tokenizer", self.deadline)
+        while True:
+            async with retries as left_s:
+                encoded = await self.stages.tokenizer.Encode(request, timeout=left_s)
+                return encoded.tokens, timed(encoded.timing, begun)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTask:
+    """The task of making one image of a request.
+
+    Attributes:
+        context: State shared with the other images of the request.
+        index: Index of the image, from 0.
+        seed: Seed of the image.
+        timeline: Calls that were made for the image so far.
+        decodes: Decodes of the image so far.
+        part: Index of the part in progress, from 0.
+        parts: Number of parts of the image.
+        show: Turns a decoded square into the picture of a preview; the square itself by default.
+    """
+
+    context: RequestContext
+    index: int
+    seed: int
+    timeline: Timeline
+    decodes: list[DecodeProvenance] = field(default_factory=list)
+    part: int = 0
+    parts: int = 1
+    show: Show | None = None
+
+    def fork(self, part: int, parts: int) -> "ImageTask":
+        """Returns a copy that continues independently, as one of several parts."""
+        timeline, decodes = self.timeline.fork(), list(self.decodes)
+        return replace(self, timeline=timeline, decodes=decodes, part=part, parts=parts)
+
+    def add_calls(self, *calls: Call) -> None:
+        """Adds concurrent calls to the timeline of the image and to the request's calls."""
+        self.timeline.add(calls)
+        self.context.calls.update(calls)
+
+    def report_step(
+        self, stage: str, step: int, total: int, preview: Preview | None = None
+    ) -> None:
+        """Sends a Progress event, if the caller asked for progress or the step has a preview."""
+        if self.context.request.progress or preview is not None:
+            progress = Progress(
+                image=self.index,
+                stage=stage,
+                step=step,
+                total=total,
+                part=self.part,
+                parts=self.parts,
+                preview=preview,
+            )
+            self.context.events.put_nowait(GenerateResponse(progress=progress))
+
+    async def pixels(
+        self, tokens: TokenGrid, *, concurrent: bool = False
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        """Decodes tokens to pixels with the tokenizer.
+
+        Args:
+            tokens: Complete grid of either resolution.
+            concurrent: Whether the call runs while a decode goes on, as that of a preview does.
+
+        Raises:
+            RequestError: the tokenizer refused, or stayed unavailable.
+        """
+        begun, request = time.monotonic(), DecodeRequest(tokens=tokens)
+        retries = Retries("tokenizer", self.context.deadline)
+        while True:
+            async with retries as left_s:
+                decoded = await self.context.stages.tokenizer.Decode(request, timeout=left_s)
+                break
+        call = timed(decoded.timing, begun)
+        if concurrent:
+            self.timeline.concurrent.append(call)
+            self.context.calls.add(call)
+        else:
+            self.add_calls(call)
+        return unpack_tensor(
+            decoded.pixels, field="pixels", data_types=(UINT8,), shape=(None, None, 3)
+        )
+
+    async def deliver(
+        self, pixels: UInt8[np.ndarray, "h w 3"], *, iteration: int | None = None
+    ) -> None:
+        """Sends the finished image to the caller, or adds it to the candidates of `best_of`.
+
+        Args:
+            pixels: Pixels of the image.
+            iteration: Iteration of a mask-free edit after which the image was taken.
+        """
+        context = self.context
+
+        def png() -> bytes:  # off the event loop: compressing takes many milliseconds
+            file = io.BytesIO()
+            info = png_metadata(context.request, self.seed, context.provenance)
+            level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
+            Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=level)
+            return file.getvalue()
+
+        self.report_step("tokenizer", 1, 1)
+        height, width = pixels.shape[:2]
+        with span("png"):
+            content = await asyncio.to_thread(png)
+        image = GeneratedImage(
+            index=self.index,
+            seed=self.seed,
+            width_px=width,
+            height_px=height,
+            png=content,
+            decodes=self.decodes,
+            iteration=iteration,
+        )
+        finished = FinishedImage(image, pixels, self.timeline)
+        if context.candidates is None:
+            context.events.put_nowait(finished)
+        else:
+            context.candidates.append(finished)
+
+    async def decode(
+        self,
+        message: BaseRequest | SuperresRequest,
+        *,
+        seed: int | None = None,
+        on_step: StepCallback | None = None,
+    ) -> TokenGrid:
+        """Decodes tokens with base or superres; each step is reported once, even after a retry.
+
+        A replica that drains returns the state of the decode, and the next try resumes from it.
+
+        Args:
+            message: Request of the stage; its shared fields are set here.
+            seed: Seed of the decode; the image's seed by default.
+            on_step: Awaited with the progress of each step and the state after it.
+
+        Returns:
+            The complete grid.
+
+        Raises:
+            RequestError: the stage refused, or stayed unavailable.
+        """
+        stage = "base" if isinstance(message, BaseRequest) else "superres"
+        self._complete(message, getattr(self.context.request, stage), seed, on_step)
+        stub, retries = getattr(self.context.stages, stage), Retries(stage, self.context.deadline)
+        begun, reported = time.monotonic(), 0
+        while True:
+            async with (
+                retries as left_s,
+                aclosing(events(stub.Generate(message, timeout=left_s))) as responses,
+            ):
+                result: DecodeResult | None = None
+                async for response in responses:
+                    event = response.WhichOneof("event")
+                    if event == "result":
+                        result = response.result
+                    elif event == "preempted":
+                        message.resume.CopyFrom(response.preempted)
+                        raise unavailable(f"stage {stage} stopped before the end")
+                    elif response.progress.step > reported:
+                        reported = response.progress.step
+                        preview = await self._preview(message, response.progress)
+                        self.report_step(stage, reported, response.progress.total, preview)
+                        if on_step is not None:
+                            await on_step(response.progress)
+                if result is None:
+                    raise RequestError(
+                        grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
+                    )
+                self._record(stage, result, begun)
+                return result.tokens
+
+    def _record(self, stage: str, result: DecodeResult, begun: float) -> None:
+        """Records the timing of a decode and the digest of its tokens."""
+        self.add_calls(timed(result.timing, begun))
+        digest = hashlib.sha256(result.tokens.ids).hexdigest()
+        self.decodes.append(
+            DecodeProvenance(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
+        )
+
+    def _complete(
+        self,
+        message: BaseRequest | SuperresRequest,
+        parameters: Sampling,
+        seed: int | None,
+        on_step: StepCallback | None,
+    ) -> None:
+        """Sets the fields that the requests of base and superres share."""
+        context = self.context
+        if context.embeddings.prompt is not None:
+            message.prompt.CopyFrom(context.embeddings.prompt)
+        if context.embeddings.negative_prompt is not None:
+            message.negative_prompt.CopyFrom(context.embeddings.negative_prompt)
+        message.sampling.CopyFrom(parameters)
+        message.sampling.seed = self.seed if seed is None else seed
+        message.caller.CopyFrom(context.request.caller)
+        if on_step is not None or context.request.preview_every:
+            message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
+        elif context.request.progress:
+            message.progress = ProgressDetail.PROGRESS_DETAIL_STEPS
+
+    async def _preview(
+        self, message: BaseRequest | SuperresRequest, progress: DecodeProgress
+    ) -> Preview | None:
+        """Returns the preview of a step; None for a step without one."""
+        every = self.context.request.preview_every
+        if not every or (progress.step % every and progress.step != progress.total):
+            return None
+        resampled = isinstance(message, BaseRequest) and message.HasField("mask_free_edit")
+        pixels = await self.pixels(progress.state.tokens, concurrent=True)
+        # Off the event loop, since `show` may take many milliseconds.
+        return await asyncio.to_thread(
+            preview_of, progress.state, pixels, all_known=resampled, show=self.show
+        )
+
+
+ImageHandler = Callable[[ImageTask], Coroutine[Any, Any, None]]
+"""Makes one image of a request and delivers it."""
