@@ -46,6 +46,7 @@ protos-check:
 	sh scripts/generate_stubs.sh --check
 	cd requirements/buf && npm ci --silent --no-audit --no-fund
 	requirements/buf/node_modules/.bin/buf lint
+	sh scripts/generate_languages.sh
 
 kubectl: # what renders the manifests, where there is none
 	sh scripts/fetch_kubectl.sh

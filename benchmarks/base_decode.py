@@ -80,10 +80,10 @@ def peers_of(ours: OurDecode, text: Text, steps: int) -> dict[str, Callable[[], 
     )
     if not difference <= TOLERANCE:
         raise ValueError(f"expected equal logits, got a difference of {difference:g}")
-    knobs = {"temperature": 0.0, "choice_temperature": 0.0}
-    same = ours.image(text, Sampling(steps=steps, guidance_scale=GUIDANCE, **knobs)) == eager.image(
-        text.embedding, text.mask, steps=steps, guidance_scale=GUIDANCE, **knobs
-    )
+    parameters = {"temperature": 0.0, "choice_temperature": 0.0}
+    same = ours.image(
+        text, Sampling(steps=steps, guidance_scale=GUIDANCE, **parameters)
+    ) == eager.image(text.embedding, text.mask, steps=steps, guidance_scale=GUIDANCE, **parameters)
     print(f"check: without noise, {same.sum()} of {same.size} tokens of an image are the same")
 
     flops = eager.flops(text.embedding, text.mask, steps=steps, guidance_scale=GUIDANCE)

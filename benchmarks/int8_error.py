@@ -9,7 +9,7 @@ and superres decode from them. Predictions are compared where half of a grid is 
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +25,7 @@ from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.masked.defaults import checkpoint_defaults
 from services.masked.engine import MaskedEngine
+from services.masked.requests import read_sampling
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.precision import Weights
 from services.runtime.checkpoints.serialization import Checkpoint
@@ -95,17 +96,9 @@ def decode(engine: Engine, inputs: list[tuple[Any, ...]], seed: int = 0) -> np.n
     """Decodes one grid of each input with the checkpoint's own sampling parameters."""
     stage = engine.checkpoint.folder.name
     defaults = checkpoint_defaults(engine.checkpoint.folder, steps=STEPS[stage])
-    grids = []
+    chosen, grids = read_sampling(defaults, defaults), []
     for number, given in enumerate(inputs):
-        sampling = Sampling(
-            steps=defaults.steps,
-            guidance_scale=defaults.guidance_scale,
-            guidance_scale_start=defaults.guidance_scale_start,
-            temperature=defaults.temperature,
-            choice_temperature=defaults.choice_temperature,
-            top_k=defaults.top_k,
-            seed=seed + number,
-        )
+        sampling = replace(chosen, seed=seed + number)
         engine.pool.admit(
             0, engine.decode_request(fresh_row(engine.config.tokens, sampling), *given)
         )

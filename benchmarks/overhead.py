@@ -49,7 +49,7 @@ class Request:
 
     @property
     def rest(self) -> float:
-        """Glue outside of the stages' calls: the orchestrator itself, the client, and the file."""
+        """Overhead outside of calls of stages: the orchestrator, the client, and the file."""
         return self.overhead - self.queue - self.transfer
 
 

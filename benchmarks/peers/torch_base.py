@@ -192,18 +192,18 @@ class TorchDecode:
         gate = torch.from_numpy(conditional)[:, None, None].float()
         return self.network(torch.from_numpy(tokens), keys, values, mask, gate).numpy()
 
-    def flops(self, text: np.ndarray, text_mask: np.ndarray, **knobs: float) -> int:
+    def flops(self, text: np.ndarray, text_mask: np.ndarray, **parameters: float) -> int:
         """Returns the FLOPs of an image as PyTorch counts them: products and attention.
 
         Args:
             text: As of `image`.
             text_mask: As of `image`.
-            knobs: Of `image`.
+            parameters: Of `image`.
         """
 
         counted = {CPU_ATTENTION: attention_flops}
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-            self.image(text, text_mask, **knobs)
+            self.image(text, text_mask, **parameters)
         return counter.get_total_flops()
 
     def propose(

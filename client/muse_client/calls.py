@@ -81,7 +81,7 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
     Args:
         prompt: What the pictures show.
         options: What else the request says.
-        progress: Whether every step is to be told.
+        progress: Whether the stream has an event after each step.
 
     Raises:
         InvalidRequest: a number does not fit its field.

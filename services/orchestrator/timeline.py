@@ -89,9 +89,9 @@ class Timeline:
         now_s = time.monotonic()
         image.timings.extend(self.timings())
         image.wall_s, image.overhead_s = now_s - self.arrived_s, self.overhead_s(now_s)
-        beside = set(self.concurrent)
+        concurrent = set(self.concurrent)
         for call in sorted((*self.calls, *self.concurrent), key=lambda call: call.ended_s):
             start_s = max(0.0, call.begun_s - self.arrived_s)
             image.calls.append(
-                StageCall(timing=call.timing, start_s=start_s, concurrent=call in beside)
+                StageCall(timing=call.timing, start_s=start_s, concurrent=call in concurrent)
             )

@@ -62,9 +62,9 @@ async def test_a_picture_says_what_was_decoded_for_it(house: Any) -> None:
 async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_end(
     house: Any,
 ) -> None:
-    knobs = {"base": Sampling(steps=3), "superres": Sampling(steps=2)}
+    parameters = {"base": Sampling(steps=3), "superres": Sampling(steps=2)}
     async with AsyncMuseClient(house.address) as client:
-        events = [event async for event in client.events("a fox", seed=5, **knobs)]
+        events = [event async for event in client.events("a fox", seed=5, **parameters)]
 
     assert events[0] == Accepted(seed=5, count=1)
     steps = [

@@ -18,9 +18,9 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("caller.id", {"caller": Caller(id="x" * 65)}),
     ("caller.priority", {"caller": Caller(priority=7)}),
     *(
-        (f"{stage}.{knob}", {stage: Sampling(**{knob: value})})
+        (f"{stage}.{name}", {stage: Sampling(**{name: value})})
         for stage in ("base", "superres")
-        for knob, value in (
+        for name, value in (
             ("steps", 0),
             ("steps", 10_000),
             ("guidance_scale", float("nan")),

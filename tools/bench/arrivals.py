@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of request; a knob that is None keeps the servers' default.
+    """One kind of request; a parameter that is None keeps the servers' default.
 
     Attributes:
         steps: Decoding steps of the base.
@@ -32,8 +32,8 @@ class Kind:
     @property
     def name(self) -> str:
         """What tables call it, such as "steps=8 guidance_scale=0"; "default" if nothing is set."""
-        knobs = {"steps": self.steps, "superres_steps": self.superres_steps}
-        words = [f"{name}={value}" for name, value in knobs.items() if value is not None]
+        parameters = {"steps": self.steps, "superres_steps": self.superres_steps}
+        words = [f"{name}={value}" for name, value in parameters.items() if value is not None]
         words += [] if self.guidance_scale is None else [f"guidance_scale={self.guidance_scale:g}"]
         words += ["negative"] if self.negative else []
         return " ".join(words) or "default"

@@ -104,19 +104,21 @@ class StageTarget:
             request = tokenizer_pb2.DecodeRequest(tokens=self._inputs.high)
             return [(await self._stub.Decode(request, timeout=self._timeout_s)).timing]
         steps = kind.steps if self._stage == "base" else kind.superres_steps
-        knobs = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
-        request = decode_request(self._stage, self._inputs, knobs, negative=bool(kind.negative))
+        parameters = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
+        request = decode_request(
+            self._stage, self._inputs, parameters, negative=bool(kind.negative)
+        )
         call = self._stub.Generate(request, timeout=self._timeout_s)
         return [(await result_of(call)).timing]
 
 
-def decode_request(stage: str, inputs: Inputs, knobs: Sampling, *, negative: bool) -> Any:
+def decode_request(stage: str, inputs: Inputs, parameters: Sampling, *, negative: bool) -> Any:
     """Returns the request of base or superres."""
     if stage == "base":
-        request: Any = base_pb2.GenerateRequest(prompt=inputs.prompt, sampling=knobs)
+        request: Any = base_pb2.GenerateRequest(prompt=inputs.prompt, sampling=parameters)
     else:
         request = superres_pb2.GenerateRequest(
-            prompt=inputs.prompt, sampling=knobs, low_tokens=inputs.low
+            prompt=inputs.prompt, sampling=parameters, low_tokens=inputs.low
         )
     if negative:
         request.negative_prompt.CopyFrom(inputs.negative)

@@ -18,13 +18,13 @@ class Segment:
         kind: One of KINDS.
         start_s: From the arrival of the request.
         end_s: From there as well.
-        beside: Whether it is of a call that nobody waited for, as another one took longer.
+        concurrent: Whether it is of a call that ran concurrently with a longer one.
     """
 
     kind: str
     start_s: float
     end_s: float
-    beside: bool = False
+    concurrent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Row:
     Attributes:
         name: The stage, or OVERHEAD.
         segments: In order.
-        seconds: In all, by kind; what ran beside another call is not in it.
+        seconds: In all, by kind; concurrent calls are not in it.
         device_s: Its share of the device.
     """
 
@@ -115,7 +115,7 @@ def cells(row: Row, wall_s: float, width: int) -> list[str]:
     """Returns what each of `width` cells shows of a row: the kind that fills most of it, or "".
 
     Something wins over nothing, so that what is short is seen; what was waited for wins over what
-    ran beside it.
+    ran concurrently.
 
     Args:
         row: The row.
@@ -129,7 +129,7 @@ def cells(row: Row, wall_s: float, width: int) -> list[str]:
         for segment in row.segments:
             inside_s = min(end_s, segment.end_s) - max(begin_s, segment.start_s)
             if inside_s > 0:
-                key = (not segment.beside, segment.kind)
+                key = (not segment.concurrent, segment.kind)
                 filled[key] = filled.get(key, 0.0) + inside_s
         best = max(filled, key=lambda key: (key[0], filled[key]), default=(True, ""))
         shown.append(best[1])

@@ -30,8 +30,8 @@ async def test_its_defaults_are_the_papers_and_every_token_is_open(
     assert base.HasField("mask_free_edit")
     assert not base.mask_free_edit.HasField("fraction")  # base's own default, the paper's 8%
     assert not any(base.resume.known)
-    knobs = Sampling(steps=100, guidance_scale=4, guidance_scale_start=4, top_k=3, seed=7)
-    assert base.sampling == knobs
+    expected = Sampling(steps=100, guidance_scale=4, guidance_scale_start=4, top_k=3, seed=7)
+    assert base.sampling == expected
     provenance = events[-1].done.provenance
     assert (provenance.base.steps, provenance.superres.steps) == (100, 3)
 

@@ -16,7 +16,7 @@ from tools.cli.waterfall import Row, Segment, cells, waterfall
 from tools.cli.waterfall_page import write_page
 
 
-def call(stage: str, start_s: float, seconds: float, *, beside: bool = False) -> StageCall:
+def call(stage: str, start_s: float, seconds: float, *, concurrent: bool = False) -> StageCall:
     """A call that waits, computes and travels: a tenth, eight tenths, a tenth."""
     timing = StageTiming(
         stage=stage,
@@ -25,7 +25,7 @@ def call(stage: str, start_s: float, seconds: float, *, beside: bool = False) ->
         transfer_s=0.1 * seconds,
         device_s=0.4 * seconds,
     )
-    return StageCall(timing=timing, start_s=start_s, concurrent=beside)
+    return StageCall(timing=timing, start_s=start_s, concurrent=concurrent)
 
 
 def picture(*calls: StageCall, wall_s: float = 1.0) -> GeneratedImage:
@@ -76,7 +76,7 @@ def test_a_cell_shows_what_fills_it_most_what_is_short_too_and_what_was_waited_f
         Segment("queue", 0.0, 0.06),
         Segment("compute", 0.06, 0.2),
         Segment("transfer", 0.31, 0.32),
-        Segment("compute", 0.4, 0.6, beside=True),
+        Segment("compute", 0.4, 0.6, concurrent=True),
         Segment("queue", 0.45, 0.46),
     )
     row = Row(name="base", segments=segments, seconds={})
@@ -118,10 +118,10 @@ def test_the_page_holds_every_number_and_needs_nothing_else(tmp_path: Path) -> N
 
 
 def test_what_ran_beside_is_drawn_but_not_counted() -> None:
-    both = picture(call("tokenizer", 0.0, 0.5, beside=True), call("tokenizer", 0.0, 1.0))
+    both = picture(call("tokenizer", 0.0, 0.5, concurrent=True), call("tokenizer", 0.0, 1.0))
     (row, overhead) = waterfall(both)
     assert row.total_s == pytest.approx(1.0)
-    assert [segment.beside for segment in row.segments].count(True) == 4
+    assert [segment.concurrent for segment in row.segments].count(True) == 4
     assert overhead.segments == ()
 
 
