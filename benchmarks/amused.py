@@ -115,17 +115,17 @@ def main(*, rounds: int = 3, tiny: bool = False) -> None:
     print(f"{STEPS} steps, guidance {GUIDANCE:g}, float32, random weights, {base}, {tokenizer}")
     ours, text, decode = OurDecode(base), random_text(base), pixels_of(tokenizer)
     theirs = AmusedDecode(SMALL if tiny else PUBLISHED)
-    sampling = Sampling(steps=STEPS, guidance=GUIDANCE)
+    sampling = Sampling(steps=STEPS, guidance_scale=GUIDANCE)
     parameters = sum(value.size for value in ours.parameters.values())
     flops = arithmetic.base_decode(base).image(STEPS) + arithmetic.tokenizer_decode(tokenizer)
-    their_flops = theirs.flops(steps=STEPS, guidance=GUIDANCE)
+    their_flops = theirs.flops(steps=STEPS, guidance_scale=GUIDANCE)
     print(
         f"ours: {parameters / 1e6:.1f} M parameters, {flops / 1e9:.0f} GFLOP an image; "
         f"aMUSEd: {theirs.parameters / 1e6:.1f} M, {their_flops / 1e9:.0f} GFLOP"
     )
     contenders: dict[str, Callable[[], np.ndarray]] = {
         "ours": lambda: decode(ours.image(text, sampling)),
-        "diffusers": lambda: theirs.image(steps=STEPS, guidance=GUIDANCE),
+        "diffusers": lambda: theirs.image(steps=STEPS, guidance_scale=GUIDANCE),
     }
     seconds = in_turns(contenders, rounds=rounds)
     for name, spread in seconds.items():

@@ -80,20 +80,20 @@ def peers_of(ours: OurDecode, text: Text, steps: int) -> dict[str, Callable[[], 
     )
     if not difference <= TOLERANCE:
         raise ValueError(f"expected equal logits, got a difference of {difference:g}")
-    knobs = {"temperature": 0.0, "confidence_noise": 0.0}
-    same = ours.image(text, Sampling(steps=steps, guidance=GUIDANCE, **knobs)) == eager.image(
-        text.embedding, text.mask, steps=steps, guidance=GUIDANCE, **knobs
-    )
+    parameters = {"temperature": 0.0, "choice_temperature": 0.0}
+    same = ours.image(
+        text, Sampling(steps=steps, guidance_scale=GUIDANCE, **parameters)
+    ) == eager.image(text.embedding, text.mask, steps=steps, guidance_scale=GUIDANCE, **parameters)
     print(f"check: without noise, {same.sum()} of {same.size} tokens of an image are the same")
 
-    flops = eager.flops(text.embedding, text.mask, steps=steps, guidance=GUIDANCE)
+    flops = eager.flops(text.embedding, text.mask, steps=steps, guidance_scale=GUIDANCE)
     print(
         f"FLOPs of an image: ours {arithmetic.base_decode(ours.config).image(steps) / 1e9:.2f} G, "
         f"PyTorch {flops / 1e9:.2f} G"
     )
 
     def timed(peer: TorchDecode) -> Callable[[], np.ndarray]:
-        return lambda: peer.image(text.embedding, text.mask, steps=steps, guidance=GUIDANCE)
+        return lambda: peer.image(text.embedding, text.mask, steps=steps, guidance_scale=GUIDANCE)
 
     contenders = {"torch eager": timed(eager)}
     if shutil.which("g++") is None:
@@ -104,7 +104,7 @@ def peers_of(ours: OurDecode, text: Text, steps: int) -> dict[str, Callable[[], 
     for flash in (True, False):
         theirs = LucidrainsDecode(ours.config, flash=flash)
         contenders[f"lucidrains flash={flash}"] = lambda theirs=theirs: theirs.image(
-            text.embedding, steps=steps, guidance=GUIDANCE
+            text.embedding, steps=steps, guidance_scale=GUIDANCE
         )
     return contenders
 
@@ -139,7 +139,7 @@ def main(*, rounds: int = 7, tiny: bool = False, peers: bool = True) -> None:
     print(conditions(*packages))
     print(f"{config}, {steps} steps, guidance {GUIDANCE:g}, float32, {cpus} CPUs, random weights")
     ours, text = OurDecode(config), random_text(config)
-    sampling = Sampling(steps=steps, guidance=GUIDANCE)
+    sampling = Sampling(steps=steps, guidance_scale=GUIDANCE)
     contenders: dict[str, Callable[[], np.ndarray]] = {"ours": lambda: ours.image(text, sampling)}
     if peers:
         contenders |= peers_of(ours, text, steps)

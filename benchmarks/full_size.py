@@ -180,7 +180,7 @@ def make_images(stages: Stages, system: Preset, count: int, seed: int) -> dict[s
     clock = [time.perf_counter()]
 
     def sampled(steps: int, index: int) -> Sampling:
-        return Sampling(steps=steps, guidance=GUIDANCE, seed=seed * count + index)
+        return Sampling(steps=steps, guidance_scale=GUIDANCE, seed=seed * count + index)
 
     texts = [each.values.astype(np.float32) for each in stages.text_encoder.embed(prompts.tolist())]
     clock.append(time.perf_counter())

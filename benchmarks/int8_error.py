@@ -9,7 +9,7 @@ and superres decode from them. Predictions are compared where half of a grid is 
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +25,7 @@ from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.masked.defaults import checkpoint_defaults
 from services.masked.engine import MaskedEngine
+from services.masked.requests import read_sampling
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.precision import Weights
 from services.runtime.checkpoints.serialization import Checkpoint
@@ -95,17 +96,9 @@ def decode(engine: Engine, inputs: list[tuple[Any, ...]], seed: int = 0) -> np.n
     """Decodes one grid of each input with the checkpoint's own sampling parameters."""
     stage = engine.checkpoint.folder.name
     defaults = checkpoint_defaults(engine.checkpoint.folder, steps=STEPS[stage])
-    grids = []
+    chosen, grids = read_sampling(defaults, defaults), []
     for number, given in enumerate(inputs):
-        sampling = Sampling(
-            steps=defaults.steps,
-            guidance=defaults.guidance,
-            first_guidance=defaults.first_guidance,
-            temperature=defaults.temperature,
-            confidence_noise=defaults.confidence_noise,
-            top_k=defaults.top_k,
-            seed=seed + number,
-        )
+        sampling = replace(chosen, seed=seed + number)
         engine.pool.admit(
             0, engine.decode_request(fresh_row(engine.config.tokens, sampling), *given)
         )
@@ -187,7 +180,7 @@ def alternating(name: str, work: Pair) -> None:
 def one_step(engine: Engine, given: tuple[Any, ...]) -> Callable[[], Any]:
     """Returns what takes one guided step of one row."""
     row = fresh_row(
-        engine.config.tokens, Sampling(steps=RUNS + 1, guidance=4.0, first_guidance=4.0)
+        engine.config.tokens, Sampling(steps=RUNS + 1, guidance_scale=4.0, guidance_scale_start=4.0)
     )
     engine.pool.admit(0, engine.decode_request(row, *given))
     return lambda: engine.pool.advance(1, [])
@@ -208,7 +201,7 @@ def print_stage(name: str, kind: type, engines: Pair, given: Pair) -> np.ndarray
     modules = engines.each(lambda engine: network(kind, engine.checkpoint, engine.serving))
     print_bytes(name, modules)
     grids = decode(engines.full, given.full)
-    idle = fresh_row(grids.shape[1], Sampling(steps=1, guidance=0.0))
+    idle = fresh_row(grids.shape[1], Sampling(steps=1, guidance_scale=0.0))
     inputs = [engines.full.decode_request(idle, *each).inputs for each in given.full]
     compare_predictions(name, modules, inputs, grids)
     print(f"{name} decodes, {name} in int8: {same(grids, decode(engines.int8, given.full))}")

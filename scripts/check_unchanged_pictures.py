@@ -21,7 +21,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from muse.common.v1.claim_pb2 import PRIORITY_BATCH, Claim
+from muse.common.v1.caller_pb2 import PRIORITY_BATCH, Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import (
     GenerateRequest,
@@ -63,34 +63,12 @@ def request(
         seed=seed,
         count=count,
         negative_prompt=negative,
-        base=base or sampling(steps=6),
-        superres=superres or sampling(steps=3),
+        base=base or Sampling(steps=6),
+        superres=superres or Sampling(steps=3),
         preview_every=preview_every,
         progress=bool(preview_every),
-        claim=Claim(priority=PRIORITY_BATCH, caller=caller) if caller else None,
+        caller=Caller(priority=PRIORITY_BATCH, id=caller) if caller else None,
         **edit,
-    )
-
-
-def sampling(
-    *,
-    steps: int | None = None,
-    guidance: float | None = None,
-    guidance_start: float | None = None,
-    temperature: float | None = None,
-    choice_temperature: float | None = None,
-    top_k: int | None = None,
-    minimum_steps: int | None = None,
-) -> Sampling:
-    """Returns sampling parameters; None leaves the stage's default."""
-    return Sampling(
-        steps=steps,
-        guidance=guidance,
-        first_guidance=guidance_start,
-        temperature=temperature,
-        confidence_noise=choice_temperature,
-        top_k=top_k,
-        minimum_steps=minimum_steps,
     )
 
 
@@ -98,7 +76,7 @@ def inpaint(
     image: bytes, mask: bytes = b"", *, feather_px: int | None = None, composite: bool = True
 ) -> Inpaint:
     """Returns an inpainting; without a mask the image's alpha says what to repaint."""
-    return Inpaint(image=image, mask=mask, feather_px=feather_px, without_composite=not composite)
+    return Inpaint(image=image, mask=mask, feather_px=feather_px, composite=composite)
 
 
 def mask_free(
@@ -111,7 +89,11 @@ def mask_free(
 ) -> MaskFreeEdit:
     """Returns a mask-free edit."""
     return MaskFreeEdit(
-        image=image, iterations=iterations, keep=returned, fraction=fraction, strength=strength
+        image=image,
+        iterations=iterations,
+        return_iterations=returned,
+        fraction=fraction,
+        strength=strength,
     )
 
 
@@ -174,36 +156,36 @@ def cases() -> dict[str, GenerateRequest]:
     translucent = scene(100, 100, "RGBA")
     translucent.putalpha(Image.open(io.BytesIO(mask(100, 100))).point(lambda white: 255 - white))
     dot = mask(128, 128)
-    quick = sampling(steps=3)
+    quick = Sampling(steps=3)
     return {
         "generate": request(),
-        "generate, default steps": request(base=sampling(), superres=sampling()),
-        "generate, one step": request(base=sampling(steps=1), superres=sampling(steps=1)),
-        "generate, most steps": request(base=sampling(steps=256), superres=quick),
+        "generate, default steps": request(base=Sampling(), superres=Sampling()),
+        "generate, one step": request(base=Sampling(steps=1), superres=Sampling(steps=1)),
+        "generate, most steps": request(base=Sampling(steps=256), superres=quick),
         "generate, another prompt": request(OTHER, seed=2),
         "generate, three": request(count=3),
         "generate, seed wraps": request(seed=2**64 - 1, count=2),
         "generate, negative prompt": request(negative=OTHER),
         "generate, three with negative prompt": request(count=3, negative="a fox"),
         "generate, guidance 0": request(
-            base=sampling(steps=6, guidance=0), superres=sampling(steps=3, guidance=0)
+            base=Sampling(steps=6, guidance_scale=0), superres=Sampling(steps=3, guidance_scale=0)
         ),
         "generate, constant guidance": request(
-            base=sampling(steps=6, guidance=3, guidance_start=3),
-            superres=sampling(steps=3, guidance=2, guidance_start=2),
+            base=Sampling(steps=6, guidance_scale=3, guidance_scale_start=3),
+            superres=Sampling(steps=3, guidance_scale=2, guidance_scale_start=2),
         ),
         "generate, temperature 0": request(
-            base=sampling(steps=6, temperature=0), superres=sampling(steps=3, temperature=0)
+            base=Sampling(steps=6, temperature=0), superres=Sampling(steps=3, temperature=0)
         ),
-        "generate, temperature 1.5": request(base=sampling(steps=6, temperature=1.5)),
+        "generate, temperature 1.5": request(base=Sampling(steps=6, temperature=1.5)),
         "generate, choice temperature 0": request(
-            base=sampling(steps=6, choice_temperature=0),
-            superres=sampling(steps=3, choice_temperature=0),
+            base=Sampling(steps=6, choice_temperature=0),
+            superres=Sampling(steps=3, choice_temperature=0),
         ),
         "generate, top-k": request(
-            base=sampling(steps=6, top_k=5), superres=sampling(steps=3, top_k=2)
+            base=Sampling(steps=6, top_k=5), superres=Sampling(steps=3, top_k=2)
         ),
-        "generate, minimum steps": request(base=sampling(steps=6, minimum_steps=2)),
+        "generate, minimum steps": request(base=Sampling(steps=6, min_steps=2)),
         "generate, previews": request(preview_every=2),
         "generate, two with previews": request(OTHER, count=2, preview_every=3),
         "generate, batch priority": request(OTHER, caller="nightly"),
@@ -228,18 +210,19 @@ def cases() -> dict[str, GenerateRequest]:
             outpaint=Outpaint(image=small, left_px=9, top_px=20, right_px=16, bottom_px=5),
         ),
         "outpaint, previews": request(preview_every=2, outpaint=Outpaint(image=wide, bottom_px=60)),
-        "mask-free edit": request(base=sampling(), mask_free_edit=mask_free(square, iterations=8)),
+        "mask-free edit": request(base=Sampling(), mask_free_edit=mask_free(square, iterations=8)),
         "mask-free edit, default iterations": request(
-            OTHER, base=sampling(), mask_free_edit=mask_free(small)
+            OTHER, base=Sampling(), mask_free_edit=mask_free(small)
         ),
         "mask-free edit, returned iterations": request(
-            base=sampling(), mask_free_edit=mask_free(wide, iterations=8, returned=(0, 3, 5))
+            base=Sampling(), mask_free_edit=mask_free(wide, iterations=8, returned=(0, 3, 5))
         ),
         "mask-free edit, strength": request(
-            base=sampling(guidance=2, top_k=0), mask_free_edit=mask_free(square, strength=0.04)
+            base=Sampling(guidance_scale=2, top_k=0),
+            mask_free_edit=mask_free(square, strength=0.04),
         ),
         "mask-free edit, fraction and previews": request(
-            base=sampling(),
+            base=Sampling(),
             preview_every=3,
             mask_free_edit=mask_free(file(scene(90, 90), "WEBP"), iterations=6, fraction=0.3),
         ),

@@ -1,33 +1,70 @@
 #!/bin/sh
-# Trains every stage of the demo: sh scripts/train_demo.sh DATA [CHECKPOINTS] [RUNS]
-# Each stage goes on where it was stopped, and one whose checkpoint is there is not trained again.
+# Trains every stage of a demo preset, or goes on where it was stopped:
+#   sh scripts/train_demo.sh [--accelerator] [--preset NAME] [--quick] DATA [CHECKPOINTS] [RUNS]
+# A stage whose checkpoint is there is not trained again. The order is that of dependence; on two
+# cores base and superres run beside each other at the end.
+#
+# --accelerator  trains the transformers in batches that fill a GPU or TPU, base first, each from
+#                RUNS/STAGE/unfinished if a run on a CPU has left one there. All scenes are composed
+#                by every core before the first step, so that the device never waits for them.
+# --quick        takes 20 steps of each stage: a trial of the whole way.
 set -eu
 cd "$(dirname "$0")/.."
-data=${1:?"usage: sh scripts/train_demo.sh DATA [CHECKPOINTS] [RUNS]"}
+python=${PYTHON:-.venv/bin/python}
+preset=demo256 accelerator= quick=
+while :; do
+    case "${1:-}" in
+    --accelerator) accelerator=yes ;;
+    --preset) preset=$2 && shift ;;
+    --quick) quick="--steps 20" ;;
+    *) break ;;
+    esac
+    shift
+done
+data=${1:?"usage: sh scripts/train_demo.sh [--accelerator] [--preset NAME] [--quick] DATA [CHECKPOINTS] [RUNS]"}
 checkpoints=${2:-checkpoints/mine}
-runs=${3:-runs/demo}
+runs=${3:-runs/$preset}
+mkdir -p "$runs"
 
-# XLA takes one large buffer for each step. By default glibc gives it back to the system afterwards,
-# to be mapped anew at the next; half of the time was the system's. Keep it, in huge pages if any.
-export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000
-export MALLOC_TOP_PAD_=268435456 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+if [ -z "$accelerator" ]; then
+    # XLA takes one large buffer for each step. By default glibc gives it back to the system
+    # afterwards, to be mapped anew at the next; half of the time was the system's. Keep it, in huge
+    # pages if any.
+    export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000
+    export MALLOC_TOP_PAD_=268435456 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+fi
 
-train() {
-    stage=$1
-    place=$2
-    run=$3
+train() { # STAGE PLACE-OF-CHECKPOINT NAME-OF-RUN FLAGS...
+    stage=$1 place=$2 run=$3
     shift 3
     if [ -f "$checkpoints/$place/training.json" ]; then
         echo "$checkpoints/$place is there: not trained again"
         return
     fi
-    .venv/bin/python -m training "$stage" --preset demo --data "$data" \
-        --checkpoints "$checkpoints" --out "$runs/$run" "$@"
+    # shellcheck disable=SC2086 # $quick is empty or two words
+    "$python" -m training "$stage" --preset "$preset" --data "$data" \
+        --checkpoints "$checkpoints" --out "$runs/$run" $quick "$@"
 }
 
-make setup
+on_accelerator() { # STAGE STEPS BATCH-SIZE
+    stage=$1 steps=$2 batch=$3
+    set -- --batch-size "$batch" --workers "$(nproc)"
+    [ -n "$quick" ] || set -- "$@" --steps "$steps"
+    if [ -f "$runs/$stage/unfinished/config.json" ]; then
+        set -- "$@" --initialize-from "$runs/$stage/unfinished"
+    fi
+    train "$stage" "$stage" "$stage-accelerator" "$@"
+}
+
+[ -x "$python" ] || make setup
 train text_encoder text_encoder text
 train tokenizer tokenizer/low low --resolution low
+if [ -n "$accelerator" ]; then
+    on_accelerator base 8000 256
+    train tokenizer tokenizer/high high --resolution high --initialize-from "$checkpoints/tokenizer/low"
+    on_accelerator superres 3000 128
+    exit
+fi
 # Two stages of one thread each get more done on two cores than one stage of two threads.
 train base base base >"$runs/base.log" 2>&1 &
 base=$!

@@ -42,7 +42,7 @@ FINGERPRINTS = {
 }
 LOW_GRID, HIGH_GRID, HIGH_SIDE_PX = 2, 4, 8
 RESOLUTIONS = {LOW: (4, LOW_GRID), HIGH: (HIGH_SIDE_PX, HIGH_GRID)}  # side in pixels, grid
-DEFAULTS = {"base": Sampling(steps=5, guidance=2.5), "superres": Sampling(steps=3, top_k=7)}
+DEFAULTS = {"base": Sampling(steps=5, guidance_scale=2.5), "superres": Sampling(steps=3, top_k=7)}
 LONGEST_TEXT = 32  # words the text encoder takes
 # What the call at hand says of its time.
 MEASURED: ContextVar[StageTiming | None] = ContextVar("MEASURED", default=None)
@@ -147,7 +147,7 @@ class Decoder:
             if step - 1 in behaviour.hands_back_at:
                 behaviour.hands_back_at.remove(step - 1)
                 state = DecodeState(step=step - 1)
-                yield self.messages.GenerateResponse(handed_back=state)
+                yield self.messages.GenerateResponse(preempted=state)
                 return
             if step == behaviour.steps_before_around + 1:
                 await behaviour.enter(request, context, sampling.seed)
@@ -155,7 +155,7 @@ class Decoder:
                 progress = DecodeProgress(step=step, total=sampling.steps)
                 if request.progress == PROGRESS_DETAIL_STATES:
                     progress.state.tokens.CopyFrom(self.tokens(request, step))
-                    edited = self.messages is base_pb2 and request.HasField("resample")
+                    edited = self.messages is base_pb2 and request.HasField("mask_free_edit")
                     all_known = bytes([1] * self.grid**2)
                     progress.state.known = request.resume.known if edited else all_known
                 yield self.messages.GenerateResponse(progress=progress)
@@ -168,7 +168,7 @@ class Decoder:
         ids = np.full((self.grid, self.grid), request.sampling.seed % 256)
         if known := request.resume.known:
             given = np.frombuffer(request.resume.tokens.ids, "<u2").reshape(ids.shape)
-            if self.messages is base_pb2 and request.HasField("resample"):
+            if self.messages is base_pb2 and request.HasField("mask_free_edit"):
                 ids = (given + step) % 256
             ids = np.where(np.frombuffer(known, np.uint8).reshape(ids.shape), given, ids)
         return pack_grid(ids, self.behaviour.fingerprints["codebook"])

@@ -55,7 +55,7 @@ def _small(steps: int, batch_size: int, learning_rate: float, weight_decay: floa
     )
 
 
-# Sized for two CPU cores; README.md has the arithmetic and what each took.
+# Sized for two CPU cores; docs/training.md has the arithmetic and what each took.
 _DEMO = PresetRecipes(
     low_tokenizer=_small(4000, 8, 2e-3, 1e-4),
     high_tokenizer=_small(1800, 4, 1.5e-3, 1e-4),
@@ -65,9 +65,9 @@ _DEMO = PresetRecipes(
 )
 
 _DEMO256 = PresetRecipes(
-    low_tokenizer=_small(6000, 8, 2e-3, 1e-4),
-    high_tokenizer=_small(3000, 4, 1.5e-3, 1e-4),
-    tokenizer_losses=TokenizerLosses(adversarial=0.0),
+    low_tokenizer=_small(12_000, 8, 1.5e-3, 1e-4),
+    high_tokenizer=_small(8000, 4, 1e-3, 1e-4),
+    tokenizer_losses=TokenizerLosses(perceptual=0.1, adversarial=0.0),
     base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_examples=128_000, factors="bfloat16"),
     superres=replace(_small(25_000, 8, 1e-3, 0.045), distinct_examples=64_000, factors="bfloat16"),
     tokenizer_crop=2,

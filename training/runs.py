@@ -30,15 +30,15 @@ from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
 from training.recipes import RECIPES
+from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
 from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
 from training.tasks.tokenizer import TokenizerTask
-from training.tasks.word_directions import telling_kernel
 
-MEASURED_CAPTIONS = 2048  # from which it is measured what tells words apart
+MEASURED_CAPTIONS = 2048  # captions whose embeddings give the initial text projection
 
 
 def tokenizer_task(
@@ -170,7 +170,7 @@ def transformer_task(
     if initialize_from is None:
         captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
         vectors, words = frozen.text_encoder.words(captions)
-        kernel = telling_kernel(vectors, words, config.hidden, seed=seed)
+        kernel = whitening_init(vectors, words, config.hidden, seed=seed)
         initial = {"text_projection.kernel": kernel}
     else:
         initial = _transformer_parameters(initialize_from, stage, config)

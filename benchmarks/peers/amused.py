@@ -74,12 +74,12 @@ class AmusedDecode:
         """Of the transformer."""
         return sum(parameter.numel() for parameter in self.transformer.parameters())
 
-    def image(self, *, steps: int, guidance: float) -> np.ndarray:
+    def image(self, *, steps: int, guidance_scale: float) -> np.ndarray:
         """Makes an image, decoded.
 
         Args:
             steps: Its `num_inference_steps`.
-            guidance: Our scale t; its `guidance_scale` is 1 + t.
+            guidance_scale: Muse's scale t; diffusers' `guidance_scale` is 1 + t.
         """
         made = self._pipeline(
             prompt_embeds=self._pooled[0],
@@ -87,25 +87,25 @@ class AmusedDecode:
             negative_prompt_embeds=self._pooled[1],
             negative_encoder_hidden_states=self._text[1],
             num_inference_steps=steps,
-            guidance_scale=1 + guidance,
+            guidance_scale=1 + guidance_scale,
             output_type="np",
         )
         return made.images[0]
 
-    def flops(self, *, steps: int, guidance: float) -> int:
+    def flops(self, *, steps: int, guidance_scale: float) -> int:
         """Returns the FLOPs of an image as PyTorch counts them: products, convolutions, attention.
 
         Counted over one step and over two, since all steps cost the same.
 
         Args:
             steps: As of `image`.
-            guidance: As of `image`.
+            guidance_scale: As of `image`.
         """
-        one, two = (self._counted(steps=each, guidance=guidance) for each in (1, 2))
+        one, two = (self._counted(steps=each, guidance_scale=guidance_scale) for each in (1, 2))
         return one + (steps - 1) * (two - one)
 
-    def _counted(self, *, steps: int, guidance: float) -> int:
+    def _counted(self, *, steps: int, guidance_scale: float) -> int:
         counted = {CPU_ATTENTION: attention_flops}
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-            self.image(steps=steps, guidance=guidance)
+            self.image(steps=steps, guidance_scale=guidance_scale)
         return counter.get_total_flops()

@@ -60,15 +60,17 @@ class LucidrainsDecode:
         )
         self._maskgit.vae.decode_from_ids = lambda ids: ids
 
-    def image(self, text: np.ndarray, *, steps: int, guidance: float) -> np.ndarray:
+    def image(self, text: np.ndarray, *, steps: int, guidance_scale: float) -> np.ndarray:
         """Generates an image's tokens.
 
         Args:
             text: [T Dt], zero where there is padding.
             steps: Its `timesteps`.
-            guidance: Our scale t; its `cond_scale` is 1 + t.
+            guidance_scale: Our scale t; its `cond_scale` is 1 + t.
         """
         embedding = torch.from_numpy(text)[None]
         self._maskgit.transformer.encode_text = lambda texts: embedding
-        ids = self._maskgit.generate(texts=["prompt"], timesteps=steps, cond_scale=1 + guidance)
+        ids = self._maskgit.generate(
+            texts=["prompt"], timesteps=steps, cond_scale=1 + guidance_scale
+        )
         return ids.flatten().numpy()

@@ -192,18 +192,18 @@ class TorchDecode:
         gate = torch.from_numpy(conditional)[:, None, None].float()
         return self.network(torch.from_numpy(tokens), keys, values, mask, gate).numpy()
 
-    def flops(self, text: np.ndarray, text_mask: np.ndarray, **knobs: float) -> int:
+    def flops(self, text: np.ndarray, text_mask: np.ndarray, **parameters: float) -> int:
         """Returns the FLOPs of an image as PyTorch counts them: products and attention.
 
         Args:
             text: As of `image`.
             text_mask: As of `image`.
-            knobs: Of `image`.
+            parameters: Of `image`.
         """
 
         counted = {CPU_ATTENTION: attention_flops}
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-            self.image(text, text_mask, **knobs)
+            self.image(text, text_mask, **parameters)
         return counter.get_total_flops()
 
     def propose(
@@ -243,9 +243,9 @@ class TorchDecode:
         text_mask: np.ndarray,
         *,
         steps: int,
-        guidance: float,
+        guidance_scale: float,
         temperature: float = 1.0,
-        confidence_noise: float = 4.5,
+        choice_temperature: float = 4.5,
     ) -> np.ndarray:
         """Decodes an image's tokens.
 
@@ -253,9 +253,9 @@ class TorchDecode:
             text: [T Dt].
             text_mask: [T], True where there is text.
             steps: Decoding steps.
-            guidance: Scale of the last step; it grows linearly from 0.
+            guidance_scale: Scale of the last step; it grows linearly from 0.
             temperature: Of sampling ids.
-            confidence_noise: Scale of the Gumbel noise on confidences, fading to 0.
+            choice_temperature: Scale of the Gumbel noise on confidences, fading to 0.
         """
         keys, values = self.network.context(torch.from_numpy(text)[None])
         both = [[tensor.repeat(2, 1, 1, 1) for tensor in each] for each in (keys, values)]
@@ -266,14 +266,18 @@ class TorchDecode:
         known = torch.zeros(count, dtype=torch.bool)
         revealed = unmasked_per_step(count, steps)
         for step, reveal in enumerate(revealed):
-            scale = guidance * step / max(len(revealed) - 1, 1) if len(revealed) > 1 else guidance
+            scale = (
+                guidance_scale * step / max(len(revealed) - 1, 1)
+                if len(revealed) > 1
+                else guidance_scale
+            )
             if scale:
                 inputs = tokens.repeat(2, 1), *both, mask.repeat(2, 1, 1, 1), gate
             else:
                 inputs = tokens[None], keys, values, mask, gate[:1]
             ids, confidence = self._propose(*inputs, torch.tensor(scale), temperature)
             noise = -torch.empty(count).exponential_().log_()
-            confidence = confidence + confidence_noise * (1 - (step + 1) / len(revealed)) * noise
+            confidence = confidence + choice_temperature * (1 - (step + 1) / len(revealed)) * noise
             kept = confidence.masked_fill(known, -torch.inf).topk(reveal).indices
             tokens[kept] = ids[kept]
             known[kept] = True

@@ -1,6 +1,6 @@
 """The Python SDK: `MuseClient().generate("an owl")`. It imports neither JAX nor the servers."""
 
-from muse.common.v1.claim_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, Claim
+from muse.common.v1.caller_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, Caller
 from muse.common.v1.decoding_pb2 import Sampling
 
 from muse_client.asynchronous import AsyncMuseClient
@@ -25,6 +25,7 @@ from muse_client.errors import (
     Unavailable,
 )
 from muse_client.events import Accepted, Done, Event, GeneratedImage, Preview, Progress
+from muse_client.version import __version__
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -32,8 +33,8 @@ __all__ = [
     "PRIORITY_INTERACTIVE",
     "Accepted",
     "AsyncMuseClient",
+    "Caller",
     "CheckpointConflict",
-    "Claim",
     "DeadlineExceeded",
     "Done",
     "Event",
@@ -51,6 +52,7 @@ __all__ = [
     "Progress",
     "Sampling",
     "Unavailable",
+    "__version__",
     "inpainting",
     "mask_free_editing",
     "outpainting",

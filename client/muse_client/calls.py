@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from muse.common.v1.claim_pb2 import Claim
+from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
@@ -27,7 +27,7 @@ class GenerateOptions(EditOptions, total=False):
         superres: Sampling parameters of the super-resolution.
         best_of: Number of candidates to rank; the `count` best are returned, best first. No
             ranking if absent.
-        claim: Caller of the request, and its priority.
+        caller: Caller of the request, and its priority.
         preview_every: Steps between two previews in `Progress` events; no previews if absent.
     """
 
@@ -37,7 +37,7 @@ class GenerateOptions(EditOptions, total=False):
     base: Sampling
     superres: Sampling
     best_of: int
-    claim: Claim
+    caller: Caller
     preview_every: int
 
 
@@ -48,8 +48,13 @@ def sampling(**parameters: float | int | None) -> Sampling:
         parameters: Fields of `Sampling` by name, such as steps=12.
 
     Raises:
+        TypeError: `Sampling` has no such field.
         InvalidRequest: a value does not fit its field.
     """
+    fields = Sampling.DESCRIPTOR.fields_by_name
+    for name in parameters:
+        if name not in fields:
+            raise TypeError(f"sampling: expected some of {', '.join(fields)}, got {name!r}")
     return set_fields(Sampling(), parameters)
 
 

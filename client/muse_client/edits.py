@@ -173,7 +173,7 @@ def inpainting(
     composite: bool = True,
 ) -> Inpaint:
     """Returns the message of `EditMethods.inpaint`."""
-    message = Inpaint(image=file_bytes(image), without_composite=not composite)
+    message = Inpaint(image=file_bytes(image), composite=composite)
     if mask is not None:
         message.mask = file_bytes(mask)
     return set_fields(message, {"feather_px": feather_px}, "inpaint.")
@@ -200,10 +200,10 @@ def mask_free_editing(
     numbers = {"iterations": iterations, "fraction": fraction, "strength": strength}
     set_fields(message, numbers, "mask_free_edit.")
     try:
-        message.keep.extend(return_iterations)
+        message.return_iterations.extend(return_iterations)
     except (TypeError, ValueError) as error:
         raise invalid_request(
-            "mask_free_edit.keep", f"expected iterations, got {return_iterations}"
+            "mask_free_edit.return_iterations", f"expected iterations, got {return_iterations}"
         ) from error
     return message
 

@@ -77,13 +77,13 @@ class GeneratedImage:
         seed: Seed of the image; the same request with this seed makes the same image.
         png: PNG file with metadata.
         timings: Timing of each stage; the sum of their queue_s, compute_s and transfer_s and of
-            glue_s is wall_s.
+            overhead_s is wall_s.
         decodes: Steps, and digest of the tokens, of base and superres.
         iteration: Iteration of a mask-free edit after which the image was taken.
         rank: Number of better images, with `best_of`.
         score: Score of the image, with `best_of`.
         wall_s: Seconds from the arrival of the request until the image was sent.
-        glue_s: Seconds of wall_s during which no call of a stage ran.
+        overhead_s: Seconds of wall_s during which no call of a stage ran.
         calls: Calls of stages that were made for the image, in the order in which they ended.
     """
 
@@ -91,12 +91,12 @@ class GeneratedImage:
     seed: int
     png: bytes = field(repr=False)
     timings: tuple[StageTiming, ...] = field(default=(), repr=False)
-    decodes: tuple[orchestrator_pb2.DecodeReceipt, ...] = field(default=(), repr=False)
+    decodes: tuple[orchestrator_pb2.DecodeProvenance, ...] = field(default=(), repr=False)
     iteration: int | None = None
     rank: int | None = None
     score: float | None = None
     wall_s: float = 0.0
-    glue_s: float = 0.0
+    overhead_s: float = 0.0
     calls: tuple[StageCall, ...] = field(default=(), repr=False)
 
     @cached_property
@@ -111,12 +111,12 @@ class Done:
 
     Attributes:
         total_s: Seconds from the arrival of the request to its last image.
-        receipt: Preset, digests of the checkpoints, and every sampling parameter.
+        provenance: Preset, digests of the checkpoints, and every sampling parameter.
         device_s: Device seconds that the request used, by stage.
     """
 
     total_s: float
-    receipt: orchestrator_pb2.Receipt
+    provenance: orchestrator_pb2.Provenance
     device_s: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -143,7 +143,9 @@ def read_event(response: orchestrator_pb2.GenerateResponse) -> Event:
             return _image(response.image)
         case "done":
             done = response.done
-            return Done(total_s=done.total_s, receipt=done.receipt, device_s=dict(done.device_s))
+            return Done(
+                total_s=done.total_s, provenance=done.provenance, device_s=dict(done.device_s)
+            )
     raise ValueError(f"the server sent an event this client does not know: {response}")
 
 
@@ -181,6 +183,6 @@ def _image(made: orchestrator_pb2.GeneratedImage) -> GeneratedImage:
         rank=made.rank if made.HasField("rank") else None,
         score=made.score if made.HasField("score") else None,
         wall_s=made.wall_s,
-        glue_s=made.glue_s,
+        overhead_s=made.overhead_s,
         calls=tuple(made.calls),
     )

@@ -1,7 +1,7 @@
-"""The API server of Kubernetes, behind the few calls that deploying needs.
+"""A read-only client of the Kubernetes API: lists of objects, and logs of pods.
 
-Objects are JSON as the server says it: the client's models refuse some of what it says. A call that
-fails is a sentence: what was asked, what came, what to do.
+Objects stay the JSON that the server sends, because the models of the `kubernetes` package reject
+some of it. The message of a failed call says what was requested, what came, and what to do.
 """
 
 import json
@@ -14,49 +14,35 @@ import urllib3
 import yaml
 from kubernetes import client, config
 
-from k8s.checks.objects import title
 from k8s.checks.rendering import Manifest
 
-FIELD_MANAGER = "muse"  # of what an overlay says
-SCALE_MANAGER = "muse-scale"  # of a number of replicas that `muse deploy scale` set
-APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 CONNECT_S, ANSWER_S = 5.0, 60.0
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY, INTERNAL = 401, 403, 404, 429, 500
+UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot do what was asked; the message says why.
-
-    Attributes:
-        passing: Whether the same may do in a while, as nothing is wrong with what was asked.
-    """
-
-    passing = False
+    """A request to the API server that failed; the message says why."""
 
 
 class Unreachable(ClusterError):
-    """The API server did not answer at all."""
-
-    passing = True
+    """The API server did not answer, or not as one."""
 
 
 class Refused(ClusterError):
-    """The API server answered with a failure.
+    """The API server answered with an error.
 
     Attributes:
         status: The HTTP status.
-        causes: What the server says of single fields.
     """
 
-    def __init__(self, message: str, status: int, causes: list[Mapping[str, str]]) -> None:
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.status, self.causes = status, causes
-        self.passing = status == TOO_MANY or status >= INTERNAL
+        self.status = status
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """What the API server calls a kind.
+    """A kind of objects, as the paths of the API name it.
 
     Attributes:
         api_version: Such as "apps/v1".
@@ -70,24 +56,24 @@ class Resource:
 
     @property
     def title(self) -> str:
-        """As RBAC and error messages say it: "deployments.apps"."""
+        """The name in RBAC rules and error messages, such as "deployments.apps"."""
         group, _, version = self.api_version.rpartition("/")
         return f"{self.plural}.{group}" if version and group else self.plural
 
     def path(self, namespace: str | None, *names: str) -> str:
-        """Returns the path of its list, of one object, or of what is below it."""
+        """Returns the path of its list, of one object, or of a subresource."""
         where = ["namespaces", namespace] if self.namespaced and namespace else []
         return "/".join([_root(self.api_version), *where, self.plural, *names])
 
 
 class Cluster:
-    """One cluster, as one context of the user's kubeconfig reaches it."""
+    """A cluster that a context of the user's kubeconfig names."""
 
     def __init__(self, context: str | None = None) -> None:
-        """Reads the kubeconfig; asks the cluster nothing.
+        """Reads the kubeconfig; sends the cluster nothing.
 
         Args:
-            context: Its name there; the current one if None.
+            context: A context's name; the current one if None.
 
         Raises:
             ValueError: there is no kubeconfig, or no such context in it.
@@ -110,68 +96,25 @@ class Cluster:
         self._client = client.ApiClient(configuration)
         self._resources: dict[tuple[str, str], Resource] = {}
 
-    def knows(self, api_version: str, kind: str) -> bool:
-        """Returns whether the cluster has a kind."""
+    def resource(self, api_version: str, kind: str) -> Resource:
+        """Returns how the paths of the API name a kind.
+
+        Raises:
+            ClusterError: the cluster does not have the kind.
+        """
         if (api_version, kind) not in self._resources:
-            try:
-                answer = self._json("GET", _root(api_version), what=f"read {api_version}")
-            except Refused as error:
-                if error.status == NOT_FOUND:
-                    return False
-                raise
+            answer = self._json(_root(api_version), what=f"read {api_version}")
             for each in answer["resources"]:
-                if "/" not in each["name"]:  # those are below another
+                if "/" not in each["name"]:  # those are subresources
                     self._resources[api_version, each["kind"]] = Resource(
                         api_version=api_version,
                         plural=each["name"],
                         namespaced=each["namespaced"],
                     )
-        return (api_version, kind) in self._resources
-
-    def resource(self, api_version: str, kind: str) -> Resource:
-        """Returns what the API server calls a kind.
-
-        Raises:
-            ClusterError: it does not know it.
-        """
-        if not self.knows(api_version, kind):
-            raise ClusterError(
-                f"the cluster does not know {api_version} {kind}: install what defines it, or take "
-                "the component that asks for it out of the overlay"
-            )
-        return self._resources[api_version, kind]
-
-    def apply(
-        self, manifest: Manifest, *, dry_run: bool = False, force: bool = False
-    ) -> tuple[Manifest, bool]:
-        """Applies an object on the server, as the field manager "muse".
-
-        Args:
-            manifest: The object.
-            dry_run: Everything but keeping it: admission included.
-            force: Take over fields that another manager has set.
-
-        Returns:
-            The object as the server has it now, and whether it is new.
-
-        Raises:
-            Refused: among others with 409 and a cause for each field that another manager has.
-        """
-        resource = self.resource(manifest["apiVersion"], manifest["kind"])
-        metadata = manifest["metadata"]
-        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
-        if dry_run:
-            query["dryRun"] = "All"
-        response = self._answer(
-            "PATCH",
-            resource.path(metadata.get("namespace"), metadata["name"]),
-            what=_what("patch", resource, metadata.get("namespace")),
-            subject=title(manifest),
-            query=query,
-            body=manifest,
-            content_type=APPLY,
-        )
-        return self._content(response), response.status == 201
+        try:
+            return self._resources[api_version, kind]
+        except KeyError:
+            raise ClusterError(f"the cluster has no kind {kind} in {api_version}") from None
 
     def objects(
         self, api_version: str, kind: str, namespace: str | None = None, **query: str
@@ -179,59 +122,24 @@ class Cluster:
         """Returns the objects of a kind, of one namespace or of the cluster."""
         resource = self.resource(api_version, kind)
         answer = self._json(
-            "GET", resource.path(namespace), what=_what("list", resource, namespace), query=query
+            resource.path(namespace), what=_what("list", resource, namespace), query=query
         )
         return list(answer["items"] or ())
 
-    def get(self, api_version: str, kind: str, namespace: str | None, name: str) -> Manifest | None:
-        """Returns one object, or None."""
-        resource = self.resource(api_version, kind)
-        try:
-            return dict(
-                self._json(
-                    "GET",
-                    resource.path(namespace, name),
-                    what=_what("get", resource, namespace),
-                    subject=f"{kind}/{name}",
-                )
-            )
-        except Refused as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-
-    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
-        """Sets how many replicas a Deployment has."""
-        resource = self.resource("apps/v1", "Deployment")
-        self._json(
-            "PATCH",
-            resource.path(namespace, deployment, "scale"),
-            what=_what("patch", resource, namespace, "scale"),
-            subject=f"Deployment/{deployment}",
-            query={"fieldManager": SCALE_MANAGER},
-            body={"spec": {"replicas": replicas}},
-            content_type=MERGE,
-        )
-
-    def log(
-        self, namespace: str, pod: str, query: Mapping[str, str], *, follow: bool = False
-    ) -> Iterator[str]:
-        """Yields the lines of a pod's log, as they come.
+    def log(self, namespace: str, pod: str, query: Mapping[str, str]) -> Iterator[str]:
+        """Yields the lines of a pod's log.
 
         Args:
             namespace: Of the pod.
             pod: Its name.
-            query: As the API has it: container, previous, sinceSeconds, tailLines, timestamps.
-            follow: Wait for further lines until the container ends.
+            query: Parameters of the API, such as container, previous and tailLines.
         """
         resource = self.resource("v1", "Pod")
         response = self._answer(
-            "GET",
             resource.path(namespace, pod, "log"),
             what=_what("get", resource, namespace, "log"),
             subject=f"Pod/{pod}",
-            query={**query, "follow": str(follow).lower()},
-            read_s=None if follow else ANSWER_S,
+            query=query,
         )
         rest = b""
         try:
@@ -245,17 +153,17 @@ class Cluster:
         finally:
             response.response.close()
 
-    def _json(self, method: str, path: str, **arguments: Any) -> Any:
-        return self._content(self._answer(method, path, **arguments))
-
-    def _content(self, response: Any) -> Any:
-        """Returns what an answer says.
+    def _json(
+        self, path: str, *, what: str, query: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        """Returns the content of an answer.
 
         Raises:
-            Unreachable: it breaks off, or is none of an API server.
+            Unreachable: the answer breaks off, or does not come from an API server.
         """
+        response = self._answer(path, what=what, query=query)
         try:
-            return json.loads(response.read())
+            content: Mapping[str, Any] = json.loads(response.read())
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unreachable(
                 f"the answer of the API server {self.server} broke off: {error}"
@@ -265,36 +173,26 @@ class Cluster:
                 f"expected JSON of an API server at {self.server}, got something else: {error}; "
                 f"does the context {self.context} name the right address, or does a proxy answer?"
             ) from error
+        return content
 
     def _answer(
-        self,
-        method: str,
-        path: str,
-        *,
-        what: str,
-        subject: str = "",
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "",
-        read_s: float | None = ANSWER_S,
+        self, path: str, *, what: str, subject: str = "", query: Mapping[str, str] | None = None
     ) -> Any:
-        """Returns the answer of the server, its content not read yet.
+        """Returns the server's response, whose content is not read yet.
 
         Raises:
-            Refused: it is a failure.
-            Unreachable: there is none.
+            Refused: the server answers with an error.
+            Unreachable: the server does not answer.
         """
-        headers = {"Accept": "*/*"} | ({"Content-Type": content_type} if content_type else {})
         try:
             serialised = self._client.param_serialize(
-                method,
+                "GET",
                 path,
                 query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
+                header_params={"Accept": "*/*"},
                 auth_settings=["BearerToken"],
             )
-            response = self._client.call_api(*serialised, _request_timeout=(CONNECT_S, read_s))
+            response = self._client.call_api(*serialised, _request_timeout=(CONNECT_S, ANSWER_S))
         except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(
@@ -312,27 +210,24 @@ class Cluster:
         except json.JSONDecodeError:
             said = {"message": content.strip()}
         message = said.get("message") or response.reason
-        causes = (said.get("details") or {}).get("causes") or []
         status, before = response.status, f"{subject}: " if subject else ""
         if status == UNAUTHORIZED:
             text = (
                 f"the cluster of the context {self.context} does not know you (401): its "
                 "credentials in the kubeconfig are wrong or have expired"
             )
-        elif status == FORBIDDEN and " cannot " in message:  # by RBAC; admission says 403 too
-            text = f"{before}you may not {what} (403): ask for a Role that lets you; {message}"
         elif status == FORBIDDEN:
-            text = f"{before}the cluster does not admit it (403): {message}"
+            text = f"{before}you may not {what} (403): ask for a Role that lets you; {message}"
         else:
             text = f"{before}the cluster refused to {what} ({status}): {message}"
-        return Refused(text, status, causes)
+        return Refused(text, status)
 
 
 def _check_context(file: str | None, context: str) -> None:
-    """Says which contexts there are, if there is not this one.
+    """Checks that a kubeconfig has a context.
 
     Raises:
-        ValueError: there is not.
+        ValueError: it has not; the message lists those that it has.
     """
     try:
         known, _ = config.list_kube_config_contexts(file)
@@ -348,7 +243,7 @@ def _root(api_version: str) -> str:
 
 
 def _what(verb: str, resource: Resource, namespace: str | None, below: str = "") -> str:
-    """Returns what is asked, as a Role would have to allow it."""
+    """Returns a request in the words of the Role that would allow it."""
     name = f"{resource.title}/{below}" if below else resource.title
     where = f" in namespace {namespace}" if namespace and resource.namespaced else ""
     return f"{verb} {name}{where}"

@@ -1,4 +1,4 @@
-"""Which pod is not ready, and why: what kubelet, scheduler and the container itself say."""
+"""Reasons why pods are not ready, from kubelet, scheduler, admission and the container's log."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from k8s.deployment.cluster import Cluster, ClusterError
 
 REVISION = "deployment.kubernetes.io/revision"
 LAST_LINES = 5
-# What waits for somebody to change something: it does not go away by waiting.
-STUCK = frozenset(
+# Reasons of a waiting container that kubelet gives a message for.
+EXPLAINED = frozenset(
     {
         "CrashLoopBackOff",
         "CreateContainerConfigError",
@@ -20,7 +20,6 @@ STUCK = frozenset(
         "ErrImagePull",
         "ImagePullBackOff",
         "InvalidImageName",
-        "ReplicaFailure",
         "RunContainerError",
     }
 )
@@ -31,11 +30,11 @@ class Failure:
     """Why a pod is not ready, or is not even made.
 
     Attributes:
-        deployment: Whose it is.
-        pod: Its name; "" where none was made.
+        deployment: Name of the Deployment.
+        pod: Name of the pod; "" if none was made.
         kind: Such as "ImagePullBackOff" or "Unschedulable".
-        text: What was said about it; may have several lines.
-        current: Whether the pod is of the newest revision, rather than one that is being replaced.
+        text: The message; may have several lines.
+        current: Whether the pod is of the newest revision, and not about to be replaced.
     """
 
     deployment: str
@@ -44,14 +43,10 @@ class Failure:
     text: str
     current: bool = True
 
-    @property
-    def stuck(self) -> bool:
-        """Whether waiting alone will hardly help."""
-        return self.current and self.kind in STUCK
-
     def __str__(self) -> str:
-        who = f"pod {self.pod}" if self.pod else f"deployment {self.deployment}"
-        return f"{who}: {self.kind}: {self.text}"
+        subject = f"pod {self.pod}" if self.pod else f"deployment {self.deployment}"
+        revision = "" if self.current else " (of an old revision)"
+        return f"{subject}{revision}: {self.kind}: {self.text}"
 
 
 def pods_of(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
@@ -61,20 +56,20 @@ def pods_of(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Returns whether a pod says that requests may be sent to it."""
+    """Returns whether a pod's readiness probe succeeds."""
     return _condition(pod, "Ready").get("status") == "True"
 
 
 def failures(
     cluster: Cluster, namespace: str, deployments: Sequence[Manifest], pods: Sequence[Manifest]
 ) -> list[Failure]:
-    """Returns why what is not ready is not.
+    """Returns a reason for each pod that is not ready, and for pods that could not be made.
 
     Args:
-        cluster: Where they are.
-        namespace: Of the Deployments.
-        deployments: As the server has them now.
-        pods: Of the namespace.
+        cluster: The cluster that has them.
+        namespace: The Deployments' namespace.
+        deployments: Deployments with their status.
+        pods: All pods of the namespace.
     """
     waiting = [
         (deployment, pod)
@@ -103,7 +98,7 @@ def failures(
 
 
 def _not_made(deployment: Manifest) -> Iterator[Failure]:
-    """Admission and quotas refuse pods: there is none to look at then."""
+    """Yields why a Deployment has no pod to look at: admission or a quota refuses it."""
     failed = _condition(deployment, "ReplicaFailure")
     if failed.get("status") == "True":
         yield Failure(
@@ -142,7 +137,7 @@ def _warnings(cluster: Cluster, namespace: str) -> dict[str, Manifest]:
 def _reason(
     cluster: Cluster, namespace: str, pod: Manifest, warnings: Mapping[str, Manifest]
 ) -> tuple[str, str]:
-    """Returns the kind of the reason, and what was said about it."""
+    """Returns the kind of the reason, and its message."""
     status, name = pod.get("status", {}), pod["metadata"]["name"]
     if status.get("phase") == "Failed":  # by its node, which evicted it or went down: it stays so
         return status.get("reason", "Failed"), status.get("message", "it has ended for good")
@@ -152,7 +147,7 @@ def _reason(
     boxes = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
     for box in boxes:
         waiting = box.get("state", {}).get("waiting", {})
-        if waiting.get("reason") in STUCK:
+        if waiting.get("reason") in EXPLAINED:
             if waiting["reason"] == "CrashLoopBackOff":
                 return waiting["reason"], _crash(cluster, namespace, name, box)
             return waiting["reason"], waiting.get("message", "")
@@ -171,16 +166,16 @@ def _reason(
 
 
 def _crash(cluster: Cluster, namespace: str, pod: str, box: Mapping[str, Any]) -> str:
-    """Returns how a container ended, and its last words."""
+    """Returns how a container ended, and the last lines of its log."""
     ended = box.get("lastState", {}).get("terminated", {})
     how = f"{box['name']} ended {box['restartCount']} times, last with exit code "
     how += f"{ended.get('exitCode', 'unknown')} ({ended.get('reason', 'no reason')})"
     query = {"container": box["name"], "previous": "true", "tailLines": str(LAST_LINES)}
     try:
-        words = list(cluster.log(namespace, pod, query))
+        lines = list(cluster.log(namespace, pod, query))
     except ClusterError as error:
-        words = [f"its log cannot be read: {error}"]
-    return "\n".join([how, *(f"    {line}" for line in words)])
+        lines = [f"its log cannot be read: {error}"]
+    return "\n".join([how, *(f"    {line}" for line in lines)])
 
 
 def _condition(manifest: Manifest, kind: str) -> Mapping[str, Any]:

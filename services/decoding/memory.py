@@ -31,7 +31,7 @@ def check_memory(*, weights: int, slot: int, slots: int, devices: Sequence[jax.D
         return
     most = (free - weights) // slot
     advice = (
-        f"at most {most} fit, to be set by --max-batch-size-size"
+        f"at most {most} fit, to be set by --max-batch-size"
         if most > 0
         else "the weights alone do not fit: take a device with more memory, or more devices "
         "with --mesh model=N"

@@ -129,7 +129,7 @@ class DecodePool:
         """
         compiled = self._warm()
         self._device_slots = compiled.empty(self._context(self._blank))
-        row = fresh_row(self.tokens, Sampling(steps=2, guidance=1.0))
+        row = fresh_row(self.tokens, Sampling(steps=2, guidance_scale=1.0))
         self.admit(0, DecodeRequest(inputs=self._blank, negative_inputs=self._blank, row=row))
         self.advance(1, [0])
         self.release(0)

@@ -40,7 +40,7 @@ def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> Decode
     sampled_logit = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
     log_probability = sampled_logit - jax.nn.logsumexp(logits, axis=-1)
     fade = 1.0 - (state.step + 1) / jnp.maximum(state.total, 1)
-    noise = (state.confidence_noise * fade.astype(jnp.float32))[:, None] * choice_noise
+    noise = (state.choice_temperature * fade.astype(jnp.float32))[:, None] * choice_noise
     confidence = jnp.where(hidden, log_probability + noise, -jnp.inf)
     still_masked = jnp.take_along_axis(
         state.schedule, jnp.minimum(state.step, state.schedule.shape[1] - 1)[:, None], axis=1

@@ -8,8 +8,6 @@ Source: Muse, section 2.8; Chang et al. 2022, "MaskGIT", section 3.3; docs/metho
 
 import math
 
-MAX_STEPS = 256
-
 
 def clamped_steps(unknown: int, steps: int) -> int:
     """Returns the steps that a decode takes: at most one for each unknown token."""

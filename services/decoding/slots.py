@@ -149,7 +149,7 @@ def advance(
 
         def predict(tokens: Int[Array, "1 N"]) -> Float[Array, "1 N V"]:
             context, model = _row(slots.context, slot), network()
-            scale = guidance_at(row.step, row.total, row.first_guidance, row.guidance)
+            scale = guidance_at(row.step, row.total, row.guidance_scale_start, row.guidance_scale)
 
             def without_guidance() -> Array:
                 features = model.features(tokens, context, jnp.ones(1, bool))

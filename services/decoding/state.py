@@ -11,12 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from services.decoding.schedule import (
-    MAX_STEPS,
-    clamped_steps,
-    masked_after_each_step,
-)
-from services.runtime.limits import SEED_LIMIT
+from services.decoding.schedule import clamped_steps, masked_after_each_step
+from services.sampling import MAX_STEPS, SEEDS, paper_default
 
 
 class Kind(IntEnum):
@@ -36,27 +32,28 @@ class Sampling:
 
     Attributes:
         steps: Requested steps, 1 to 256; clamped to the number of unknown tokens.
-        guidance: Guidance scale t of the last step.
-        first_guidance: Guidance scale of the first step; it grows linearly to `guidance`.
+        guidance_scale: Guidance scale t of the last step.
+        guidance_scale_start: Guidance scale of the first step; it grows linearly to that of the
+            last.
         temperature: Temperature of sampling ids; 0 takes the likeliest id.
-        confidence_noise: Scale tau of the Gumbel noise on confidences, which fades to 0 at the last
-            step.
+        choice_temperature: Scale tau of the Gumbel noise on confidences, which fades to 0 at the
+            last step.
         top_k: Number of likeliest ids to sample from; 0 means all.
         seed: Seed of all noise, 0 to 2^64 - 1.
     """
 
     steps: int
-    guidance: float
-    first_guidance: float = 0.0
-    temperature: float = 1.0
-    confidence_noise: float = 4.5
+    guidance_scale: float
+    guidance_scale_start: float = paper_default("guidance_scale_start")
+    temperature: float = paper_default("temperature")
+    choice_temperature: float = paper_default("choice_temperature")
     top_k: int = 0
     seed: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that a step computes: 2 with guidance, 1 without."""
-        return 2 if self.guidance or self.first_guidance else 1
+        return 2 if self.guidance_scale or self.guidance_scale_start else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +96,10 @@ class DecodeState(NamedTuple):
         unknown: Tokens unknown at the start; for MASK_FREE_EDIT, tokens resampled by each step.
         schedule: Tokens still masked after each step.
         seed: High and low word of the 64-bit seed.
-        guidance: Guidance scale of the last step.
-        first_guidance: Guidance scale of the first step.
+        guidance_scale: Guidance scale of the last step.
+        guidance_scale_start: Guidance scale of the first step.
         temperature: Temperature of sampling ids.
-        confidence_noise: Scale of the noise on confidences before it fades.
+        choice_temperature: Scale of the noise on confidences before it fades.
         top_k: Number of likeliest ids to sample from; 0 means all.
         kind: A `Kind`.
     """
@@ -114,10 +111,10 @@ class DecodeState(NamedTuple):
     unknown: Int[Array, " S"]
     schedule: Int[Array, "S M"]
     seed: UInt32[Array, "S 2"]
-    guidance: Float[Array, " S"]
-    first_guidance: Float[Array, " S"]
+    guidance_scale: Float[Array, " S"]
+    guidance_scale_start: Float[Array, " S"]
     temperature: Float[Array, " S"]
-    confidence_noise: Float[Array, " S"]
+    choice_temperature: Float[Array, " S"]
     top_k: Int[Array, " S"]
     kind: Int[Array, " S"]
 
@@ -144,7 +141,7 @@ def state_of(rows: list[Row], *, mask_id: int) -> DecodeState:
     """
     schedules = [_schedule(row) for row in rows]
     samplings = [row.sampling for row in rows]
-    seeds = [divmod(sampling.seed % SEED_LIMIT, 2**32) for sampling in samplings]
+    seeds = [divmod(sampling.seed % SEEDS, 2**32) for sampling in samplings]
     return DecodeState(
         tokens=np.stack([_masked(row, mask_id) for row in rows]),
         known=np.stack([row.known for row in rows]),
@@ -153,10 +150,12 @@ def state_of(rows: list[Row], *, mask_id: int) -> DecodeState:
         unknown=np.array([row.unknown for row in rows], np.int32),
         schedule=np.stack(schedules),
         seed=np.array(seeds, np.uint32),
-        guidance=np.array([each.guidance for each in samplings], np.float32),
-        first_guidance=np.array([each.first_guidance for each in samplings], np.float32),
+        guidance_scale=np.array([each.guidance_scale for each in samplings], np.float32),
+        guidance_scale_start=np.array(
+            [each.guidance_scale_start for each in samplings], np.float32
+        ),
         temperature=np.array([each.temperature for each in samplings], np.float32),
-        confidence_noise=np.array([each.confidence_noise for each in samplings], np.float32),
+        choice_temperature=np.array([each.choice_temperature for each in samplings], np.float32),
         top_k=np.array([each.top_k for each in samplings], np.int32),
         kind=np.array([row.kind for row in rows], np.int32),
     )
@@ -167,7 +166,7 @@ def idle_state(slots: int, tokens: int, *, mask_id: int) -> DecodeState:
     idle = Row(
         tokens=np.zeros(tokens, np.int32),
         known=np.ones(tokens, bool),
-        sampling=Sampling(steps=1, guidance=0.0),
+        sampling=Sampling(steps=1, guidance_scale=0.0),
         unknown=0,
     )
     return state_of([idle] * slots, mask_id=mask_id)

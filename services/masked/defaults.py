@@ -13,24 +13,22 @@ from muse.common.v1 import decoding_pb2
 from services.masked.requests import read_sampling
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.wire.errors import RequestError
+from services.sampling import SAMPLING_PARAMETERS
 
 FILE_NAME = "sampling.json"
 
 
 def paper_defaults(steps: int) -> decoding_pb2.Sampling:
-    """Returns the paper's sampling parameters: all but `seed` and `minimum_steps`.
+    """Returns the paper's sampling parameters: all that a checkpoint may set.
 
     Args:
         steps: Decoding steps; 24 for base and 8 for superres (Muse, section 2.8).
     """
-    return decoding_pb2.Sampling(
-        steps=steps,
-        guidance=4.0,
-        first_guidance=0.0,  # it grows linearly from 0 (Muse, section 2.7)
-        temperature=1.0,
-        confidence_noise=4.5,  # not stated in the paper
-        top_k=0,
-    )
+    defaults = decoding_pb2.Sampling(steps=steps)
+    for name, parameter in SAMPLING_PARAMETERS.items():
+        if parameter.default is not None and not parameter.request_only:
+            setattr(defaults, name, parameter.default)
+    return defaults
 
 
 def checkpoint_defaults(folder: Path, *, steps: int) -> decoding_pb2.Sampling:
@@ -48,8 +46,9 @@ def checkpoint_defaults(folder: Path, *, steps: int) -> decoding_pb2.Sampling:
         return defaults
     try:
         own = ParseDict(json.loads(file.read_text()), decoding_pb2.Sampling())
-        if own.HasField("seed") or own.HasField("minimum_steps"):
-            raise ValueError("seed or minimum_steps, which only a request may set")
+        for field, _ in own.ListFields():
+            if SAMPLING_PARAMETERS[field.name].request_only:
+                raise ValueError(f"{field.name}, which only a request sets")
         defaults.MergeFrom(own)
         read_sampling(defaults, defaults)
     except (ValueError, ParseError, RequestError) as error:

@@ -4,7 +4,7 @@ Source: protos/muse/common/v1/decoding.proto, which documents the range of each 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -12,12 +12,12 @@ from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2, stage_pb2, tensor_pb2
 
 from services.decoding.pool import Progress
-from services.decoding.schedule import MAX_STEPS
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
 from services.masked.spec import GenerateRequest
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
 from services.runtime.wire.tensors import pack_grid, unpack_grid
+from services.sampling import MAX_STEPS
 
 MASK_FREE_EDIT_FRACTION = 0.08  # of the tokens, resampled by each step (Muse, section 3.3.2)
 
@@ -51,15 +51,7 @@ def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Samplin
     merged.CopyFrom(defaults)
     merged.MergeFrom(message)
     check_sampling(merged, "sampling")
-    return Sampling(
-        steps=merged.steps,
-        guidance=merged.guidance,
-        first_guidance=merged.first_guidance,
-        temperature=merged.temperature,
-        confidence_noise=merged.confidence_noise,
-        top_k=min(merged.top_k, 2**31 - 1),
-        seed=merged.seed,
-    )
+    return Sampling(**{field.name: getattr(merged, field.name) for field in fields(Sampling)})
 
 
 def read_start(
@@ -67,7 +59,7 @@ def read_start(
     grid: Grid,
     defaults: decoding_pb2.Sampling,
     *,
-    most_in_time: Callable[[Sampling], int],
+    max_steps_within: Callable[[Sampling], int],
 ) -> Row:
     """Returns the start of the decode or mask-free edit that a request asks for.
 
@@ -75,21 +67,21 @@ def read_start(
         request: The request to base or superres.
         grid: The token grid that the stage decodes.
         defaults: The stage's default sampling parameters, every one set.
-        most_in_time: Returns the most steps, up to `sampling.steps`, that end before the call's
+        max_steps_within: Returns the most steps, up to `sampling.steps`, that end before the call's
             deadline; 0 for none. Called only if the request allows fewer steps.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT: a
             sampling parameter or the state to resume is malformed.
     """
-    if isinstance(request, base_pb2.GenerateRequest) and request.HasField("resample"):
+    if isinstance(request, base_pb2.GenerateRequest) and request.HasField("mask_free_edit"):
         return read_mask_free_edit(request, grid, defaults)
     sampling = read_sampling(request.sampling, defaults)
-    if request.sampling.HasField("minimum_steps"):
-        least = request.sampling.minimum_steps
+    if request.sampling.HasField("min_steps"):
+        least = request.sampling.min_steps
         if not request.resume.step:  # a resumed decode keeps its schedule
             # If not even `least` steps end in time, the scheduler refuses and says when to retry.
-            sampling = replace(sampling, steps=max(least, most_in_time(sampling)))
+            sampling = replace(sampling, steps=max(least, max_steps_within(sampling)))
     return read_row(request.resume if request.HasField("resume") else None, sampling, grid)
 
 
@@ -101,7 +93,7 @@ def read_mask_free_edit(
     """Returns the start of the mask-free edit that a request to base asks for.
 
     Args:
-        request: A request whose field `resample` is set.
+        request: A request whose field `mask_free_edit` is set.
         grid: The token grid that the stage decodes.
         defaults: The stage's default sampling parameters, every one set.
 
@@ -110,16 +102,16 @@ def read_mask_free_edit(
             tokens are missing, all of them are known, or a parameter is out of its range.
     """
     sampling, resume = read_sampling(request.sampling, defaults), request.resume
-    if request.sampling.HasField("minimum_steps"):
+    if request.sampling.HasField("min_steps"):
         raise invalid_field(
-            "sampling.minimum_steps", expected="not set", got=request.sampling.minimum_steps
+            "sampling.min_steps", expected="not set", got=request.sampling.min_steps
         )
     if not request.HasField("resume"):
         raise invalid_field("resume", expected="the tokens to change", got="none")
-    edit = request.resample
+    edit = request.mask_free_edit
     fraction = edit.fraction if edit.HasField("fraction") else MASK_FREE_EDIT_FRACTION
     if not 0 < fraction <= 1:
-        raise invalid_field("resample.fraction", expected="more than 0 to 1", got=fraction)
+        raise invalid_field("mask_free_edit.fraction", expected="more than 0 to 1", got=fraction)
     tokens, known = _tokens_and_known(resume, grid)
     unknown = int((~known).sum())
     if not unknown:

@@ -66,12 +66,12 @@ class MaskedServicer(Generic[Config]):
         A server that stops sends the state of the decode in place of a result.
         """
         engine = self._engine
-        within_s, caller = context.time_remaining(), unpack_caller(request.claim)
+        within_s, caller = context.time_remaining(), unpack_caller(request.caller)
         row = read_start(
             request,
             self._grid,
             self._defaults,
-            most_in_time=lambda sampling: self._batcher.max_steps_within(
+            max_steps_within=lambda sampling: self._batcher.max_steps_within(
                 sampling.steps, sampling.rows, within_s, caller
             ),
         )
@@ -115,7 +115,7 @@ class MaskedServicer(Generic[Config]):
                 timing = pack_timing(self._spec.name, event)
                 return response(result=pack_result(event.result, timing, grid))
         if isinstance(event, Preempted):
-            return response(handed_back=pack_state(event.state, row, grid))
+            return response(preempted=pack_state(event.state, row, grid))
         return response(progress=pack_progress(event, row, grid, with_state=with_state))
 
     async def GetStatus(

@@ -140,10 +140,10 @@ def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
             checkpoints that were not trained together.
     """
     for report in (each.report for each in answers):
-        if report.problem or not report.serving:
+        if report.unavailable_reason or not report.serving:
             raise unavailable(
                 f"{report.stage} at {report.address} is not serving: "
-                f"{report.problem or 'its health says NOT_SERVING'}"
+                f"{report.unavailable_reason or 'its health says NOT_SERVING'}"
             )
     statuses = {each.report.stage: each.report.status for each in answers}
     check_fingerprints(statuses)

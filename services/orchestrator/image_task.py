@@ -21,13 +21,13 @@ from muse.common.v1.decoding_pb2 import (
 )
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import (
-    DecodeReceipt,
+    DecodeProvenance,
     GeneratedImage,
     GenerateRequest,
     GenerateResponse,
     Preview,
     Progress,
-    Receipt,
+    Provenance,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
@@ -85,7 +85,7 @@ class RequestContext:
         stages: Clients of the stages.
         request: The checked request, every sampling parameter set.
         embeddings: Embeddings of the prompts.
-        receipt: Provenance that every image carries.
+        provenance: Provenance that every image carries.
         resolutions: Resolutions of the tokenizers, by the role of their codebook.
         deadline: Deadline of the request.
         events: Events for the caller, in order; None at the end.
@@ -97,7 +97,7 @@ class RequestContext:
     stages: StageClients
     request: GenerateRequest
     embeddings: PromptEmbeddings
-    receipt: Receipt
+    provenance: Provenance
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
     events: asyncio.Queue[GenerateResponse | FinishedImage | None]
@@ -144,7 +144,7 @@ class ImageTask:
     index: int
     seed: int
     timeline: Timeline
-    decodes: list[DecodeReceipt] = field(default_factory=list)
+    decodes: list[DecodeProvenance] = field(default_factory=list)
     part: int = 0
     parts: int = 1
     show: Show | None = None
@@ -216,7 +216,7 @@ class ImageTask:
 
         def png() -> bytes:  # off the event loop: compressing takes many milliseconds
             file = io.BytesIO()
-            info = png_metadata(context.request, self.seed, context.receipt)
+            info = png_metadata(context.request, self.seed, context.provenance)
             level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
             Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=level)
             return file.getvalue()
@@ -276,8 +276,8 @@ class ImageTask:
                     event = response.WhichOneof("event")
                     if event == "result":
                         result = response.result
-                    elif event == "handed_back":
-                        message.resume.CopyFrom(response.handed_back)
+                    elif event == "preempted":
+                        message.resume.CopyFrom(response.preempted)
                         raise unavailable(f"stage {stage} stopped before the end")
                     elif response.progress.step > reported:
                         reported = response.progress.step
@@ -297,7 +297,7 @@ class ImageTask:
         self.add_calls(timed(result.timing, begun))
         digest = hashlib.sha256(result.tokens.ids).hexdigest()
         self.decodes.append(
-            DecodeReceipt(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
+            DecodeProvenance(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
         )
 
     def _complete(
@@ -315,7 +315,7 @@ class ImageTask:
             message.negative_prompt.CopyFrom(context.embeddings.negative_prompt)
         message.sampling.CopyFrom(parameters)
         message.sampling.seed = self.seed if seed is None else seed
-        message.claim.CopyFrom(context.request.claim)
+        message.caller.CopyFrom(context.request.caller)
         if on_step is not None or context.request.preview_every:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
         elif context.request.progress:
@@ -328,7 +328,7 @@ class ImageTask:
         every = self.context.request.preview_every
         if not every or (progress.step % every and progress.step != progress.total):
             return None
-        resampled = isinstance(message, BaseRequest) and message.HasField("resample")
+        resampled = isinstance(message, BaseRequest) and message.HasField("mask_free_edit")
         pixels = await self.pixels(progress.state.tokens, concurrent=True)
         # Off the event loop, since `show` may take many milliseconds.
         return await asyncio.to_thread(

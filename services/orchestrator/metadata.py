@@ -9,7 +9,7 @@ cv.iptc.org/newscodes/digitalsourcetype. Adobe XMP Specification, part 1.
 import json
 from xml.sax.saxutils import escape, quoteattr
 
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Provenance
 from PIL.PngImagePlugin import PngInfo
 
 _TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -18,14 +18,14 @@ EDITED_TYPE = _TYPES + "compositeWithTrainedAlgorithmicMedia"
 XMP_CHUNK = "XML:com.adobe.xmp"  # the keyword of PNG's text chunk
 
 
-def png_metadata(request: GenerateRequest, seed: int, receipt: Receipt) -> PngInfo:
+def png_metadata(request: GenerateRequest, seed: int, provenance: Provenance) -> PngInfo:
     """Returns the text chunks of an image's PNG; equal requests give equal bytes."""
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": str(seed),
-        "preset": receipt.preset,
-        "checkpoints": json.dumps(dict(sorted(receipt.checkpoints.items()))),
+        "preset": provenance.preset,
+        "checkpoints": json.dumps(dict(sorted(provenance.checkpoints.items()))),
         "edit": request.WhichOneof("edit") or "",
         "source": "AI-edited" if request.WhichOneof("edit") else "AI-generated",
     }

@@ -11,7 +11,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Done,
     GenerateRequest,
     GenerateResponse,
-    Receipt,
+    Provenance,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
@@ -31,23 +31,25 @@ from services.orchestrator.request_log import log_image
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Timeline, timed
-from services.runtime.limits import SEED_LIMIT
 from services.runtime.observability import span_attributes
 from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.wire.errors import FieldViolation, RequestError, failed_precondition
+from services.sampling import SEEDS
 
 
-def receipt_of(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -> Receipt:
+def provenance_of(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -> Provenance:
     """Returns the provenance of a request's images.
 
     Args:
         request: The checked request, every sampling parameter set.
         statuses: Status of each stage, by name.
     """
-    receipt = Receipt(preset=statuses["base"].preset, base=request.base, superres=request.superres)
+    provenance = Provenance(
+        preset=statuses["base"].preset, base=request.base, superres=request.superres
+    )
     for status in statuses.values():
-        receipt.checkpoints.update(status.checkpoints)
-    return receipt
+        provenance.checkpoints.update(status.checkpoints)
+    return provenance
 
 
 async def generate(
@@ -80,13 +82,13 @@ async def generate(
         RequestError: a stage refused, or stayed unavailable.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    with caller_baggage(request.claim.caller):
+    with caller_baggage(request.caller.id):
         embeddings = await _encode_prompts(stages, request, deadline)
     context = RequestContext(
         stages=stages,
         request=request,
         embeddings=embeddings,
-        receipt=receipt_of(request, compatible.statuses),
+        provenance=provenance_of(request, compatible.statuses),
         resolutions=compatible.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),
@@ -94,7 +96,7 @@ async def generate(
     )
     if embeddings.call is not None:
         context.calls.add(embeddings.call)
-    with caller_baggage(request.claim.caller):
+    with caller_baggage(request.caller.id):
         running = asyncio.create_task(_run_images(context, arrived_s, source, scorer))
     try:
         while (event := await context.events.get()) is not None:
@@ -107,7 +109,9 @@ async def generate(
     for timing in (call.timing for call in context.calls):
         device_s[timing.stage] = device_s.get(timing.stage, 0.0) + timing.device_s
     total_s = time.monotonic() - arrived_s
-    yield GenerateResponse(done=Done(total_s=total_s, receipt=context.receipt, device_s=device_s))
+    yield GenerateResponse(
+        done=Done(total_s=total_s, provenance=context.provenance, device_s=device_s)
+    )
 
 
 def _send(finished: FinishedImage) -> GenerateResponse:
@@ -169,7 +173,7 @@ async def _run_images(
             handler = await EDITS[source.edit].prepare(context, source)
         tasks = []
         for index in range(context.request.best_of or context.request.count):
-            seed = (context.request.seed + index) % SEED_LIMIT
+            seed = (context.request.seed + index) % SEEDS
             timeline = Timeline(arrived_s)
             task = ImageTask(context=context, index=index, seed=seed, timeline=timeline)
             if context.embeddings.call is not None:

@@ -27,7 +27,7 @@ def log_image(image: GeneratedImage) -> None:
     totals = {
         "wall_s": image.wall_s,
         **sums(image.timings),
-        "glue_s": image.glue_s,
+        "overhead_s": image.overhead_s,
         "device_s": device_s,
     }
     stages = {
@@ -61,5 +61,5 @@ def log_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
         raise
     finally:
         total_s = time.monotonic() - arrived_s
-        extra = {"outcome": outcome, "total_s": total_s, "caller": request.claim.caller}
+        extra = {"outcome": outcome, "total_s": total_s, "caller": request.caller.id}
         logger.info("a request has ended", extra=extra)

@@ -7,10 +7,10 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.registry import edit_kind
-from services.runtime.limits import MAX_STEPS
 from services.runtime.wire.caller import unpack_caller
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
+from services.sampling import MAX_STEPS
 from services.stages import DECODING
 
 MAX_PROMPT_LENGTH = 4096
@@ -46,7 +46,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
         )
     if edit is not None:
         edit.check(request)
-    unpack_caller(request.claim)
+    unpack_caller(request.caller)
     full = GenerateRequest()
     full.CopyFrom(request)
     if not request.prompt.strip():
@@ -78,7 +78,7 @@ def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) ->
             parameters.MergeFrom(edit.base_sampling(request))
         parameters.MergeFrom(getattr(request, stage))
         if not (request.prompt.strip() or request.negative_prompt):
-            parameters.guidance = parameters.first_guidance = 0  # nothing to guide by
+            parameters.guidance_scale = parameters.guidance_scale_start = 0  # nothing to guide by
     return full
 
 
@@ -91,8 +91,8 @@ def _check_best_of(request: GenerateRequest) -> None:
         )
     if not request.prompt:
         raise invalid_field("best_of", expected="0 without a prompt", got=request.best_of)
-    if request.mask_free_edit.keep:
-        raise invalid_field("best_of", expected="0 where iterations are kept", got=request.best_of)
+    if request.mask_free_edit.return_iterations:
+        raise invalid_field("best_of", expected="0 with return_iterations", got=request.best_of)
 
 
 def _check_sampling(sampling: Sampling, stage: str) -> None:

@@ -121,7 +121,7 @@ class StageClients:
         try:
             replica = replicas.any_replica()
         except RequestError as error:
-            answer.report.problem = f"{error.code.name}: {error.message}"
+            answer.report.unavailable_reason = f"{error.code.name}: {error.message}"
             return answer
         answer.report.address = replica.address
         health_stub: Any = health_pb2_grpc.HealthStub(replica.channel)
@@ -132,11 +132,11 @@ class StageClients:
             )
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
-            answer.report.problem = replicas.unavailable_reason() or problem
+            answer.report.unavailable_reason = replicas.unavailable_reason() or problem
             return answer
         answer.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
         if not answer.report.serving:
-            answer.report.problem = replicas.unavailable_reason()
+            answer.report.unavailable_reason = replicas.unavailable_reason()
         answer.report.status.CopyFrom(status.status)
         if name in DECODING:
             answer.defaults.CopyFrom(status.defaults)

@@ -62,13 +62,13 @@ class Timeline:
         self.calls.append(last)
         self.concurrent.extend(others)
 
-    def glue_s(self, now_s: float) -> float:
+    def overhead_s(self, now_s: float) -> float:
         """Returns the seconds from the arrival to `now_s` during which no call ran."""
-        glue_s, free_s = 0.0, self.arrived_s
+        overhead_s, free_s = 0.0, self.arrived_s
         for call in self.calls:
-            glue_s += max(0.0, call.begun_s - free_s)
+            overhead_s += max(0.0, call.begun_s - free_s)
             free_s = call.ended_s
-        return glue_s + max(0.0, now_s - free_s)
+        return overhead_s + max(0.0, now_s - free_s)
 
     def timings(self) -> list[StageTiming]:
         """Returns the timings summed by stage, in the order of the pipeline."""
@@ -88,10 +88,10 @@ class Timeline:
         """Sets the timings of an image's message, which is sent now."""
         now_s = time.monotonic()
         image.timings.extend(self.timings())
-        image.wall_s, image.glue_s = now_s - self.arrived_s, self.glue_s(now_s)
-        beside = set(self.concurrent)
+        image.wall_s, image.overhead_s = now_s - self.arrived_s, self.overhead_s(now_s)
+        concurrent = set(self.concurrent)
         for call in sorted((*self.calls, *self.concurrent), key=lambda call: call.ended_s):
             start_s = max(0.0, call.begun_s - self.arrived_s)
             image.calls.append(
-                StageCall(timing=call.timing, start_s=start_s, beside=call in beside)
+                StageCall(timing=call.timing, start_s=start_s, concurrent=call in concurrent)
             )

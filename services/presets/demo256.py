@@ -8,11 +8,12 @@ from services.superres.config import SuperresConfig
 from services.text_encoder.config import TextEncoderConfig
 from services.tokenizer.config import TokenizerConfig
 
-# The low grid is the paper's own, 16 x 16; the high one has twice its tokens along a side.
+# The low grid is the paper's own, 16 x 16; the high one has twice its tokens along a side. Most
+# channels are at low resolutions, where they cost least: the decoder has to know 768 sprites.
 _LOW_TOKENIZER = TokenizerConfig(
     image_size=128,
     base_channels=16,
-    channel_multipliers=(1, 2, 4, 12),
+    channel_multipliers=(1, 3, 8, 24),
     residual_blocks=1,
     encoder_kernels=(3, 1, 1, 1),
     decoder_base_channels=16,

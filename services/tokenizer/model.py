@@ -208,7 +208,10 @@ class Decoder(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Doubles the size by repeating pixels, then convolves (Esser et al. 2021, appendix A)."""
+    """Doubles the size by repeating pixels, before or after a convolution.
+
+    Esser et al. 2021, appendix A, repeats before; after takes a quarter of the arithmetic.
+    """
 
     def __init__(
         self,
@@ -220,7 +223,7 @@ class Upsample(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
     ) -> None:
-        """Maps `inputs` channels to `outputs`, in the order that the configuration says."""
+        """Maps `inputs` channels to `outputs`; `repeat_first` repeats before the convolution."""
         self.repeat_first = repeat_first
         self.project = Convolution(inputs, outputs, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 

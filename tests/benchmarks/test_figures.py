@@ -15,11 +15,11 @@ from prometheus_client import start_http_server
 from benchmarks.base_decode import TINY, print_ratios, print_share
 from benchmarks.ceiling import matrix_ceiling
 from benchmarks.edit_memory import answered, corner_mask, noise
-from benchmarks.glue import account
 from benchmarks.inflight import in_flight, poisson, whole_requests
 from benchmarks.measuring import Spread, conditions, in_turns
 from benchmarks.metrics import Scraper
 from benchmarks.ours import OurDecode, Text, random_text
+from benchmarks.overhead import account
 from benchmarks.pairing import Comparison, pairs
 from services.decoding.state import Sampling
 from services.orchestrator.edits.pictures import read_mask, read_picture
@@ -107,7 +107,9 @@ def test_conditions_name_the_day_the_cpus_and_the_versions() -> None:
 def test_our_contender_decodes_the_whole_image_and_the_seed_decides_which(
     ours: OurDecode, text: Text
 ) -> None:
-    images = [ours.image(text, Sampling(steps=4, guidance=4.0, seed=seed)) for seed in (7, 7, 8)]
+    images = [
+        ours.image(text, Sampling(steps=4, guidance_scale=4.0, seed=seed)) for seed in (7, 7, 8)
+    ]
     assert all(image.shape == (TINY.tokens,) and image.max() < TINY.vocabulary for image in images)
     np.testing.assert_array_equal(images[0], images[1])
     assert (images[0] != images[2]).any()
@@ -129,15 +131,15 @@ def test_the_faster_of_a_kind_of_peer_counts(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "ratio ours / torch compiled: 0.50 (target <= 0.8)\n"
 
 
-def test_glue_is_what_the_stages_do_not_compute_and_its_parts_sum_up() -> None:
+def test_overhead_is_what_the_stages_do_not_compute_and_its_parts_sum_up() -> None:
     timings = tuple(
         StageTiming(stage=stage, queue_s=0.001, compute_s=0.04, transfer_s=0.002)
         for stage in ("base", "superres")
     )
     picture = GeneratedImage(index=0, seed=1, png=b"", timings=timings)
     request = account(0.1, picture)
-    assert request.glue == pytest.approx(20)
-    assert request.rest == pytest.approx(request.glue - request.queue - request.transfer) == 14
+    assert request.overhead == pytest.approx(20)
+    assert request.rest == pytest.approx(request.overhead - request.queue - request.transfer) == 14
 
 
 def test_both_ways_of_batching_answer_every_request() -> None:

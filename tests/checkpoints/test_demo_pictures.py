@@ -30,7 +30,7 @@ def muse() -> Iterator[MuseClient]:
 def test_every_stage_serves_the_demo(muse: MuseClient) -> None:
     reports = muse.status().stages
 
-    assert [report.problem for report in reports] == [""] * 4
+    assert [report.unavailable_reason for report in reports] == [""] * 4
     assert {report.status.preset for report in reports} == {"demo"}
 
 

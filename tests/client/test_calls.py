@@ -62,9 +62,9 @@ async def test_a_picture_says_what_was_decoded_for_it(house: Any) -> None:
 async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_end(
     house: Any,
 ) -> None:
-    knobs = {"base": Sampling(steps=3), "superres": Sampling(steps=2)}
+    parameters = {"base": Sampling(steps=3), "superres": Sampling(steps=2)}
     async with AsyncMuseClient(house.address) as client:
-        events = [event async for event in client.events("a fox", seed=5, **knobs)]
+        events = [event async for event in client.events("a fox", seed=5, **parameters)]
 
     assert events[0] == Accepted(seed=5, count=1)
     steps = [
@@ -81,7 +81,7 @@ async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_e
     ]
     assert isinstance(events[-2], GeneratedImage)
     assert isinstance(events[-1], Done)
-    assert events[-1].receipt.base.steps == 3
+    assert events[-1].provenance.base.steps == 3
     assert events[-1].total_s > 0
 
 
@@ -111,8 +111,10 @@ async def test_a_reader_who_leaves_cancels_the_stages(house: Any) -> None:
 async def test_a_refused_field_is_an_invalid_request_that_names_it(house: Any) -> None:
     async with AsyncMuseClient(house.address) as client:
         with pytest.raises(InvalidRequest) as refused:
-            await client.generate("a fox", base=Sampling(guidance=float("nan")))
-        assert [violation.field for violation in refused.value.violations] == ["base.guidance"]
+            await client.generate("a fox", base=Sampling(guidance_scale=float("nan")))
+        assert [violation.field for violation in refused.value.violations] == [
+            "base.guidance_scale"
+        ]
         assert len(await client.generate("a fox")) == 1
 
 

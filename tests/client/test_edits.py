@@ -97,7 +97,9 @@ async def test_what_does_not_fit_the_wire_is_an_invalid_request(
     async with AsyncMuseClient(house.address) as client:
         with pytest.raises(InvalidRequest, match=r"outpaint.left_px: expected a number from 0 up"):
             await client.outpaint(image, "a fox", left_px=-1)
-        with pytest.raises(InvalidRequest, match=r"mask_free_edit.keep: expected iterations"):
+        with pytest.raises(
+            InvalidRequest, match=r"mask_free_edit.return_iterations: expected iterations"
+        ):
             await client.mask_free_edit(image, "a fox", return_iterations=[-5])
         with pytest.raises(InvalidRequest, match=r"vary.strength: expected more than 0 to 1"):
             await client.vary(image, strength=-1)

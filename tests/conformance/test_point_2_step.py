@@ -50,7 +50,7 @@ def test_a_known_token_is_never_masked_or_changed_again() -> None:
     row = Row(
         tokens=given,
         known=known,
-        sampling=Sampling(steps=5, guidance=3.0, seed=1),
+        sampling=Sampling(steps=5, guidance_scale=3.0, seed=1),
         unknown=TOKENS - 2,
     )
 
@@ -65,7 +65,7 @@ def test_a_known_token_is_never_masked_or_changed_again() -> None:
 
 def test_rows_at_different_steps_reveal_exactly_their_own_scheduled_number() -> None:
     slow, fast = (
-        fresh_row(TOKENS, Sampling(steps=steps, guidance=2.0, seed=steps)) for steps in (8, 3)
+        fresh_row(TOKENS, Sampling(steps=steps, guidance_scale=2.0, seed=steps)) for steps in (8, 3)
     )
 
     states = take_all(state(slow, fast))
@@ -78,7 +78,7 @@ def test_rows_at_different_steps_reveal_exactly_their_own_scheduled_number() -> 
 def test_without_noise_the_most_confident_tokens_come_first_and_ties_go_to_the_lower_position() -> (
     None
 ):
-    sampling = Sampling(steps=4, guidance=0.0, temperature=0.0, confidence_noise=0.0)
+    sampling = Sampling(steps=4, guidance_scale=0.0, temperature=0.0, choice_temperature=0.0)
     tied = jnp.zeros((1, TOKENS, VOCABULARY)).at[:, (9, 4), 5].set(3.0)
 
     after = decode_step(state(fresh_row(TOKENS, sampling)), lambda tokens: tied, mask_id=MASK)
@@ -133,7 +133,7 @@ def test_a_cold_row_takes_the_likeliest_id_beside_a_warm_one() -> None:
 
 def test_a_decode_depends_on_its_seed_and_on_nothing_beside_it() -> None:
     rows = [
-        fresh_row(TOKENS, Sampling(steps=6, guidance=3.0, seed=seed))
+        fresh_row(TOKENS, Sampling(steps=6, guidance_scale=3.0, seed=seed))
         for seed in (5, 2**63 + 5, 5 + 2**32)
     ]
 
@@ -145,7 +145,7 @@ def test_a_decode_depends_on_its_seed_and_on_nothing_beside_it() -> None:
 
 
 def test_a_decode_handed_out_after_any_step_ends_as_if_it_had_stayed() -> None:
-    sampling = Sampling(steps=6, guidance=3.0, seed=11)
+    sampling = Sampling(steps=6, guidance_scale=3.0, seed=11)
     states = take_all(state(fresh_row(TOKENS, sampling)))
 
     for taken, halfway in enumerate(states):

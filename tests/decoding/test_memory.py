@@ -49,7 +49,7 @@ def test_what_just_fits_is_taken_and_one_slot_more_is_not() -> None:
 
     assert str(caught.value) == (
         "more slots than memory: 9 slots need 9.00 GiB and the weights 4.00 GiB on each device of "
-        "TPU x4, where 12.00 GiB are free; at most 8 fit, to be set by --max-batch-size-size"
+        "TPU x4, where 12.00 GiB are free; at most 8 fit, to be set by --max-batch-size"
     )
 
 

@@ -29,10 +29,10 @@ def random_row(random: np.random.Generator) -> Row:
     still_open = int((~known).sum())
     sampling = Sampling(
         steps=int(random.integers(1, 20)),
-        guidance=float(random.choice([0.0, 0.0, 1.5, 7.0])),
-        first_guidance=float(random.choice([0.0, 0.0, 3.0])),
+        guidance_scale=float(random.choice([0.0, 0.0, 1.5, 7.0])),
+        guidance_scale_start=float(random.choice([0.0, 0.0, 3.0])),
         temperature=float(random.choice([0.0, 0.7, 1.0])),
-        confidence_noise=float(random.choice([0.0, 4.5])),
+        choice_temperature=float(random.choice([0.0, 4.5])),
         top_k=int(random.choice([0, 0, 1, 5, VOCABULARY + 3])),
         seed=int(random.integers(2**64, dtype=np.uint64)),
     )

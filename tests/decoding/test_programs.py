@@ -60,18 +60,18 @@ def test_a_slot_that_is_not_there_is_refused(
     pool: DecodePool, make_request: Callable[..., DecodeRequest]
 ) -> None:
     with pytest.raises(ValueError, match="expected 0 to 3, got 4"):
-        pool.admit(4, make_request(fresh_row(TOKENS, Sampling(steps=2, guidance=0.0))))
+        pool.admit(4, make_request(fresh_row(TOKENS, Sampling(steps=2, guidance_scale=0.0))))
 
 
 def test_a_row_of_another_size_is_refused_and_the_slots_stay_as_they_are(
     pool: DecodePool, make_request: Callable[..., DecodeRequest], alone: Callable[..., list[Any]]
 ) -> None:
-    request = make_request(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
+    request = make_request(fresh_row(TOKENS, Sampling(steps=6, guidance_scale=2.0, seed=9)))
     expected = alone(pool, request)[-1].tokens
 
     pool.admit(1, request)
     with pytest.raises(ValueError, match="expected 16 tokens, got 5"):
-        pool.admit(2, make_request(fresh_row(5, Sampling(steps=2, guidance=0.0))))
+        pool.admit(2, make_request(fresh_row(5, Sampling(steps=2, guidance_scale=0.0))))
 
     assert np.array_equal(pool.advance(6, [1])[1].tokens, expected)
 
@@ -83,7 +83,7 @@ def test_a_pool_whose_step_failed_works_as_ever_after_a_reset(
 ) -> None:
     pool = build_base_pool(slots=2)
     pool.warm_up()
-    request = make_request(fresh_row(TOKENS, Sampling(steps=6, guidance=2.0, seed=9)))
+    request = make_request(fresh_row(TOKENS, Sampling(steps=6, guidance_scale=2.0, seed=9)))
     before = alone(pool, request)[-1].tokens
     assert pool.compiled is not None
     working = pool.compiled
@@ -108,7 +108,7 @@ def test_a_released_row_takes_no_further_step_and_its_slot_serves_the_next(
     pool: DecodePool, make_request: Callable[..., DecodeRequest], alone: Callable[..., list[Any]]
 ) -> None:
     first, second = (
-        make_request(fresh_row(TOKENS, Sampling(steps=8, guidance=2.0, seed=seed)))
+        make_request(fresh_row(TOKENS, Sampling(steps=8, guidance_scale=2.0, seed=seed)))
         for seed in (1, 2)
     )
     expected = alone(pool, second)[-1].tokens
@@ -131,7 +131,7 @@ def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
     row = Row(
         tokens=start,
         known=np.arange(TOKENS) < 6,
-        sampling=Sampling(steps=40, guidance=4.0, top_k=3),
+        sampling=Sampling(steps=40, guidance_scale=4.0, top_k=3),
         unknown=2,
         kind=Kind.MASK_FREE_EDIT,
     )
@@ -153,7 +153,7 @@ def test_an_image_of_which_everything_is_known_comes_back_unchanged(
     row = Row(
         tokens=tokens,
         known=np.ones(TOKENS, bool),
-        sampling=Sampling(steps=4, guidance=1.0),
+        sampling=Sampling(steps=4, guidance_scale=1.0),
         unknown=0,
     )
     request = make_request(row)
@@ -168,7 +168,7 @@ def test_a_state_that_contradicts_its_steps_is_refused() -> None:
     row = Row(
         tokens=np.zeros(16, np.int32),
         known=np.zeros(16, bool),
-        sampling=Sampling(steps=4, guidance=0.0),
+        sampling=Sampling(steps=4, guidance_scale=0.0),
         unknown=16,
         step=2,
     )
@@ -204,9 +204,9 @@ class CountedNetwork:
         return features + self._counted("last layer", features[..., 0])
 
 
-UNGUIDED = Sampling(steps=4, guidance=0.0)
-GUIDED = Sampling(steps=4, guidance=3.0)  # the first step's scale is 0
-GUIDED_THROUGHOUT = Sampling(steps=4, guidance=3.0, first_guidance=3.0)
+UNGUIDED = Sampling(steps=4, guidance_scale=0.0)
+GUIDED = Sampling(steps=4, guidance_scale=3.0)  # the first step's scale is 0
+GUIDED_THROUGHOUT = Sampling(steps=4, guidance_scale=3.0, guidance_scale_start=3.0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from muse.common.v1.claim_pb2 import Claim
+from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse_client import Accepted, InvalidRequest, MuseClient
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -160,7 +160,7 @@ def test_the_seed_of_a_later_picture_wraps_at_64_bits(address: str) -> None:
         ("prompt", {"prompt": "fox " * 400}),
         ("count", {"count": 0}),
         ("count", {"count": 1000}),
-        ("base.guidance", {"base": Sampling(guidance=float("nan"))}),
+        ("base.guidance_scale", {"base": Sampling(guidance_scale=float("nan"))}),
         ("base.steps", {"base": Sampling(steps=0)}),
         ("superres.steps", {"superres": Sampling(steps=10_000)}),
         ("base.top_k", {"base": Sampling(top_k=100_000)}),
@@ -242,7 +242,7 @@ def test_one_trace_holds_the_queue_and_compute_of_every_stage(address: str, coll
     trace_id, parent_id = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
     caller = SpanContext(trace_id, parent_id, is_remote=False, trace_flags=TraceFlags.SAMPLED)
     with MuseClient(address) as client, use_span(NonRecordingSpan(caller)):
-        client.generate("a fox", seed=1, claim=Claim(caller="nightly"))
+        client.generate("a fox", seed=1, caller=Caller(id="nightly"))
 
     def found() -> dict[str, list[Span]]:
         spans: dict[str, list[Span]] = {}

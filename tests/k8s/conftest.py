@@ -41,11 +41,9 @@ def muse(
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., Ended]:
     """Runs `muse deploy` in this process; wants something that renders, as `rendered` does."""
-    from k8s.deployment import overlays, rollouts
+    from k8s.deployment import overlays
     from tools.cli.main import main
 
-    monkeypatch.setenv("COLUMNS", "250")  # of tables
-    monkeypatch.setattr(rollouts, "PAUSE_S", 0.02)
     monkeypatch.setattr(overlays, "render", render_once)
 
     def run(*words: str) -> Ended:

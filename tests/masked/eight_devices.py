@@ -33,10 +33,10 @@ TINY = preset("tiny")
 BASE_CONFIG = replace(TINY.base, heads=8, hidden=32, layers=2)
 SUPERRES_CONFIG = replace(TINY.superres, heads=16, hidden=32)
 SAMPLINGS = (
-    Sampling(steps=4, guidance=0.0, seed=1),
-    Sampling(steps=5, guidance=6.0, seed=2),
-    Sampling(steps=3, guidance=3.0, first_guidance=3.0, top_k=5, seed=3),
-    Sampling(steps=4, guidance=2.0, temperature=0.0, confidence_noise=0.0, seed=2**64 - 1),
+    Sampling(steps=4, guidance_scale=0.0, seed=1),
+    Sampling(steps=5, guidance_scale=6.0, seed=2),
+    Sampling(steps=3, guidance_scale=3.0, guidance_scale_start=3.0, top_k=5, seed=3),
+    Sampling(steps=4, guidance_scale=2.0, temperature=0.0, choice_temperature=0.0, seed=2**64 - 1),
 )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from muse.common.v1 import claim_pb2, decoding_pb2
+from muse.common.v1 import caller_pb2, decoding_pb2
 
 from services.presets import preset
 from services.runtime.wire.errors import read_error
@@ -38,14 +38,14 @@ CONTRADICTION = decoding_pb2.DecodeState(**RESUMED, step=3)
             "resume.total",
         ),
         (
-            {"sampling": decoding_pb2.Sampling(steps=4, minimum_steps=5)},
+            {"sampling": decoding_pb2.Sampling(steps=4, min_steps=5)},
             "INVALID_ARGUMENT",
-            "sampling.minimum_steps",
+            "sampling.min_steps",
         ),
         (
-            {"sampling": decoding_pb2.Sampling(guidance=float("nan"))},
+            {"sampling": decoding_pb2.Sampling(guidance_scale=float("nan"))},
             "INVALID_ARGUMENT",
-            "sampling.guidance",
+            "sampling.guidance_scale",
         ),
         (
             {"sampling": decoding_pb2.Sampling(temperature=-1.0)},
@@ -56,8 +56,8 @@ CONTRADICTION = decoding_pb2.DecodeState(**RESUMED, step=3)
         ({"prompt": pack_embedding(TEXT * np.nan, ENCODER)}, "INVALID_ARGUMENT", "prompt.values"),
         ({"prompt": pack_embedding(TEXT, "t5:other")}, "FAILED_PRECONDITION", "t5:other"),
         ({"resume": CONTRADICTION}, "INVALID_ARGUMENT", "resume"),
-        ({"claim": claim_pb2.Caller(caller="x" * 65)}, "INVALID_ARGUMENT", "claim.caller"),
-        ({"claim": claim_pb2.Caller(priority=7)}, "INVALID_ARGUMENT", "claim.priority"),
+        ({"caller": caller_pb2.Caller(id="x" * 65)}, "INVALID_ARGUMENT", "caller.id"),
+        ({"caller": caller_pb2.Caller(priority=7)}, "INVALID_ARGUMENT", "caller.priority"),
     ],
 )
 async def test_bad_input_is_refused_by_name_and_the_next_request_works(

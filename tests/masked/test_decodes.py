@@ -46,7 +46,7 @@ async def test_four_at_a_time_get_what_each_gets_alone(base: Any, superres: Any)
     for stage in (base, superres):
         requests = [
             stage.request(
-                sampling=decoding_pb2.Sampling(steps=3 + seed, seed=seed, guidance=3.0),
+                sampling=decoding_pb2.Sampling(steps=3 + seed, seed=seed, guidance_scale=3.0),
                 **({"negative_prompt": negative} if seed == 2 else {}),
             )
             for seed in range(4)
@@ -103,7 +103,7 @@ async def test_a_decode_is_cut_down_to_its_deadline_only_where_the_request_allow
         await short_of_time.until_busy(active=1)
         await short_of_time.events(base.request())  # measures what two at a time take
 
-        willing = base.request(sampling=decoding_pb2.Sampling(steps=16, minimum_steps=2, seed=1))
+        willing = base.request(sampling=decoding_pb2.Sampling(steps=16, min_steps=2, seed=1))
         (cut,) = [event async for event in short_of_time.stub.Generate(willing, timeout=1.5)]
         await call
         call = asyncio.create_task(short_of_time.events(long))
@@ -128,8 +128,8 @@ async def test_no_request_makes_a_serving_stage_compile(
         words = random.normal(size=(random.integers(1, 32), TINY.base.text_hidden))
         sampling = decoding_pb2.Sampling(
             steps=random.integers(1, 257),
-            guidance=random.choice([0.0, 5.0]),
-            first_guidance=random.choice([0.0, 2.0]),
+            guidance_scale=random.choice([0.0, 5.0]),
+            guidance_scale_start=random.choice([0.0, 2.0]),
             temperature=random.choice([0.0, 1.0]),
             top_k=random.integers(0, 40),
             seed=random.integers(2**63),

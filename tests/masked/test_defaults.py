@@ -14,12 +14,14 @@ def test_a_checkpoint_without_a_file_has_the_papers_parameters(tmp_path: Path) -
 
 
 def test_a_checkpoints_own_parameters_override_the_papers(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text(json.dumps({"temperature": 0.5, "guidance": 0, "steps": 16}))
+    (tmp_path / FILE_NAME).write_text(
+        json.dumps({"temperature": 0.5, "guidance_scale": 0, "steps": 16})
+    )
 
     defaults = checkpoint_defaults(tmp_path, steps=24)
 
-    assert (defaults.steps, defaults.temperature, defaults.guidance) == (16, 0.5, 0.0)
-    assert defaults.confidence_noise == paper_defaults(24).confidence_noise
+    assert (defaults.steps, defaults.temperature, defaults.guidance_scale) == (16, 0.5, 0.0)
+    assert defaults.choice_temperature == paper_defaults(24).choice_temperature
 
 
 @pytest.mark.parametrize(
@@ -29,10 +31,10 @@ def test_a_checkpoints_own_parameters_override_the_papers(tmp_path: Path) -> Non
         ('{"temprature": 0.5}', "temprature"),
         ('{"temperature": "hot"}', "temperature"),
         ('{"temperature": -1}', "temperature"),
-        ('{"guidance": NaN}', "guidance"),
+        ('{"guidance_scale": NaN}', "guidance_scale"),
         ('{"steps": 0}', "steps"),
         ('{"seed": 3}', "seed"),
-        ('{"minimum_steps": 3}', "minimum_steps"),
+        ('{"min_steps": 3}', "min_steps"),
         ("[1]", "expected sampling parameters"),
     ],
 )

@@ -34,14 +34,14 @@ async def test_a_server_that_stops_ends_the_decodes_it_accepted(serve: Any, base
 async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_same_tokens(
     serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance=2.0))
+    request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance_scale=2.0))
     async with serve("base", max_batch_size=1, grace_s=7.0) as stopping:
         calls = [asyncio.create_task(stopping.events(request))]
         await stopping.until_busy(active=1)
         calls.append(asyncio.create_task(stopping.events(request)))
         await stopping.until_busy(active=1, queued=1)
         await stopping.stop()
-        states = [(await call)[-1].handed_back for call in calls]
+        states = [(await call)[-1].preempted for call in calls]
     monkeypatch.undo()
 
     assert 0 < states[0].step < 16
@@ -102,7 +102,7 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await calls[0]
             assert caught.value.code() is grpc.StatusCode.INTERNAL
-            handed_back = (await calls[1])[-1].handed_back
+            preempted = (await calls[1])[-1].preempted
             await broken.until_serving(False)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await broken.events(broken.request())
@@ -111,7 +111,7 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
         await broken.until_serving(True)
 
         assert (await broken.events(broken.request()))[-1].result.tokens == expected
-    resumed = base.request(resume=handed_back)
+    resumed = base.request(resume=preempted)
     assert (await base.events(resumed))[-1].result.tokens == expected
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from muse.base.v1.base_pb2 import GenerateRequest, Resampling
+from muse.base.v1.base_pb2 import GenerateRequest, MaskFreeEdit
 from muse.common.v1.decoding_pb2 import DecodeState, ProgressDetail, Sampling
 
 from services.masked.defaults import paper_defaults
@@ -37,8 +37,8 @@ def start(known: bytes = bytes(TOKENS), seed: int = 0) -> DecodeState:
 def edit(base: Any, **changes: Any) -> Any:
     fields: dict[str, Any] = {
         "resume": start(),
-        "resample": Resampling(fraction=0.25),
-        "sampling": Sampling(steps=10, guidance=4, first_guidance=4, top_k=3, seed=5),
+        "mask_free_edit": MaskFreeEdit(fraction=0.25),
+        "sampling": Sampling(steps=10, guidance_scale=4, guidance_scale_start=4, top_k=3, seed=5),
         "progress": STATES,
     }
     return base.request(**(fields | changes))
@@ -64,7 +64,7 @@ async def test_each_iteration_changes_at_most_its_share_and_the_last_is_the_resu
 async def test_of_the_papers_256_tokens_each_step_draws_the_papers_8_percent_by_default() -> None:
     tokens = pack_grid(np.zeros((16, 16), int), LOW)
     request = GenerateRequest(
-        resume=DecodeState(tokens=tokens, known=bytes(256)), resample=Resampling()
+        resume=DecodeState(tokens=tokens, known=bytes(256)), mask_free_edit=MaskFreeEdit()
     )
 
     row = read_mask_free_edit(
@@ -76,7 +76,7 @@ async def test_of_the_papers_256_tokens_each_step_draws_the_papers_8_percent_by_
 
 async def test_known_tokens_stay_and_the_default_share_is_eight_in_a_hundred(base: Any) -> None:
     known = bytes([1] * (TOKENS // 2) + [0] * (TOKENS // 2))
-    events = await base.events(edit(base, resume=start(known), resample=Resampling()))
+    events = await base.events(edit(base, resume=start(known), mask_free_edit=MaskFreeEdit()))
 
     first, last = (tokens_of(grid) for grid in (start().tokens, events[-1].result.tokens))
     assert (first[: TOKENS // 2] == last[: TOKENS // 2]).all()
@@ -101,14 +101,14 @@ async def test_an_edit_is_the_same_alone_and_among_other_requests(base: Any) -> 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"resample": Resampling(fraction=0)}, "resample.fraction"),
-        ({"resample": Resampling(fraction=2)}, "resample.fraction"),
-        ({"resample": Resampling(fraction=float("nan"))}, "resample.fraction"),
+        ({"mask_free_edit": MaskFreeEdit(fraction=0)}, "mask_free_edit.fraction"),
+        ({"mask_free_edit": MaskFreeEdit(fraction=2)}, "mask_free_edit.fraction"),
+        ({"mask_free_edit": MaskFreeEdit(fraction=float("nan"))}, "mask_free_edit.fraction"),
         ({"resume": None}, "resume"),
         ({"resume": start(bytes([1] * TOKENS))}, "resume.known"),
         ({"resume": start(bytes(3))}, "resume.known"),
         ({"resume": DecodeState(tokens=start().tokens, known=bytes(TOKENS), step=11)}, "resume.st"),
-        ({"sampling": Sampling(steps=10, minimum_steps=3)}, "sampling.minimum_steps"),
+        ({"sampling": Sampling(steps=10, min_steps=3)}, "sampling.min_steps"),
         ({"sampling": Sampling(steps=257)}, "sampling.steps"),
     ],
 )

@@ -22,7 +22,7 @@ async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
 ) -> None:
     async with serve("base", max_batch_size=4, weights="int8") as stage:
         requests = [
-            stage.request(sampling=decoding_pb2.Sampling(steps=4, seed=seed, guidance=3.0))
+            stage.request(sampling=decoding_pb2.Sampling(steps=4, seed=seed, guidance_scale=3.0))
             for seed in range(3)
         ]
         together = await asyncio.gather(*(stage.events(each) for each in requests))

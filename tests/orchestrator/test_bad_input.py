@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
-from muse.common.v1.claim_pb2 import Claim
+from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 
 INVALID: list[tuple[str, dict[str, Any]]] = [
@@ -15,21 +15,21 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("count", {"count": 0}),
     ("count", {"count": 17}),
     ("count", {"count": 1000}),
-    ("claim.caller", {"claim": Claim(caller="x" * 65)}),
-    ("claim.priority", {"claim": Claim(priority=7)}),
+    ("caller.id", {"caller": Caller(id="x" * 65)}),
+    ("caller.priority", {"caller": Caller(priority=7)}),
     *(
-        (f"{stage}.{knob}", {stage: Sampling(**{knob: value})})
+        (f"{stage}.{name}", {stage: Sampling(**{name: value})})
         for stage in ("base", "superres")
-        for knob, value in (
+        for name, value in (
             ("steps", 0),
             ("steps", 10_000),
-            ("guidance", float("nan")),
-            ("guidance", -0.5),
-            ("guidance", 101.0),
-            ("first_guidance", float("inf")),
+            ("guidance_scale", float("nan")),
+            ("guidance_scale", -0.5),
+            ("guidance_scale", 101.0),
+            ("guidance_scale_start", float("inf")),
             ("temperature", float("nan")),
             ("temperature", -1.0),
-            ("confidence_noise", 1001.0),
+            ("choice_temperature", 1001.0),
             ("top_k", 65_537),
             ("seed", 3),
         )
@@ -64,14 +64,20 @@ async def test_a_text_of_too_many_tokens_is_refused_in_the_callers_words(
 
 
 async def test_the_ends_of_every_range_are_allowed(house: Any) -> None:
-    least = Sampling(steps=1, guidance=0, first_guidance=0, temperature=0, confidence_noise=0)
+    least = Sampling(
+        steps=1, guidance_scale=0, guidance_scale_start=0, temperature=0, choice_temperature=0
+    )
     most = Sampling(
-        steps=256, guidance=100, first_guidance=100, temperature=100, confidence_noise=1000
+        steps=256,
+        guidance_scale=100,
+        guidance_scale_start=100,
+        temperature=100,
+        choice_temperature=1000,
     )
     most.top_k = 65_536
 
     events = await house.events(prompt="x" * 4096, base=least, superres=most, seed=2**64 - 1)
 
-    receipt = events[-1].done.receipt
-    assert (receipt.base.steps, receipt.base.guidance) == (1, 0.0)
-    assert (receipt.superres.steps, receipt.superres.top_k) == (256, 65_536)
+    provenance = events[-1].done.provenance
+    assert (provenance.base.steps, provenance.base.guidance_scale) == (1, 0.0)
+    assert (provenance.superres.steps, provenance.superres.top_k) == (256, 65_536)

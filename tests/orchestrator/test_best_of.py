@@ -76,7 +76,7 @@ async def test_the_best_come_best_first_with_their_score_and_seed(
     [
         {"count": 3, "best_of": 2},
         {"best_of": 17},
-        {"best_of": 4, "mask_free_edit": MaskFreeEdit(keep=[5])},
+        {"best_of": 4, "mask_free_edit": MaskFreeEdit(return_iterations=[5])},
     ],
 )
 async def test_what_cannot_be_chosen_of_is_refused(house: Any, wrong: dict[str, Any]) -> None:

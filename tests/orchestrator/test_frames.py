@@ -96,7 +96,7 @@ async def frames(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Frames]:
         {},
         {"inpaint": Inpaint(image=IMAGE, mask=MASK)},
         {"outpaint": Outpaint(image=IMAGE, left_px=8)},
-        {"mask_free_edit": MaskFreeEdit(image=IMAGE, iterations=4, keep=[2])},
+        {"mask_free_edit": MaskFreeEdit(image=IMAGE, iterations=4, return_iterations=[2])},
         {"vary": Vary(image=IMAGE)},
     ],
     ids=lambda edit: next(iter(edit), "generate"),

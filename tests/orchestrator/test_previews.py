@@ -63,7 +63,7 @@ async def test_pictures_are_the_same_with_previews_and_without(house: Any) -> No
 async def test_all_of_a_mask_free_edit_is_known_at_any_time(house: Any) -> None:
     content = io.BytesIO()
     Image.new("RGB", (32, 32), (9, 0, 0)).save(content, "PNG")
-    edit = MaskFreeEdit(image=content.getvalue(), iterations=4, keep=[2])
+    edit = MaskFreeEdit(image=content.getvalue(), iterations=4, return_iterations=[2])
     events = await house.events(mask_free_edit=edit, preview_every=4)
 
     (base,) = [e.progress for e in events if e.progress.stage == "base"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from muse.common.v1.claim_pb2 import Claim
+from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, MaskFreeEdit
@@ -77,7 +77,7 @@ def made_busy(house: Any, most_s: float) -> None:
 
 
 def parts_s(image: GeneratedImage) -> float:
-    return image.glue_s + sum(getattr(row, part) for row in image.timings for part in PARTS)
+    return image.overhead_s + sum(getattr(row, part) for row in image.timings for part in PARTS)
 
 
 def random_request(chance: random.Random) -> dict[str, Any]:
@@ -109,7 +109,7 @@ async def test_the_parts_of_500_random_requests_add_up_to_their_wall_time(house:
             *_, image, done = await house.events(**request)
             picture = image.image
             assert min(getattr(row, part) for row in picture.timings for part in PARTS) >= 0
-            assert 0 < picture.glue_s < picture.wall_s <= done.done.total_s
+            assert 0 < picture.overhead_s < picture.wall_s <= done.done.total_s
             ratios.append(parts_s(picture) / picture.wall_s)
 
     await asyncio.gather(*(caller() for _ in range(AT_A_TIME)))
@@ -147,8 +147,8 @@ def test_of_calls_made_at_once_only_the_last_to_end_counts_and_the_device_worked
 
     (total,) = timeline.timings()
     assert (total.compute_s, total.device_s) == (4.0, 5.0)
-    assert timeline.glue_s(18.0) == 1.0 + 1.0 + 2.0
-    assert branch.glue_s(18.0) == 1.0 + 4.0
+    assert timeline.overhead_s(18.0) == 1.0 + 1.0 + 2.0
+    assert branch.overhead_s(18.0) == 1.0 + 4.0
 
 
 async def test_what_pictures_have_in_common_counts_once_in_the_device_seconds_of_a_request(
@@ -169,13 +169,13 @@ async def test_log_and_trace_say_what_the_response_says(
     made_busy(traced, 0.02)
     spans.clear()
     with caplog.at_level(logging.INFO, "services.orchestrator"):
-        *_, image, done = await traced.events(claim=Claim(caller="nightly"))
+        *_, image, done = await traced.events(caller=Caller(id="nightly"))
     picture = image.image
 
     (told,) = [record.__dict__ for record in caplog.records if record.msg == "a picture is done"]
     (ended,) = [record.__dict__ for record in caplog.records if record.msg == "a request has ended"]
     assert told["wall_s"] == picture.wall_s
-    assert sum(told[part] for part in (*PARTS, "glue_s")) == pytest.approx(parts_s(picture))
+    assert sum(told[part] for part in (*PARTS, "overhead_s")) == pytest.approx(parts_s(picture))
     for row in picture.timings:
         expected = {part: getattr(row, part) for part in (*PARTS, "device_s")}
         assert told["stages"][row.stage] == expected
@@ -185,7 +185,7 @@ async def test_log_and_trace_say_what_the_response_says(
     finished, (root,) = spans.get_finished_spans(), roots(spans)
     (event,) = root.events
     assert event.attributes is not None
-    for part in (*PARTS, "glue_s", "device_s", "wall_s"):
+    for part in (*PARTS, "overhead_s", "device_s", "wall_s"):
         assert event.attributes[muse(part)] == told[part]
     calls = [each for each in finished if each.kind is SpanKind.CLIENT]
     assert [stage_of(each) for each in sorted(calls, key=started)] == list(STAGES)

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from muse.common.v1.claim_pb2 import PRIORITY_BATCH, Claim
+from muse.common.v1.caller_pb2 import PRIORITY_BATCH, Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GetStatusRequest
 
@@ -88,22 +88,22 @@ async def test_requests_after_the_first_ask_no_stage_for_its_status(house: Any) 
 
 
 async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) -> None:
-    claim = Claim(priority=PRIORITY_BATCH, caller="nightly")
-    await house.events(claim=claim)
+    caller = Caller(priority=PRIORITY_BATCH, id="nightly")
+    await house.events(caller=caller)
 
-    assert [house.stages[name].asked[0].claim for name in ("base", "superres")] == [claim] * 2
+    assert [house.stages[name].asked[0].caller for name in ("base", "superres")] == [caller] * 2
 
 
-async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_receipt_names_them(
+async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_provenance_names_them(
     house: Any,
 ) -> None:
-    events = await house.events(base=Sampling(guidance=0))
+    events = await house.events(base=Sampling(guidance_scale=0))
 
-    receipt = events[-1].done.receipt
-    assert receipt.base == Sampling(steps=5, guidance=0)
-    assert receipt.superres == Sampling(steps=3, top_k=7)
-    assert house.stages["base"].asked[0].sampling == Sampling(steps=5, guidance=0, seed=7)
-    assert dict(receipt.checkpoints) == {name: f"sha256:{name}" for name in STAGES}
+    provenance = events[-1].done.provenance
+    assert provenance.base == Sampling(steps=5, guidance_scale=0)
+    assert provenance.superres == Sampling(steps=3, top_k=7)
+    assert house.stages["base"].asked[0].sampling == Sampling(steps=5, guidance_scale=0, seed=7)
+    assert dict(provenance.checkpoints) == {name: f"sha256:{name}" for name in STAGES}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -335,7 +335,7 @@ async def test_status_is_never_from_memory(house: Any) -> None:
 
     assert [report.stage for report in answer.stages] == list(STAGES)
     assert [report.serving for report in answer.stages] == [True, True, False, True]
-    assert "UNAVAILABLE" in answer.stages[2].problem
+    assert "UNAVAILABLE" in answer.stages[2].unavailable_reason
     assert not answer.stages[2].HasField("status")
 
 

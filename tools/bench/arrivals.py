@@ -18,29 +18,29 @@ class Kind:
     Attributes:
         steps: Decoding steps of the base.
         superres_steps: Decoding steps of the super-resolution.
-        guidance: Guidance scale of both stages.
+        guidance_scale: Guidance scale of both stages.
         negative: 1 if it has a negative prompt, else 0.
         weight: Weight of the kind in the mix.
     """
 
     steps: int | None = None
     superres_steps: int | None = None
-    guidance: float | None = None
+    guidance_scale: float | None = None
     negative: int = 0
     weight: float = 1.0
 
     @property
     def name(self) -> str:
-        """Name in tables, such as "steps=8 guidance=0"; "default" if nothing is set."""
+        """Name in tables, such as "steps=8 guidance_scale=0"; "default" if nothing is set."""
         numbers = {"steps": self.steps, "superres_steps": self.superres_steps}
         words = [f"{name}={value}" for name, value in numbers.items() if value is not None]
-        words += [] if self.guidance is None else [f"guidance={self.guidance:g}"]
+        words += [] if self.guidance_scale is None else [f"guidance_scale={self.guidance_scale:g}"]
         words += ["negative"] if self.negative else []
         return " ".join(words) or "default"
 
 
 def parse_kind(text: str) -> Kind:
-    """Parses a kind, such as "steps=8,guidance=0,weight=3".
+    """Parses a kind, such as "steps=8,guidance_scale=0,weight=3".
 
     Raises:
         ValueError: a name is unknown, or a value is no number of its type.

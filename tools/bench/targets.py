@@ -52,8 +52,8 @@ class WholeTarget:
             self.prompt,
             negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
             seed=seed,
-            base=sampling(steps=kind.steps, guidance=kind.guidance),
-            superres=sampling(steps=kind.superres_steps, guidance=kind.guidance),
+            base=sampling(steps=kind.steps, guidance_scale=kind.guidance_scale),
+            superres=sampling(steps=kind.superres_steps, guidance_scale=kind.guidance_scale),
         )
         return picture.timings
 
@@ -104,7 +104,7 @@ class StageTarget:
             request = tokenizer_pb2.DecodeRequest(tokens=self._inputs.high)
             return [(await self._stub.Decode(request, timeout=self._timeout_s)).timing]
         steps = kind.steps if self._stage == "base" else kind.superres_steps
-        parameters = sampling(steps=steps, guidance=kind.guidance, seed=seed)
+        parameters = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
         request = decode_request(
             self._stage, self._inputs, parameters, negative=bool(kind.negative)
         )

@@ -1,217 +1,102 @@
-"""`muse deploy`: an overlay of k8s/ on a cluster. Imports nothing heavy until it is called."""
+"""`muse deploy`: what kubectl does not do for an overlay of k8s/. Imports nothing heavy early."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     from k8s.deployment.cluster import Cluster
-    from k8s.deployment.overlays import Overlay
 
-app = App(name="deploy", help="Renders an overlay of k8s/, applies it, and says how it is.")
-ROLLOUT_S = 1800.0  # a node of a pool that starts, an image, 15 min of compilation
-COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
-Context = Annotated[str | None, Parameter(help="Context of the kubeconfig; the current one.")]
+app = App(
+    name="deploy",
+    help="Checks an overlay of k8s/ before it is applied, and explains what is not ready after.",
+)
 OverlayName = Annotated[str, Parameter(help="Such as gke-v5e, or a folder with a kustomization.")]
 
 
 @app.command
-def render(*, overlay: OverlayName) -> None:
-    """Prints the objects of an overlay as YAML; needs no cluster."""
-    with _packages():
+def check(*, overlay: OverlayName, context: str | None = None) -> int:
+    """Checks an overlay: schemas, node shapes and chips, the call graph, the servers' settings.
+
+    Prints one line for each mistake, and exits with 1 if there is one. Changes nothing.
+
+    Parameters
+    ----------
+    context
+        Context of the kubeconfig; its cluster's nodes are checked for the chips, too. Without one,
+        no cluster is needed.
+    """
+    with _packages("manifests"):
+        from k8s.checks.cross_object import mistakes
+        from k8s.checks.schemas import schema_mistakes
+        from k8s.deployment.nodes import node_mistakes
         from k8s.deployment.overlays import open_overlay
-    print(open_overlay(overlay).text, end="")
+    opened = open_overlay(overlay)
+    # Objects that are not what their schemas say cannot be compared with others.
+    found = schema_mistakes(opened.manifests) or mistakes(opened.manifests)
+    if context is not None:
+        cluster = _connect(context)
+        print(f"context {cluster.context}, {cluster.server}")
+        found += node_mistakes(opened.manifests, cluster.objects("v1", "Node"))
+    for line in found:
+        print(line)
+    print(f"{overlay}: {len(opened.manifests)} objects, {len(found)} mistakes")
+    return 1 if found else 0
 
 
 @app.command
-def apply(
-    *,
-    overlay: OverlayName,
-    context: Context = None,
-    dry_run: bool = False,
-    force_conflicts: bool = False,
-    wait: bool = True,
-    timeout_s: float = ROLLOUT_S,
-) -> None:
-    """Applies an overlay on the server and waits until every Deployment runs it.
+def explain(*, overlay: OverlayName, context: str | None = None) -> int:
+    """Explains why an overlay's Deployments are not ready.
 
-    All objects are tried first; if one would be refused, none is changed.
+    Names the image that cannot be pulled, the crash loop with the container's last lines, the quota
+    or the admission that refuses pods, or the scheduler's sentence. Exits with 1 unless every
+    Deployment has rolled out. Changes nothing.
 
     Parameters
     ----------
-    dry_run
-        Try them only.
-    force_conflicts
-        Take over fields that somebody else has set to another value.
-    wait
-        Wait for the roll-out.
-    timeout_s
-        Seconds to wait.
+    context
+        Context of the kubeconfig; the current one if it is left out.
     """
-    _check_timeout(timeout_s)
-    with _packages():
-        from k8s.deployment.applying import ApplyRefused, apply_all, try_all
-        from k8s.deployment.rollouts import wait_for_rollouts
-    opened, cluster, console = _open(overlay, context)
-    opened.check_chips()
-    try:
-        tried = try_all(cluster, opened.manifests, force=force_conflicts)
-    except ApplyRefused as error:
-        for problem in error.problems:
-            console.print(problem, markup=False, highlight=False)
-        raise
-    if dry_run:
-        for each in tried:
-            console.print(f"{each.title}: {each.outcome}", highlight=False)
-        console.print("tried only: nothing was changed", highlight=False)
-        return
-    for each in apply_all(cluster, opened.manifests, tried, force=force_conflicts):
-        console.print(f"{each.title}: {each.outcome}", highlight=False)
-    if wait:
-        names = [each["metadata"]["name"] for each in opened.deployments]
-        wait_for_rollouts(cluster, opened.namespace, names, timeout_s=timeout_s, console=console)
+    with _packages("discovery"):
+        from k8s.deployment.failures import failures
+        from k8s.deployment.overlays import open_overlay
+        from k8s.deployment.rollouts import rollout_state
+    opened = open_overlay(overlay)
+    namespace, cluster = opened.namespace, _connect(context)
+    print(f"context {cluster.context}, {cluster.server}, namespace {namespace}")
+    names = {str(each["metadata"]["name"]) for each in opened.deployments}
+    live = {
+        str(each["metadata"]["name"]): each
+        for each in cluster.objects("apps/v1", "Deployment", namespace)
+        if each["metadata"]["name"] in names
+    }
+    states = dict.fromkeys(names - live.keys(), "is not there")
+    states |= {name: state for name, each in live.items() if (state := rollout_state(each))}
+    for name, state in sorted(states.items()):
+        print(f"deployment {name}: {state}")
+    pods = cluster.objects("v1", "Pod", namespace)
+    for failure in failures(cluster, namespace, list(live.values()), pods):
+        print(failure)
+    if not states:
+        print(f"all {len(names)} Deployments have rolled out")
+    return 1 if states else 0
 
 
-@app.command
-def status(*, overlay: OverlayName, context: Context = None) -> int:
-    """Says how an overlay's Deployments, autoscalers and pods are.
-
-    Exits with 1 unless every Deployment runs what was applied.
-    """
-    with _packages():
-        from k8s.deployment.status import autoscalers_table, deployments_table, system_status
-    opened, cluster, console = _open(overlay, context)
-    found = system_status(cluster, opened)
-    console.print(deployments_table(found))
-    if found.autoscalers:
-        console.print(autoscalers_table(found.autoscalers))
-    for each in found.failures:
-        console.print(str(each), markup=False, highlight=False)
-    return 0 if found.ready else 1
-
-
-@app.command
-def logs(
-    service: str | None = None,
-    /,
-    *,
-    overlay: OverlayName,
-    context: Context = None,
-    follow: bool = False,
-    since: str | None = None,
-) -> None:
-    """Prints the logs of all pods, each line after the name of its pod.
-
-    Parameters
-    ----------
-    service
-        Of this one alone, such as base.
-    follow
-        Go on with what comes, of pods that start later too; until Ctrl-C. Otherwise lines are in
-        the order of their time.
-    since
-        Only the last 90s, 10m, 2h or 1d.
-    """
-    from rich.text import Text
-
-    with _packages():
-        from k8s.deployment.logs import coming_lines, parse_since, past_lines
-    since_s = None if since is None else parse_since(since)
-    opened, cluster, console = _open(overlay, context)
-    deployments = opened.deployments if service is None else [_deployment(opened, service)]
-    lines = coming_lines if follow else past_lines
-    colours: dict[str, str] = {}
-    for line in lines(cluster, opened.namespace, deployments, since_s=since_s):
-        colour = colours.setdefault(line.pod, COLOURS[len(colours) % len(COLOURS)])
-        said = Text.assemble((f"{line.pod} ", colour), line.text)
-        console.print(said, soft_wrap=True, highlight=False)
-
-
-@app.command
-def scale(
-    service: str,
-    replicas: int,
-    /,
-    *,
-    overlay: OverlayName,
-    context: Context = None,
-    wait: bool = True,
-    timeout_s: float = ROLLOUT_S,
-) -> None:
-    """Sets the replicas of one service, unless an autoscaler does.
-
-    The next `apply` of an overlay that says another number names it as a conflict.
-
-    Parameters
-    ----------
-    service
-        Such as base.
-    replicas
-        From 0 up.
-    wait
-        Wait until that many are ready.
-    timeout_s
-        Seconds to wait.
-    """
-    _check_timeout(timeout_s)
-    with _packages():
-        from k8s.deployment.rollouts import wait_for_rollouts
-        from k8s.deployment.scaling import scale as set_scale
-    opened, cluster, console = _open(overlay, context)
-    name = str(_deployment(opened, service)["metadata"]["name"])
-    found = cluster.get("apps/v1", "Deployment", opened.namespace, name)
-    if found is None:
-        raise ValueError(f"Deployment/{name} is not there: `muse deploy apply` makes it")
-    for note in set_scale(cluster, opened.namespace, found, replicas):
-        console.print(note, highlight=False)
-    console.print(f"{name}: {found['spec'].get('replicas', 1)} -> {replicas}", highlight=False)
-    if wait:
-        wait_for_rollouts(cluster, opened.namespace, [name], timeout_s=timeout_s, console=console)
-
-
-def _check_timeout(timeout_s: float) -> None:
-    if not timeout_s > 0:
-        raise ValueError(f"timeout_s: expected more than 0, got {timeout_s:g}")
-
-
-def _open(overlay: str, context: str | None) -> "tuple[Overlay, Cluster, Any]":
-    """Renders an overlay, reaches for a cluster and says which, before anything is asked of it."""
+def _connect(context: str | None) -> "Cluster":
     import logging
 
-    from rich.console import Console
-
-    from k8s.deployment.cluster import Cluster
-    from k8s.deployment.overlays import open_overlay
+    with _packages("discovery"):
+        from k8s.deployment.cluster import Cluster
 
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of every retry
-    opened, console = open_overlay(overlay), Console()
-    cluster = Cluster(context)
-    console.print(
-        f"context {cluster.context}, {cluster.server}, namespace {opened.namespace}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return opened, cluster, console
-
-
-def _deployment(overlay: "Overlay", service: str) -> Any:
-    """Returns one Deployment of an overlay.
-
-    Raises:
-        ValueError: it has none of that name; names those it has.
-    """
-    found = {str(each["metadata"]["name"]): each for each in overlay.deployments}
-    name = service.replace("_", "-")
-    if name not in found:
-        raise ValueError(f"service: expected one of {', '.join(sorted(found))}, got {service!r}")
-    return found[name]
+    return Cluster(context)
 
 
 @contextmanager
-def _packages() -> Iterator[None]:
-    """Says kindly what is not installed."""
+def _packages(extra: str) -> Iterator[None]:
+    """Turns a failed import into a message that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -221,6 +106,5 @@ def _packages() -> Iterator[None]:
                 "installation: run it from a checkout"
             ) from error
         raise RuntimeError(
-            f"deploy talks to the API server of Kubernetes, and {error.name} is not installed: "
-            'install the extra "discovery"'
+            f'deploy needs {error.name}, which is not installed: install the extra "{extra}"'
         ) from error

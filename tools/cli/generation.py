@@ -85,7 +85,9 @@ def _collect(
     """Writes each image as it arrives; returns all in order, and the seconds they took."""
     images: list[GeneratedImage] = []
     count, total_s = 1, 0.0
-    several_iterations = "mask_free_edit" in options and bool(options["mask_free_edit"].keep)
+    several_iterations = "mask_free_edit" in options and bool(
+        options["mask_free_edit"].return_iterations
+    )
     with _bars(messages) as shown:
         tasks: dict[str, bars.TaskID] = {}
         for event in events:

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from services.sampling import NO_FLAGS, SamplingFlags, given
 
 if TYPE_CHECKING:
     from muse_client import GenerateOptions
@@ -18,10 +22,9 @@ class CommandOptions:
         count: Number of images, 1 to 16.
         best_of: Number of candidates to rank, up to 16; the best are written, best first. Needs an
             orchestrator with a scorer.
-        guidance: Guidance scale of the last step, 0 to 100, of both transformers.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
-        temperature: Temperature of sampling, 0 to 100, of both transformers.
+        sampling: Sampling parameters of both transformers.
         out: File to write: .png, .jpg or .webp. Several images get numbers and a contact sheet.
         server: Address of an orchestrator, HOST:PORT.
         checkpoints: Folder of checkpoints for servers that are started for this call.
@@ -38,10 +41,9 @@ class CommandOptions:
     seed: int | None = None
     count: int = 1
     best_of: int = 0
-    guidance: float | None = None
     steps: int | None = None
     superres_steps: int | None = None
-    temperature: float | None = None
+    sampling: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS
     out: Path = Path("out/muse.png")
     server: str | None = None
     checkpoints: Path = Path("checkpoints/demo")
@@ -56,7 +58,7 @@ class CommandOptions:
         """Returns the options that the request carries."""
         from muse_client import sampling
 
-        both = {"guidance": self.guidance, "temperature": self.temperature}
+        both = given(self.sampling)
         previews = any((self.preview_dir, self.filmstrip, self.animate))
         every = self.preview_every if self.preview_every is not None else int(previews)
         return {

@@ -15,7 +15,7 @@ MARKS = {  # distinguishable without colours too
     "queue": ("░", "yellow"),
     "compute": ("█", "blue"),
     "transfer": ("▒", "magenta"),
-    "glue": ("·", ""),
+    "overhead": ("·", ""),
 }
 
 
@@ -36,8 +36,8 @@ def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
         table.add_row(rows[0].stage, *(f"{value * 1e3:.1f}" for value in means))
     table.add_section()
     if all(picture.wall_s for picture in pictures):  # earlier servers send no wall_s
-        glue_s = sum(picture.glue_s for picture in pictures) / len(pictures)
-        table.add_row("glue", "", "", f"{glue_s * 1e3:.1f}")
+        overhead_s = sum(picture.overhead_s for picture in pictures) / len(pictures)
+        table.add_row("overhead", "", "", f"{overhead_s * 1e3:.1f}")
     table.add_row("whole request", "", "", f"{total_s * 1e3:.1f}")
     return table
 
@@ -84,7 +84,7 @@ def status_table(answer: GetStatusResponse) -> Table:
     table = Table("stage", "serves", "health")
     for report in answer.stages:
         status = report.status
-        health = ["serving" if report.serving else report.problem or "not serving"]
+        health = ["serving" if report.serving else report.unavailable_reason or "not serving"]
         serves = []
         if status.stage:
             health.append(f"{status.queued} waiting, {status.active} active")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from muse.common.v1.stage_pb2 import StageCall
 from muse_client import GeneratedImage
 
-KINDS = ("queue", "compute", "transfer", "glue")
-GLUE = "glue"
+KINDS = ("queue", "compute", "transfer", "overhead")
+OVERHEAD = "overhead"
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Segment:
         kind: One of KINDS.
         start_s: Seconds from the arrival of the request to its start.
         end_s: Seconds from the arrival of the request to its end.
-        beside: Whether it is of a call that nobody waited for, as another one took longer.
+        concurrent: Whether the image waited for a longer concurrent call instead of this one.
     """
 
     kind: str
     start_s: float
     end_s: float
-    beside: bool = False
+    concurrent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ class Row:
     """One line: a stage, or the time in none.
 
     Attributes:
-        name: The stage, or GLUE.
+        name: The stage, or OVERHEAD.
         segments: In order.
-        seconds: In all, by kind; what ran beside another call is not in it.
+        seconds: In all, by kind; concurrent calls are not in it.
         device_s: Its share of the device.
     """
 
@@ -50,7 +50,7 @@ class Row:
 
 
 def waterfall(picture: GeneratedImage) -> list[Row]:
-    """Returns a row for every stage that was called, in the order of the pipeline, and one of glue.
+    """Returns one row for each stage that was called, in pipeline order, and one for overhead.
 
     Their seconds add up to the picture's `wall_s`.
 
@@ -77,7 +77,7 @@ def waterfall(picture: GeneratedImage) -> list[Row]:
             )
         )
     gaps = tuple(_gaps(picture.calls, picture.wall_s))
-    return [*rows, Row(name=GLUE, segments=gaps, seconds={GLUE: picture.glue_s})]
+    return [*rows, Row(name=OVERHEAD, segments=gaps, seconds={OVERHEAD: picture.overhead_s})]
 
 
 def _segments(call: StageCall) -> Iterator[Segment]:
@@ -94,21 +94,21 @@ def _segments(call: StageCall) -> Iterator[Segment]:
         ("transfer", timing.transfer_s / 2),
     ):
         if seconds > 0:
-            yield Segment(kind, at_s, at_s + seconds, call.beside)
+            yield Segment(kind, at_s, at_s + seconds, call.concurrent)
         at_s += seconds
 
 
 def _gaps(calls: Sequence[StageCall], wall_s: float) -> Iterator[Segment]:
     free_s = 0.0
     for call in calls:
-        if call.beside:
+        if call.concurrent:
             continue
         if call.start_s > free_s:
-            yield Segment(GLUE, free_s, call.start_s)
+            yield Segment(OVERHEAD, free_s, call.start_s)
         timing = call.timing
         free_s = call.start_s + timing.queue_s + timing.compute_s + timing.transfer_s
     if wall_s > free_s:
-        yield Segment(GLUE, free_s, wall_s)
+        yield Segment(OVERHEAD, free_s, wall_s)
 
 
 def cells(row: Row, wall_s: float, width: int) -> list[str]:
@@ -129,7 +129,7 @@ def cells(row: Row, wall_s: float, width: int) -> list[str]:
         for segment in row.segments:
             inside_s = min(end_s, segment.end_s) - max(begin_s, segment.start_s)
             if inside_s > 0:
-                key = (not segment.beside, segment.kind)
+                key = (not segment.concurrent, segment.kind)
                 filled[key] = filled.get(key, 0.0) + inside_s
         best = max(filled, key=lambda key: (key[0], filled[key]), default=(True, ""))
         shown.append(best[1])

@@ -19,9 +19,9 @@ th:first-child { text-align: left; } thead th { opacity: .7; }
 td.bar { width: 60%; padding: 0; border-left: 1px solid var(--line); }
 td.bar div { position: relative; height: 1.5rem; }
 i { position: absolute; top: .25rem; height: 1rem; min-width: 1px; }
-i.beside { opacity: .35; }
+i.concurrent { opacity: .35; }
 .queue { background: #d9a400; } .compute { background: #2f7ed8; }
-.transfer { background: #8e5bb5; } .glue { background: #7f8c8d; }
+.transfer { background: #8e5bb5; } .overhead { background: #7f8c8d; }
 .key span { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem; }
 """
 
@@ -53,7 +53,7 @@ def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str
         f"<title>Where the time went</title><style>{STYLE}</style></head><body>",
         f"<h1>Where the time of “{escape(prompt)}” went</h1>",
         f'<p class="key">The whole request took {total_s * 1e3:.1f} ms.{key}. ',
-        "Pale is what ran beside another call, so that nobody waited for it.</p>",
+        "Pale calls ran concurrently with a longer one.</p>",
     ]
     parts += [_table(picture) for picture in pictures]
     return "\n".join([*parts, "</body></html>\n"])
@@ -92,12 +92,12 @@ def _row(
 
 def _bar(segment: Segment, wall_s: float) -> str:
     left, width = segment.start_s / wall_s, (segment.end_s - segment.start_s) / wall_s
-    beside = " beside" if segment.beside else ""
+    concurrent = " concurrent" if segment.concurrent else ""
     title = (
         f"{segment.kind}: {(segment.end_s - segment.start_s) * 1e3:.1f} ms "
         f"from {segment.start_s * 1e3:.1f} ms on"
     )
     return (
-        f'<i class="{segment.kind}{beside}" title="{title}" '
+        f'<i class="{segment.kind}{concurrent}" title="{title}" '
         f'style="left:{left:.4%};width:{width:.4%}"></i>'
     )

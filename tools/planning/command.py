@@ -21,7 +21,7 @@ def plan(
     mix: Annotated[list[str] | None, Parameter(negative=())] = None,
     step_times: Path | None = None,
     efficiency: float = 0.5,
-    max_batch: int | None = None,
+    max_batch_size: int | None = None,
     time_between_failures: str = "30d",
     time_to_replace: str = "5m",
     requests: int = 10_000,
@@ -41,13 +41,13 @@ def plan(
     preset
         muse-3b, muse-632m, demo or tiny.
     mix
-        A kind of request, such as "steps=8,guidance=0,weight=3"; several make a mix. By default
-        every knob has the servers' default.
+        A kind of request, such as "steps=8,guidance_scale=0,weight=3"; several make a mix. A
+        sampling parameter that is not named has the servers' default.
     step_times
         JSON file of measured times; stages that are not in it are computed.
     efficiency
         Share of the chip's ceiling, of arithmetic or of memory, that computed times reach.
-    max_batch
+    max_batch_size
         Slots of base and superres, largest batch of the others, where times are computed; by
         default what needs the fewest chips.
     time_between_failures
@@ -70,7 +70,7 @@ def plan(
     mean_failure_s = read_seconds("time_between_failures", time_between_failures)
     replace_s = read_seconds("time_to_replace", time_to_replace)
     demand = demand_of(mix or [], system, rate=images_per_second)
-    _check_numbers(efficiency=efficiency, max_batch=max_batch, requests=requests)
+    _check_numbers(efficiency=efficiency, max_batch_size=max_batch_size, requests=requests)
     try:
         from rich.console import Console
 
@@ -85,7 +85,7 @@ def plan(
     measured = Measured(source="", stages={})
     if step_times is not None:
         measured = read_step_times(step_times)
-    options = _options(system, taken_chip, measured, efficiency, max_batch)
+    options = _options(system, taken_chip, measured, efficiency, max_batch_size)
     found = make_plan(
         options,
         demand,
@@ -112,13 +112,13 @@ def plan(
     console.print(f"{out}/plan.json, plan.png, plan.html", highlight=False)
 
 
-def _check_numbers(*, efficiency: float, max_batch: int | None, requests: int) -> None:
+def _check_numbers(*, efficiency: float, max_batch_size: int | None, requests: int) -> None:
     from tools.planning.step_times import MOST_SLOTS
 
     if not 0 < efficiency <= 1:
         raise ValueError(f"efficiency: expected a share above 0, 1 at most, got {efficiency:g}")
-    if max_batch is not None and not 1 <= max_batch <= MOST_SLOTS:
-        raise ValueError(f"max_batch: expected 1 to {MOST_SLOTS}, got {max_batch}")
+    if max_batch_size is not None and not 1 <= max_batch_size <= MOST_SLOTS:
+        raise ValueError(f"max_batch_size: expected 1 to {MOST_SLOTS}, got {max_batch_size}")
     if not 1000 <= requests <= 10_000_000:
         raise ValueError(
             f"requests: expected 1000 to 10000000, of which the last percent says something, "
@@ -131,7 +131,7 @@ def _options(
     chip: "Chip",
     measured: "Measured",
     efficiency: float,
-    max_batch: int | None,
+    max_batch_size: int | None,
 ) -> "dict[str, list[Option]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
     from services.stages import ORCHESTRATOR
@@ -152,5 +152,7 @@ def _options(
                 "times of every stage with --step-times"
             ) from error
         jax.config.update("jax_platforms", "cpu")  # shapes only: no accelerator is worth starting
-        options |= computed(preset, chip, missing, efficiency=efficiency, max_batch=max_batch)
+        options |= computed(
+            preset, chip, missing, efficiency=efficiency, max_batch_size=max_batch_size
+        )
     return {stage: options[stage] for stage in ORDER}

@@ -41,7 +41,7 @@ def computed(
     stages: Collection[str],
     *,
     efficiency: float,
-    max_batch: int | None,
+    max_batch_size: int | None,
 ) -> dict[str, list[Option]]:
     """Returns the sizes of batch that each stage could have, with their times; smallest first.
 
@@ -50,7 +50,7 @@ def computed(
         chip: One for each replica.
         stages: Which: of text_encoder, base, superres, tokenizer.
         efficiency: Share of the chip's ceiling that is reached.
-        max_batch: The only size; None for those of 1 to 16 that fit.
+        max_batch_size: The only size; None for those of 1 to 16 that fit.
 
     Raises:
         ValueError: a stage does not fit the chip's memory.
@@ -59,7 +59,7 @@ def computed(
     def seconds(flops: int, moved: int) -> float:
         return chip.floor_ms(flops, moved) / 1e3 / efficiency
 
-    batches = [max_batch] if max_batch else list(BATCHES)
+    batches = [max_batch_size] if max_batch_size else list(BATCHES)
     of_batch: dict[str, Callable[[], OfBatch]] = {
         "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds),
         "base": lambda: _base(preset.base, seconds),
@@ -80,7 +80,7 @@ def _that_fit(name: str, preset: Preset, chip: Chip, options: list[Option]) -> l
         raise ValueError(
             f"{name} of {preset.name} does not fit: {scaled(least.memory_bytes, 'B')} with a batch "
             f"of {least.times.together}, and {chip.label} has {scaled(chip.memory_bytes, 'B')}; "
-            "take a smaller --max-batch, another chip or a smaller preset"
+            "take a smaller --max-batch-size, another chip or a smaller preset"
         )
     return fitting
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.presets import Preset
+from services.sampling import SAMPLING_PARAMETERS, paper_default
 from services.stages import DECODING, ORCHESTRATOR
 from tools.bench.arrivals import Kind, parse_kind
-
-GUIDANCE = 4.0  # the servers' default: both branches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
             kind = parse_kind(text)
         except ValueError as error:
             raise ValueError(
-                f"mix: {error}; write it such as steps=8,guidance=0,weight=3"
+                f"mix: {error}; write it such as steps=8,guidance_scale=0,weight=3"
             ) from None
         if kind in works:
             raise ValueError(
@@ -96,9 +95,10 @@ def demand_of(mix: Sequence[str], preset: Preset, *, rate: float) -> Demand:
 
 
 def _work(kind: Kind, preset: Preset) -> Work:
-    guidance = GUIDANCE if kind.guidance is None else kind.guidance
-    if not 0 <= guidance <= 100:
-        raise ValueError(f"mix: guidance: expected 0 to 100, got {guidance:g}")
+    guidance_scale = kind.guidance_scale
+    if guidance_scale is None:
+        guidance_scale = paper_default("guidance_scale")
+    _check_range("guidance_scale", guidance_scale, parameter="guidance_scale")
     if kind.negative not in (0, 1):
         raise ValueError(f"mix: negative: expected 0 or 1, got {kind.negative}")
     steps = {
@@ -108,8 +108,7 @@ def _work(kind: Kind, preset: Preset) -> Work:
     taken = {}
     for name, (asked, usual, tokens) in steps.items():
         wanted = usual if asked is None else asked
-        if not 1 <= wanted <= 256:
-            raise ValueError(f"mix: {name}: expected 1 to 256, got {wanted}")
+        _check_range(name, wanted, parameter="steps")
         taken[name] = min(wanted, tokens)
     return Work(
         amounts={
@@ -119,8 +118,15 @@ def _work(kind: Kind, preset: Preset) -> Work:
             "superres": taken["superres_steps"],
             "tokenizer": 1,
         },
-        guided=guidance > 0,
+        guided=guidance_scale > 0,
     )
+
+
+def _check_range(name: str, value: float, *, parameter: str) -> None:
+    """Raises ValueError if a value is out of the range of a sampling parameter."""
+    known = SAMPLING_PARAMETERS[parameter]
+    if not known.minimum <= value <= known.maximum:
+        raise ValueError(f"mix: {name}: expected {known.range}, got {value:g}")
 
 
 def read_seconds(name: str, text: str) -> float:

@@ -92,7 +92,7 @@ class Plan:
                     "needed": self.needed[stage],
                     "by_arithmetic": self.sizing.replicas[stage],
                     "chips": 0 if stage == ORCHESTRATOR else count,
-                    "max_batch": self.sizing.options[stage].times.together,
+                    "max_batch_size": self.sizing.options[stage].times.together,
                     "utilisation": planned.utilisation[stage],
                     "filled": planned.filled[stage],
                     "p50_s": _finite(planned.stage_percentile_s(stage, 50)),
@@ -152,7 +152,7 @@ def make_plan(
     if sizing is None:
         raise ValueError(
             f"p99: {p99_s:g} s leaves no time to wait: a request takes {floor:.3g} s alone, and "
-            "with its batch full more than that; ask for a longer one or a smaller --max-batch"
+            "with its batch full more than that; ask for a longer one or a smaller --max-batch-size"
         )
     search = Search(sizing=sizing, demand=demand, p99_s=p99_s, requests=requests, seed=seed)
     doors = sizing.replicas.get(ORCHESTRATOR, 0)

@@ -45,7 +45,7 @@ def heading(
         seconds = plan.sizing.options[ORCHESTRATOR].times
         lines.append(
             f"The orchestrator is taken to work {_milliseconds(_full_s(seconds))} ms on a request: "
-            "glue and transfer in benchmarks/RESULTS.md, of small pictures on a CPU."
+            "overhead and transfer in benchmarks/RESULTS.md, of small pictures on a CPU."
         )
     return lines
 

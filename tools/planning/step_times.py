@@ -101,9 +101,9 @@ class Option:
     memory_bytes: int = 0
 
 
-# `python -m benchmarks.glue`, benchmarks/RESULTS.md: what a request takes besides compute and
-# queues (glue and transfer: 30.2 - 12.0 ms) on 2 vCPU of an AMD EPYC, for pictures of 128 px. All
-# of it is taken for work of the orchestrator, one request at a time.
+# `python -m benchmarks.overhead`, benchmarks/RESULTS.md: what a request takes besides compute and
+# queues (overhead and transfer: 30.2 - 12.0 ms) on 2 vCPU of an AMD EPYC, for pictures of 128 px.
+# All of it counts as work of the orchestrator, one request at a time.
 ORCHESTRATOR_OPTION = Option(times=BatchTimes(batch_s=(0.0, 0.0182)))
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from training.data.scenes import Placed, Scene, render
 from training.data.sprites import SpriteSet
 
-BLUR_CELLS = 0.25  # standard deviation of the blur
+BLUR_CELLS = 0.375  # standard deviation of the blur
 SHIFT_CELLS = 0.5  # that either half is moved, in opposite directions
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. ITU-R BT.601
 

@@ -10,7 +10,7 @@ from training.evaluation.detector import WORST_DISTANCE
 from training.evaluation.reliability import Reliability, measure_detector
 from training.evaluation.testbed import Testbed, open_testbed
 
-RELIABILITY_PICTURES = 50  # of each kind, where a report of something else begins with the detector
+RELIABILITY_PICTURES = 30  # of each kind, where a report of something else begins with the detector
 console = Console()
 
 

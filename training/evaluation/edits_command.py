@@ -5,9 +5,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
+from cyclopts import Parameter
 from muse_client import DEFAULT_ADDRESS, GeneratedImage, GenerateOptions, MuseClient, sampling
 from PIL import Image
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from services.pictures.sheets import contact_sheet
+from services.sampling import NO_FLAGS, SamplingFlags, given
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.edits import (
     ATTRIBUTES,
@@ -106,7 +108,7 @@ def edits(
     cases: int = 200,
     edit_cases: int | None = None,
     every: int = 25,
-    guidance: float | None = None,
+    flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     seed: int = 0,
     out: Path = Path("out/evaluation"),
 ) -> None:
@@ -126,8 +128,8 @@ def edits(
         Edits without a mask, of the background and again of the style; as many by default.
     every
         Iterations of such edits between two readings, up to 100.
-    guidance
-        Of both transformers; the servers' default if not set.
+    flags
+        Sampling parameters of both transformers; the servers' defaults if not set.
     seed
         Of the scenes and the edits.
     out
@@ -148,7 +150,7 @@ def edits(
     curves: dict[str, dict[int, dict[str, Share]]] = {}
     shown: list[Outcome] = []
     with MuseClient(server) as client:
-        parameters = sampling(guidance=guidance)
+        parameters = sampling(**given(flags))
         editor = ServerEditor(client, {"base": parameters, "superres": parameters})
         for kind, measure in (("inpaint", measure_inpaint), ("outpaint", measure_outpaint)):
             outcomes = _tracked(kind, measure(drawn[kind], testbed, editor), len(drawn[kind]))

@@ -125,7 +125,7 @@ def _outpainted(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Im
 
 def _edited(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Image.Image]:
     before = _before(testbed, case)
-    parameters = sampling(guidance=EDIT_GUIDANCE)
+    parameters = sampling(guidance_scale=EDIT_GUIDANCE)
     made = client.mask_free_edit(
         before,
         case.prompt,

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from rich.table import Table
 
+from services.pictures.low_resolution import low_resolution_view
 from training.data.scenes import Scene, draw_scene, render
 from training.evaluation.damage import DAMAGES, damaged
 from training.evaluation.detector import WORST_DISTANCE, Detection
@@ -70,7 +71,8 @@ def measure_detector(
         testbed: What scenes are drawn from, and the detector.
         pictures: Of every kind and of every damage; at least 1.
         seed: Of the scenes.
-        side_px: Of the pictures; the testbed's if None.
+        side_px: Of the pictures, to which those of the testbed's size are reduced as for the base;
+            not at all if None.
         worst_distance: From a template, past which a region is not recognised.
     """
     if pictures < 1:
@@ -81,12 +83,14 @@ def measure_detector(
     for index in range(pictures):
         random = np.random.default_rng([seed, index])
         scene = draw_scene(testbed.vocabulary, testbed.board, random)
-        for name, picture in _sound(render(scene, testbed.sprites, side_px), random).items():
+        drawn = low_resolution_view(render(scene, testbed.sprites, testbed.side_px), side_px)
+        for name, picture in _sound(drawn, random).items():
             reading = testbed.detector.read(picture, worst_distance=worst_distance)
             right.setdefault(name, []).append(score(scene, reading).all)
         victim = int(random.integers(len(scene.placed)))
         for damage, answers in accepted.items():
-            picture = damaged(scene, testbed.sprites, side_px, damage, victim, random)
+            picture = damaged(scene, testbed.sprites, testbed.side_px, damage, victim, random)
+            picture = low_resolution_view(picture, side_px)
             reading = testbed.detector.read(picture, worst_distance=worst_distance)
             answers.append(_recognised_at(scene, victim, reading.objects))
     return Reliability(

@@ -17,9 +17,9 @@ from training.evaluation.shares import Share, share_of
 
 GROUPS = ("single", "pair by relation", "pair by place", "count")
 CANDIDATES: Mapping[str, Sequence[float]] = {
-    "guidance": (0.75, 1.5, 2.5, 4.0),
+    "guidance_scale": (0.75, 1.5, 2.5, 4.0),
     "temperature": (0.4, 0.55, 0.7, 0.85),
-    "confidence_noise": (1.0, 2.0, 4.5),
+    "choice_temperature": (1.0, 2.0, 4.5),
 }
 Generate = Callable[
     [Mapping[str, float], Sequence[PromptCase]], Iterable[UInt8[np.ndarray, "h w 3"]]

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 from jaxtyping import UInt8
 from muse_client import DEFAULT_ADDRESS, MuseClient, sampling
 from rich.console import Console
 from rich.progress import track
 
+from services.sampling import NO_FLAGS, SamplingFlags, given
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.reports import write_report
 from training.evaluation.sampling_search import GROUPS as SEARCHED_GROUPS
@@ -29,8 +32,7 @@ def scenes(
     prompts_per_group: int = 20,
     group: list[str] | None = None,
     seed: int = 0,
-    guidance: float | None = None,
-    temperature: float | None = None,
+    flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     steps: int | None = None,
     superres_steps: int | None = None,
     out: Path = Path("out/evaluation"),
@@ -51,19 +53,17 @@ def scenes(
         Groups of prompts; all if none is named.
     seed
         Of the prompts and the pictures.
-    guidance
-        Of both transformers; the servers' default if not set, as the other three.
-    temperature
-        Of both transformers.
+    flags
+        Sampling parameters of both transformers; the servers' defaults if not set.
     steps
-        Of the base.
+        Of the base; the servers' default if not set.
     superres_steps
-        Of the super-resolution.
+        Of the super-resolution; the servers' default if not set.
     out
         Folder of the report and of the sheet of all pictures.
     """
-    base = sampling(steps=steps, guidance=guidance, temperature=temperature)
-    superres = sampling(steps=superres_steps, guidance=guidance, temperature=temperature)
+    base = sampling(steps=steps, **given(flags))
+    superres = sampling(steps=superres_steps, **given(flags))
     testbed = open_testbed(preset, data)
     cases = draw_prompt_cases(
         testbed.vocabulary,
@@ -87,9 +87,9 @@ def search_sampling(
     server: str = DEFAULT_ADDRESS,
     prompts_per_group: int = 16,
     seed: int = 100,
-    guidance: float = 1.5,
+    guidance_scale: float = 1.5,
     temperature: float = 0.7,
-    confidence_noise: float = 2.0,
+    choice_temperature: float = 2.0,
 ) -> None:
     """Searches the sampling parameters of both transformers that give the best pictures.
 
@@ -105,11 +105,11 @@ def search_sampling(
         Pictures of each group and value.
     seed
         Of the prompts and the pictures; another than that of `scenes`.
-    guidance
+    guidance_scale
         To begin with.
     temperature
         To begin with.
-    confidence_noise
+    choice_temperature
         To begin with.
     """
     testbed = open_testbed(preset, data)
@@ -117,9 +117,9 @@ def search_sampling(
         testbed.vocabulary, testbed.board, prompts_per_group, seed=seed, groups=SEARCHED_GROUPS
     )
     start = {
-        "guidance": guidance,
+        "guidance_scale": guidance_scale,
         "temperature": temperature,
-        "confidence_noise": confidence_noise,
+        "choice_temperature": choice_temperature,
     }
     trials = []
     with MuseClient(server) as client:

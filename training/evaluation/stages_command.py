@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
 from services.decoding.state import Sampling
 from services.presets import preset as named_preset
+from services.sampling import NO_FLAGS, SamplingFlags, given
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.reports import write_report
 from training.evaluation.scenes import GROUPS, PromptCase, draw_prompt_cases, score_all
@@ -30,9 +33,7 @@ def base(
     group: list[str] | None = None,
     seed: int = 0,
     steps: int | None = None,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    confidence_noise: float | None = None,
+    flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     out: Path = Path("out/evaluation"),
 ) -> None:
     """Generates low-resolution pictures with the base and the low-resolution tokenizer alone.
@@ -54,13 +55,9 @@ def base(
     seed
         Of the prompts and the pictures.
     steps
-        Of a decode; the checkpoint's default if not set, as the other three.
-    guidance
-        Scale at the last step.
-    temperature
-        Of sampling ids.
-    confidence_noise
-        Scale of the noise on confidences.
+        Of a decode; the checkpoint's default if not set.
+    flags
+        Other sampling parameters; the checkpoint's defaults if not set.
     out
         Folder of the report and of the sheet of all pictures.
     """
@@ -68,7 +65,7 @@ def base(
     cases = _cases(testbed, prompts_per_group, group, seed)
     folder = checkpoint or checkpoints / "base"
     alone = BaseAlone(folder, checkpoints, named_preset(preset))
-    sampling = _chosen(alone.sampling, steps, guidance, temperature, confidence_noise)
+    sampling = _chosen(alone.sampling, steps, flags)
     pictures = alone.generate_all(cases, sampling)
     _report(
         f"The base alone, {folder}", testbed, testbed.low_side_px, cases, pictures,
@@ -86,9 +83,7 @@ def superres(
     group: list[str] | None = None,
     seed: int = 0,
     steps: int | None = None,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    confidence_noise: float | None = None,
+    flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     out: Path = Path("out/evaluation"),
 ) -> None:
     """Generates pictures from the true low-resolution tokens of composed scenes.
@@ -110,13 +105,9 @@ def superres(
     seed
         Of the prompts and the pictures.
     steps
-        Of a decode; the checkpoint's default if not set, as the other three.
-    guidance
-        Scale at the last step.
-    temperature
-        Of sampling ids.
-    confidence_noise
-        Scale of the noise on confidences.
+        Of a decode; the checkpoint's default if not set.
+    flags
+        Other sampling parameters; the checkpoint's defaults if not set.
     out
         Folder of the report and of the sheet of all pictures.
     """
@@ -124,7 +115,7 @@ def superres(
     cases = _cases(testbed, prompts_per_group, group, seed)
     folder = checkpoint or checkpoints / "superres"
     alone = SuperresAlone(folder, checkpoints, named_preset(preset))
-    sampling = _chosen(alone.sampling, steps, guidance, temperature, confidence_noise)
+    sampling = _chosen(alone.sampling, steps, flags)
     pictures = alone.generate_all(cases, sampling, testbed)
     _report(
         f"The super-resolution alone, {folder}", testbed, testbed.side_px, cases, pictures,
@@ -140,23 +131,9 @@ def _cases(
     )
 
 
-def _chosen(
-    defaults: Sampling,
-    steps: int | None,
-    guidance: float | None,
-    temperature: float | None,
-    confidence_noise: float | None,
-) -> Sampling:
+def _chosen(defaults: Sampling, steps: int | None, flags: SamplingFlags) -> Sampling:
     """Returns the checkpoint's sampling parameters with those of the command line over them."""
-    return replace(
-        defaults,
-        steps=defaults.steps if steps is None else steps,
-        guidance=defaults.guidance if guidance is None else guidance,
-        temperature=defaults.temperature if temperature is None else temperature,
-        confidence_noise=(
-            defaults.confidence_noise if confidence_noise is None else confidence_noise
-        ),
-    )
+    return replace(defaults, steps=defaults.steps if steps is None else steps, **given(flags))
 
 
 def _report(

@@ -78,9 +78,9 @@ class Templates:
     ) -> Float[np.ndarray, " M"]:
         """Returns how far a region of a fine picture is from templates; 0 is exact.
 
-        The distance is the larger of two relative squared errors: that of the colours in the worst
-        ninth of the square, which objects of two halves or of another colour have, and that of the
-        differences between neighbouring pixels, which blur and displacement have.
+        The distance is the larger of two relative squared errors: twice that of the colours in the
+        worst ninth of the square, which objects of two halves or of another colour have, and that
+        of the differences between neighbouring pixels, which blur and displacement have.
 
         Args:
             window: The region.
@@ -93,7 +93,7 @@ class Templates:
         strength = _part_means(np.square(drawn - background).sum(axis=-1))
         usual = strength.mean(axis=(1, 2), keepdims=True)
         parts = wrong / (strength + 0.5 * usual + _FAINT)
-        return np.maximum(parts.max(axis=(1, 2)), _edge_error(window, drawn))
+        return np.maximum(2 * parts.max(axis=(1, 2)), _edge_error(window, drawn))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from training.bf16_matmul import bf16_matmul
 from training.perceptual.backbones import Backbone
-from training.products import bfloat16_product
 
 # Mean and deviation of ImageNet's channels on the scale [-1, 1].
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
@@ -122,7 +122,7 @@ def _convolution(features: Float[Array, "B h w C"], kernel: np.ndarray) -> Float
         ],
         axis=-1,
     )
-    product = bfloat16_product(
+    product = bf16_matmul(
         patches.reshape(batch * height * width, -1),
         jnp.asarray(kernel).reshape(-1, kernel.shape[-1]),
     )

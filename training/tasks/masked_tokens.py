@@ -26,8 +26,8 @@ from services.pictures.sheets import contact_sheet
 from services.runtime.checkpoints.serialization import round_to_bfloat16, save_checkpoint
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
+from training.bf16_matmul import with_bf16_matmul
 from training.optimizers import Parameters, Recipe, adafactor
-from training.products import with_bfloat16_products
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer
 from training.tasks.masking import keep_text, masked_cross_entropy, random_masks
@@ -77,7 +77,7 @@ class MaskedTokensTask:
             if isinstance(self.config, BaseConfig)
             else SuperresTransformer(self.config, rngs=rngs)
         )
-        return with_bfloat16_products(model) if self.recipe.factors == "bfloat16" else model
+        return with_bf16_matmul(model) if self.recipe.factors == "bfloat16" else model
 
     def initial_state(self) -> TrainState:
         """Returns the parameters before the first step."""

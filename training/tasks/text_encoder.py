@@ -99,7 +99,7 @@ class TextBatch(NamedTuple):
 
 
 class TextEncoderTask:
-    """Trains one text encoder; see `span_corruption` for what it is asked."""
+    """Trains one text encoder; the module describes its two objectives."""
 
     def __init__(
         self,

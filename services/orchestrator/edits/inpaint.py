@@ -50,12 +50,13 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     assert source.mask is not None
     feather_px = inpaint.feather_px if inpaint.HasField("feather_px") else None
     picture = await encode_masked(context, source.rgb, source.mask, feather_px=feather_px)
+    composite = inpaint.composite or not inpaint.HasField("composite")
     show: Show | None = None
-    if context.request.preview_every and inpaint.without_composite:
+    if context.request.preview_every and not composite:
         show = decoded_view(picture.letterbox)
     elif context.request.preview_every:
         show = await asyncio.to_thread(picture.view)
-    finish = picture.letterbox.undo if inpaint.without_composite else picture.composite
+    finish = picture.composite if composite else picture.letterbox.undo
 
     async def handle(task: ImageTask) -> None:
         task = replace(task, show=show)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
-from muse.base.v1.base_pb2 import Resampling
+from muse.base.v1.base_pb2 import MaskFreeEdit as BaseMaskFreeEdit
 from muse.common.v1.decoding_pb2 import DecodeProgress, Sampling
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, MaskFreeEdit
@@ -22,8 +22,8 @@ from services.orchestrator.edits.limits import check_share
 from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.pictures.low_resolution import low_resolution_view
-from services.runtime.limits import MAX_STEPS
 from services.runtime.wire.errors import invalid_field
+from services.sampling import MAX_STEPS
 
 MAX_KEPT = 16
 GUIDANCE, TOP_K, ITERATIONS = 4.0, 3, 100  # Muse, section 3.3.2
@@ -43,13 +43,17 @@ def _check(request: GenerateRequest) -> None:
         check_share(f"{field}.strength", edit.strength)
     if edit.HasField("fraction"):
         check_share(f"{field}.fraction", edit.fraction)
-    if len(edit.keep) > MAX_KEPT:
-        raise invalid_field(f"{field}.keep", expected=f"at most {MAX_KEPT}", got=len(edit.keep))
+    if len(edit.return_iterations) > MAX_KEPT:
+        raise invalid_field(
+            f"{field}.return_iterations",
+            expected=f"at most {MAX_KEPT}",
+            got=len(edit.return_iterations),
+        )
     last = iterations_of(edit)
-    for kept in edit.keep:
+    for kept in edit.return_iterations:
         if kept > last:
-            raise invalid_field(f"{field}.keep", expected=f"0 to {last}", got=kept)
-    for parameter in ("steps", "minimum_steps"):
+            raise invalid_field(f"{field}.return_iterations", expected=f"0 to {last}", got=kept)
+    for parameter in ("steps", "min_steps"):
         if request.base.HasField(parameter):
             raise invalid_field(
                 f"base.{parameter}",
@@ -68,15 +72,15 @@ def iterations_of(edit: MaskFreeEdit) -> int:
 
 def kept_of(edit: MaskFreeEdit) -> list[int]:
     """Returns the iterations after which the picture is returned, in order, the last included."""
-    return sorted({*edit.keep, iterations_of(edit)})
+    return sorted({*edit.return_iterations, iterations_of(edit)})
 
 
 def _base_sampling(request: GenerateRequest) -> Sampling:
-    guidance = request.base.guidance if request.base.HasField("guidance") else GUIDANCE
+    guidance = request.base.guidance_scale if request.base.HasField("guidance_scale") else GUIDANCE
     return Sampling(
         steps=iterations_of(request.mask_free_edit),
-        guidance=guidance,
-        first_guidance=guidance,
+        guidance_scale=guidance,
+        guidance_scale_start=guidance,
         top_k=TOP_K,
     )
 
@@ -115,8 +119,8 @@ async def _iterate(task: ImageTask, edit: MaskFreeEdit, tokens: TokenGrid) -> di
             returned[progress.step] = progress.state.tokens
 
     every_token = np.ones(tokens.height * tokens.width, bool)
-    resample = Resampling(fraction=edit.fraction if edit.HasField("fraction") else None)
-    request = BaseRequest(resume=partly_known(tokens, every_token), resample=resample)
+    base_edit = BaseMaskFreeEdit(fraction=edit.fraction if edit.HasField("fraction") else None)
+    request = BaseRequest(resume=partly_known(tokens, every_token), mask_free_edit=base_edit)
     between = any(0 < each < last for each in iterations)
     returned[last] = await task.decode(request, on_step=collect if between else None)
     return returned

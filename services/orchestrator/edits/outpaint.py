@@ -20,8 +20,8 @@ from services.orchestrator.edits.pictures import SourcePicture
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.edits.windows import Window, windows
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
-from services.runtime.limits import SEED_LIMIT
 from services.runtime.wire.errors import invalid_field
+from services.sampling import SEEDS
 
 BORDERS = ("left_px", "top_px", "right_px", "bottom_px")
 # Each window has a seed of its own; with one seed every window would repeat the same noise.
@@ -75,7 +75,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
             if overview is not None:
                 view = await asyncio.to_thread(picture.view)
                 part = replace(part, show=overview.window_view(window.slices, view))
-            seed = (task.seed + number * SEED_STRIDE) % SEED_LIMIT
+            seed = (task.seed + number * SEED_STRIDE) % SEEDS
             canvas = await decode_unknown(part, picture.tokens, picture.unknown, seed=seed)
             extended[window.slices] = await asyncio.to_thread(picture.composite, canvas)
             known[window.slices] = True

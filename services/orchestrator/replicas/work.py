@@ -27,9 +27,9 @@ def work_of(request: Any) -> int:
     if not isinstance(request, BaseRequest | SuperresRequest):
         return 1
     parameters = request.sampling
-    mask_free = isinstance(request, BaseRequest) and request.HasField("resample")
+    mask_free = isinstance(request, BaseRequest) and request.HasField("mask_free_edit")
     total = (0 if mask_free else request.resume.total) or parameters.steps
-    rows = 2 if parameters.guidance or parameters.first_guidance else 1
+    rows = 2 if parameters.guidance_scale or parameters.guidance_scale_start else 1
     return max(1, total - request.resume.step) * rows
 
 
@@ -61,4 +61,4 @@ def work_before_response(request: Any) -> int:
 def is_preempted(response: Any) -> bool:
     """Returns whether a response is the state of a decode that a draining replica preempted."""
     decoded = isinstance(response, BaseResponse | SuperresResponse)
-    return decoded and response.HasField("handed_back")
+    return decoded and response.HasField("preempted")

@@ -22,8 +22,8 @@ def kind_of(method: str, request: Any) -> str:
         request: The request's message.
     """
     fields = request.DESCRIPTOR.fields_by_name
-    if "resample" in fields and request.HasField("resample"):
-        return "resample"
+    if "mask_free_edit" in fields and request.HasField("mask_free_edit"):
+        return "mask_free_edit"
     if "edit" in request.DESCRIPTOR.oneofs_by_name and (edit := request.WhichOneof("edit")):
         return str(edit)
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()

@@ -21,6 +21,7 @@ from services.runtime.observability import instruments
 from services.runtime.observability.logs import configure_logs
 from services.runtime.observability.metrics import configure_metrics
 from services.runtime.observability.tracing import configure_tracing
+from services.runtime.server import reflection_v1
 from services.runtime.server.channels import server_options
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server.metrics_interceptor import MetricsInterceptor
@@ -108,15 +109,15 @@ async def running_server(
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     channelz.add_channelz_servicer(server)
-    reflection.enable_server_reflection(
-        (
-            service.full_name,
-            health.SERVICE_NAME,
-            channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
-            reflection.SERVICE_NAME,
-        ),
-        server,
+    listed = (
+        service.full_name,
+        health.SERVICE_NAME,
+        channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+        reflection_v1.SERVICE_NAME,
+        reflection.SERVICE_NAME,
     )
+    reflection.enable_server_reflection(listed, server)
+    reflection_v1.add_reflection_v1(listed, server)
     address = f"{settings.host}:{settings.port}"
     try:
         port = server.add_insecure_port(address)

@@ -1,12 +1,12 @@
 """The caller of a request: the id that fair queueing goes by, and the priority.
 
-Source: protos/muse/common/v1/claim.proto, which documents the range of each field.
+Source: protos/muse/common/v1/caller.proto, which documents the range of each field.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from muse.common.v1 import claim_pb2
+from muse.common.v1 import caller_pb2
 
 from services.runtime.wire.errors import invalid_field
 
@@ -37,21 +37,21 @@ class Caller:
 ANONYMOUS = Caller()
 
 
-def unpack_caller(message: claim_pb2.Claim) -> Caller:
+def unpack_caller(message: caller_pb2.Caller) -> Caller:
     """Reads the caller from a request's message.
 
     Raises:
         RequestError: INVALID_ARGUMENT: the priority is unknown, or the id is too long.
     """
-    if message.priority not in claim_pb2.Priority.values():
+    if message.priority not in caller_pb2.Priority.values():
         raise invalid_field(
-            "claim.priority", expected="interactive (1) or batch (2)", got=message.priority
+            "caller.priority", expected="interactive (1) or batch (2)", got=message.priority
         )
-    if len(message.caller) > MAX_ID_LENGTH:
+    if len(message.id) > MAX_ID_LENGTH:
         raise invalid_field(
-            "claim.caller",
+            "caller.id",
             expected=f"at most {MAX_ID_LENGTH} characters",
-            got=f"{len(message.caller)} characters",
+            got=f"{len(message.id)} characters",
         )
-    batch = message.priority == claim_pb2.PRIORITY_BATCH
-    return Caller(id=message.caller, priority=Priority.BATCH if batch else Priority.INTERACTIVE)
+    batch = message.priority == caller_pb2.PRIORITY_BATCH
+    return Caller(id=message.id, priority=Priority.BATCH if batch else Priority.INTERACTIVE)

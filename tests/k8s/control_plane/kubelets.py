@@ -6,37 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
 
 from k8s.checks.rendering import Manifest
-from k8s.deployment.cluster import MERGE, Cluster, Refused
+from k8s.deployment.cluster import Cluster
+from tests.k8s.control_plane.kubectl import apply, delete, patch_status
 
 PAUSE_S = 0.2
 HEARTBEAT_S = 5.0  # a node that is not heard of for longer is given up after 40 s
 PART = {"app.kubernetes.io/part-of": "muse"}
-
-
-def delete(cluster: Cluster, manifest: Manifest, **query: str) -> None:
-    """Deletes an object, if it is there; `query` is the API's."""
-    resource = cluster.resource(manifest["apiVersion"], manifest["kind"])
-    metadata = manifest["metadata"]
-    path = resource.path(metadata.get("namespace"), metadata["name"])
-    try:
-        cluster._answer("DELETE", path, what="delete it", query=query).read()
-    except Refused as error:
-        if error.status != 404:
-            raise
-
-
-def evict(cluster: Cluster, namespace: str, pod: str) -> None:
-    """Asks that a pod leaves its node, as a drain does; its budget may refuse."""
-    body = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": namespace},
-    }
-    path = cluster.resource("v1", "Pod").path(namespace, pod, "eviction")
-    cluster._answer("POST", path, what="create pods/eviction", body=body).read()
 
 
 class Kubelets:
@@ -79,7 +56,7 @@ class Kubelets:
             "metadata": {"name": name, "labels": {**PART, **labels}},
             "spec": {"taints": list(taints)},
         }
-        self._cluster.apply(node)
+        apply(node)
         self._nodes[name] = {"cpu": "96", "memory": "384Gi", "pods": "50", **has}
         self._beat(name)
 
@@ -97,7 +74,7 @@ class Kubelets:
         self._ending.set()
         self._executor.shutdown()
         for name in self._nodes:
-            delete(self._cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+            delete({"kind": "Node", "metadata": {"name": name}})
         self._run_through.result()
 
     def _run(self) -> None:
@@ -116,9 +93,7 @@ class Kubelets:
         if pod["spec"].get("nodeName") not in self._nodes:
             return
         if "deletionTimestamp" in pod["metadata"]:
-            delete(
-                self._cluster, {**pod, "apiVersion": "v1", "kind": "Pod"}, gracePeriodSeconds="0"
-            )
+            delete({**pod, "kind": "Pod"}, "--grace-period=0", "--force")
         elif pod["status"].get("phase", "Pending") == "Pending":
             of_job = any(each["kind"] == "Job" for each in pod["metadata"]["ownerReferences"])
             self._report(pod, ended=of_job)
@@ -151,28 +126,14 @@ class Kubelets:
             "containerStatuses": boxes,
             "conditions": [{"type": kind, **ready} for kind in ("Ready", "ContainersReady")],
         }
-        path = self._cluster.resource("v1", "Pod").path(self._namespace, pod["metadata"]["name"])
-        self._patch_status(path, status)
+        patch_status("pod", pod["metadata"]["name"], status, "-n", self._namespace)
 
     def _beat(self, name: str) -> None:
         has = self._nodes[name]
         condition = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
         condition["lastHeartbeatTime"] = _now()
-        path = self._cluster.resource("v1", "Node").path(None, name)
-        self._patch_status(path, {"capacity": has, "allocatable": has, "conditions": [condition]})
-
-    def _patch_status(self, path: str, status: Mapping[str, Any]) -> None:
-        try:
-            self._cluster._answer(
-                "PATCH",
-                f"{path}/status",
-                what="patch its status",
-                body={"status": status},
-                content_type=MERGE,
-            ).read()
-        except Refused as error:
-            if error.status != 404:  # it has just been deleted
-                raise
+        status = {"capacity": has, "allocatable": has, "conditions": [condition]}
+        patch_status("node", name, status)
 
 
 def _now() -> str:

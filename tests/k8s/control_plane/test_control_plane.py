@@ -1,13 +1,12 @@
-"""The manifests and `muse deploy` on a real API server, where one is given; never a fake.
+"""The manifests, `muse deploy` and kubectl's commands on a real API server, never on a fake.
 
 KUBEBUILDER_ASSETS names a folder with etcd and kube-apiserver, which are started here; KUBECONFIG
-a cluster without a namespace muse, which these tests make and take away. What needs controllers and
-a scheduler is skipped by name where kube-controller-manager and kube-scheduler are not in that
-folder. No container runs: what kubelets would say is tests/k8s/control_plane/kubelets.py's.
+names a cluster without a namespace muse, which these tests create and delete. Tests that need
+controllers and a scheduler are skipped by name where kube-controller-manager and kube-scheduler are
+not in that folder. No container runs: tests/k8s/control_plane/kubelets.py reports in its place.
 """
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +17,12 @@ import pytest
 from kubernetes import client
 
 from k8s.checks.rendering import Manifest
-from k8s.deployment.applying import apply_all, try_all
-from k8s.deployment.cluster import Cluster, Refused
-from k8s.deployment.overlays import names, open_overlay
+from k8s.deployment.cluster import Cluster
+from k8s.deployment.overlays import OVERLAYS, names
 from services.orchestrator.replicas.addresses import ServiceName
 from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch
-from tests.k8s.control_plane.kubelets import Kubelets, delete, evict
+from tests.k8s.control_plane.kubectl import KubectlFailed, apply, delete, evict, kubectl
+from tests.k8s.control_plane.kubelets import Kubelets
 from tests.orchestrator.replicas.waiting import soon as soon_in_loop
 
 pytestmark = pytest.mark.usefixtures("control_plane")
@@ -42,6 +41,17 @@ def soon(found: Callable[[], Any]) -> Any:
     return value
 
 
+def apply_overlay(*options: str) -> str:
+    """Applies the overlay gke-v5e as k8s/README.md does."""
+    words = ("apply", "--server-side", "--force-conflicts", "-k", str(OVERLAYS / "gke-v5e"))
+    return kubectl(*words, *options)
+
+
+def wait_for_roll_out() -> None:
+    """Waits for all Deployments as k8s/README.md does."""
+    kubectl("-n", "muse", "rollout", "status", "deployment", "--timeout=60s")
+
+
 @pytest.fixture(scope="module")
 def cluster(control_plane: str) -> Cluster:
     """The control plane."""
@@ -51,7 +61,8 @@ def cluster(control_plane: str) -> Cluster:
 @pytest.fixture(scope="module")
 def muse_namespace(cluster: Cluster, rendered: Rendered) -> Iterator[str]:
     """The namespaces and the policies of the cluster, with all of Muse taken away at the end."""
-    if cluster.get("v1", "Namespace", None, "muse") is not None:
+    namespaces = cluster.objects("v1", "Namespace")
+    if "muse" in {each["metadata"]["name"] for each in namespaces}:
         pytest.fail(
             "the cluster has a namespace muse: expected one where tests may make and end it"
         )
@@ -60,22 +71,21 @@ def muse_namespace(cluster: Cluster, rendered: Rendered) -> Iterator[str]:
         *rendered("k8s/policies"),
     ]
     for each in objects:
-        cluster.apply(each)
+        apply(each)
     yield "muse"
     for each in objects:
-        delete(cluster, each)
+        delete(each)
 
 
 @pytest.fixture(scope="module")
 def deployed(cluster: Cluster, muse_namespace: str, rendered: Rendered) -> Iterator[list[Manifest]]:
     """The overlay gke-v5e, applied."""
     manifests = rendered("k8s/overlays/gke-v5e")
-    tried = try_all(cluster, manifests, force=True)
-    assert len(list(apply_all(cluster, manifests, tried, force=True))) == len(manifests)
+    apply_overlay()
     yield manifests
     for each in manifests:
         if each["kind"] == "PersistentVolume":  # the namespace takes the others with it
-            delete(cluster, each)
+            delete(each)
 
 
 @pytest.fixture
@@ -97,11 +107,11 @@ def pools(kubelets: Kubelets, deployed: list[Manifest]) -> Kubelets:
     return kubelets
 
 
-def refusal(cluster: Cluster, manifest: Manifest) -> str:
+def refusal(manifest: Manifest) -> str:
     """Returns why an object is not admitted, or ""."""
     try:
-        cluster.apply(manifest, dry_run=True, force=True)
-    except Refused as error:
+        apply(manifest, dry_run=True)
+    except KubectlFailed as error:
         return str(error)
     return ""
 
@@ -122,33 +132,30 @@ def pod_of(rendered: Rendered, deployment: str) -> Manifest:
 def test_every_overlay_passes_a_dry_run_on_the_server(
     overlay: str, cluster: Cluster, muse_namespace: str
 ) -> None:
-    manifests = open_overlay(overlay).manifests
+    folder = str(OVERLAYS / overlay)
+    words = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder)
 
-    tried = try_all(cluster, manifests, force=True)
-
-    assert len(tried) == len(manifests)
-    assert "cannot be tried yet" not in {each.outcome for each in tried}
+    assert "deployment.apps/base" in kubectl(*words)
 
 
 def test_precompute_jobs_pass_a_dry_run_on_the_server(cluster: Cluster, rendered: Rendered) -> None:
     manifests = rendered("k8s/training/precompute")
+    for each in manifests:
+        if each["kind"] == "Namespace":  # the others cannot be tried without it
+            apply(each)
 
-    outcomes = {each.title: each.outcome for each in try_all(cluster, manifests, force=True)}
-
-    assert outcomes["Namespace/muse-training"] == "created"
+    assert [refusal(each) for each in manifests] == [""] * len(manifests)
 
 
 def test_a_pod_of_ours_is_admitted_and_a_privileged_one_is_not(
     cluster: Cluster, deployed: list[Manifest], rendered: Rendered
 ) -> None:
     pod = pod_of(rendered, "base")
-    cluster.apply(pod, dry_run=True)
+    assert refusal(pod) == ""
 
     pod["spec"]["containers"][0]["securityContext"] = {"privileged": True}
 
-    with pytest.raises(Refused, match="violates PodSecurity") as refused:
-        cluster.apply(pod, dry_run=True)
-    assert refused.value.status == 403
+    assert "violates PodSecurity" in refusal(pod)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,7 @@ def test_a_pod_with_chips_without_their_shape_is_refused_by_our_policy(
     del pod["spec"]["nodeSelector"][label]
 
     # A policy holds a moment after it was made.
-    assert "needs the nodeSelectors" in soon(lambda: refusal(cluster, pod))
+    assert "needs the nodeSelectors" in soon(lambda: refusal(pod))
 
 
 def test_a_stage_without_a_startup_probe_is_refused_by_our_policy(
@@ -174,7 +181,7 @@ def test_a_stage_without_a_startup_probe_is_refused_by_our_policy(
     ]
     del found["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
 
-    assert "a stage needs a startupProbe" in soon(lambda: refusal(cluster, found))
+    assert "a stage needs a startupProbe" in soon(lambda: refusal(found))
 
 
 def test_budgets_and_autoscalers_are_read_back_as_they_were_written(
@@ -183,8 +190,11 @@ def test_budgets_and_autoscalers_are_read_back_as_they_were_written(
     looked = 0
     for each in deployed:
         if each["kind"] in ("PodDisruptionBudget", "HorizontalPodAutoscaler"):
-            found = cluster.get(each["apiVersion"], each["kind"], "muse", each["metadata"]["name"])
-            assert found is not None
+            (found,) = [
+                other
+                for other in cluster.objects(each["apiVersion"], each["kind"], "muse")
+                if other["metadata"]["name"] == each["metadata"]["name"]
+            ]
             for name, value in each["spec"].items():
                 if name != "behavior":  # to which the server adds its defaults
                     assert found["spec"][name] == value
@@ -193,47 +203,44 @@ def test_budgets_and_autoscalers_are_read_back_as_they_were_written(
 
 
 def test_applying_again_changes_nothing(cluster: Cluster, deployed: list[Manifest]) -> None:
-    tried = try_all(cluster, deployed, force=False)
+    def generations() -> dict[str, int]:
+        found = cluster.objects("apps/v1", "Deployment", "muse")
+        return {each["metadata"]["name"]: each["metadata"]["generation"] for each in found}
 
-    assert {each.outcome for each in tried} == {"unchanged"}
+    before = generations()
+
+    apply_overlay()
+
+    assert generations() == before
+    assert len(before) == 5
 
 
-def test_the_commands_apply_say_and_scale(
+def test_the_commands_explain_check_and_scale(
     deployed: list[Manifest], cluster: Cluster, muse: Any
 ) -> None:
-    overlay = ("--overlay", "gke-v5e")
-    ended = muse("apply", *overlay, "--no-wait", "--force-conflicts")
-    assert ended.status == 0, ended
-    assert "Deployment/base: unchanged" in ended.out
-
-    ended = muse("status", *overlay)
+    ended = muse("explain", "--overlay", "gke-v5e")
     assert ended.status == 1  # no node has the images
-    assert "superres" in ended.out
+    assert "deployment superres: " in ended.out
 
-    ended = muse("scale", "base", "3", *overlay, "--no-wait")
-    assert ended.status == 0, ended
-    found = cluster.get("apps/v1", "Deployment", "muse", "base")
-    assert found is not None
-    assert found["spec"]["replicas"] == 3
-    ended = muse("apply", *overlay, "--no-wait")
-    assert ".spec.replicas was set by muse-scale" in ended.out
-    assert muse("apply", *overlay, "--no-wait", "--force-conflicts").status == 0
+    ended = muse("check", "--overlay", "gke-v5e", "--context", cluster.context)
+    assert ended.status == 1  # no node has a chip
+    assert "Deployment/base: no node has " in ended.out
 
-    ended = muse("scale", "orchestrator", "3", *overlay)
-    assert "HorizontalPodAutoscaler/orchestrator" in ended.error
-
-    ended = muse("apply", "--overlay", "gpu", "--no-wait")  # of other buckets and images
-    assert "`kubectl delete persistentvolume muse-compiled`" in ended.out
-    assert "`kubectl -n muse delete job compile-base`" in ended.out
-    assert "nothing was changed" in ended.error
+    kubectl("-n", "muse", "scale", "deployment", "base", "--replicas=3")
+    assert deployment(cluster, "base")["spec"]["replicas"] == 3
+    apply_overlay()
+    assert deployment(cluster, "base")["spec"]["replicas"] == 2
 
 
-def token_of(cluster: Cluster, account: str) -> str:
-    """Returns a token of a ServiceAccount, as kubelet asks for one."""
-    path = cluster.resource("v1", "ServiceAccount").path("muse", account, "token")
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    answer = cluster._answer("POST", path, what="create serviceaccounts/token", body=body)
-    return str(json.loads(answer.read())["status"]["token"])
+def deployment(cluster: Cluster, name: str) -> Manifest:
+    """Returns a Deployment of the namespace muse."""
+    found = cluster.objects("apps/v1", "Deployment", "muse")
+    return next(each for each in found if each["metadata"]["name"] == name)
+
+
+def token_of(account: str) -> str:
+    """Returns a token of a ServiceAccount, as kubelet requests one."""
+    return kubectl("-n", "muse", "create", "token", account).strip()
 
 
 def pods(cluster: Cluster, service: str) -> list[Manifest]:
@@ -265,28 +272,25 @@ def test_a_stage_is_scheduled_onto_a_node_of_its_chip_and_no_other(
 def test_a_roll_out_is_waited_for_and_is_ready_then(
     cluster: Cluster, pools: Kubelets, muse: Any
 ) -> None:
-    overlay = ("--overlay", "gke-v5e")
+    apply_overlay()
+    wait_for_roll_out()
 
-    ended = muse("apply", *overlay, "--force-conflicts", "--timeout-s", "60")
+    ended = muse("explain", "--overlay", "gke-v5e")
 
-    assert ended.status == 0, ended
-    ended = muse("status", *overlay)
     assert ended.status == 0, ended
     assert len(pods(cluster, "base")) == 2
 
 
-def test_a_budget_lets_one_pod_of_a_stage_go_at_a_time(
-    cluster: Cluster, pools: Kubelets, muse: Any
-) -> None:
-    assert muse("apply", "--overlay", "gke-v5e", "--timeout-s", "60").status == 0
+def test_a_budget_lets_one_pod_of_a_stage_go_at_a_time(cluster: Cluster, pools: Kubelets) -> None:
+    apply_overlay()
+    wait_for_roll_out()
     pools.rest()  # nobody takes the place of one that goes
     first, second = (each["metadata"]["name"] for each in pods(cluster, "base"))
 
-    evict(cluster, "muse", first)
+    evict("muse", first)
 
-    with pytest.raises(Refused, match="disruption budget") as refused:
-        evict(cluster, "muse", second)
-    assert refused.value.status == 429
+    with pytest.raises(KubectlFailed, match="disruption budget"):
+        evict("muse", second)
 
 
 @pytest.mark.parametrize(("asked", "bound"), [(12, 10), (1, 2)])
@@ -294,22 +298,21 @@ def test_the_autoscaler_holds_the_orchestrator_between_its_bounds(
     asked: int, bound: int, cluster: Cluster, pools: Kubelets
 ) -> None:
     def replicas() -> int:
-        found = cluster.get("apps/v1", "Deployment", "muse", "orchestrator")
-        assert found is not None
-        return int(found["spec"]["replicas"])
+        return int(deployment(cluster, "orchestrator")["spec"]["replicas"])
 
-    cluster.scale("muse", "orchestrator", asked)
+    kubectl("-n", "muse", "scale", "deployment", "orchestrator", f"--replicas={asked}")
 
     assert soon(lambda: replicas() == bound)
 
 
 async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_nothing_else(
-    cluster: Cluster, pools: Kubelets, muse: Any
+    cluster: Cluster, pools: Kubelets
 ) -> None:
-    assert muse("apply", "--overlay", "gke-v5e", "--timeout-s", "60").status == 0
+    await asyncio.to_thread(apply_overlay)
+    await asyncio.to_thread(wait_for_roll_out)
     configuration = client.Configuration()
     configuration.host, configuration.verify_ssl = cluster.server, False
-    configuration.api_key = {"BearerToken": f"Bearer {token_of(cluster, 'orchestrator')}"}
+    configuration.api_key = {"BearerToken": f"Bearer {token_of('orchestrator')}"}
     told: list[list[str]] = []
     base = ServiceName("", "base", 50053)
 
@@ -324,7 +327,7 @@ async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_
 
         pools.rest()  # nobody takes the place of one that goes
         gone, stays = both
-        await asyncio.to_thread(evict, cluster, "muse", gone)
+        await asyncio.to_thread(evict, "muse", gone)
 
         await soon_in_loop(lambda: told[-1] == [both[stays]])
     finally:
@@ -341,7 +344,7 @@ def training(
     """Applies the precompute Jobs, whose pods end with a status."""
     manifests, played = rendered("k8s/training/precompute"), []
     for each in manifests:
-        cluster.apply(each)
+        apply(each)
 
     def play(exit_code: int) -> Kubelets:
         kubelets = Kubelets(cluster, "muse-training", exit_code=exit_code)
@@ -355,7 +358,7 @@ def training(
     yield play
     for each in manifests:
         if each["kind"] == "Job":
-            delete(cluster, each, propagationPolicy="Background")
+            delete(each, "--cascade=background")
     for kubelets in played:
         soon(lambda: not cluster.objects("v1", "Pod", "muse-training"))
         kubelets.close()

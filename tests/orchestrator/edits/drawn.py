@@ -21,7 +21,7 @@ def edits(files: st.SearchStrategy[bytes]) -> st.SearchStrategy[dict[str, Any]]:
             image=files,
             mask=files,
             feather_px=WORD,
-            without_composite=st.booleans(),
+            composite=st.booleans(),
         ),
         st.builds(
             lambda **fields: {"outpaint": Outpaint(**fields)},
@@ -36,7 +36,7 @@ def edits(files: st.SearchStrategy[bytes]) -> st.SearchStrategy[dict[str, Any]]:
             image=files,
             iterations=WORD,
             fraction=NUMBER,
-            keep=st.lists(WORD, max_size=20),
+            return_iterations=st.lists(WORD, max_size=20),
         ),
         st.builds(
             lambda **fields: {"mask_free_edit": MaskFreeEdit(**fields)},

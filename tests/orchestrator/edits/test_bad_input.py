@@ -175,13 +175,13 @@ NUMBERS_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         for iterations in (0, 257, 2**32 - 1)
     },
     "an iteration that never comes": (
-        "mask_free_edit.keep",
-        {"mask_free_edit": MaskFreeEdit(image=GOOD, iterations=9, keep=[10])},
+        "mask_free_edit.return_iterations",
+        {"mask_free_edit": MaskFreeEdit(image=GOOD, iterations=9, return_iterations=[10])},
         "expected 0 to 9, got 10",
     ),
     "too many iterations to return": (
-        "mask_free_edit.keep",
-        {"mask_free_edit": MaskFreeEdit(image=GOOD, keep=range(17))},
+        "mask_free_edit.return_iterations",
+        {"mask_free_edit": MaskFreeEdit(image=GOOD, return_iterations=range(17))},
         "expected at most 16, got 17",
     ),
     **{

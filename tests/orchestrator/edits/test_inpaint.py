@@ -62,7 +62,7 @@ async def test_unmasked_pixels_come_back_bit_for_bit_at_any_size(
 
 async def test_without_composite_the_decoded_picture_is_returned_everywhere(house: Any) -> None:
     picture = noise()
-    (image,) = await images(house, inpaint=inpaint(picture, without_composite=True))
+    (image,) = await images(house, inpaint=inpaint(picture, composite=False))
 
     result = pixels_of(image.png)
     assert (result[:16, :16] >= SEED - 40).mean() > 0.7
@@ -140,7 +140,7 @@ async def test_the_file_says_that_it_was_edited_and_where_the_time_went(house: A
     # Encoded twice at once, of which it waited for one, then decoded; the device worked for all.
     assert image.timings[3].compute_s == pytest.approx(2 * 2e-6)
     assert image.timings[3].device_s == pytest.approx(3 * 2e-6)
-    assert [call.beside for call in image.calls if call.timing.stage == "tokenizer"] == [
+    assert [call.concurrent for call in image.calls if call.timing.stage == "tokenizer"] == [
         True,
         False,
         False,

@@ -27,30 +27,37 @@ async def test_its_defaults_are_the_papers_and_every_token_is_open(
     events = await studio.house.events(mask_free_edit=MaskFreeEdit(image=image))
 
     (base,) = studio.house.stages["base"].asked
-    assert base.HasField("resample")
-    assert not base.resample.HasField("fraction")  # base's own default, the paper's 8%
+    assert base.HasField("mask_free_edit")
+    assert not base.mask_free_edit.HasField("fraction")  # base's own default, the paper's 8%
     assert not any(base.resume.known)
-    knobs = Sampling(steps=100, guidance=4, first_guidance=4, top_k=3, seed=7)
-    assert base.sampling == knobs
-    receipt = events[-1].done.receipt
-    assert (receipt.base.steps, receipt.superres.steps) == (100, 3)
+    expected = Sampling(steps=100, guidance_scale=4, guidance_scale_start=4, top_k=3, seed=7)
+    assert base.sampling == expected
+    provenance = events[-1].done.provenance
+    assert (provenance.base.steps, provenance.superres.steps) == (100, 3)
 
 
 async def test_every_number_can_be_set(studio: Any, image: bytes) -> None:
     edit = MaskFreeEdit(image=image, iterations=12, fraction=0.5)
-    await studio.images(mask_free_edit=edit, base=Sampling(guidance=2, top_k=9, temperature=0.5))
+    await studio.images(
+        mask_free_edit=edit, base=Sampling(guidance_scale=2, top_k=9, temperature=0.5)
+    )
 
     (base,) = studio.house.stages["base"].asked
-    assert base.resample.fraction == 0.5
+    assert base.mask_free_edit.fraction == 0.5
     assert base.sampling == Sampling(
-        steps=12, guidance=2, first_guidance=2, top_k=9, temperature=0.5, seed=studio.seed
+        steps=12,
+        guidance_scale=2,
+        guidance_scale_start=2,
+        top_k=9,
+        temperature=0.5,
+        seed=studio.seed,
     )
 
 
 async def test_the_iterations_asked_for_come_besides_the_last_each_with_its_own_superres(
     studio: Any, image: bytes
 ) -> None:
-    edit = MaskFreeEdit(image=image, iterations=40, keep=[10, 0, 25, 40])
+    edit = MaskFreeEdit(image=image, iterations=40, return_iterations=[10, 0, 25, 40])
     images = await studio.images(mask_free_edit=edit)
 
     assert [made.iteration for made in images] == [0, 10, 25, 40]
@@ -64,7 +71,7 @@ async def test_the_iterations_asked_for_come_besides_the_last_each_with_its_own_
 
 async def test_each_step_of_a_preempted_decode_is_reported_once(studio: Any, image: bytes) -> None:
     studio.house.stages["base"].hands_back_at = [3]
-    edit = MaskFreeEdit(image=image, iterations=6, keep=[2, 5])
+    edit = MaskFreeEdit(image=image, iterations=6, return_iterations=[2, 5])
     events = await studio.house.events(mask_free_edit=edit, progress=True)
 
     told = [event.progress.step for event in events if event.progress.stage == "base"]
@@ -72,7 +79,7 @@ async def test_each_step_of_a_preempted_decode_is_reported_once(studio: Any, ima
 
 
 async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Any) -> None:
-    edit = MaskFreeEdit(image=file_of(noise(20, 50)), iterations=2, keep=[1])
+    edit = MaskFreeEdit(image=file_of(noise(20, 50)), iterations=2, return_iterations=[1])
     images = await studio.images(mask_free_edit=edit, count=2)
 
     assert [(made.index, made.iteration) for made in images] == [(0, 1), (0, 2), (1, 1), (1, 2)]
@@ -86,7 +93,7 @@ async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Any
         (MaskFreeEdit(strength=0.5), 100, [100]),
         (MaskFreeEdit(strength=1), 200, [200]),
         (MaskFreeEdit(strength=0.001), 1, [1]),
-        (MaskFreeEdit(iterations=75, keep=[50, 25, 50, 75]), 75, [25, 50, 75]),
+        (MaskFreeEdit(iterations=75, return_iterations=[50, 25, 50, 75]), 75, [25, 50, 75]),
     ],
 )
 def test_strength_says_how_many_iterations(
@@ -100,7 +107,7 @@ def test_strength_says_how_many_iterations(
     ("field", "wrong"),
     [
         ("base.steps", {"base": Sampling(steps=5)}),
-        ("base.minimum_steps", {"base": Sampling(minimum_steps=5)}),
+        ("base.min_steps", {"base": Sampling(min_steps=5)}),
         ("prompt", {"prompt": " "}),
     ],
 )

@@ -37,13 +37,13 @@ async def test_at_full_strength_nothing_of_the_picture_is_left(studio: Any, imag
 async def test_without_a_prompt_nothing_is_said_and_nothing_guides(
     studio: Any, image: bytes
 ) -> None:
-    await studio.images(vary=Vary(image=image), prompt=" ", base=Sampling(guidance=3))
+    await studio.images(vary=Vary(image=image), prompt=" ", base=Sampling(guidance_scale=3))
 
     assert not studio.house.stages["text_encoder"].asked
     for name in ("base", "superres"):
         (request,) = studio.house.stages[name].asked
         assert not request.HasField("prompt")
-        assert request.sampling.guidance == 0
+        assert request.sampling.guidance_scale == 0
 
 
 async def test_a_negative_prompt_alone_guides_away_from_it(studio: Any, image: bytes) -> None:
@@ -51,7 +51,7 @@ async def test_a_negative_prompt_alone_guides_away_from_it(studio: Any, image: b
 
     (base,) = studio.house.stages["base"].asked
     assert (base.HasField("prompt"), base.HasField("negative_prompt")) == (False, True)
-    assert base.sampling.guidance == 2.5
+    assert base.sampling.guidance_scale == 2.5
 
 
 async def test_each_seed_chooses_its_own_tokens_the_same_alone_as_in_company(

@@ -58,7 +58,7 @@ async def test_an_inpainting_is_shown_in_its_shape_with_what_is_kept_as_it_was(
 
 async def test_without_composite_it_is_shown_as_decoded(studio: Any) -> None:
     black = np.zeros((32, 16, 3), np.uint8)
-    edit = Inpaint(image=file_of(black), mask=file_of(upper_half(32, 16)), without_composite=True)
+    edit = Inpaint(image=file_of(black), mask=file_of(upper_half(32, 16)), composite=False)
     ((_, _, low), (_, _, high)), _ = await watched(studio, inpaint=edit)
 
     assert low.shape == high.shape == (8, 4, 3)
@@ -72,7 +72,9 @@ async def test_other_edits_are_shown_in_their_shape(
 ) -> None:
     image = file_of(noise(*size))
     edit = (
-        Vary(image=image) if kind == "vary" else MaskFreeEdit(image=image, iterations=3, keep=[2])
+        Vary(image=image)
+        if kind == "vary"
+        else MaskFreeEdit(image=image, iterations=3, return_iterations=[2])
     )
     previews, _ = await watched(studio, **{kind: edit})
 

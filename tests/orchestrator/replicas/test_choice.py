@@ -45,12 +45,12 @@ class Bases:
         """Names those there are now."""
         self.set.update(server.address for server in servers)
 
-    def call(self, steps: int = 1, guidance: float = 0) -> asyncio.Task[list[Any]]:
+    def call(self, steps: int = 1, guidance_scale: float = 0) -> asyncio.Task[list[Any]]:
         """Begins a call; a task that reads it to its end."""
-        return asyncio.create_task(self._read(steps, guidance))
+        return asyncio.create_task(self._read(steps, guidance_scale))
 
-    async def _read(self, steps: int, guidance: float) -> list[Any]:
-        request = GenerateRequest(sampling=Sampling(steps=steps, guidance=guidance))
+    async def _read(self, steps: int, guidance_scale: float) -> list[Any]:
+        request = GenerateRequest(sampling=Sampling(steps=steps, guidance_scale=guidance_scale))
         call = self.stub.Generate(request, timeout=20)
         try:
             return [response async for response in call]
@@ -96,7 +96,7 @@ async def test_calls_of_equal_work_take_turns(bases: Bases) -> None:
 async def test_a_call_goes_to_the_replica_with_the_least_steps_times_rows(bases: Bases) -> None:
     await bases.add(2)
     gate = bases.hold()
-    first = bases.call(steps=10, guidance=4)  # 10 steps of two rows: 20
+    first = bases.call(steps=10, guidance_scale=4)  # 10 steps of two rows: 20
     await soon(lambda: sum(bases.counts()) == 1)
     busy = bases.counts().index(1)
     others = []

@@ -268,7 +268,7 @@ async def test_a_copy_that_hands_the_decode_back_loses_to_one_that_goes_on(fleet
 
 async def test_the_state_of_a_preempted_decode_is_passed_on(fleet: Fleet) -> None:
     fleet.servers[0].does.hands_back_at = [0]
-    assert await fleet.generate(resume=DecodeState()) == ["handed_back"]
+    assert await fleet.generate(resume=DecodeState()) == ["preempted"]
 
 
 async def test_when_the_time_is_over_both_copies_end(fleet: Fleet) -> None:

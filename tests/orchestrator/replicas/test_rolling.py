@@ -177,5 +177,5 @@ async def test_a_stage_that_says_not_serving_is_refused_with_since_when_and_stil
     report = (await cluster.stub.GetStatus(GetStatusRequest(), timeout=5)).stages[1]
 
     assert "stage base has no ready replica since 20" in read_error(caught.value).message
-    assert "its health says NOT_SERVING" in report.problem
+    assert "its health says NOT_SERVING" in report.unavailable_reason
     assert (report.serving, report.status.stage) == (False, "base")

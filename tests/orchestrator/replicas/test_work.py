@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
-from muse.base.v1.base_pb2 import Resampling
+from muse.base.v1.base_pb2 import MaskFreeEdit
 from muse.common.v1.decoding_pb2 import PROGRESS_DETAIL_STEPS, DecodeState, Sampling
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
@@ -13,7 +13,7 @@ from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest
 
 from services.orchestrator.replicas.work import latency_key, work_before_response, work_of
 
-GUIDED, PLAIN = Sampling(steps=24, guidance=4), Sampling(steps=24, guidance=0)
+GUIDED, PLAIN = Sampling(steps=24, guidance_scale=4), Sampling(steps=24, guidance_scale=0)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ GUIDED, PLAIN = Sampling(steps=24, guidance=4), Sampling(steps=24, guidance=0)
     [
         (BaseRequest(sampling=GUIDED), 48),
         (BaseRequest(sampling=PLAIN), 24),
-        (SuperresRequest(sampling=Sampling(steps=8, first_guidance=1)), 16),
+        (SuperresRequest(sampling=Sampling(steps=8, guidance_scale_start=1)), 16),
         (BaseRequest(sampling=PLAIN, resume=DecodeState(step=20)), 4),
         (BaseRequest(sampling=PLAIN, resume=DecodeState(step=9, total=10)), 1),
         (BaseRequest(sampling=PLAIN, resume=DecodeState(step=24)), 1),
@@ -34,7 +34,7 @@ def test_it_is_steps_that_are_left_times_rows(request_: Any, work: int) -> None:
 
 
 def test_a_mask_free_edit_takes_all_its_iterations() -> None:
-    edit = BaseRequest(sampling=PLAIN, resume=DecodeState(total=3), resample=Resampling())
+    edit = BaseRequest(sampling=PLAIN, resume=DecodeState(total=3), mask_free_edit=MaskFreeEdit())
 
     assert work_of(edit) == 24
 

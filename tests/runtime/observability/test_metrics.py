@@ -227,9 +227,9 @@ def test_every_method_and_edit_of_the_protos_is_a_kind() -> None:
         request = orchestrator_pb2.GenerateRequest()
         getattr(request, field.name).SetInParent()
         found.add(kind_of("/muse.orchestrator.v1.OrchestratorService/Generate", request))
-    resampling = base_pb2.GenerateRequest()
-    resampling.resample.SetInParent()
-    found.add(kind_of("/muse.base.v1.BaseService/Generate", resampling))
+    base_edit = base_pb2.GenerateRequest()
+    base_edit.mask_free_edit.SetInParent()
+    found.add(kind_of("/muse.base.v1.BaseService/Generate", base_edit))
 
     assert found > {field.name for field in edit.fields} | {"generate", "get_status"}
     (documented,) = re.findall(r"^- `kind`: ([^`]*?)\.\s", METRICS.read_text(), re.MULTILINE)

@@ -8,8 +8,9 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
@@ -155,16 +156,39 @@ async def test_health_says_serving_only_after_warm_up() -> None:
     assert servicer.closed
 
 
-async def test_reflection_lists_the_service() -> None:
-    async with serving(Thrower()) as (_, channel, _):
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        call = stub.ServerReflectionInfo(iter([request]))
-        names = {
-            each.name async for answer in call for each in answer.list_services_response.service
-        }
+async def reflected(
+    channel: grpc.aio.Channel, service: str, request: reflection_pb2.ServerReflectionRequest
+) -> reflection_pb2.ServerReflectionResponse:
+    """Asks a reflection service; messages of v1 and v1alpha are the same on the wire."""
+    call = channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(iter([request]))
+    (answer,) = [each async for each in call]
+    return answer
 
-    assert {FULL_NAME, "grpc.health.v1.Health"} <= names
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_every_service_and_describes_it(version: str) -> None:
+    service = f"grpc.reflection.{version}.ServerReflection"
+    async with serving(Thrower()) as (_, channel, _):
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        listed = (await reflected(channel, service, request)).list_services_response.service
+        names = {each.name for each in listed}
+        files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+        for name in names:
+            request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+            answer = (await reflected(channel, service, request)).file_descriptor_response
+            files[name] = descriptor_pb2.FileDescriptorProto.FromString(
+                answer.file_descriptor_proto[0]
+            )
+
+    assert {FULL_NAME, "grpc.health.v1.Health", service} <= names
+    for name, file in files.items():
+        assert name in {f"{file.package}.{each.name}" for each in file.service}
+    (method,) = files[service].service[0].method
+    assert method.input_type == f".grpc.reflection.{version}.ServerReflectionRequest"
 
 
 async def test_a_server_that_warms_up_lives_but_is_not_ready() -> None:

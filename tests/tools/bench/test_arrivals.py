@@ -38,7 +38,11 @@ def test_the_mix_has_the_shares_of_the_weights() -> None:
     ("text", "kind", "name"),
     [
         ("", Kind(), "default"),
-        ("steps=8,guidance=0,weight=3", Kind(steps=8, guidance=0, weight=3), "steps=8 guidance=0"),
+        (
+            "steps=8,guidance_scale=0,weight=3",
+            Kind(steps=8, guidance_scale=0, weight=3),
+            "steps=8 guidance_scale=0",
+        ),
         (
             "superres_steps=2,negative=1",
             Kind(superres_steps=2, negative=1),

@@ -29,7 +29,7 @@ class Slow:
         self.most = self.running = 0
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        if kind.guidance == 0:
+        if kind.guidance_scale == 0:
             raise Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s=1)
         self.running += 1
         self.most = max(self.most, self.running)
@@ -48,7 +48,7 @@ async def test_a_slow_answer_holds_up_no_arrival() -> None:
 
 
 async def test_a_refusal_is_an_outcome_and_costs_no_other_request_its_own() -> None:
-    kinds = [Kind(), Kind(guidance=0), Kind()]
+    kinds = [Kind(), Kind(guidance_scale=0), Kind()]
     arrivals = [Arrival(at_s=0, kind=kind, seed=0) for kind in kinds]
     outcomes = await run_load(Slow(0.01), arrivals)
     assert [outcome.code for outcome in outcomes] == ["OK", "RESOURCE_EXHAUSTED", "OK"]
@@ -100,7 +100,7 @@ def test_refusals_have_their_own_percentiles_and_a_row_of_the_table() -> None:
 
 
 def test_nothing_is_cut_off_in_eighty_columns() -> None:
-    kinds = ["steps=16 superres_steps=8 guidance=0.25 negative", "default"]
+    kinds = ["steps=16 superres_steps=8 guidance_scale=0.25 negative", "default"]
     answered = [outcome(0, 98.7654, kind=kind) for kind in kinds]
     run = summarise([*answered, *[outcome(0, 9, code="RESOURCE_EXHAUSTED")] * 253], seconds=0.25)
     times = {"text_encoder": [98.7654] * 3}

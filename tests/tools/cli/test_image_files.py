@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Receipt
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Provenance
 from muse_client import GeneratedImage
 from PIL import Image
 
@@ -21,10 +21,12 @@ DESCRIPTION = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
 def picture(index: int = 0, shade: int = 200) -> GeneratedImage:
     """A finished picture of one colour."""
     request = GenerateRequest(prompt=PROMPT, negative_prompt="rain", count=1)
-    receipt = Receipt(preset="tiny", checkpoints={"base": "sha256:1", "tokenizer/low": "sha256:2"})
+    provenance = Provenance(
+        preset="tiny", checkpoints={"base": "sha256:1", "tokenizer/low": "sha256:2"}
+    )
     content = io.BytesIO()
     Image.new("RGB", (16, 8), (shade, 0, 0)).save(
-        content, "PNG", pnginfo=png_metadata(request, 7 + index, receipt)
+        content, "PNG", pnginfo=png_metadata(request, 7 + index, provenance)
     )
     return GeneratedImage(index=index, seed=7 + index, png=content.getvalue())
 

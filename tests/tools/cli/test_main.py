@@ -35,7 +35,10 @@ def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str],
     [
         ([""], "muse: prompt: expected a text, got an empty one"),
         (["a fox", "--count", "1000"], "muse: count: expected 1 to 16, got 1000"),
-        (["a fox", "--guidance", "nan"], "muse: base.guidance: expected 0 to 100, got nan"),
+        (
+            ["a fox", "--guidance-scale", "nan"],
+            "muse: base.guidance_scale: expected 0 to 100, got nan",
+        ),
         (["a fox", "--superres-steps", "10000"], "muse: superres.steps: expected 1 to 256, got"),
     ],
 )

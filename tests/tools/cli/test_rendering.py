@@ -47,7 +47,7 @@ def test_the_status_says_in_80_columns_who_serves_what_on_what_and_why_not() -> 
         GetStatusResponse(
             stages=[
                 StageReport(stage="base", address="127.0.0.1:50053", serving=True, status=status),
-                StageReport(stage="superres", address="127.0.0.1:50054", problem=gone),
+                StageReport(stage="superres", address="127.0.0.1:50054", unavailable_reason=gone),
             ]
         )
     )

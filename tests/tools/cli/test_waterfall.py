@@ -16,7 +16,7 @@ from tools.cli.waterfall import Row, Segment, cells, waterfall
 from tools.cli.waterfall_page import write_page
 
 
-def call(stage: str, start_s: float, seconds: float, *, beside: bool = False) -> StageCall:
+def call(stage: str, start_s: float, seconds: float, *, concurrent: bool = False) -> StageCall:
     """A call that waits, computes and travels: a tenth, eight tenths, a tenth."""
     timing = StageTiming(
         stage=stage,
@@ -25,12 +25,12 @@ def call(stage: str, start_s: float, seconds: float, *, beside: bool = False) ->
         transfer_s=0.1 * seconds,
         device_s=0.4 * seconds,
     )
-    return StageCall(timing=timing, start_s=start_s, beside=beside)
+    return StageCall(timing=timing, start_s=start_s, concurrent=concurrent)
 
 
 def picture(*calls: StageCall, wall_s: float = 1.0) -> GeneratedImage:
     """A picture of whose calls none shares its stage with another one that counts."""
-    timings = tuple(each.timing for each in calls if not each.beside)
+    timings = tuple(each.timing for each in calls if not each.concurrent)
     spent_s = sum(each.queue_s + each.compute_s + each.transfer_s for each in timings)
     return GeneratedImage(
         index=0,
@@ -38,7 +38,7 @@ def picture(*calls: StageCall, wall_s: float = 1.0) -> GeneratedImage:
         png=file_of(np.zeros((1, 1, 3), np.uint8)),
         timings=timings,
         wall_s=wall_s,
-        glue_s=wall_s - spent_s,
+        overhead_s=wall_s - spent_s,
         calls=calls,
     )
 
@@ -56,9 +56,9 @@ def printed(painted: GeneratedImage, width: int) -> list[str]:
     return page.getvalue().splitlines()
 
 
-def test_the_rows_add_up_to_the_wall_time_and_the_gaps_are_glue() -> None:
+def test_the_rows_add_up_to_the_wall_time_and_the_gaps_are_overhead() -> None:
     rows = waterfall(PAINTED)
-    assert [row.name for row in rows] == ["text_encoder", "base", "tokenizer", "glue"]
+    assert [row.name for row in rows] == ["text_encoder", "base", "tokenizer", "overhead"]
     assert sum(row.total_s for row in rows) == pytest.approx(1.0)
     gaps = [(segment.start_s, segment.end_s) for segment in rows[-1].segments]
     assert gaps == [pytest.approx(gap) for gap in ((0.0, 0.1), (0.7, 0.75), (0.8, 1.0))]
@@ -76,7 +76,7 @@ def test_a_cell_shows_what_fills_it_most_what_is_short_too_and_what_was_waited_f
         Segment("queue", 0.0, 0.06),
         Segment("compute", 0.06, 0.2),
         Segment("transfer", 0.31, 0.32),
-        Segment("compute", 0.4, 0.6, beside=True),
+        Segment("compute", 0.4, 0.6, concurrent=True),
         Segment("queue", 0.45, 0.46),
     )
     row = Row(name="base", segments=segments, seconds={})
@@ -99,7 +99,7 @@ def test_the_terminal_shows_bars_in_their_places_and_no_line_is_too_wide(width: 
     assert place.index("█") == pytest.approx(0.275 * bar, abs=1.5)
     assert lines[-2].split() == ["all", "1000.0", "260.0"]
     assert " ".join(lines[-1].split()) == (
-        "░ queue 65.0 █ compute 520.0 ▒ transfer 65.0 · glue 350.0"
+        "░ queue 65.0 █ compute 520.0 ▒ transfer 65.0 · overhead 350.0"
     )
 
 
@@ -118,11 +118,11 @@ def test_the_page_holds_every_number_and_needs_nothing_else(tmp_path: Path) -> N
 
 
 def test_what_ran_beside_is_drawn_but_not_counted() -> None:
-    both = picture(call("tokenizer", 0.0, 0.5, beside=True), call("tokenizer", 0.0, 1.0))
-    (row, glue) = waterfall(both)
+    both = picture(call("tokenizer", 0.0, 0.5, concurrent=True), call("tokenizer", 0.0, 1.0))
+    (row, overhead) = waterfall(both)
     assert row.total_s == pytest.approx(1.0)
-    assert [segment.beside for segment in row.segments].count(True) == 4
-    assert glue.segments == ()
+    assert [segment.concurrent for segment in row.segments].count(True) == 4
+    assert overhead.segments == ()
 
 
 def test_a_server_of_an_earlier_version_is_named_as_such() -> None:

@@ -52,8 +52,8 @@ def test_it_is_the_one_with_the_least_outstanding_whose_turn_is_longest_ago(
 
 
 def test_work_is_counted_as_the_orchestrator_counts_it() -> None:
-    for guidance in (0.0, 4.0):
-        knobs = Sampling(steps=24, guidance=guidance)
-        ours = Work(amounts={"base": 24, "text_encoder": 2}, guided=guidance > 0)
-        assert ours.calls_for("base") == work_of(BaseRequest(sampling=knobs))
+    for guidance_scale in (0.0, 4.0):
+        sampling = Sampling(steps=24, guidance_scale=guidance_scale)
+        ours = Work(amounts={"base": 24, "text_encoder": 2}, guided=guidance_scale > 0)
+        assert ours.calls_for("base") == work_of(BaseRequest(sampling=sampling))
         assert ours.calls_for("text_encoder") == work_of(EncodeRequest(texts=["a", "b"]))

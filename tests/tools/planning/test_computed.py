@@ -15,7 +15,7 @@ TINY = preset("tiny")
 
 
 def options(name: str = "v5e", efficiency: float = 1.0) -> dict[str, list[Option]]:
-    return computed(TINY, chip(name), STAGES, efficiency=efficiency, max_batch=None)
+    return computed(TINY, chip(name), STAGES, efficiency=efficiency, max_batch_size=None)
 
 
 def test_one_image_alone_takes_the_floor_of_describe() -> None:
@@ -55,7 +55,7 @@ def test_only_sizes_that_fit_are_tried_and_a_stage_that_never_does_is_refused() 
     assert needs == sorted(needs)
     assert len(needs) == len(BATCHES)
     small = replace(chip("v5e"), memory_bytes=needs[1])
-    found = computed(TINY, small, ["superres"], efficiency=1, max_batch=None)
+    found = computed(TINY, small, ["superres"], efficiency=1, max_batch_size=None)
     assert [each.times.together for each in found["superres"]] == [1, 2]
     with pytest.raises(ValueError, match=r"superres of tiny does not fit: .* batch of 16"):
-        computed(TINY, small, ["superres"], efficiency=1, max_batch=16)
+        computed(TINY, small, ["superres"], efficiency=1, max_batch_size=16)

@@ -21,7 +21,9 @@ def test_without_a_mix_everybody_takes_the_servers_defaults() -> None:
 
 
 def test_a_mix_is_written_as_for_the_bench_and_steps_are_no_more_than_tokens() -> None:
-    demand = demand_of(["steps=99,weight=3", "steps=8,guidance=0", "negative=1"], TINY, rate=5)
+    demand = demand_of(
+        ["steps=99,weight=3", "steps=8,guidance_scale=0", "negative=1"], TINY, rate=5
+    )
     works = list(demand.works.values())
     assert [work.amounts["base"] for work in works] == [16, 8, 16]
     assert [work.amounts["text_encoder"] for work in works] == [1, 1, 2]
@@ -32,10 +34,13 @@ def test_a_mix_is_written_as_for_the_bench_and_steps_are_no_more_than_tokens() -
 @pytest.mark.parametrize(
     ("mix", "said"),
     [
-        ("stepz=8", "mix: kind: expected some of steps, .*; write it such as steps=8,guidance=0"),
+        (
+            "stepz=8",
+            "mix: kind: expected some of steps, .*; write it such as steps=8,guidance_scale=0",
+        ),
         ("steps=0", "mix: steps: expected 1 to 256, got 0"),
         ("superres_steps=300", "mix: superres_steps: expected 1 to 256, got 300"),
-        ("guidance=-1", "mix: guidance: expected 0 to 100, got -1"),
+        ("guidance_scale=-1", "mix: guidance_scale: expected 0 to 100, got -1"),
         ("negative=2", "mix: negative: expected 0 or 1, got 2"),
         ("weight=-1", "expected a weight above 0, got -1"),
     ],

@@ -73,7 +73,7 @@ def test_the_base_alone_gives_low_resolution_pictures_that_depend_on_their_case_
     checkpoints: Path, cases: list[PromptCase]
 ) -> None:
     alone = BaseAlone(checkpoints / "base", checkpoints, TINY)
-    assert (alone.sampling.steps, alone.sampling.guidance) == (TINY.base_steps, 4.0)
+    assert (alone.sampling.steps, alone.sampling.guidance_scale) == (TINY.base_steps, 4.0)
     sampling = replace(alone.sampling, steps=3)
     pictures = list(alone.generate_all(cases, sampling))
     assert {picture.shape for picture in pictures} == {(16, 16, 3)}
@@ -86,7 +86,7 @@ def test_the_base_alone_gives_low_resolution_pictures_that_depend_on_their_case_
 def test_a_checkpoint_names_its_own_sampling_parameters(tmp_path: Path) -> None:
     (tmp_path / "sampling.json").write_text('{"temperature": 0.25}')
     sampling = default_sampling(tmp_path, steps=24)
-    assert (sampling.temperature, sampling.guidance, sampling.steps) == (0.25, 4.0, 24)
+    assert (sampling.temperature, sampling.guidance_scale, sampling.steps) == (0.25, 4.0, 24)
 
 
 def test_superres_alone_gives_pictures_of_the_true_low_tokens(

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amuse/common/v1/stage.proto\x12\x0emuse.common.v1\"f\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07queue_s\x18\x02 \x01(\x01\x12\x11\n\tcompute_s\x18\x03 \x01(\x01\x12\x12\n\ntransfer_s\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65vice_s\x18\x05 \x01(\x01\"Y\n\tStageCall\x12+\n\x06timing\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x0e\n\x06\x62\x65side\x18\x03 \x01(\x08\"\xf1\x02\n\x0bStageStatus\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x43\n\x0c\x66ingerprints\x18\x03 \x03(\x0b\x32-.muse.common.v1.StageStatus.FingerprintsEntry\x12\x41\n\x0b\x63heckpoints\x18\x04 \x03(\x0b\x32,.muse.common.v1.StageStatus.CheckpointsEntry\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0e\n\x06queued\x18\x06 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x1a\x33\n\x11\x46ingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x43heckpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amuse/common/v1/stage.proto\x12\x0emuse.common.v1\"f\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07queue_s\x18\x02 \x01(\x01\x12\x11\n\tcompute_s\x18\x03 \x01(\x01\x12\x12\n\ntransfer_s\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65vice_s\x18\x05 \x01(\x01\"]\n\tStageCall\x12+\n\x06timing\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x12\n\nconcurrent\x18\x03 \x01(\x08\"\xf1\x02\n\x0bStageStatus\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x43\n\x0c\x66ingerprints\x18\x03 \x03(\x0b\x32-.muse.common.v1.StageStatus.FingerprintsEntry\x12\x41\n\x0b\x63heckpoints\x18\x04 \x03(\x0b\x32,.muse.common.v1.StageStatus.CheckpointsEntry\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0e\n\x06queued\x18\x06 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x1a\x33\n\x11\x46ingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x43heckpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42+\n\x0emuse.common.v1P\x01Z\x17muse/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muse.common.v1.stage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016muse.common.v1P\001Z\027muse/common/v1;commonv1'
   _globals['_STAGESTATUS_FINGERPRINTSENTRY']._loaded_options = None
   _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_options = b'8\001'
   _globals['_STAGESTATUS_CHECKPOINTSENTRY']._loaded_options = None
@@ -38,11 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STAGETIMING']._serialized_start=46
   _globals['_STAGETIMING']._serialized_end=148
   _globals['_STAGECALL']._serialized_start=150
-  _globals['_STAGECALL']._serialized_end=239
-  _globals['_STAGESTATUS']._serialized_start=242
-  _globals['_STAGESTATUS']._serialized_end=611
-  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_start=508
-  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_end=559
-  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_start=561
-  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_end=611
+  _globals['_STAGECALL']._serialized_end=243
+  _globals['_STAGESTATUS']._serialized_start=246
+  _globals['_STAGESTATUS']._serialized_end=615
+  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_start=512
+  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_end=563
+  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_start=565
+  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmuse/common/v1/tensor.proto\x12\x0emuse.common.v1\"R\n\x06Tensor\x12+\n\tdata_type\x18\x01 \x01(\x0e\x32\x18.muse.common.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"I\n\tTokenGrid\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0b\n\x03ids\x18\x03 \x01(\x0c\x12\x10\n\x08\x63odebook\x18\x04 \x01(\t\"H\n\rTextEmbedding\x12&\n\x06values\x18\x01 \x01(\x0b\x32\x16.muse.common.v1.Tensor\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t*i\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmuse/common/v1/tensor.proto\x12\x0emuse.common.v1\"R\n\x06Tensor\x12+\n\tdata_type\x18\x01 \x01(\x0e\x32\x18.muse.common.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"I\n\tTokenGrid\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0b\n\x03ids\x18\x03 \x01(\x0c\x12\x10\n\x08\x63odebook\x18\x04 \x01(\t\"H\n\rTextEmbedding\x12&\n\x06values\x18\x01 \x01(\x0b\x32\x16.muse.common.v1.Tensor\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t*i\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x42+\n\x0emuse.common.v1P\x01Z\x17muse/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muse.common.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016muse.common.v1P\001Z\027muse/common/v1;commonv1'
   _globals['_DATATYPE']._serialized_start=280
   _globals['_DATATYPE']._serialized_end=385
   _globals['_TENSOR']._serialized_start=47

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OrchestratorServiceStub(object):
-    """Generates pictures by calling the stages in order.
+    """Generates and edits pictures by calling the stages in order.
     """
 
     def __init__(self, channel):
@@ -48,19 +48,21 @@ class OrchestratorServiceStub(object):
 
 
 class OrchestratorServiceServicer(object):
-    """Generates pictures by calling the stages in order.
+    """Generates and edits pictures by calling the stages in order.
     """
 
     def Generate(self, request, context):
-        """Generates one or several pictures. The stream is: accepted, progress as it comes, each picture
-        when it is done, done. A caller who wants pictures only reads to the end.
+        """Generates one or several pictures, or edits one. The stream is: `accepted`; `progress` after each step
+        if the request asks for it; `image` for each picture as soon as it is complete; `done`. A client that
+        only wants the pictures reads the stream to its end. If one picture fails, the call fails, and pictures
+        that were sent before remain valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Says how every stage is.
+        """Returns the status of every stage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +90,7 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrchestratorService(object):
-    """Generates pictures by calling the stages in order.
+    """Generates and edits pictures by calling the stages in order.
     """
 
     @staticmethod

@@ -26,13 +26,14 @@ from muse.common.v1 import stage_pb2 as muse_dot_common_dot_v1_dot_stage__pb2
 from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'muse/text_encoder/v1/text_encoder.proto\x12\x14muse.text_encoder.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\x1e\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"p\n\x0e\x45ncodeResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\"\x12\n\x10GetStatusRequest\"@\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus2\xc7\x01\n\x12TextEncoderService\x12S\n\x06\x45ncode\x12#.muse.text_encoder.v1.EncodeRequest\x1a$.muse.text_encoder.v1.EncodeResponse\x12\\\n\tGetStatus\x12&.muse.text_encoder.v1.GetStatusRequest\x1a\'.muse.text_encoder.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'muse/text_encoder/v1/text_encoder.proto\x12\x14muse.text_encoder.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\x1e\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"p\n\x0e\x45ncodeResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\"\x12\n\x10GetStatusRequest\"@\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus2\xc7\x01\n\x12TextEncoderService\x12S\n\x06\x45ncode\x12#.muse.text_encoder.v1.EncodeRequest\x1a$.muse.text_encoder.v1.EncodeResponse\x12\\\n\tGetStatus\x12&.muse.text_encoder.v1.GetStatusRequest\x1a\'.muse.text_encoder.v1.GetStatusResponseB<\n\x14muse.text_encoder.v1P\x01Z\"muse/text_encoder/v1;textencoderv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muse.text_encoder.v1.text_encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024muse.text_encoder.v1P\001Z\"muse/text_encoder/v1;textencoderv1'
   _globals['_ENCODEREQUEST']._serialized_start=122
   _globals['_ENCODEREQUEST']._serialized_end=152
   _globals['_ENCODERESPONSE']._serialized_start=154

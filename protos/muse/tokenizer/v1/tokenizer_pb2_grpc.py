@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TokenizerServiceStub(object):
-    """The low- and the high-resolution VQGAN.
+    """The low-resolution and the high-resolution VQGAN.
     """
 
     def __init__(self, channel):
@@ -53,25 +53,25 @@ class TokenizerServiceStub(object):
 
 
 class TokenizerServiceServicer(object):
-    """The low- and the high-resolution VQGAN.
+    """The low-resolution and the high-resolution VQGAN.
     """
 
     def Encode(self, request, context):
-        """Turns a picture into tokens.
+        """Encodes a picture as tokens. The request carries 3 bytes for each pixel: 768 KiB for 512 x 512.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Decode(self, request, context):
-        """Turns tokens into a picture.
+        """Decodes tokens to a picture. The response carries 3 bytes for each pixel: 768 KiB for 512 x 512.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Says what this replica serves and how busy it is.
+        """Returns the status of this replica.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_TokenizerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenizerService(object):
-    """The low- and the high-resolution VQGAN.
+    """The low-resolution and the high-resolution VQGAN.
     """
 
     @staticmethod

@@ -32,9 +32,7 @@ def _contract(
 
 
 @jax.custom_vjp
-def bfloat16_product(
-    inputs: Float[Array, "N D"], kernel: Float[Array, "D M"]
-) -> Float[Array, "N M"]:
+def bf16_matmul(inputs: Float[Array, "N D"], kernel: Float[Array, "D M"]) -> Float[Array, "N M"]:
     """Multiplies two matrices; so do its gradients, each rounded to bfloat16 before."""
     return _contract(inputs, kernel, right_axis=0)
 
@@ -43,7 +41,7 @@ def _forward(
     inputs: Float[Array, "N D"], kernel: Float[Array, "D M"]
 ) -> tuple[Array, tuple[Array, Array]]:
     kept = inputs.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    return bfloat16_product(*kept), kept
+    return bf16_matmul(*kept), kept
 
 
 def _backward(
@@ -76,15 +74,15 @@ def _over_rows(left: Float[Array, "N A"], right: Float[Array, "N B"]) -> Float[A
     return lax.scan(add, start, (lefts, rights))[0]
 
 
-bfloat16_product.defvjp(_forward, _backward)
+bf16_matmul.defvjp(_forward, _backward)
 
 
 def _dot_general(inputs: Array, kernel: Array, dimensions: Any, **_: Any) -> Array:
     """As `nnx.Linear` calls `lax.dot_general`; a Projection gives it two matrices."""
-    return bfloat16_product(inputs, kernel)
+    return bf16_matmul(inputs, kernel)
 
 
-def with_bfloat16_products(model: Module) -> Module:
+def with_bf16_matmul(model: Module) -> Module:
     """Makes every projection of a model multiply in bfloat16; returns the model."""
     for _, module in nnx.iter_graph(model):
         if isinstance(module, Projection):

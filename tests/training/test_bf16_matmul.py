@@ -9,7 +9,7 @@ from flax import nnx
 from services.base.model import BaseTransformer
 from services.nn.projection import Projection
 from services.presets import preset
-from training.products import bfloat16_product, with_bfloat16_products
+from training.bf16_matmul import bf16_matmul, with_bf16_matmul
 
 TINY = preset("tiny").base
 
@@ -24,7 +24,7 @@ def test_a_product_and_its_gradients_sum_the_rounded_factors_in_float32(
         jax.random.normal(key, size)
         for key, size in zip(keys, ((rows, inner), (inner, outer), (rows, outer)), strict=True)
     )
-    made, back = jax.vjp(bfloat16_product, inputs, kernel)
+    made, back = jax.vjp(bf16_matmul, inputs, kernel)
     of_inputs, of_kernel = back(gradient)
     x, w, g = (
         np.asarray(factor.astype(jnp.bfloat16), np.float64) for factor in (inputs, kernel, gradient)
@@ -36,7 +36,7 @@ def test_a_product_and_its_gradients_sum_the_rounded_factors_in_float32(
 
 
 def test_every_projection_of_a_model_multiplies_so_and_its_parameters_stay_float32() -> None:
-    model = with_bfloat16_products(BaseTransformer(TINY, rngs=nnx.Rngs(0)))
+    model = with_bf16_matmul(BaseTransformer(TINY, rngs=nnx.Rngs(0)))
     plain = BaseTransformer(TINY, rngs=nnx.Rngs(0))
     projections = [m for _, m in nnx.iter_graph(model) if isinstance(m, Projection)]
     assert len(projections) == len(

@@ -1,9 +1,9 @@
 """What a request takes beyond its stages' compute: wire, orchestrator, queues, the picture's file.
 
-`python -m benchmarks.glue` (`--requests 2` to see that it runs; `--server HOST:PORT` for a stack
-that is up already). One blocking client sends requests one after another to a warm stack, so that
-nothing waits for another request. What is left of a request's time after the sum of its stages'
-`compute_s` is glue.
+`python -m benchmarks.overhead` (`--requests 2` to see that it runs; `--server HOST:PORT` for a
+stack that is up already). One blocking client sends requests one after another to a warm stack, so
+that nothing waits for another request. What is left of a request's time after the sum of its
+stages' `compute_s` is overhead.
 """
 
 import tempfile
@@ -43,14 +43,14 @@ class Request:
     transfer: float
 
     @property
-    def glue(self) -> float:
+    def overhead(self) -> float:
         """All but compute."""
         return self.total - self.compute
 
     @property
     def rest(self) -> float:
-        """Glue outside of the stages' calls: the orchestrator itself, the client, and the file."""
-        return self.glue - self.queue - self.transfer
+        """Overhead outside of calls of stages: the orchestrator, the client, and the file."""
+        return self.overhead - self.queue - self.transfer
 
 
 def account(total_s: float, picture: GeneratedImage) -> Request:
@@ -114,10 +114,12 @@ def main(
     with running(server, checkpoints) as address, MuseClient(address) as client:
         accounts = measure(client, prompt, requests)
     print(f"{server or checkpoints}, one request at a time; ms, median (min-max) of {requests}")
-    for name in ("total", "compute", "glue", "queue", "transfer", "rest"):
+    for name in ("total", "compute", "overhead", "queue", "transfer", "rest"):
         print(f"{name:10}{Spread([getattr(each, name) for each in accounts]):.1f}")
-    share = Spread([100 * each.glue / each.total for each in accounts])
-    print(f"glue is {share:.1f} % of a request (target <= {TARGET_SHARE:.0%} or {TARGET_MS:g} ms)")
+    share = Spread([100 * each.overhead / each.total for each in accounts])
+    print(
+        f"overhead is {share:.1f} % of a request (target <= {TARGET_SHARE:.0%} or {TARGET_MS:g} ms)"
+    )
 
 
 if __name__ == "__main__":

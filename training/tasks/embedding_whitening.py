@@ -1,10 +1,10 @@
-"""Where the projection of the text starts: at a map that makes strong what tells words apart.
+"""Initial value of the text projection: whitening of the embeddings within each word.
 
 The embeddings of a small text encoder vary as much with a word's neighbours as with the word, and
-mostly along a few directions. Normalised, they are nearly alike, and cross-attention takes long to
-find out which of them is a colour or an owl. Here the variation among embeddings of one and the
-same word is made equal in all directions: what different words differ in stands out, and the part
-that neighbours add, such as who is left of whom, stays.
+mostly along a few directions. Normalised, they are nearly alike, and cross-attention takes many
+steps to separate a colour from an owl. Whitening makes the variation among embeddings of one word
+equal in all directions: differences between words stand out, and what neighbours add, such as a
+relation of two objects, remains.
 
 Source: within-class whitening as in linear discriminant analysis, Fisher 1936; a start from data as
 Mishkin and Matas 2016, "All You Need Is a Good Init".
@@ -13,19 +13,19 @@ Mishkin and Matas 2016, "All You Need Is a Good Init".
 import numpy as np
 from jaxtyping import Float, Int
 
-WEAKEST = 0.01  # of the mean power of a direction; weaker ones are taken as noise
+WEAKEST = 0.01  # share of the mean power of a direction below which a direction is noise
 
 
-def telling_kernel(
+def whitening_init(
     vectors: Float[np.ndarray, "M Dt"], words: Int[np.ndarray, " M"], hidden: int, *, seed: int
 ) -> Float[np.ndarray, "Dt D"]:
-    """Returns a kernel after which embeddings of one word vary alike in all directions.
+    """Returns a kernel that whitens embeddings within each word.
 
     Args:
-        vectors: Embeddings of words in their texts, padding left out; at least one.
-        words: Which word each is of.
-        hidden: Width of the result. Where it is not that of the vectors, a random rotation follows.
-        seed: Of the rotation.
+        vectors: Embeddings of the words of some texts, without padding; at least one.
+        words: Token id of each embedding.
+        hidden: Output width; a random rotation follows where it differs from the input width.
+        seed: Seed of that rotation.
     """
     vectors = vectors.astype(np.float64)
     _, which, counts = np.unique(words, return_inverse=True, return_counts=True)
@@ -33,7 +33,7 @@ def telling_kernel(
     np.add.at(means, which, vectors)
     means /= counts[:, None]
     within = vectors - means[which]
-    common = means.mean(axis=0)  # what all words share tells none apart: as good as noise
+    common = means.mean(axis=0)  # all words share it, so it distinguishes none
     power, directions = np.linalg.eigh(within.T @ within / len(within) + np.outer(common, common))
     scales = 1.0 / np.sqrt(power + WEAKEST * power.mean())
     kernel = (directions * scales) @ directions.T

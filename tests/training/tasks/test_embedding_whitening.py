@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.tasks.word_directions import telling_kernel
+from training.tasks.embedding_whitening import whitening_init
 
 WORDS, EACH, WIDTH = 12, 400, 8
 
@@ -28,14 +28,14 @@ def telling(vectors: np.ndarray, words: np.ndarray) -> float:
 @pytest.mark.parametrize("hidden", [8, 12])
 def test_words_are_told_apart_better_than_before(hidden: int) -> None:
     vectors, words = embeddings()
-    mapped = vectors @ telling_kernel(vectors, words, hidden, seed=1)
+    mapped = vectors @ whitening_init(vectors, words, hidden, seed=1)
     assert mapped.shape == (len(words), hidden)
     assert telling(mapped, words) > 10 * telling(vectors, words)
 
 
 def test_embeddings_of_one_word_vary_alike_in_all_directions() -> None:
     vectors, words = embeddings()
-    mapped = vectors @ telling_kernel(vectors, words, WIDTH, seed=1)
+    mapped = vectors @ whitening_init(vectors, words, WIDTH, seed=1)
     within = np.concatenate([mapped[words == w] - mapped[words == w].mean(0) for w in range(WORDS)])
     power = np.sort(np.linalg.eigvalsh(np.cov(within.T)))
     # But the weakest: the one that all words share is held small as well.
@@ -47,5 +47,5 @@ def test_a_direction_that_is_nearly_absent_is_not_blown_up() -> None:
     vectors = np.concatenate(
         [vectors, 1e-6 * np.random.default_rng(2).normal(size=(len(words), 1))], 1
     )
-    mapped = vectors @ telling_kernel(vectors, words, WIDTH + 1, seed=0)
+    mapped = vectors @ whitening_init(vectors, words, WIDTH + 1, seed=0)
     assert mapped[:, -1].std() < 1e-3
