@@ -32,6 +32,14 @@ RETIRED = (
     "PoolPrograms",
     "layout_here",
     "on_whose_behalf",
+    "agreed_of",
+    "told_request",
+    "tell_picture",
+    "Painter",
+    "place_of",
+    "left_out_until",
+    "UsualWaits",
+    "knob",
 )
 ENDINGS = (".py", ".md", ".proto", ".yaml", ".yml", ".toml", ".sh", ".js")
 
