@@ -93,7 +93,7 @@ def main(*, checkpoints: Path = Path("checkpoints/demo"), side_px: int = LARGEST
         local_stack(checkpoints, log) as running,
         MuseClient(running.address) as client,
     ):
-        pids = {pod.placed.deployment.name: pod.pid for pod in running.pods}
+        pids = {pod.local.deployment.name: pod.pid for pod in running.pods}
         watched = pids["orchestrator"]
         assert watched is not None  # it is ready
 

@@ -36,11 +36,11 @@ from services.text_encoder.loading import load_text_encoder
 
 KINDS: tuple[Weights, Weights] = ("full", "int8")
 THINGS = ("a fox", "an owl", "two keys", "a mushroom", "three balloons", "a castle", "an egg")
-PLACES = ("left of a crown", "above a guitar", "and a star")
+CHECKPOINTS = ("left of a crown", "above a guitar", "and a star")
 BACKGROUNDS = ("on a blue background", "on white")
 CAPTIONS = [
     *(f"{thing} {background}" for thing in THINGS for background in BACKGROUNDS),
-    *(f"{thing} {place} {end}" for thing in THINGS for place in PLACES for end in BACKGROUNDS),
+    *(f"{thing} {place} {end}" for thing in THINGS for place in CHECKPOINTS for end in BACKGROUNDS),
 ]
 DECODES = 8  # captions that are decoded as a whole
 STEPS = {"base": 24, "superres": 8}

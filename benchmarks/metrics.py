@@ -88,7 +88,9 @@ class Scraper:
 
 def endpoints(stack: Stack) -> list[str]:
     """Returns where each server of a stack answers scrapes."""
-    return [f"http://{pod.placed.place.address(METRICS_PORT)}/metrics" for pod in stack.runner.pods]
+    return [
+        f"http://{pod.local.address.endpoint(METRICS_PORT)}/metrics" for pod in stack.runner.pods
+    ]
 
 
 @app.default

@@ -60,7 +60,7 @@ class Stack:
     def cpu_ms(self) -> dict[str, float]:
         """Returns the CPU time that each server has taken since it started, by its name."""
         return {
-            pod.placed.deployment.name: 1e3 * cpu_s(pod.pid)
+            pod.local.deployment.name: 1e3 * cpu_s(pod.pid)
             for pod in self.runner.pods
             if pod.pid is not None
         }

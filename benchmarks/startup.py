@@ -37,7 +37,7 @@ def seconds_to_serve(checkpoints: Path, cache: Path, log: Path) -> dict[str, flo
     os.environ["MUSE_COMPILATION_CACHE"] = str(cache)  # which the runner hands to the servers
     with log.open("w") as lines, local_stack(checkpoints, lines) as stack:
         return {
-            pod.placed.deployment.name: pod.ready_after_s
+            pod.local.deployment.name: pod.ready_after_s
             for pod in stack.pods
             if pod.ready_after_s is not None
         }

@@ -1,4 +1,4 @@
-"""The client for programs with an event loop."""
+"""The asynchronous client."""
 
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
@@ -20,21 +20,21 @@ from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, read_event
 
-if TYPE_CHECKING:  # it is a type of the stubs only
+if TYPE_CHECKING:  # a type of the stubs only
     from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceAsyncStub
 
 
 class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
-    """Calls an orchestrator from one event loop; an asynchronous context manager."""
+    """Asynchronous client of an orchestrator; an asynchronous context manager."""
 
     def __init__(
         self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> None:
-        """Connects at the first call.
+        """Creates a client, which connects at its first call.
 
         Args:
             address: "host:port" of the orchestrator.
-            timeout_s: Seconds a request may take; the servers stop working on it then.
+            timeout_s: Deadline of each request in seconds; the servers cancel the request then.
         """
         self._address, self._timeout_s = address, timeout_s
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
@@ -48,16 +48,16 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls under way end."""
+        """Closes the connection and cancels calls in progress."""
         await self._channel.close()
 
     async def generate(
         self, prompt: str, **options: Unpack[GenerateOptions]
     ) -> list[GeneratedImage]:
-        """Returns the images in order, as `MuseClient.generate` does.
+        """Generates images, and returns them in order; see `MuseClient.generate`.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
         """
         request = generate_request(prompt, options, progress=False)
         async with aclosing(self._events(request)) as events:
@@ -66,13 +66,12 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     def events(
         self, prompt: str, **options: Unpack[GenerateOptions]
     ) -> AsyncGenerator[Event, None]:
-        """Yields what happens, as it happens, as `MuseClient.events` does.
+        """Yields the events of a request; see `MuseClient.events`.
 
-        A reader who stops early cancels the request by closing the generator
-        (`contextlib.aclosing`), or by being cancelled itself.
+        Closing the generator (`contextlib.aclosing`) or cancelling its task cancels the request.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
         """
         return self._events(generate_request(prompt, options, progress=True))
 
@@ -89,7 +88,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
             call.cancel()
 
     async def status(self) -> orchestrator_pb2.GetStatusResponse:
-        """Asks how every stage is.
+        """Returns health and status of every stage.
 
         Raises:
             Unavailable: the orchestrator cannot be reached.

@@ -1,4 +1,4 @@
-"""The client for programs without an event loop."""
+"""The blocking client."""
 
 from collections.abc import Generator
 from typing import Unpack
@@ -21,16 +21,16 @@ from muse_client.events import Event, GeneratedImage, in_order, read_event
 
 
 class MuseClient(EditMethods[list[GeneratedImage]]):
-    """Calls an orchestrator; a context manager. Threads may share one."""
+    """Blocking client of an orchestrator; a context manager. Threads may share one."""
 
     def __init__(
         self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> None:
-        """Connects at the first call.
+        """Creates a client, which connects at its first call.
 
         Args:
             address: "host:port" of the orchestrator.
-            timeout_s: Seconds a request may take; the servers stop working on it then.
+            timeout_s: Deadline of each request in seconds; the servers cancel the request then.
         """
         self._address, self._timeout_s = address, timeout_s
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
@@ -43,18 +43,18 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; calls under way end."""
+        """Closes the connection and cancels calls in progress."""
         self._channel.close()
 
     def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> list[GeneratedImage]:
-        """Returns the images in order.
+        """Generates images, and returns them in order.
 
         Args:
-            prompt: What they show.
-            options: `negative_prompt`, `seed`, `count`, `base`, `superres`; see `GenerateOptions`.
+            prompt: Description of the images.
+            options: Options such as `seed` and `count`; see `GenerateOptions`.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
         """
         request = generate_request(prompt, options, progress=False)
         return in_order(each for each in self._events(request) if isinstance(each, GeneratedImage))
@@ -62,14 +62,14 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
     def events(
         self, prompt: str, **options: Unpack[GenerateOptions]
     ) -> Generator[Event, None, None]:
-        """Yields what happens, as it happens; closing the generator cancels the request.
+        """Yields the events of a request; closing the generator cancels the request.
 
         Args:
-            prompt: What the images show.
+            prompt: Description of the images.
             options: As in `generate`; with an edit, such as `inpaint=inpainting(...)`, too.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
         """
         return self._events(generate_request(prompt, options, progress=True))
 
@@ -84,7 +84,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
             call.cancel()
 
     def status(self) -> orchestrator_pb2.GetStatusResponse:
-        """Asks how every stage is.
+        """Returns health and status of every stage.
 
         Raises:
             Unavailable: the orchestrator cannot be reached.

@@ -1,18 +1,13 @@
-"""What both clients have in common: requests, channel options, trace context."""
+"""Requests, channel options and trace context, shared by both clients."""
 
-from typing import Any, TypedDict
+from typing import Any
 
 from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import (
-    GenerateRequest,
-    Inpaint,
-    MaskFreeEdit,
-    Outpaint,
-    Vary,
-)
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
-from muse_client.errors import invalid_request
+from muse_client.edits import EditOptions
+from muse_client.errors import invalid_request, set_fields
 
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 DEFAULT_TIMEOUT_S = 300.0
@@ -21,22 +16,19 @@ CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 64 * 2**20),)
 _LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
 
 
-class GenerateOptions(TypedDict, total=False):
-    """What a request may say besides its prompt.
+class GenerateOptions(EditOptions, total=False):
+    """Options of a request besides its prompt; at most one of them is an edit.
 
     Attributes:
-        negative_prompt: What the pictures must not show.
-        seed: Of the first picture; picture i has seed + i. Drawn by the server if absent.
-        count: Pictures; 1 if absent.
-        base: Sampling parameters of the base; the servers' defaults where not set.
+        negative_prompt: Description of what the images must not show.
+        seed: Seed of the first image; image i has seed + i. Drawn by the server if absent.
+        count: Number of images; 1 if absent.
+        base: Sampling parameters of the base; the server's defaults where not set.
         superres: Sampling parameters of the super-resolution.
-        best_of: Candidates to paint; the `count` best are returned, best first. All if absent.
-        caller: Who asks, and how urgent it is.
-        preview_every: Steps after which a `Progress` has a preview; none if absent.
-        inpaint: Repaints part of a picture instead; `muse_client.edits` makes all four edits.
-        outpaint: Extends a picture instead.
-        mask_free_edit: Changes a picture instead, without a mask.
-        vary: Paints a share of a picture anew instead.
+        best_of: Number of candidates to rank; the `count` best are returned, best first. No
+            ranking if absent.
+        caller: Caller of the request, and its priority.
+        preview_every: Steps between two previews in `Progress` events; no previews if absent.
     """
 
     negative_prompt: str
@@ -47,41 +39,27 @@ class GenerateOptions(TypedDict, total=False):
     best_of: int
     caller: Caller
     preview_every: int
-    inpaint: Inpaint
-    outpaint: Outpaint
-    mask_free_edit: MaskFreeEdit
-    vary: Vary
 
 
 def sampling(**parameters: float | int | None) -> Sampling:
-    """Returns the parameters of one stage; those that are None keep the stage's default.
+    """Returns the sampling parameters of one stage; None keeps the stage's default.
 
     Args:
         parameters: Fields of `Sampling` by name, such as steps=12.
 
     Raises:
-        TypeError: `Sampling` has no such field.
-        InvalidRequest: a value does not fit its field; names it.
+        InvalidRequest: a value does not fit its field.
     """
-    chosen, fields = Sampling(), Sampling.DESCRIPTOR.fields_by_name
-    for name, value in parameters.items():
-        if name not in fields:
-            raise TypeError(f"sampling: expected some of {', '.join(fields)}, got {name!r}")
-        if value is not None:
-            try:
-                setattr(chosen, name, value)
-            except (TypeError, ValueError) as error:
-                raise invalid_request(name, f"expected a number from 0 up, got {value}") from error
-    return chosen
+    return set_fields(Sampling(), parameters)
 
 
 def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -> GenerateRequest:
-    """Returns the message of a request; its ranges are the server's to check.
+    """Returns the message of a request; the server checks its ranges.
 
     Args:
-        prompt: What the pictures show.
-        options: What else the request says.
-        progress: Whether the stream has an event after each step.
+        prompt: Description of the images.
+        options: Options of the request.
+        progress: Whether the server reports every step.
 
     Raises:
         InvalidRequest: a number does not fit its field.
@@ -94,7 +72,7 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
 
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:
-    """Returns the caller's trace as W3C context; nothing where OpenTelemetry is not in use."""
+    """Returns the caller's W3C trace context; empty without OpenTelemetry."""
     try:
         from opentelemetry.propagate import inject
     except ModuleNotFoundError:

@@ -1,6 +1,6 @@
-"""Edits of pictures: as messages, and as methods of both clients.
+"""Edits of pictures: messages, and the methods of both clients that send them.
 
-An image is a file's name, its bytes, or a PIL image.
+A picture is the name of a file, its bytes, or a PIL image.
 """
 
 import io
@@ -8,24 +8,41 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar, Unpack
 
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 from PIL import Image
 
-from muse_client.calls import GenerateOptions
-from muse_client.errors import invalid_request
+from muse_client.errors import invalid_request, set_fields
+
+if TYPE_CHECKING:  # its options include those of this module
+    from muse_client.calls import GenerateOptions
 
 ImageFile = str | PathLike[str] | bytes | Image.Image
-Message = TypeVar("Message", Inpaint, Outpaint, MaskFreeEdit, Vary)
 Answer = TypeVar("Answer")
 
 
+class EditOptions(TypedDict, total=False):
+    """Edits of a request; a request without one generates.
+
+    Attributes:
+        inpaint: Repaints the masked part of a picture; see `inpainting`.
+        outpaint: Extends a picture; see `outpainting`.
+        mask_free_edit: Changes a picture without a mask; see `mask_free_editing`.
+        vary: Paints a share of a picture anew; see `variation`.
+    """
+
+    inpaint: Inpaint
+    outpaint: Outpaint
+    mask_free_edit: MaskFreeEdit
+    vary: Vary
+
+
 class EditMethods(ABC, Generic[Answer]):
-    """The methods of both clients that edit a picture; each is a `generate` with an edit."""
+    """Methods of both clients that edit a picture; each calls `generate` with an edit."""
 
     @abstractmethod
-    def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> Answer:
+    def generate(self, prompt: str, **options: Unpack["GenerateOptions"]) -> Answer:
         """Sends a request and returns its images."""
 
     def inpaint(
@@ -36,21 +53,22 @@ class EditMethods(ABC, Generic[Answer]):
         *,
         feather_px: int | None = None,
         composite: bool = True,
-        **options: Unpack[GenerateOptions],
+        **options: Unpack["GenerateOptions"],
     ) -> Answer:
-        """Returns the picture with what the mask covers painted anew, once for each seed.
+        """Repaints the masked part of a picture; returns one image for each seed.
 
         Args:
             image: The picture.
-            mask: White where new, black where kept; None for the picture's alpha.
-            prompt: What the whole picture shows.
-            feather_px: Pixels inside the mask over which the new fades in, 0 to 1024.
-            composite: Whether pixels outside the mask come back as they were; if not, the whole
-                picture is the decoded one.
+            mask: Mask of the picture's size: white is repainted, black kept. None takes the
+                transparent pixels of the picture.
+            prompt: Description of the whole picture.
+            feather_px: Pixels inside the mask over which new pixels fade in, 0 to 1024.
+            composite: Whether pixels outside the mask stay unchanged; False returns the whole
+                decoded picture.
             options: As in `generate`.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
             OSError: a file cannot be read.
         """
         options["inpaint"] = inpainting(image, mask, feather_px=feather_px, composite=composite)
@@ -65,13 +83,13 @@ class EditMethods(ABC, Generic[Answer]):
         top_px: int = 0,
         right_px: int = 0,
         bottom_px: int = 0,
-        **options: Unpack[GenerateOptions],
+        **options: Unpack["GenerateOptions"],
     ) -> Answer:
-        """Returns the picture extended by so many pixels, once for each seed.
+        """Extends a picture beyond its borders; returns one image for each seed.
 
         Args:
             image: The picture.
-            prompt: What the whole picture shows.
+            prompt: Description of the whole picture.
             left_px: Pixels to add on the left.
             top_px: Pixels to add on top.
             right_px: Pixels to add on the right.
@@ -79,7 +97,7 @@ class EditMethods(ABC, Generic[Answer]):
             options: As in `generate`.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
             OSError: the file cannot be read.
         """
         options["outpaint"] = outpainting(
@@ -96,22 +114,22 @@ class EditMethods(ABC, Generic[Answer]):
         fraction: float | None = None,
         return_iterations: Iterable[int] = (),
         strength: float | None = None,
-        **options: Unpack[GenerateOptions],
+        **options: Unpack["GenerateOptions"],
     ) -> Answer:
-        """Returns the picture changed towards the prompt without a mask.
+        """Changes a picture towards a prompt without a mask.
 
         Args:
             image: The picture.
-            prompt: What the changed picture shows.
+            prompt: Description of the changed picture.
             iterations: 1 to 256; 100 by default.
-            fraction: Share of the tokens that each iteration draws anew; 0.08 by default.
-            return_iterations: Iterations after which the picture is returned besides the last;
-                `iteration` of each image says which it is.
-            strength: More than 0 to 1, instead of `iterations`: 200 times that.
+            fraction: Share of the tokens that each iteration resamples; 0.08 by default.
+            return_iterations: Iterations after which the picture is returned, besides the last;
+                each image has its `iteration`.
+            strength: Strength of the edit, more than 0 to 1: 200 times that many iterations.
             options: As in `generate`.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
             OSError: the file cannot be read.
         """
         options["mask_free_edit"] = mask_free_editing(
@@ -129,18 +147,18 @@ class EditMethods(ABC, Generic[Answer]):
         prompt: str = "",
         *,
         strength: float | None = None,
-        **options: Unpack[GenerateOptions],
+        **options: Unpack["GenerateOptions"],
     ) -> Answer:
-        """Returns the picture with a share of it painted anew, once for each seed.
+        """Paints a random share of a picture anew; returns one image for each seed.
 
         Args:
             image: The picture.
-            prompt: What it shows; empty, only the picture decides.
-            strength: Share of the tokens to paint anew, more than 0 to 1; 0.5 by default.
+            prompt: Description of the result; empty for none.
+            strength: Share of the tokens to decode anew, more than 0 to 1; 0.5 by default.
             options: As in `generate`.
 
         Raises:
-            MuseError: the call failed; its subclass says how.
+            MuseError: the call failed.
             OSError: the file cannot be read.
         """
         options["vary"] = variation(image, strength=strength)
@@ -158,7 +176,7 @@ def inpainting(
     message = Inpaint(image=file_bytes(image), composite=composite)
     if mask is not None:
         message.mask = file_bytes(mask)
-    return _filled("inpaint", message, feather_px=feather_px)
+    return set_fields(message, {"feather_px": feather_px}, "inpaint.")
 
 
 def outpainting(
@@ -166,7 +184,7 @@ def outpainting(
 ) -> Outpaint:
     """Returns the message of `EditMethods.outpaint`."""
     sides = {"left_px": left_px, "top_px": top_px, "right_px": right_px, "bottom_px": bottom_px}
-    return _filled("outpaint", Outpaint(image=file_bytes(image)), **sides)
+    return set_fields(Outpaint(image=file_bytes(image)), sides, "outpaint.")
 
 
 def mask_free_editing(
@@ -179,7 +197,8 @@ def mask_free_editing(
 ) -> MaskFreeEdit:
     """Returns the message of `EditMethods.mask_free_edit`."""
     message = MaskFreeEdit(image=file_bytes(image))
-    _filled("mask_free_edit", message, iterations=iterations, fraction=fraction, strength=strength)
+    numbers = {"iterations": iterations, "fraction": fraction, "strength": strength}
+    set_fields(message, numbers, "mask_free_edit.")
     try:
         message.return_iterations.extend(return_iterations)
     except (TypeError, ValueError) as error:
@@ -191,11 +210,11 @@ def mask_free_editing(
 
 def variation(image: ImageFile, *, strength: float | None = None) -> Vary:
     """Returns the message of `EditMethods.vary`."""
-    return _filled("vary", Vary(image=file_bytes(image)), strength=strength)
+    return set_fields(Vary(image=file_bytes(image)), {"strength": strength}, "vary.")
 
 
 def file_bytes(image: ImageFile) -> bytes:
-    """Returns a picture as a file: what it is already, or a PNG of the same mode."""
+    """Returns the bytes of a picture's file; a PIL image becomes a PNG of the same mode."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, Image.Image):
@@ -203,16 +222,3 @@ def file_bytes(image: ImageFile) -> bytes:
         image.save(content, "PNG")
         return content.getvalue()
     return Path(image).read_bytes()
-
-
-def _filled(edit: str, message: Message, **numbers: Any) -> Message:
-    """Sets the numbers that are not None; names one that does not fit its field."""
-    for name, value in numbers.items():
-        if value is not None:
-            try:
-                setattr(message, name, value)
-            except (TypeError, ValueError) as error:
-                raise invalid_request(
-                    f"{edit}.{name}", f"expected a number from 0 up, got {value}"
-                ) from error
-    return message

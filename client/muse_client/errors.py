@@ -1,24 +1,28 @@
-"""What a call can fail with, as one exception class a kind of failure.
+"""Exceptions of the client: one class for each kind of failure.
 
-Every one is a MuseError with the gRPC `code`, the one-line `message`, the `violations` field by
-field and, where waiting may help, `retry_after_s`.
+Each is a MuseError with the gRPC `code`, a one-line `message`, the `violations` of fields and,
+where waiting may help, `retry_after_s`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from grpc_status import rpc_status
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """A field that is wrong.
+    """An invalid field of a request.
 
     Attributes:
-        field: Its path, such as "base.steps".
-        description: What was expected, what came, what to do.
+        field: Path of the field, such as "base.steps".
+        description: Expected values, the value received, and advice.
     """
 
     field: str
@@ -26,13 +30,13 @@ class FieldViolation:
 
 
 class MuseError(Exception):
-    """A call that failed; also what the servers answer with a code that has no class of its own.
+    """A failed call; a code without a class of its own raises MuseError itself.
 
     Attributes:
-        code: The gRPC status code.
+        code: gRPC status code.
         message: One line for a person.
-        violations: The fields that are wrong.
-        retry_after_s: Seconds after which another try may succeed, if the server named them.
+        violations: Invalid fields of the request.
+        retry_after_s: Seconds after which a retry may succeed; None if the server named none.
     """
 
     def __init__(
@@ -43,14 +47,14 @@ class MuseError(Exception):
         violations: Iterable[FieldViolation] = (),
         retry_after_s: float | None = None,
     ) -> None:
-        """Makes the error; the class documents the arguments."""
+        """Creates the error; the class documents the arguments."""
         super().__init__(message)
         self.code, self.message = code, message
         self.violations, self.retry_after_s = tuple(violations), retry_after_s
 
 
 class InvalidRequest(MuseError):
-    """A field is out of its range: `violations` names it, what was expected and what came."""
+    """A field is out of its range; see `violations`."""
 
 
 class CheckpointConflict(MuseError):
@@ -58,15 +62,15 @@ class CheckpointConflict(MuseError):
 
 
 class NotFound(MuseError):
-    """What was asked for is not there."""
+    """The requested object does not exist."""
 
 
 class NotServed(MuseError):
-    """The servers know what is asked, but do not serve it."""
+    """The server does not offer the requested feature."""
 
 
 class Overloaded(MuseError):
-    """There is no room now; try again after `retry_after_s`."""
+    """The servers are at capacity; retry after `retry_after_s`."""
 
 
 class Unavailable(MuseError):
@@ -74,7 +78,7 @@ class Unavailable(MuseError):
 
 
 class DeadlineExceeded(MuseError):
-    """The time given was over before the last picture was done."""
+    """The deadline passed before the last image was finished."""
 
 
 _CLASSES: dict[grpc.StatusCode, type[MuseError]] = {
@@ -89,14 +93,14 @@ _CLASSES: dict[grpc.StatusCode, type[MuseError]] = {
 
 
 def muse_error(error: grpc.RpcError, address: str) -> MuseError:
-    """Returns what a failed call raises, with the details of its google.rpc.Status.
+    """Returns the exception of a failed call, with the details of its google.rpc.Status.
 
     Args:
-        error: What gRPC raised.
-        address: Of the orchestrator, named where it cannot be reached.
+        error: Error that gRPC raised.
+        address: Address of the orchestrator, for the message.
     """
     code, message = error.code(), error.details() or error.code().name
-    # An orchestrator that answers names the stage that is away; otherwise it is away itself.
+    # An orchestrator that answers names the stage that is away; other errors are its own absence.
     if code is grpc.StatusCode.UNAVAILABLE and not message.startswith("stage "):
         message = f"no orchestrator answers at {address}: {message}"
     violations: list[FieldViolation] = []
@@ -116,9 +120,31 @@ def muse_error(error: grpc.RpcError, address: str) -> MuseError:
 
 
 def invalid_request(field: str, description: str) -> InvalidRequest:
-    """Returns the refusal of a field that does not even fit the wire."""
+    """Returns the error of a value that does not fit its field."""
     return InvalidRequest(
         grpc.StatusCode.INVALID_ARGUMENT,
         f"{field}: {description}",
         violations=[FieldViolation(field, description)],
     )
+
+
+def set_fields(message: AnyMessage, values: Mapping[str, Any], prefix: str = "") -> AnyMessage:
+    """Sets the fields of a message whose values are not None, and returns the message.
+
+    Args:
+        message: Message to change.
+        values: Values by field name.
+        prefix: Path of the message in the request, for errors.
+
+    Raises:
+        InvalidRequest: a value does not fit its field.
+    """
+    for name, value in values.items():
+        if value is not None:
+            try:
+                setattr(message, name, value)
+            except (TypeError, ValueError) as error:
+                raise invalid_request(
+                    f"{prefix}{name}", f"expected a number from 0 up, got {value}"
+                ) from error
+    return message

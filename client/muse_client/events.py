@@ -16,8 +16,8 @@ class Accepted:
     """The request is valid and begins.
 
     Attributes:
-        seed: Of the first picture; drawn by the server if the caller gave none.
-        count: Pictures to come.
+        seed: Seed of the first image; drawn by the server if the caller gave none.
+        count: Number of images.
     """
 
     seed: int
@@ -26,13 +26,13 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture under way.
+    """Preview of an image in progress.
 
     Attributes:
-        png: File of what is seen so far, grey where nothing is decided; of an edit in the shape of
-            its result, reduced if that is larger than the square that the stages work on.
-        tokens: Its tokens, on that square; what stands at unknown places does not matter.
-        known: One byte a token: 1 where it is decided.
+        png: PNG file, grey at unknown tokens. The preview of an edit has the shape of its result,
+            reduced if the result is larger than the stages' square canvas.
+        tokens: Tokens of the canvas; the values of unknown tokens do not matter.
+        known: One byte for each token: 1 where it is known.
     """
 
     png: bytes = field(repr=False)
@@ -41,22 +41,22 @@ class Preview:
 
     @cached_property
     def image(self) -> Image.Image:
-        """Pixels of the preview, decoded when first asked for."""
+        """The decoded preview; decoded at first use."""
         return decode_image(self.png)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A stage took a step for one picture.
+    """A stage finished a step of one image.
 
     Attributes:
-        index: Which picture, from 0.
+        index: Index of the image, from 0.
         stage: "text_encoder", "base", "superres" or "tokenizer".
-        step: Steps taken.
-        total: Steps in all.
-        part: Of a picture painted in several parts, which one, from 0.
-        parts: How many there are.
-        preview: What is decided after it, if it was asked for.
+        step: Steps finished.
+        total: Steps of this stage in all.
+        part: Index of the part in progress, from 0, of an image made in several parts.
+        parts: Number of parts.
+        preview: Preview after the step, if the request asked for one.
     """
 
     index: int
@@ -70,21 +70,21 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """A finished picture.
+    """A finished image.
 
     Attributes:
-        index: Which one, from 0.
-        seed: What made it: alone it makes the same one again.
-        png: Its file, metadata included.
-        timings: Where its time went, stage by stage; their queue_s, compute_s and transfer_s, and
-            overhead_s, add up to wall_s.
-        decodes: Steps and digest of the tokens of base and superres.
-        iteration: Of a mask-free edit: after which iteration it was taken.
-        rank: With `best_of`: how many pictures are better.
-        score: With `best_of`: what the scorer says of it.
-        wall_s: From the arrival of the request until it was handed out.
-        overhead_s: Of that, what it spent in no call of a stage.
-        calls: The calls of stages made for it, in the order in which they ended.
+        index: Index of the image, from 0.
+        seed: Seed of the image; the same request with this seed makes the same image.
+        png: PNG file with metadata.
+        timings: Timing of each stage; the sum of their queue_s, compute_s and transfer_s and of
+            overhead_s is wall_s.
+        decodes: Steps, and digest of the tokens, of base and superres.
+        iteration: Iteration of a mask-free edit after which the image was taken.
+        rank: Number of better images, with `best_of`.
+        score: Score of the image, with `best_of`.
+        wall_s: Seconds from the arrival of the request until the image was sent.
+        overhead_s: Seconds of wall_s during which no call of a stage ran.
+        calls: Calls of stages that were made for the image, in the order in which they ended.
     """
 
     index: int
@@ -101,18 +101,18 @@ class GeneratedImage:
 
     @cached_property
     def image(self) -> Image.Image:
-        """Pixels of the picture, decoded when first asked for."""
+        """The decoded picture; decoded at first use."""
         return decode_image(self.png)
 
 
 @dataclass(frozen=True)
 class Done:
-    """All pictures are done.
+    """All images of the request are finished.
 
     Attributes:
-        total_s: From the server's acceptance to its last picture.
-        provenance: Preset, digests of the checkpoints, every sampling parameter.
-        device_s: Seconds of each stage's device that the request used, by the stage's name.
+        total_s: Seconds from the arrival of the request to its last image.
+        provenance: Preset, digests of the checkpoints, and every sampling parameter.
+        device_s: Device seconds that the request used, by stage.
     """
 
     total_s: float
@@ -124,15 +124,15 @@ Event = Accepted | Progress | GeneratedImage | Done
 
 
 def in_order(images: Iterable[GeneratedImage]) -> list[GeneratedImage]:
-    """Returns images by rank if they have one, then by index, those of one edit by iteration."""
+    """Sorts images by rank, then by index, then by iteration."""
     return sorted(images, key=lambda each: (each.rank or 0, each.index, each.iteration or 0))
 
 
 def read_event(response: orchestrator_pb2.GenerateResponse) -> Event:
-    """Decodes a message of the stream.
+    """Decodes an event of the stream.
 
     Raises:
-        ValueError: it is of a kind that this version of the client does not know.
+        ValueError: this version of the client does not know the event.
     """
     match response.WhichOneof("event"):
         case "accepted":

@@ -174,7 +174,7 @@ async def test_an_answer_of_another_kind_keeps_its_code(house: Any) -> None:
             await client.generate("a fox")
 
 
-def test_an_address_where_nobody_is_is_unavailable_and_named() -> None:
+def test_an_address_without_a_server_is_unavailable_and_named() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"

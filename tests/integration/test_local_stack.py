@@ -27,7 +27,7 @@ def wait_until(what: Callable[[], bool]) -> None:
 
 def served(pod: Pod) -> float:
     """Returns how many calls of Generate a pod of base has answered, as its metrics say."""
-    with urllib.request.urlopen(f"http://{pod.placed.place.address(9464)}/metrics") as answer:
+    with urllib.request.urlopen(f"http://{pod.local.address.endpoint(9464)}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     return sum(
         float(line.rsplit(" ", 1)[1])
@@ -68,9 +68,9 @@ def test_a_base_that_is_killed_fails_no_request_and_gets_its_share_again(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with local_stack(checkpoints, io.StringIO(), replicas={"base": 3}) as stack:
-        bases = [pod for pod in stack.pods if pod.placed.deployment.name == "base"]
-        assert [pod.placed.name for pod in bases] == ["base-0", "base-1", "base-2"]
-        assert len({pod.placed.place.address(50053) for pod in bases}) == 3
+        bases = [pod for pod in stack.pods if pod.local.deployment.name == "base"]
+        assert [pod.local.name for pod in bases] == ["base-0", "base-1", "base-2"]
+        assert len({pod.local.address.endpoint(50053) for pod in bases}) == 3
         with Load(stack.address) as load:
             wait_until(lambda: all(served(pod) > 0 for pod in bases))
             first = bases[1].pid

@@ -21,7 +21,7 @@ def test_a_port_that_is_taken_is_said() -> None:
     assert "is another server there? Name another --port" in ended.stderr.splitlines()[-1]
 
 
-def test_an_orchestrator_that_waits_for_its_stages_stops_when_told() -> None:
+def test_an_orchestrator_that_waits_for_its_stages_stops_at_sigterm() -> None:
     dead = "127.0.0.1:1"
     stages = ("text-encoder", "base", "superres", "tokenizer")
     flags = [f"--{stage}={dead}" for stage in stages]

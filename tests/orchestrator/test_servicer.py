@@ -94,8 +94,10 @@ async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) 
     assert [house.stages[name].asked[0].caller for name in ("base", "superres")] == [caller] * 2
 
 
-async def test_open_knobs_are_what_the_stages_say_and_the_provenance_names_them(house: Any) -> None:
-    events = await house.events(base=Sampling(guidance_scale=0))
+async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_receipt_names_them(
+    house: Any,
+) -> None:
+    events = await house.events(base=Sampling(guidance=0))
 
     provenance = events[-1].done.provenance
     assert provenance.base == Sampling(steps=5, guidance_scale=0)
@@ -125,7 +127,7 @@ async def test_a_stage_that_dies_during_a_request_is_named_and_the_next_works_on
     assert await house.works()
 
 
-async def test_unavailable_is_tried_again_and_no_step_is_told_twice(house: Any) -> None:
+async def test_unavailable_is_retried_and_each_step_is_reported_once(house: Any) -> None:
     base = house.stages["base"]
     base.steps_before_around = 3
     fail(base, unavailable("just a moment"), times=2)
@@ -138,7 +140,7 @@ async def test_unavailable_is_tried_again_and_no_step_is_told_twice(house: Any) 
     assert len(base.asked) == 3
 
 
-async def test_a_decode_that_is_handed_back_goes_on_from_there_and_no_step_is_told_twice(
+async def test_a_preempted_decode_resumes_and_each_step_is_reported_once(
     house: Any,
 ) -> None:
     base = house.stages["base"]

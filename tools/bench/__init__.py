@@ -1,1 +1,1 @@
-"""`muse bench`: open-loop load on a running system, and what came of it."""
+"""`muse bench`: open-loop load on running servers, and its measurements."""

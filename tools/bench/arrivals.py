@@ -1,8 +1,8 @@
-"""What is asked when: kinds of requests in a mix, at the times of a Poisson process.
+"""Open-loop arrivals: a mix of request kinds at the times of a Poisson process.
 
-Open loop: a request is sent at its time whether or not earlier ones were answered, as by many users
-who do not know of each other. A closed loop would slow down with the server and hide its queue
-(Schroeder et al. 2006, "Open Versus Closed: A Cautionary Tale").
+A request is sent at its time whether or not earlier requests have ended, as by independent users. A
+closed loop would slow down with the server and hide its queue (Schroeder et al. 2006, "Open Versus
+Closed: A Cautionary Tale").
 """
 
 import random
@@ -13,14 +13,14 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of request; a parameter that is None keeps the servers' default.
+    """One kind of request; a sampling parameter that is None keeps the server's default.
 
     Attributes:
         steps: Decoding steps of the base.
         superres_steps: Decoding steps of the super-resolution.
-        guidance_scale: Guidance scale of both.
+        guidance: Guidance scale of both stages.
         negative: 1 if it has a negative prompt, else 0.
-        weight: Its share of the mix, over the sum of all weights.
+        weight: Weight of the kind in the mix.
     """
 
     steps: int | None = None
@@ -31,31 +31,31 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """What tables call it, such as "steps=8 guidance_scale=0"; "default" if nothing is set."""
-        parameters = {"steps": self.steps, "superres_steps": self.superres_steps}
-        words = [f"{name}={value}" for name, value in parameters.items() if value is not None]
+        """Name in tables, such as "steps=8 guidance_scale=0"; "default" if nothing is set."""
+        numbers = {"steps": self.steps, "superres_steps": self.superres_steps}
+        words = [f"{name}={value}" for name, value in numbers.items() if value is not None]
         words += [] if self.guidance_scale is None else [f"guidance_scale={self.guidance_scale:g}"]
         words += ["negative"] if self.negative else []
         return " ".join(words) or "default"
 
 
 def parse_kind(text: str) -> Kind:
-    """Reads a kind, such as "steps=8,guidance_scale=0,weight=3".
+    """Parses a kind, such as "steps=8,guidance_scale=0,weight=3".
 
     Raises:
-        ValueError: it names something else, or a value is no number of its sort.
+        ValueError: a name is unknown, or a value is no number of its type.
     """
-    sorts = {field.name: float if "float" in str(field.type) else int for field in fields(Kind)}
+    types = {field.name: float if "float" in str(field.type) else int for field in fields(Kind)}
     chosen: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
-        if name not in sorts:
-            raise ValueError(f"kind: expected some of {', '.join(sorts)}, got {part!r}")
+        if name not in types:
+            raise ValueError(f"kind: expected some of {', '.join(types)}, got {part!r}")
         try:
-            chosen[name] = sorts[name](value)
+            chosen[name] = types[name](value)
         except ValueError:
             raise ValueError(
-                f"kind: expected {name} to be a number ({sorts[name].__name__}), got {value!r}"
+                f"kind: expected {name} to be a number ({types[name].__name__}), got {value!r}"
             ) from None
     kind = Kind(**chosen)
     if not 0 < kind.weight < float("inf"):
@@ -65,12 +65,12 @@ def parse_kind(text: str) -> Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """One request to be sent.
+    """One scheduled request.
 
     Attributes:
-        at_s: When, in seconds from the start.
-        kind: What it asks.
-        seed: Of its picture.
+        at_s: Seconds from the start of the run.
+        kind: Kind of the request.
+        seed: Seed of its image.
     """
 
     at_s: float
@@ -81,13 +81,13 @@ class Arrival:
 def poisson_arrivals(
     kinds: Sequence[Kind], *, rate: float, seconds: float, seed: int
 ) -> list[Arrival]:
-    """Draws the requests of a run, the same for the same seed.
+    """Draws the requests of a run; equal seeds give equal requests.
 
     Args:
-        kinds: The mix.
-        rate: Requests a second, on average.
-        seconds: How long requests arrive.
-        seed: Of the times, the kinds and the pictures.
+        kinds: Kinds of the mix.
+        rate: Mean requests a second.
+        seconds: Duration of the arrivals.
+        seed: Seed of the times, the kinds and the images.
 
     Raises:
         ValueError: rate or seconds are not above 0, or there is no kind.

@@ -1,4 +1,4 @@
-"""`muse bench`. Imports nothing heavy until it is called, so that `muse --help` stays fast."""
+"""The command `muse bench`; it imports its modules when called, so that `muse --help` is fast."""
 
 import asyncio
 import json
@@ -26,29 +26,29 @@ def bench(
     server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}",
     out: Path = Path("out/bench"),
 ) -> None:
-    """Loads a running system with requests that arrive by themselves, and measures it.
+    """Sends open-loop load to running servers and measures them.
 
     Parameters
     ----------
     stage
-        The whole system, or one stage, called directly.
+        Stage to call directly, or the whole system.
     rate
-        Requests a second, on average; several are run one after the other. 0.5 by default.
+        Mean requests a second; several rates run one after the other. 0.5 by default.
     seconds
-        How long requests arrive, at each rate.
+        Duration of the arrivals at each rate.
     kind
-        A kind of request, such as "steps=8,guidance_scale=0,weight=3"; several make a mix. A
-        sampling parameter that is not named has the servers' default.
+        A kind of request, such as "steps=8,guidance=0,weight=3"; several make a mix. By default
+        every sampling parameter has the server's default.
     prompt
-        Of every request.
+        Prompt of every request.
     deadline_s
         Seconds a request may take.
     seed
-        Of arrivals, mix and pictures.
+        Seed of arrivals, mix and images.
     server
         Address of the orchestrator, HOST:PORT.
     out
-        Folder of bench.json, bench.png and bench.html.
+        Folder for bench.json, bench.png and bench.html.
     """
     from rich.console import Console
 

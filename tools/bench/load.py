@@ -1,4 +1,4 @@
-"""Sends requests at their times and notes what came of each."""
+"""Open-loop load: requests sent at their times, and the outcome of each."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ OK = "OK"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one request.
+    """Outcome of one request.
 
     Attributes:
         kind: Name of its kind.
-        at_s: When it was due, in seconds from the start.
-        latency_s: From when it was due to its end, so that a late sender counts against itself.
-        code: Name of the gRPC status it ended with.
-        timings: Where its time went, if it was answered.
+        at_s: Scheduled time, in seconds from the start of the run.
+        latency_s: Seconds from the scheduled time to the end, so that late sending counts, too.
+        code: Name of its gRPC status.
+        timings: Timings by stage; empty if it failed.
     """
 
     kind: str
@@ -34,14 +34,14 @@ class Outcome:
 
 
 async def run_load(target: Target, arrivals: Sequence[Arrival]) -> list[Outcome]:
-    """Sends every request at its time, without waiting for the others.
+    """Sends every request at its time, without waiting for earlier ones.
 
     Args:
-        target: Who answers.
-        arrivals: What is sent when, in order of time.
+        target: Target of the requests.
+        arrivals: Scheduled requests, in order of time.
 
     Returns:
-        One outcome a request, in the order they were due.
+        The outcome of each request, in order.
     """
     begun = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Runs as tables for the terminal, and as a plot of latency against load (PNG, HTML)."""
+"""Rendering of runs: tables for the terminal, and a plot of latency against load (PNG, HTML)."""
 
 import html
 import io
@@ -15,10 +15,10 @@ MILLISECONDS = 1e3
 
 
 def summary_table(runs: Sequence[Summary]) -> Table:
-    """Returns the latency, goodput and refusals of every load, in milliseconds.
+    """Returns a table of latency, goodput and refusals by load, in milliseconds, 80 columns wide.
 
-    Every load has a row of all that were answered, one for each kind where there are several, and
-    one for each status of those that were not. Eighty columns hold it.
+    Each load has a row for all answered requests, one for each of several kinds, and one for each
+    status of failed requests.
     """
     table = Table("offered/s", "goodput/s", title="latency, ms, from when a request was due")
     table.add_column("requests", overflow="fold")
@@ -71,10 +71,10 @@ def save_page(figure: Any, file: Path, *, title: str, table: str) -> None:
     """Writes a figure as a PNG, and as a page (HTML) with a table below it.
 
     Args:
-        figure: Of matplotlib.
-        file: Where to, without a suffix.
-        title: Of the page.
-        table: In HTML.
+        figure: Figure of matplotlib.
+        file: File without suffix.
+        title: Title of the page.
+        table: Table as HTML.
     """
     figure.savefig(file.with_suffix(".png"), dpi=120)
     drawing = io.StringIO()
@@ -92,9 +92,9 @@ def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
     """Writes latency against offered load as bench.png and, with the table, as bench.html.
 
     Args:
-        runs: One a load.
-        folder: Where to.
-        title: What was loaded and how.
+        runs: One run for each load.
+        folder: Folder to write into.
+        title: Title of plot and page.
 
     Raises:
         RuntimeError: matplotlib is not installed.

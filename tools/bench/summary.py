@@ -1,4 +1,4 @@
-"""What a run came to: percentiles, goodput, refusals, occupancy."""
+"""Summary of a run: percentiles, goodput, refusals, occupancy."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ class Summary:
         offered_per_s: Requests sent a second.
         goodput_per_s: Requests answered a second, from the first arrival to the last end.
         requests: Requests sent.
-        codes: How many ended with each gRPC status.
-        latency_s: p50, p95 and p99 of those answered, by kind, and "all".
-        refusal_s: p50, p95 and p99 of the time until a request was refused for want of room.
+        codes: Number of requests by gRPC status.
+        latency_s: p50, p95 and p99 of the latency of answered requests, by kind, and "all".
+        refusal_s: p50, p95 and p99 of the time until a RESOURCE_EXHAUSTED refusal.
         queue_s: p50, p95 and p99 of the time queued, by stage.
         compute_s: p50, p95 and p99 of the time computed, by stage.
-        occupancy: Requests in compute at a time, on average, by stage.
+        occupancy: Mean number of requests in compute, by stage.
     """
 
     offered_per_s: float
@@ -41,16 +41,16 @@ class Summary:
     occupancy: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """Returns it as plain data."""
+        """Returns the summary as plain data."""
         return asdict(self)
 
 
 def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
-    """Sums a run up.
+    """Summarises a run.
 
     Args:
-        outcomes: One a request; at least one.
-        seconds: How long requests arrived.
+        outcomes: Outcome of each request; at least one.
+        seconds: Duration of the arrivals.
 
     Raises:
         ValueError: there is no outcome.
@@ -83,5 +83,5 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
 
 
 def _percentiles(values: Sequence[float]) -> list[float]:
-    """Returns p50, p95 and p99; nothing of nothing."""
+    """Returns p50, p95 and p99; [] without values."""
     return [float(value) for value in np.percentile(values, PERCENTILES)] if values else []

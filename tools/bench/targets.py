@@ -1,4 +1,4 @@
-"""What is loaded: the whole system through its public API, or one stage by itself."""
+"""Targets of load: the whole system through its public API, or one stage directly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,33 +21,33 @@ NEGATIVE_PROMPT = "a fox"
 
 
 class Target(Protocol):
-    """Something that answers requests."""
+    """A target of load."""
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Sends one request and waits for its whole answer.
+        """Sends one request and waits for its end.
 
         Returns:
-            Where its time went, by stage.
+            Timings by stage.
 
         Raises:
-            grpc.aio.AioRpcError, MuseError: it was refused or failed.
+            grpc.aio.AioRpcError, MuseError: the request failed.
         """
 
 
 @dataclass(frozen=True)
 class WholeTarget:
-    """The whole system: a prompt to a picture.
+    """The whole system: each request generates one image.
 
     Attributes:
-        client: Calls it; its time-out is that of each request.
-        prompt: Of every picture.
+        client: Client whose timeout is the deadline of each request.
+        prompt: Prompt of every image.
     """
 
     client: AsyncMuseClient
     prompt: str
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Generates one picture."""
+        """Generates one image."""
         (picture,) = await self.client.generate(
             self.prompt,
             negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
@@ -60,10 +60,10 @@ class WholeTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the stages are fed when each is driven by itself.
+    """Inputs for calling each stage directly.
 
     Attributes:
-        text: The prompt.
+        text: Prompt.
         prompt: Embedding of the prompt.
         negative: Embedding of the negative prompt.
         low: A low-resolution grid.
@@ -78,18 +78,18 @@ class Inputs:
 
 
 class StageTarget:
-    """One stage, called directly with what the stages before it made once."""
+    """One stage, called directly with inputs that the earlier stages made once."""
 
     def __init__(
         self, stage: StageName, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
     ) -> None:
-        """Drives one stage.
+        """Creates a target.
 
         Args:
-            stage: Its name, such as "base".
-            channel: To it.
-            inputs: What it is fed.
-            timeout_s: Seconds each request may take.
+            stage: Name of the stage, such as "base".
+            channel: Channel to the stage.
+            inputs: Inputs of its requests.
+            timeout_s: Deadline of each request in seconds.
         """
         self._stage, self._inputs, self._timeout_s = stage, inputs, timeout_s
         self._stub = STAGES[stage].stub(channel)
@@ -126,7 +126,7 @@ def decode_request(stage: str, inputs: Inputs, parameters: Sampling, *, negative
 
 
 async def result_of(call: Any) -> Any:
-    """Reads a decode's stream to its result."""
+    """Reads the stream of a decode to its result."""
     try:
         result = None
         async for response in call:
@@ -140,14 +140,14 @@ async def result_of(call: Any) -> Any:
 
 
 async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> Inputs:
-    """Sends one prompt through text encoder, base and superres, to have inputs for each stage.
+    """Makes the inputs of each stage with text encoder, base and superres.
 
     Args:
-        channels: To every stage, by name.
-        text: The prompt.
+        channels: Channel to every stage, by name.
+        text: Prompt.
 
     Raises:
-        grpc.aio.AioRpcError: a stage refused or is away.
+        grpc.aio.AioRpcError: a stage refused or is unavailable.
     """
     texts = text_encoder_pb2.EncodeRequest(texts=[text, NEGATIVE_PROMPT])
     encoded = await STAGES["text_encoder"].stub(channels["text_encoder"]).Encode(texts)

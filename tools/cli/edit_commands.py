@@ -1,4 +1,4 @@
-"""`muse inpaint`, `outpaint`, `edit` and `vary`: pictures from files, changed, into files."""
+"""`muse inpaint`, `outpaint`, `edit` and `vary`: edits of image files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,29 +19,29 @@ def inpaint(
     composite: bool = True,
     options: Options = DEFAULTS,
 ) -> None:
-    """Repaints what a mask covers; every other pixel stays as it is.
+    """Repaints the masked part of a picture; every other pixel stays unchanged.
 
     Parameters
     ----------
     image
-        The picture: PNG, JPEG or WebP of any size.
+        Source picture: PNG, JPEG or WebP of any size.
     mask
-        A picture of that size, white where new, black where kept. The image itself again: where
-        it is transparent.
+        Mask of the picture's size: white is repainted, black kept. The picture's own file as mask
+        stands for its transparent pixels.
     prompt
-        What the whole picture shows.
+        Description of the whole picture.
     feather
-        Pixels inside the mask over which the new fades in, 0 to 1024.
+        Pixels inside the mask over which new pixels fade in, 0 to 1024.
     composite
-        Whether pixels outside the mask stay as they are; if not, the decoded picture is written.
+        Whether pixels outside the mask stay unchanged; otherwise the decoded picture is written.
     """
     from muse_client.edits import inpainting
 
-    from tools.cli.generation import paint_files
+    from tools.cli.generation import run_request
 
-    of_its_own = mask if mask != image else None
-    message = inpainting(image, of_its_own, feather_px=feather, composite=composite)
-    paint_files(prompt, {**options.generate_options(), "inpaint": message}, options)
+    mask_file = mask if mask != image else None
+    message = inpainting(image, mask_file, feather_px=feather, composite=composite)
+    run_request(prompt, {**options.generate_options(), "inpaint": message}, options)
 
 
 def outpaint(
@@ -54,14 +54,14 @@ def outpaint(
     bottom: int = 0,
     options: Options = DEFAULTS,
 ) -> None:
-    """Paints beyond the borders, window by window; the picture itself stays as it is.
+    """Extends a picture beyond its borders; the picture itself stays unchanged.
 
     Parameters
     ----------
     image
-        The picture: PNG, JPEG or WebP of any size.
+        Source picture: PNG, JPEG or WebP of any size.
     prompt
-        What the whole picture shows.
+        Description of the whole picture.
     left
         Pixels to add on the left.
     top
@@ -73,10 +73,10 @@ def outpaint(
     """
     from muse_client.edits import outpainting
 
-    from tools.cli.generation import paint_files
+    from tools.cli.generation import run_request
 
     message = outpainting(image, left_px=left, top_px=top, right_px=right, bottom_px=bottom)
-    paint_files(prompt, {**options.generate_options(), "outpaint": message}, options)
+    run_request(prompt, {**options.generate_options(), "outpaint": message}, options)
 
 
 def edit(
@@ -94,21 +94,21 @@ def edit(
     Parameters
     ----------
     image
-        The picture: PNG, JPEG or WebP of any size.
+        Source picture: PNG, JPEG or WebP of any size.
     prompt
-        What the changed picture shows.
+        Description of the changed picture.
     iterations
         1 to 256; 100 by default.
     fraction
-        Share of the tokens that each of them draws anew; 0.08 by default.
+        Share of the tokens that each iteration resamples; 0.08 by default.
     return_iterations
         Iterations after which the picture is written besides the last, such as 25,50,75.
     strength
-        More than 0 to 1, instead of iterations: 200 times that.
+        Strength of the edit, more than 0 to 1: 200 times that many iterations.
     """
     from muse_client.edits import mask_free_editing
 
-    from tools.cli.generation import paint_files
+    from tools.cli.generation import run_request
 
     message = mask_free_editing(
         image,
@@ -117,7 +117,7 @@ def edit(
         return_iterations=_numbers("return_iterations", return_iterations),
         strength=strength,
     )
-    paint_files(prompt, {**options.generate_options(), "mask_free_edit": message}, options)
+    run_request(prompt, {**options.generate_options(), "mask_free_edit": message}, options)
 
 
 def vary(
@@ -127,23 +127,23 @@ def vary(
     strength: float | None = None,
     options: Options = DEFAULTS,
 ) -> None:
-    """Paints a share of a picture anew.
+    """Paints a random share of a picture anew.
 
     Parameters
     ----------
     image
-        The picture: PNG, JPEG or WebP of any size.
+        Source picture: PNG, JPEG or WebP of any size.
     prompt
-        What the variation shows; nothing but the picture says so by default.
+        Description of the variation; empty for none.
     strength
-        The share, more than 0 to 1; 0.5 by default.
+        Share of the tokens to decode anew, more than 0 to 1; 0.5 by default.
     """
     from muse_client.edits import variation
 
-    from tools.cli.generation import paint_files
+    from tools.cli.generation import run_request
 
     message = variation(image, strength=strength)
-    paint_files(prompt, {**options.generate_options(), "vary": message}, options)
+    run_request(prompt, {**options.generate_options(), "vary": message}, options)
 
 
 def _numbers(name: str, text: str) -> list[int]:
@@ -151,3 +151,6 @@ def _numbers(name: str, text: str) -> list[int]:
         return [int(word) for word in text.split(",") if word]
     except ValueError as error:
         raise ValueError(f"{name}: expected numbers such as 25,50,75, got {text!r}") from error
+
+
+COMMANDS = (inpaint, outpaint, edit, vary)

@@ -1,4 +1,4 @@
-"""Commands that paint: they call a server, or start one for the call, and write the images."""
+"""Generation and edits from the command line: one request, its files and its timings."""
 
 import signal
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tools.cli.image_files import check_suffix, save_picture, save_sheet
 from tools.cli.options import CommandOptions
-from tools.cli.previews import Watcher
+from tools.cli.previews import PreviewFiles
 from tools.cli.rendering import timing_table, waterfall_lines
 from tools.cli.waterfall_page import write_page
 from tools.local import check_checkpoints, local_stack, serving
@@ -29,28 +29,25 @@ from tools.local import check_checkpoints, local_stack, serving
 LOG = Path("out/muse.log")
 
 
-def paint_files(prompt: str, options: GenerateOptions, command: CommandOptions) -> None:
-    """Generates or edits images, writes them to files, and prints where the time went.
+def run_request(prompt: str, options: GenerateOptions, command: CommandOptions) -> None:
+    """Sends a request, writes its images to files, and prints its timings.
 
-    The request goes to the server that `command` names; without one, to the default address, or,
-    where nothing serves there, to five servers that run for this call. The server checks it.
+    Without `command.server` the request goes to the default address or, if no server answers
+    there, to five servers that run for this call only.
 
     Args:
-        prompt: What the images show.
-        options: What else the request says.
+        prompt: Description of the images.
+        options: Other options of the request.
         command: Server and files.
 
     Raises:
-        MuseError: the server refused or could not be reached.
-        ValueError: a file has a suffix of no format we write.
-        RuntimeError: a server that was started for this call died.
+        MuseError: the server refused the request, or could not be reached.
+        ValueError: the suffix of a file is of no supported format.
+        RuntimeError: a server that was started for this call ended.
     """
-    check_suffix(command.out)
-    if command.trace_html is not None and command.trace_html.suffix != ".html":
-        raise ValueError(
-            f"trace_html: expected a name that ends in .html, got {command.trace_html}"
-        )
-    watcher = Watcher(
+    check_suffix("out", command.out)
+    check_suffix("trace_html", command.trace_html, (".html",))
+    previews = PreviewFiles(
         folder=command.preview_dir, filmstrip=command.filmstrip, animation=command.animate
     )
     messages, server = Console(stderr=True), command.server
@@ -60,13 +57,13 @@ def paint_files(prompt: str, options: GenerateOptions, command: CommandOptions) 
             server = stack.enter_context(_embedded(command.checkpoints, messages))
         client = stack.enter_context(MuseClient(server or DEFAULT_ADDRESS))
         events = client.events(prompt, **options)
-        pictures, total_s = _collect(events, options, command.out, messages, watcher)
+        pictures, total_s = _collect(events, options, command.out, messages, previews)
     console = Console()
     if len(pictures) > 1:
         sheet = command.out.with_stem(f"{command.out.stem}-sheet")
         save_sheet(pictures, sheet)
         console.print(f"{sheet}  all of them", highlight=False)
-    for file in watcher.finish(pictures):
+    for file in previews.finish(pictures):
         console.print(f"{file}  as it formed", highlight=False)
     console.print(timing_table(pictures, total_s))
     if command.trace:
@@ -83,9 +80,9 @@ def _collect(
     options: GenerateOptions,
     out: Path,
     messages: Console,
-    watcher: Watcher,
+    previews: PreviewFiles,
 ) -> tuple[list[GeneratedImage], float]:
-    """Writes each image as it comes; returns all in order, and the seconds they took."""
+    """Writes each image as it arrives; returns all in order, and the seconds they took."""
     images: list[GeneratedImage] = []
     count, total_s = 1, 0.0
     several_iterations = "mask_free_edit" in options and bool(
@@ -102,7 +99,7 @@ def _collect(
                         total = event.total * event.parts * (options.get("best_of") or count)
                         tasks[event.stage] = shown.add_task(event.stage, total=total)
                     shown.advance(tasks[event.stage])
-                    watcher.add(event)
+                    previews.add(event)
                 case GeneratedImage():
                     file = _file_of(event, out, several=count > 1, iteration=several_iterations)
                     save_picture(event, file)
@@ -115,7 +112,7 @@ def _collect(
 
 
 def _file_of(image: GeneratedImage, out: Path, *, several: bool, iteration: bool) -> Path:
-    """Returns an image's file: its number and its iteration where there are several of them."""
+    """Returns the file of an image; its name has number and iteration if there are several."""
     place = image.index if image.rank is None else image.rank
     index = f"-{place}" if several else ""
     after = f"-after-{image.iteration}" if iteration else ""
@@ -124,8 +121,8 @@ def _file_of(image: GeneratedImage, out: Path, *, several: bool, iteration: bool
 
 @contextmanager
 def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
-    """Runs the five servers for one call; yields the address."""
-    check_checkpoints(checkpoints)  # before a log is made
+    """Runs the five servers for one call; yields the orchestrator's address."""
+    check_checkpoints(checkpoints)  # before the log is created
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log, ExitStack() as stack:
         with messages.status(f"starting five servers with {checkpoints}; log in {LOG}"):
@@ -135,7 +132,7 @@ def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Takes SIGTERM as Ctrl-C, so that whatever was started is stopped."""
+    """Handles SIGTERM as Ctrl-C, so that started servers are stopped."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,39 +1,47 @@
-"""Pictures as files: PNG, JPEG or WebP by the name's suffix, and sheets of several."""
+"""Image files: PNG, JPEG or WebP by suffix, and contact sheets."""
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from muse_client import GeneratedImage
 from PIL import Image
 
+from services.pictures.sheets import contact_sheet
+
 QUALITY = 95  # of JPEG and WebP
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-GAP_PX = 4
 
 
-def check_suffix(file: Path) -> None:
-    """Checks that pictures can be written under a name.
+def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = FORMATS) -> None:
+    """Checks that the suffix of a file names a supported format.
+
+    Args:
+        option: Name of the option that gives the file, for the error.
+        file: File to write; None for no file.
+        suffixes: Supported suffixes.
 
     Raises:
-        ValueError: its suffix is of no format we write.
+        ValueError: the suffix is not supported.
     """
-    if file.suffix.lower() not in FORMATS:
-        raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, got {file}")
+    if file is not None and file.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"{option}: expected a name that ends in {', '.join(suffixes)}, got {file}"
+        )
 
 
 def save_picture(picture: GeneratedImage, file: Path) -> None:
-    """Writes a picture: a PNG byte for byte as it came, others with the same XMP packet.
+    """Writes an image: the received PNG unchanged, or another format with the same XMP packet.
 
     Args:
-        picture: What to write.
-        file: Its name says the format; its folder is made if missing.
+        picture: Image to write.
+        file: File to write; its suffix gives the format. Its folder is created.
 
     Raises:
-        ValueError: its suffix is of no format we write.
+        ValueError: the suffix is of no supported format.
     """
-    check_suffix(file)
+    check_suffix("out", file)
     file.parent.mkdir(parents=True, exist_ok=True)
     if FORMATS[file.suffix.lower()] == "PNG":
         file.write_bytes(picture.png)
@@ -42,19 +50,14 @@ def save_picture(picture: GeneratedImage, file: Path) -> None:
 
 
 def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:
-    """Writes pictures of one size side by side, about as many rows as columns.
+    """Writes a contact sheet with about as many rows as columns.
 
     Args:
-        pictures: At least one, in order.
-        file: Its name says the format.
+        pictures: Images in order; at least one, all of one size.
+        file: File to write; its suffix gives the format.
     """
     columns = math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    width, height = (side + GAP_PX for side in pictures[0].image.size)
-    sheet = Image.new("RGB", (columns * width + GAP_PX, rows * height + GAP_PX), "white")
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        sheet.paste(picture.image, (GAP_PX + column * width, GAP_PX + row * height))
+    sheet = contact_sheet([picture.image for picture in pictures], columns=columns)
     file.write_bytes(_encoded(sheet, file, b""))
 
 

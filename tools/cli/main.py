@@ -1,7 +1,6 @@
-"""The command line: `muse up`, `generate`, four edits, `status`, `describe`, `bench`, `plan`,
-`deploy`.
+"""The command line `muse`: local servers, generation, edits, status, description, load, planning.
 
-Each command imports what it needs when it is called, so that `muse --help` is instant.
+Each command imports its modules when it is called, so that `muse --help` is instant.
 """
 
 import sys
@@ -14,6 +13,7 @@ from cyclopts import App, Parameter
 from services.runtime.checkpoints.precision import Weights
 from services.runtime.version import package_version
 from services.stages import ORCHESTRATOR_PORT
+from tools.cli.edit_commands import COMMANDS
 from tools.cli.options import DEFAULTS, CommandOptions
 
 app = App(
@@ -22,30 +22,25 @@ app = App(
 app.command(
     "tools.description.command:describe",  # by name: the orchestrator imports no JAX
     name="describe",
-    help="Says what every stage of a preset is and the least it costs on a chip.",
+    help="Prints the size of every stage of a preset and its least cost on a chip.",
 )
 app.command(
     "tools.bench.command:bench",
     name="bench",
-    help="Loads a running system with requests that arrive by themselves, and measures it.",
+    help="Sends open-loop load to running servers and measures them.",
 )
 app.command(
     "tools.planning.command:plan",
     name="plan",
-    help="Says how many replicas and chips each stage needs for a load; simulates that fleet.",
+    help="Computes the replicas and chips that a load needs, and simulates that fleet.",
 )
 app.command(
     "tools.cli.deploy_commands:app",
     name="deploy",
     help="Renders an overlay of k8s/, applies it, and says how it is.",
 )
-for _name, _help in {
-    "inpaint": "Repaints what a mask covers; every other pixel stays as it is.",
-    "outpaint": "Paints beyond the borders of a picture, which itself stays as it is.",
-    "edit": "Changes a picture towards a prompt without a mask.",
-    "vary": "Paints a share of a picture anew.",
-}.items():
-    app.command(f"tools.cli.edit_commands:{_name}", name=_name, help=_help)
+for _command in COMMANDS:
+    app.command(_command)
 
 
 @app.command
@@ -58,25 +53,25 @@ def up(
     mesh: str | None = None,
     weights: Weights | None = None,
 ) -> None:
-    """Runs what is deployed, k8s/overlays/local-cpu, as processes of this machine.
+    """Runs the servers of k8s/overlays/local-cpu as processes of this machine.
 
-    Ctrl-C or SIGTERM stops them: each goes on for 5 s, then drains; again, and they end at once.
+    Ctrl-C or SIGTERM stops them: each serves for 5 s more, then drains. A second signal kills them.
 
     Parameters
     ----------
     preset
-        Which system: what is in checkpoints/PRESET, "demo" by default. Checkpoints of another
-        preset are refused.
+        Preset to serve, from the folder checkpoints/PRESET; "demo" by default. Checkpoints of
+        another preset are refused.
     checkpoints
-        Folder of checkpoints instead.
+        Folder of checkpoints instead of checkpoints/PRESET.
     base_port
-        Port of the orchestrator on 127.0.0.1; the stages have the next four.
+        Port of the orchestrator on 127.0.0.1; the stages have the next four ports.
     replicas
-        Servers of a stage, such as "base=3"; one of each by default.
+        Number of servers of a stage, such as "base=3"; one by default.
     mesh
-        Devices of this host that base and superres are each spread over, such as "model=4".
+        Mesh of this host's devices for base and for superres, such as "model=4".
     weights
-        How text encoder, base and superres keep their matrices; int8 takes a byte a number.
+        Storage of the matrices of text encoder, base and superres; int8 takes one byte a number.
     """
     import signal
 
@@ -116,21 +111,21 @@ def _check_preset(address: str, preset: str) -> None:
 def generate(
     prompt: str, *, options: Annotated[CommandOptions, Parameter(name="*")] = DEFAULTS
 ) -> None:
-    """Generates pictures; starts the servers for this call if none is at the default address.
+    """Generates images; starts servers for this call if none serve at the default address.
 
     Parameters
     ----------
     prompt
-        What the pictures show.
+        Description of the images.
     """
-    from tools.cli.generation import paint_files
+    from tools.cli.generation import run_request
 
-    paint_files(prompt, options.generate_options(), options)
+    run_request(prompt, options.generate_options(), options)
 
 
 @app.command
 def status(*, server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}", json: bool = False) -> int:
-    """Says how every stage is; exits with 1 unless all of them serve.
+    """Prints health and status of every stage; exits with 1 unless all stages serve.
 
     Parameters
     ----------

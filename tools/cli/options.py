@@ -1,4 +1,4 @@
-"""Options of every command that paints."""
+"""Options shared by `muse generate` and the edit commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +17,24 @@ class CommandOptions:
     """Options of every command that paints.
 
     Attributes:
-        negative_prompt: What the pictures must not show.
-        seed: Of the first picture, 0 to 2^64 - 1; picture i has seed + i. Drawn at random by
-            default.
-        count: Pictures, 1 to 16.
-        best_of: Candidates to paint, of which the best are written, best first, up to 16; needs an
+        negative_prompt: Description of what the images must not show.
+        seed: Seed of the first image, 0 to 2^64 - 1; image i has seed + i. Random by default.
+        count: Number of images, 1 to 16.
+        best_of: Number of candidates to rank, up to 16; the best are written, best first. Needs an
             orchestrator with a scorer.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
-        sampling: Sampling parameters of both transformers.
-        out: File to write: .png, .jpg or .webp. Several pictures get numbers, and a sheet of all.
+        temperature: Temperature of sampling, 0 to 100, of both transformers.
+        out: File to write: .png, .jpg or .webp. Several images get numbers and a contact sheet.
         server: Address of an orchestrator, HOST:PORT.
-        checkpoints: What the servers serve that are started for this call.
-        preview_every: Steps after which to look at a picture under way, 1 to 256; every one by
-            default, if any of the three files below is wanted.
-        preview_dir: Folder to write each look into.
-        filmstrip: File of one strip of all looks with their steps: .png, .jpg or .webp.
-        animate: File of the first picture as it forms: .gif or .webp.
-        trace: Draw where the time of each picture went.
-        trace_html: File of the same as a page: .html.
+        checkpoints: Folder of checkpoints for servers that are started for this call.
+        preview_every: Steps between two previews, 1 to 256; 1 by default with any of the next
+            three options.
+        preview_dir: Folder to write every preview into.
+        filmstrip: File of all previews in a row with their steps: .png, .jpg or .webp.
+        animate: File of an animation of the first image's previews: .gif or .webp.
+        trace: Draw the timeline of each image.
+        trace_html: File of the same timeline as a page: .html.
     """
 
     negative_prompt: str = ""
@@ -56,12 +55,12 @@ class CommandOptions:
     trace_html: Path | None = None
 
     def generate_options(self) -> "GenerateOptions":
-        """Returns those that the request carries."""
+        """Returns the options that the request carries."""
         from muse_client import sampling
 
         both = given(self.sampling)
-        watched = any((self.preview_dir, self.filmstrip, self.animate))
-        every = self.preview_every if self.preview_every is not None else int(watched)
+        previews = any((self.preview_dir, self.filmstrip, self.animate))
+        every = self.preview_every if self.preview_every is not None else int(previews)
         return {
             "preview_every": every,
             "negative_prompt": self.negative_prompt,

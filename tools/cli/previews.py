@@ -1,4 +1,4 @@
-"""A picture as it forms, as files: every preview, one strip of all, an animation."""
+"""Files of previews: every preview, a filmstrip of all, an animation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,22 +6,23 @@ from itertools import groupby
 from pathlib import Path
 
 from muse_client import GeneratedImage, Progress
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-GAP_PX, CAPTION_PX = 4, 14
+from services.pictures.sheets import sheet_of_rows
+from tools.cli.image_files import FORMATS, check_suffix
+
 FRAME_MS, LAST_FRAME_MS = 120, 2000
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
-STRIPS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 @dataclass(kw_only=True)
-class Watcher:
-    """Collects previews and writes what is wanted of them.
+class PreviewFiles:
+    """Collects the previews of a request and writes files of them.
 
     Attributes:
-        folder: Where each preview becomes a file.
-        filmstrip: File of one strip of all, with their steps; a row for each picture.
-        animation: File of the first picture as it forms: .gif or .webp.
+        folder: Folder to write every preview into; None for none.
+        filmstrip: File with a row of previews, and their steps, for each image; None for none.
+        animation: File of an animation of the first image's previews: .gif or .webp; None for none.
     """
 
     folder: Path | None = None
@@ -30,17 +31,11 @@ class Watcher:
     _steps: list[Progress] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, file, formats in (
-            ("filmstrip", self.filmstrip, STRIPS),
-            ("animate", self.animation, ANIMATIONS),
-        ):
-            if file is not None and file.suffix.lower() not in formats:
-                raise ValueError(
-                    f"{name}: expected a name that ends in {', '.join(formats)}, got {file}"
-                )
+        check_suffix("filmstrip", self.filmstrip)
+        check_suffix("animate", self.animation, ANIMATIONS)
 
     def add(self, step: Progress) -> None:
-        """Takes a step; writes its preview if each is wanted as a file."""
+        """Adds the preview of a step, and writes it into the folder."""
         if step.preview is None:
             return
         self._steps.append(step)
@@ -51,10 +46,10 @@ class Watcher:
             step.preview.image.save(self.folder / name)
 
     def finish(self, pictures: Sequence[GeneratedImage]) -> list[Path]:
-        """Writes strip and animation; returns the files.
+        """Writes filmstrip and animation; returns the files written.
 
         Args:
-            pictures: The finished ones, in order.
+            pictures: Finished images, in order.
         """
         written = []
         if self.filmstrip is not None and self._steps:
@@ -81,12 +76,12 @@ class Watcher:
 
 
 def _ordered(steps: Sequence[Progress]) -> list[Progress]:
-    """Returns steps by picture, then in the order they were taken within it."""
+    """Returns steps grouped by image, each group in order of time."""
     return sorted(steps, key=lambda step: step.index)
 
 
 def _largest(steps: Sequence[Progress]) -> tuple[int, int]:
-    """Returns width and height of the largest preview; all are of one aspect."""
+    """Returns width and height of the largest preview; all have one aspect."""
     return max(step.preview.image.size for step in steps if step.preview is not None)
 
 
@@ -95,8 +90,8 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Image.Image:
-    """Returns a row of previews for each picture, the finished one last, each with its step."""
-    across, down = size = _largest(steps)
+    """Returns a row of previews for each image, with their steps, the finished image last."""
+    size = _largest(steps)
     rows = []
     for index, members in groupby(steps, key=lambda step: step.index):
         row = [
@@ -106,22 +101,14 @@ def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Ima
         ]
         for picture in pictures:
             if picture.index == index:
-                row.append((f"seed {picture.seed}"[: across // 6], _sized(picture.image, size)))
+                row.append((f"seed {picture.seed}"[: size[0] // 6], _sized(picture.image, size)))
         rows.append(row)
-    columns = max(map(len, rows))
-    width = columns * (across + GAP_PX) + GAP_PX
-    height = len(rows) * (down + GAP_PX + CAPTION_PX) + GAP_PX
-    strip = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
-    for at, row in enumerate(rows):
-        top = GAP_PX + at * (down + GAP_PX + CAPTION_PX)
-        for column, (caption, image) in enumerate(row):
-            left = GAP_PX + column * (across + GAP_PX)
-            strip.paste(image, (left, top))
-            draw.text((left, top + down + 1), caption, fill="black", font=font)
-    return strip
+    return sheet_of_rows(
+        [[image for _, image in row] for row in rows],
+        captions=[[caption for caption, _ in row] for row in rows],
+    )
 
 
 def _saved(image: Image.Image, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, STRIPS[file.suffix.lower()])
+    image.save(file, FORMATS[file.suffix.lower()])

@@ -1,4 +1,4 @@
-"""Tables and bars for the terminal."""
+"""Tables and timelines for the terminal."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from rich.text import Text
 from tools.cli.waterfall import KINDS, cells, waterfall
 
 NAME_COLUMNS, NUMBER_COLUMNS = 14, 20
-MARKS = {  # told apart without colours too
+MARKS = {  # distinguishable without colours too
     "": (" ", ""),
     "queue": ("░", "yellow"),
     "compute": ("█", "blue"),
@@ -20,11 +20,11 @@ MARKS = {  # told apart without colours too
 
 
 def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
-    """Returns where the time went, stage by stage, in milliseconds.
+    """Returns a table of the timings by stage, in milliseconds.
 
     Args:
-        pictures: Those of one request; of several the mean is shown.
-        total_s: What the whole request took.
+        pictures: Images of one request; the table shows their mean.
+        total_s: Duration of the whole request.
     """
     mean = f", mean of {len(pictures)} pictures" if len(pictures) > 1 else ""
     table = Table("stage", title=f"where the time went, ms{mean}")
@@ -35,22 +35,22 @@ def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
         means = [sum(column) / len(rows) for column in zip(*seconds, strict=True)]
         table.add_row(rows[0].stage, *(f"{value * 1e3:.1f}" for value in means))
     table.add_section()
-    if all(picture.wall_s for picture in pictures):  # a server of an earlier version tells of none
+    if all(picture.wall_s for picture in pictures):  # earlier servers send no wall_s
         overhead_s = sum(picture.overhead_s for picture in pictures) / len(pictures)
-        table.add_row("overhead", "", "", f"{overhead_s * 1e3:.1f}")
+        table.add_row("glue", "", "", f"{overhead_s * 1e3:.1f}")
     table.add_row("whole request", "", "", f"{total_s * 1e3:.1f}")
     return table
 
 
 def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
-    """Returns where one picture's time went as bars on a time axis, and in milliseconds.
+    """Returns the timeline of an image as lines of bars with milliseconds.
 
     Args:
-        picture: The picture.
+        picture: Image to draw.
         width: Columns to fill; at least 72.
 
     Raises:
-        ValueError: the server is of a version that does not tell of its calls.
+        ValueError: the server is of a version that does not report its calls.
     """
     rows, wall_s = waterfall(picture), picture.wall_s
     bar = width - NAME_COLUMNS - NUMBER_COLUMNS
@@ -80,7 +80,7 @@ def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
 
 
 def status_table(answer: GetStatusResponse) -> Table:
-    """Returns what each stage is, how it is and what it serves on what, 80 columns wide."""
+    """Returns a table of each stage's address, health and checkpoint, 80 columns wide."""
     table = Table("stage", "serves", "health")
     for report in answer.stages:
         status = report.status

@@ -1,4 +1,4 @@
-"""Where a picture's time went, laid out on a time axis: what the terminal and the page draw."""
+"""Timeline of an image as rows of segments, for the terminal and the HTML page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ OVERHEAD = "overhead"
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of time.
+    """An interval of a timeline.
 
     Attributes:
         kind: One of KINDS.
-        start_s: From the arrival of the request.
-        end_s: From there as well.
-        concurrent: Whether it is of a call that ran concurrently with a longer one.
+        start_s: Seconds from the arrival of the request to its start.
+        end_s: Seconds from the arrival of the request to its end.
+        beside: Whether it is of a call that nobody waited for, as another one took longer.
     """
 
     kind: str
@@ -55,11 +55,11 @@ def waterfall(picture: GeneratedImage) -> list[Row]:
     Their seconds add up to the picture's `wall_s`.
 
     Raises:
-        ValueError: the server is of a version that does not tell of its calls.
+        ValueError: the server is of a version that does not report its calls.
     """
     if not picture.calls:
         raise ValueError(
-            "trace: expected a server that tells of its calls, got one of an earlier version"
+            "trace: expected a server that reports its calls, got one of an earlier version"
         )
     rows = []
     for timing in picture.timings:
@@ -81,10 +81,10 @@ def waterfall(picture: GeneratedImage) -> list[Row]:
 
 
 def _segments(call: StageCall) -> Iterator[Segment]:
-    """Yields the stretches of a call.
+    """Yields the segments of a call.
 
-    How transfer divides into the way there and the way back is not known, since the clocks of two
-    machines are not compared; it is drawn half and half.
+    The split of transfer into request and response is unknown, since the clocks of two machines are
+    not compared; half is drawn on each side.
     """
     timing, at_s = call.timing, call.start_s
     for kind, seconds in (
@@ -112,15 +112,15 @@ def _gaps(calls: Sequence[StageCall], wall_s: float) -> Iterator[Segment]:
 
 
 def cells(row: Row, wall_s: float, width: int) -> list[str]:
-    """Returns what each of `width` cells shows of a row: the kind that fills most of it, or "".
+    """Returns the kind of segment that fills most of each cell of a row, or "" for an empty cell.
 
-    Something wins over nothing, so that what is short is seen; what was waited for wins over what
-    ran concurrently.
+    Any segment wins over empty time, so that short segments stay visible; segments that the image
+    waited for win over concurrent ones.
 
     Args:
-        row: The row.
-        wall_s: Seconds that all cells stand for; more than 0.
-        width: Cells.
+        row: Row to draw.
+        wall_s: Seconds that all cells cover; more than 0.
+        width: Number of cells.
     """
     shown = []
     for index in range(width):

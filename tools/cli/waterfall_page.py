@@ -1,4 +1,4 @@
-"""The waterfall of a request as one page: no script, no network, readable in light and dark."""
+"""Timeline of a request as one HTML page: no script, no network, light and dark."""
 
 from collections.abc import Sequence
 from html import escape
@@ -30,13 +30,13 @@ def write_page(file: Path, pictures: Sequence[GeneratedImage], total_s: float, p
     """Writes the page.
 
     Args:
-        file: Where; its folder is made.
-        pictures: Those of one request.
-        total_s: What the whole request took.
-        prompt: Of the request.
+        file: File to write; its folder is created.
+        pictures: Images of one request.
+        total_s: Duration of the whole request.
+        prompt: Prompt of the request.
 
     Raises:
-        ValueError: the server is of a version that does not tell of its calls.
+        ValueError: the server is of a version that does not report its calls.
         OSError: the file cannot be written.
     """
     content = page(pictures, total_s, prompt)

@@ -1,4 +1,4 @@
-"""Which fields of a manifest the local runner understands; any other is an error, not ignored."""
+"""Fields of manifests that the local runner understands; any other field is an error."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ KINDS_WITHOUT_EFFECT = frozenset(
     {
         "Namespace",
         "NetworkPolicy",  # not enforced: processes of one machine reach each other
-        "PersistentVolume",  # where claims lie is said by --checkpoints and the cache's variable
+        "PersistentVolume",  # --checkpoints and MUSE_COMPILATION_CACHE give the folders of claims
         "PersistentVolumeClaim",
         "PodDisruptionBudget",
         "ServiceAccount",
@@ -66,12 +66,12 @@ WITHOUT_EFFECT = {
         "spec.revisionHistoryLimit",
         _POD + "automountServiceAccountToken",
         _POD + "enableServiceLinks",
-        _POD + "securityContext",  # not enforced: processes are the caller's
+        _POD + "securityContext",  # not enforced: processes run as the caller
         _POD + "serviceAccountName",
         _POD + "topologySpreadConstraints",  # there is one node
         _POD + "volumes[].persistentVolumeClaim.readOnly",
-        _CONTAINER + "image",  # of which `python` is this interpreter, with its packages
-        _CONTAINER + "resources",  # not enforced: no process is kept from a core or a byte
+        _CONTAINER + "image",  # `python` is this interpreter, with its packages
+        _CONTAINER + "resources",  # not enforced
         _CONTAINER + "securityContext",
         _CONTAINER + "volumeMounts[].readOnly",
     ),
@@ -79,19 +79,19 @@ WITHOUT_EFFECT = {
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be run here; the message names the object and the field."""
+    """A manifest that the local runner cannot run; the message names object and field."""
 
 
 def title(manifest: Manifest) -> str:
-    """Returns what messages call an object: "Deployment/base"."""
+    """Returns kind and name of an object: "Deployment/base"."""
     return f"{manifest.get('kind')}/{manifest.get('metadata', {}).get('name')}"
 
 
 def check_fields(manifest: Manifest) -> None:
-    """Checks that everything in an object is understood, or known to have no effect here.
+    """Checks that every field of an object is understood, or has no effect.
 
     Raises:
-        ManifestError: a kind or a field is neither; names it by its path.
+        ManifestError: the kind or a field is unknown; the message has its path.
     """
     kind = str(manifest.get("kind"))
     if kind in KINDS_WITHOUT_EFFECT:
@@ -115,7 +115,7 @@ def _within(path: str, of: str) -> bool:
 
 
 def _leaves(value: object, path: str, whole: frozenset[str]) -> Iterator[str]:
-    """Yields the path of everything that has no parts; what is in `whole` is not taken apart."""
+    """Yields the paths of all leaves; a path in `whole` counts as a leaf."""
     if re.sub(r"\[\d+\]", "[]", path) in whole:
         yield path
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Folders of this machine that stand for the overlay's volumes."""
+"""Local folders that replace the overlay's volumes."""
 
 import os
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from services.stages import STAGES
 
-PLACES = tuple(place for stage in STAGES.values() for place in stage.checkpoints)
+CHECKPOINTS = tuple(name for stage in STAGES.values() for name in stage.checkpoints)
 
 
 @dataclass(frozen=True)
 class Folders:
-    """What is mounted.
+    """Local folders for the volumes of pods.
 
     Attributes:
-        checkpoints: Of every stage; the claim "checkpoints".
+        checkpoints: Checkpoints of every stage; the claim "checkpoints".
         compiled: Compiled programs; the claim "compiled".
-        own: Where every pod gets a folder for what is its own.
+        own: Parent of the folders for emptyDir volumes.
     """
 
     checkpoints: Path
@@ -25,19 +25,19 @@ class Folders:
 
     @property
     def claims(self) -> dict[str, Path]:
-        """Folder of every claim that can be mounted."""
+        """Folder of every claim, by name."""
         return {"checkpoints": self.checkpoints.absolute(), "compiled": self.compiled.absolute()}
 
 
 def check_checkpoints(folder: Path) -> None:
-    """Checks that every stage has a checkpoint; what is in it is the servers' to check.
+    """Checks that the folder has a checkpoint of every stage; the servers check its content.
 
     Raises:
-        FileNotFoundError: one has none; names all that are missing.
+        FileNotFoundError: checkpoints are missing; the message names them.
     """
-    missing = [place for place in PLACES if not (folder / place / "config.json").is_file()]
+    missing = [name for name in CHECKPOINTS if not (folder / name / "config.json").is_file()]
     if missing:
-        what = "checkpoints" if len(missing) == len(PLACES) else f"checkpoint of {missing}"
+        what = "checkpoints" if len(missing) == len(CHECKPOINTS) else f"checkpoint of {missing}"
         raise FileNotFoundError(
             f"no {what} in {folder}: expected a folder that training has filled; "
             "name it with --checkpoints"
@@ -45,7 +45,7 @@ def check_checkpoints(folder: Path) -> None:
 
 
 def compiled_folder() -> Path:
-    """Returns the user's folder of compiled programs, by which a second start is fast."""
-    if said := os.environ.get("MUSE_COMPILATION_CACHE"):
-        return Path(said)
+    """Returns the user's cache folder of compiled programs."""
+    if folder := os.environ.get("MUSE_COMPILATION_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muse" / "compiled"

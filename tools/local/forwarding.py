@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1 that stand for Services, as `kubectl port-forward` does it."""
+"""Port forwarding from 127.0.0.1 to the pods of a Service, as `kubectl port-forward`."""
 
 import asyncio
 import itertools
@@ -11,34 +11,34 @@ HOST = "127.0.0.1"
 
 
 def listen(ports: Iterable[int]) -> list[socket.socket]:
-    """Returns a socket that listens for each of some ports of this machine.
+    """Returns a listening socket for each port.
 
     Raises:
-        RuntimeError: somebody else listens on one.
+        RuntimeError: a port is in use.
     """
-    found: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     for port in ports:
         try:
-            found.append(socket.create_server((HOST, port), backlog=128))
+            sockets.append(socket.create_server((HOST, port), backlog=128))
         except OSError as error:
-            for each in found:
+            for each in sockets:
                 each.close()
             raise RuntimeError(
                 f"cannot listen on {HOST}:{port} ({error.strerror}): is another server there? "
                 "Name another --base-port"
             ) from error
-    return found
+    return sockets
 
 
 class Forward:
-    """Hands each connection to one of the ready pods, in turns."""
+    """Forwards each connection to one of the ready pods, in turns."""
 
     def __init__(self, listening: socket.socket, ready: Callable[[], Sequence[str]]) -> None:
-        """Forwards nothing yet.
+        """Takes over a listening socket; `start` begins to accept connections.
 
         Args:
-            listening: What it accepts from; closed by it.
-            ready: Returns the addresses of pods that may be called.
+            listening: Listening socket, which this object closes.
+            ready: Returns the addresses of the ready pods.
         """
         self._listening, self._ready = listening, ready
         self._turns = itertools.count()
@@ -46,16 +46,16 @@ class Forward:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Begins to accept."""
+        """Begins to accept connections."""
         self._server = await asyncio.start_server(self._forward, sock=self._listening)
 
     def refuse(self) -> None:
-        """Accepts nothing more; what is connected stays so."""
+        """Stops accepting; open connections stay open."""
         assert self._server is not None
         self._server.close()
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """Closes all connections."""
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -72,7 +72,7 @@ class Forward:
                 there, to_pod = await asyncio.open_connection(host, int(port))
                 writers.append(to_pod)
                 await asyncio.gather(_pipe(reader, to_pod), _pipe(there, writer))
-        except OSError:  # one end went away: so does the other
+        except OSError:  # one end closed the connection: close the other
             pass
         finally:
             self._connections.discard(task)

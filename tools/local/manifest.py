@@ -1,4 +1,4 @@
-"""The Deployments and Services of a rendered overlay, checked, as far as they matter here."""
+"""Deployments and Services of a rendered overlay, checked and reduced to what the runner needs."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,16 @@ OVERLAY = "local-cpu.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A health check by gRPC.
+    """A gRPC health probe.
 
     Attributes:
-        port: Of the container.
-        service: Name that is asked for.
-        delay_s: Before the first.
-        period_s: Between two.
-        timeout_s: Of one.
-        successes: In a row that make good what failed.
-        failures: In a row that count.
+        port: Port of the container.
+        service: Service name in the health request.
+        delay_s: Seconds before the first check.
+        period_s: Seconds between two checks.
+        timeout_s: Seconds that a check may take.
+        successes: Successes in a row after which the probe passes again.
+        failures: Failures in a row after which the probe fails.
     """
 
     port: int
@@ -36,22 +36,22 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """Pods of one kind.
+    """A Deployment with one container.
 
     Attributes:
-        name: Its name, such as "text-encoder".
-        namespace: Where it is.
-        labels: Of its pods.
-        replicas: How many.
-        command: Of its container, and its arguments.
+        name: Name, such as "text-encoder".
+        namespace: Namespace.
+        labels: Labels of its pods.
+        replicas: Number of pods.
+        command: Command and arguments of the container.
         environment: (name, value or field of the pod, whether it is a field), in order.
-        ports: Numbers of its container's ports, by name; unnamed ones by number.
-        startup: Until it passes, no other probe runs.
-        readiness: Whether calls may go to a pod.
-        liveness: Whether a pod is left as it is.
-        pre_stop_s: Seconds between the decision to end a pod and SIGTERM.
+        ports: Numbers of the container's ports, by name; unnamed ports by number.
+        startup: Startup probe; the other probes start after it passes.
+        readiness: Readiness probe: whether a pod gets calls.
+        liveness: Liveness probe: whether a pod is restarted.
+        pre_stop_s: Seconds from the decision to end a pod to SIGTERM.
         grace_s: Seconds from that decision to SIGKILL.
-        mounts: Claim of each path, None for a folder of the pod's own.
+        mounts: Claim of each mounted path; None for an emptyDir.
     """
 
     name: str
@@ -71,12 +71,12 @@ class Deployment:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A name for pods.
+    """A Service.
 
     Attributes:
-        name: Its name.
-        selector: Labels that its pods have.
-        ports: Name or number of the container's port, by the Service's port.
+        name: Name.
+        selector: Labels that select its pods.
+        ports: Name or number of the container's port, by port of the Service.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Service:
     ports: Mapping[int, str]
 
     def container_port(self, port: int, deployment: Deployment) -> int:
-        """Returns the number of the container's port that one of its own goes to.
+        """Returns the number of the container's port behind a port of this Service.
 
         Raises:
             ManifestError: the Deployment's container has no such port.
@@ -101,19 +101,19 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """What an overlay says, in the order of its objects."""
+    """Deployments and Services of an overlay, in its order."""
 
     deployments: tuple[Deployment, ...]
     services: tuple[Service, ...]
 
     def pods_of(self, service: Service) -> list[Deployment]:
-        """Returns the Deployments whose pods a Service names."""
-        wanted = service.selector.items()
-        return [each for each in self.deployments if wanted <= each.labels.items()]
+        """Returns the Deployments whose pods a Service selects."""
+        selector = service.selector.items()
+        return [each for each in self.deployments if selector <= each.labels.items()]
 
 
 def local_overlay() -> Overlay:
-    """Returns k8s/overlays/local-cpu, as it was rendered into this package."""
+    """Returns the overlay k8s/overlays/local-cpu that was rendered into this package."""
     return read_overlay(json.loads(files(__package__).joinpath(OVERLAY).read_text()))
 
 
@@ -121,7 +121,7 @@ def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
     """Reads rendered objects.
 
     Raises:
-        ManifestError: something in them is not understood, or objects do not fit each other.
+        ManifestError: a field is unknown, or objects do not fit each other.
     """
     deployments, services = [], []
     for manifest in manifests:
@@ -145,7 +145,7 @@ def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
 
 
 def _number(text: str) -> int:
-    """Returns the number that a text is, or one that no port has."""
+    """Returns a text as a number; 0, which is no port, if it is none."""
     return int(text) if text.isdigit() else 0
 
 

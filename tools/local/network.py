@@ -1,4 +1,4 @@
-"""Where pods are on this machine: on loopback addresses of their own, if it has several."""
+"""Addresses of pods on this machine: separate loopback addresses where there are several."""
 
 import errno
 import socket
@@ -12,24 +12,24 @@ ONLY = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a pod is.
+class PodAddress:
+    """Address of a pod.
 
     Attributes:
-        host: Its address.
-        ports: On this machine, by the port that its container was to have.
+        host: Loopback address.
+        ports: Ports on this machine, by port of the container.
     """
 
     host: str
     ports: MappingProxyType[int, int]
 
-    def address(self, port: int) -> str:
+    def endpoint(self, port: int) -> str:
         """Returns "host:port" of a container's port."""
         return f"{self.host}:{self.ports[port]}"
 
 
 def several_addresses() -> bool:
-    """Returns whether any loopback address may be listened on: on Linux, not on macOS."""
+    """Returns whether servers can listen on any loopback address: on Linux, not on macOS."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((f"{PREFIX}1", 0))
@@ -41,19 +41,18 @@ def several_addresses() -> bool:
 
 
 class Network:
-    """Hands out places, and keeps them from other runners of this machine until it is closed.
+    """Allocates addresses for pods, and reserves them from other runners until it is closed.
 
-    With several addresses a pod gets the first 127.0.9.N that has all of its ports free, and its
-    ports are the container's. With one, every port is a free one of 127.0.0.1. A place is held by
-    UDP sockets on the same ports, which nothing else of ours uses: the kernel releases them however
-    this process ends.
+    With several loopback addresses a pod gets the first 127.0.9.N on which all of its container's
+    ports are free. With one address, each port is a free port of 127.0.0.1. UDP sockets on the same
+    ports reserve an address; the kernel releases them however this process ends.
     """
 
     def __init__(self, *, several: bool | None = None) -> None:
-        """Has no places yet.
+        """Starts without reserved addresses.
 
         Args:
-            several: Whether to use several addresses; by default, whether there are.
+            several: Whether to use several loopback addresses; found out by default.
         """
         self._several = several_addresses() if several is None else several
         self._leases: list[socket.socket] = []
@@ -70,19 +69,19 @@ class Network:
         for lease in self._leases:
             lease.close()
 
-    def place(self, ports: Sequence[int]) -> Place:
-        """Returns a place with these ports that is nobody's.
+    def allocate(self, ports: Sequence[int]) -> PodAddress:
+        """Allocates an address on which these ports are free.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such address.
         """
         if not self._several:
             found = {port: self._leased_port() for port in ports}
-            return Place(ONLY, MappingProxyType(found))
+            return PodAddress(ONLY, MappingProxyType(found))
         for last in range(1, 255):
             host = f"{PREFIX}{last}"
             if self._leased(host, ports):
-                return Place(host, MappingProxyType({port: port for port in ports}))
+                return PodAddress(host, MappingProxyType({port: port for port in ports}))
         raise OSError(
             f"no address of {PREFIX}0/24 has the ports {list(ports)} free: what listens there on "
             "every address?"
@@ -112,15 +111,11 @@ class Network:
             with socket.socket() as probe:
                 probe.bind((ONLY, 0))
                 port = int(probe.getsockname()[1])
-                if self._leased_beside(port):
+                lease = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                try:
+                    lease.bind((ONLY, port))
+                except OSError:
+                    lease.close()
+                else:
+                    self._leases.append(lease)
                     return port
-
-    def _leased_beside(self, port: int) -> bool:
-        lease = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            lease.bind((ONLY, port))
-        except OSError:
-            lease.close()
-            return False
-        self._leases.append(lease)
-        return True

@@ -1,4 +1,4 @@
-"""What a pod of the overlay is on this machine: a command, variables, and addresses."""
+"""Translation of the overlay's pods to processes: commands, variables and addresses."""
 
 import os
 import re
@@ -6,7 +6,6 @@ import site
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from services.mesh import parse_mesh
 from services.orchestrator.replicas.addresses import RESOLVED, names_several
@@ -15,47 +14,44 @@ from services.stages import DECODING
 from tools.local.fields import ManifestError
 from tools.local.folders import Folders
 from tools.local.manifest import Deployment, Overlay
-from tools.local.network import Network, Place
+from tools.local.network import Network, PodAddress
 
 EVERY_ADDRESS = "0.0.0.0"
-CALLERS_OWN = ("JAX_", "OTEL_")  # a caller's variables that go before the manifest's
-MOST_REPLICAS = 64
+CALLERS_OWN = ("JAX_", "OTEL_")  # variables of the caller that override the manifest's
+MAX_REPLICAS = 64
 
 Flags = Mapping[str, Sequence[str]]
-"""Flags of Deployments besides those of their manifest, by name."""
-
-NO_FLAGS: Flags = MappingProxyType({})
-NO_REPLICAS: Mapping[str, int] = MappingProxyType({})
+"""Additional flags by name of the Deployment."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
-    """A pod, and how it is run here.
+class LocalPod:
+    """A pod as a process of this machine.
 
     Attributes:
-        name: Its name, such as "base-0".
-        deployment: Whose pod it is.
-        place: Where it is.
-        command: What to run.
-        environment: All of its variables.
+        name: Name of the pod, such as "base-0".
+        deployment: Deployment of the pod.
+        address: Address of the pod.
+        command: Command of the process.
+        environment: All environment variables of the process.
     """
 
     name: str
     deployment: Deployment
-    place: Place
+    address: PodAddress
     command: tuple[str, ...]
     environment: Mapping[str, str]
 
 
 def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> Flags:
-    """Returns the flags of every stage that has them; what is None is left to the stages.
+    """Returns additional flags of the stages' Deployments.
 
     Args:
-        mesh: Devices that base and superres are spread over, such as "model=4".
-        weights: How text encoder, base and superres keep their matrices.
+        mesh: Mesh of base and of superres, such as "model=4"; None keeps the default.
+        weights: Storage of the matrices of text encoder, base and superres; None keeps the default.
 
     Raises:
-        ValueError: the mesh is not one.
+        ValueError: the mesh is malformed.
     """
     flags: dict[str, list[str]] = {}
     if weights is not None:
@@ -69,17 +65,17 @@ def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> F
 
 
 def parse_replicas(words: Sequence[str]) -> dict[str, int]:
-    """Reads numbers of pods, such as "base=3".
+    """Parses numbers of pods, such as "base=3".
 
     Raises:
-        ValueError: a word is none.
+        ValueError: a word is malformed.
     """
     numbers = {}
     for word in words:
         name, _, number = word.partition("=")
-        if not name or not number.isdecimal() or not 1 <= int(number) <= MOST_REPLICAS:
+        if not name or not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
             raise ValueError(
-                f"replicas: expected NAME=N, such as base=3, with N of 1 to {MOST_REPLICAS}, "
+                f"replicas: expected NAME=N, such as base=3, with N of 1 to {MAX_REPLICAS}, "
                 f"got {word!r}"
             )
         numbers[name.replace("_", "-")] = int(number)
@@ -87,10 +83,10 @@ def parse_replicas(words: Sequence[str]) -> dict[str, int]:
 
 
 def scaled(overlay: Overlay, replicas: Mapping[str, int]) -> Overlay:
-    """Returns an overlay with other numbers of pods.
+    """Returns an overlay with changed numbers of pods.
 
     Raises:
-        ValueError: it has no such Deployment.
+        ValueError: the overlay has no such Deployment.
     """
     names = [each.name for each in overlay.deployments]
     for name in replicas:
@@ -106,39 +102,41 @@ def scaled(overlay: Overlay, replicas: Mapping[str, int]) -> Overlay:
 
 
 def place_pods(
-    overlay: Overlay, network: Network, folders: Folders, flags: Flags = NO_FLAGS
-) -> list[Placed]:
-    """Says of every pod where and how it is run.
+    overlay: Overlay, network: Network, folders: Folders, flags: Flags | None = None
+) -> list[LocalPod]:
+    """Translates every pod of an overlay.
 
     Raises:
-        ManifestError: a value cannot be made to fit this machine.
-        OSError: there is no place for a pod.
+        ManifestError: a value cannot be translated.
+        OSError: there is no free address for a pod.
     """
-    places = {
-        each.name: [network.place(tuple(each.ports.values())) for _ in range(each.replicas)]
+    addresses = {
+        each.name: [network.allocate(tuple(each.ports.values())) for _ in range(each.replicas)]
         for each in overlay.deployments
     }
     return [
-        _Translation(overlay, each, places, folders, index).placed(flags.get(each.name, ()))
+        _Translation(overlay, each, addresses, folders, index).translate(
+            (flags or {}).get(each.name, ())
+        )
         for each in overlay.deployments
         for index in range(each.replicas)
     ]
 
 
 class _Translation:
-    """Turns what a manifest says of one pod into what holds on this machine."""
+    """Translation of one pod's manifest."""
 
     def __init__(
         self,
         overlay: Overlay,
         deployment: Deployment,
-        places: Mapping[str, Sequence[Place]],
+        addresses: Mapping[str, Sequence[PodAddress]],
         folders: Folders,
         index: int,
     ) -> None:
-        self._overlay, self._deployment, self._places = overlay, deployment, places
+        self._overlay, self._deployment, self._addresses = overlay, deployment, addresses
         self._name = f"{deployment.name}-{index}"
-        self._place = places[deployment.name][index]
+        self._address = addresses[deployment.name][index]
         self._mounts, self._own = {}, folders.own / self._name
         self._compiled = folders.claims["compiled"]
         for path, claim in deployment.mounts.items():
@@ -150,27 +148,29 @@ class _Translation:
             own = self._own / path.strip("/").replace("/", "-")
             self._mounts[path] = own if claim is None else folders.claims[claim]
 
-    def placed(self, flags: Sequence[str]) -> Placed:
-        """Returns the pod; its own folders are made."""
+    def translate(self, flags: Sequence[str]) -> LocalPod:
+        """Returns the translated pod, and creates its folders."""
         for path, claim in self._deployment.mounts.items():
             if claim is None:
                 self._mounts[path].mkdir(parents=True)
-        said = self._variables()
+        variables = self._variables()
         environment = {
             **os.environ,
-            "PYTHONUSERBASE": site.getuserbase(),  # as another HOME would move it
+            "PYTHONUSERBASE": site.getuserbase(),  # otherwise another HOME would move it
             "MUSE_COMPILATION_CACHE": str(self._compiled),
             **({"TMPDIR": str(self._mounts["/tmp"])} if "/tmp" in self._mounts else {}),
-            **said,
+            **variables,
             **{name: value for name, value in os.environ.items() if name.startswith(CALLERS_OWN)},
         }
-        command = [self._translated(word, said, "command") for word in self._deployment.command]
+        command = [
+            self._translated(word, variables, "command") for word in self._deployment.command
+        ]
         if command[0] == "python":
             command[0] = sys.executable
-        return Placed(
+        return LocalPod(
             name=self._name,
             deployment=self._deployment,
-            place=self._place,
+            address=self._address,
             command=(*command, *flags),
             environment=environment,
         )
@@ -183,7 +183,7 @@ class _Translation:
             else:
                 value = self._translated(value, found, name)
                 if name.endswith("_PORT") and value.isdigit():
-                    value = str(self._place.ports.get(int(value), value))
+                    value = str(self._address.ports.get(int(value), value))
                 found[name] = value
         return found
 
@@ -192,18 +192,18 @@ class _Translation:
             "metadata.name": self._name,
             "metadata.namespace": self._deployment.namespace,
             "spec.nodeName": "localhost",
-            "status.podIP": self._place.host,
+            "status.podIP": self._address.host,
         }
         if path not in fields:
             raise self._error(variable, f"the field {path!r} is none of {sorted(fields)}")
         return fields[path]
 
     def _translated(self, value: str, variables: Mapping[str, str], where: str) -> str:
-        """Returns a value as it holds here: variables, addresses, Services, mounted folders."""
+        """Returns a value with variables, addresses, Services and mounted folders replaced."""
         value = re.sub(r"\$\((\w+)\)", lambda found: variables.get(found[1], found[0]), value)
         before, equals, value = value.rpartition("=") if value.startswith("-") else ("", "", value)
         if value == EVERY_ADDRESS:
-            value = self._place.host
+            value = self._address.host
         for path, folder in sorted(self._mounts.items(), reverse=True):  # the innermost first
             if value == path or value.startswith(f"{path}/"):
                 value = f"{folder}{value[len(path) :]}"
@@ -211,7 +211,7 @@ class _Translation:
         return before + equals + self._resolved(value, where)
 
     def _resolved(self, value: str, where: str) -> str:
-        """Returns the addresses of the pods that a value names by their Service."""
+        """Returns the addresses of the pods if a value names their Service, or else the value."""
         host, _, port = value.removeprefix(RESOLVED).rpartition(":")
         name, *domain = host.split(".")
         services = {each.name: each for each in self._overlay.services}
@@ -224,9 +224,9 @@ class _Translation:
         if int(port) not in service.ports:
             raise self._error(where, f"{value!r}: its Service has {sorted(service.ports)}")
         return ",".join(
-            place.address(service.container_port(int(port), deployment))
+            address.endpoint(service.container_port(int(port), deployment))
             for deployment in self._overlay.pods_of(service)
-            for place in self._places[deployment.name]
+            for address in self._addresses[deployment.name]
         )
 
     def _error(self, where: str, what: str) -> ManifestError:

@@ -1,4 +1,4 @@
-"""Asking a server for its health, as kubelet does: on a connection of its own."""
+"""Health probe of a server, on a connection of its own as kubelet's probes."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def serving(address: str, service: str = "", timeout_s: float = 1.0) -> bool:
-    """Returns whether a server says SERVING.
+    """Returns whether the health service of a server reports SERVING.
 
     Args:
         address: "host:port".
-        service: Name to ask for; by default the whole server.
-        timeout_s: No answer after it is one too.
+        service: Service name in the health request; the whole server by default.
+        timeout_s: Seconds that the probe may take.
     """
     with grpc.insecure_channel(address) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            asked = health_pb2.HealthCheckRequest(service=service)
-            answer = stub.Check(asked, timeout=timeout_s)
+            request = health_pb2.HealthCheckRequest(service=service)
+            answer = stub.Check(request, timeout=timeout_s)
         except grpc.RpcError:
             return False
         return answer.status == health_pb2.HealthCheckResponse.SERVING

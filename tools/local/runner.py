@@ -1,4 +1,4 @@
-"""Runs the pods of an overlay, in a thread of their own, until they are told to end."""
+"""The runner of an overlay's pods: an event loop in a thread, from start to stop."""
 
 import asyncio
 import logging
@@ -19,10 +19,8 @@ from tools.local.forwarding import Forward, listen
 from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
 from tools.local.placement import (
-    NO_FLAGS,
-    NO_REPLICAS,
     Flags,
-    Placed,
+    LocalPod,
     place_pods,
     scaled,
 )
@@ -33,40 +31,46 @@ PROBES_AT_ONCE = 32
 
 
 class Runner:
-    """The pods of an overlay.
+    """Runner of the pods of an overlay.
 
     Attributes:
-        pods: All of them, in the order of the overlay.
+        pods: All pods, in the order of the overlay.
     """
 
     def __init__(
         self,
         overlay: Overlay,
-        placed: Sequence[Placed],
+        pods: Sequence[LocalPod],
         log: TextIO,
         *,
         base_port: int | None = None,
         restarts: Restarts = KUBELET,
         pre_stop: bool = True,
     ) -> None:
-        """Starts nothing yet.
+        """Creates a runner; `start` starts its pods.
 
         Args:
-            overlay: Whose pods they are.
-            placed: The pods.
-            log: Where all of them log to, and what happens to them, line by line.
-            base_port: Port of 127.0.0.1 that stands for the orchestrator's, as `forwarded_ports`
-                says. None has no such ports.
-            restarts: When a pod that ended is started again.
-            pre_stop: Whether pods sleep before they are told to end.
+            overlay: Overlay of the pods.
+            pods: Translated pods.
+            log: File for the log lines of all pods and for their events.
+            base_port: Port of 127.0.0.1 for the orchestrator; see `forwarded_ports`. None forwards
+                no ports.
+            restarts: Policy of restarts.
+            pre_stop: Whether the preStop sleep runs before SIGTERM.
 
         Raises:
-            ValueError: base_port leaves no ports for the others.
+            ValueError: base_port leaves no valid ports for the other Services.
         """
         self._overlay, self._log, self._formatter = overlay, log, JsonFormatter("muse.up")
         self.pods = [
-            Pod(each, self._write, partial(self._say, each), restarts=restarts, pre_stop=pre_stop)
-            for each in placed
+            Pod(
+                each,
+                self._write,
+                partial(self._log_event, each),
+                restarts=restarts,
+                pre_stop=pre_stop,
+            )
+            for each in pods
         ]
         self._ports = {} if base_port is None else forwarded_ports(overlay, base_port)
         self._forwards: list[Forward] = []
@@ -78,15 +82,15 @@ class Runner:
 
     @property
     def address(self) -> str:
-        """Of the orchestrator's first pod."""
+        """Address of the orchestrator's first pod."""
         return self.addresses(ORCHESTRATOR)[0]
 
     def addresses(self, name: str, *, ready: bool = False) -> list[str]:
         """Returns the addresses of the pods of a Service.
 
         Args:
-            name: The Service's; its first port counts.
-            ready: Leave out pods that are not ready.
+            name: Name of the Service, whose first port is used.
+            ready: Whether to leave out pods that are not ready.
         """
         service = next(each for each in self._overlay.services if each.name == name)
         return self._addresses(service, next(iter(service.ports)), ready=ready)
@@ -95,7 +99,7 @@ class Runner:
         """Starts all pods.
 
         Raises:
-            RuntimeError: a port is taken.
+            RuntimeError: a port is in use.
         """
         listening = listen(self._ports)
         for each, (service, port) in zip(listening, self._ports.values(), strict=True):
@@ -108,25 +112,25 @@ class Runner:
         """Waits until every pod is ready.
 
         Raises:
-            RuntimeError: one will not run.
+            RuntimeError: a pod does not run.
         """
         while not all(pod.ready for pod in self.pods):
             self.check()
             time.sleep(PAUSE_S)
 
     def check(self) -> None:
-        """Checks that every pod runs, or will be started again.
+        """Raises the problem of a pod that does not run.
 
         Raises:
-            RuntimeError: one will not, so all were ended.
+            RuntimeError: a pod does not run, so all pods were ended.
         """
         if self._problem is not None:
             raise RuntimeError(self._problem)
 
     def stop(self) -> None:
-        """Ends every pod, all at the same time; one more Ctrl-C ends them at once.
+        """Ends all pods concurrently; a further Ctrl-C kills them.
 
-        Does nothing if they were never started.
+        Does nothing before `start`.
         """
         if self._thread.ident is None:
             return
@@ -140,7 +144,7 @@ class Runner:
 
     def _call(self, what: Callable[[], None]) -> None:
         self._begun.wait()
-        if self._loop is None:  # it could not even begin
+        if self._loop is None:  # the thread failed to start its loop
             return
         with suppress(RuntimeError):  # the loop is closed: all have ended
             self._loop.call_soon_threadsafe(what)
@@ -166,7 +170,7 @@ class Runner:
         self._begun.set()
         async with asyncio.TaskGroup() as group:
             for pod in self.pods:
-                group.create_task(self._keep(pod))
+                group.create_task(self._run_pod(pod))
             await self._ending.wait()
             for forward in self._forwards:
                 forward.refuse()
@@ -175,7 +179,7 @@ class Runner:
         for forward in self._forwards:
             await forward.close()
 
-    async def _keep(self, pod: Pod) -> None:
+    async def _run_pod(self, pod: Pod) -> None:
         try:
             await pod.run()
         except (PodError, OSError) as error:
@@ -187,28 +191,28 @@ class Runner:
     def _addresses(self, service: Service, port: int, *, ready: bool) -> list[str]:
         found, deployments = [], self._overlay.pods_of(service)
         for pod in self.pods:
-            of = pod.placed.deployment
+            of = pod.local.deployment
             if of in deployments and (pod.ready or not ready):
-                found.append(pod.placed.place.address(service.container_port(port, of)))
+                found.append(pod.local.address.endpoint(service.container_port(port, of)))
         return found
 
     def _write(self, line: str) -> None:
         self._log.write(line)
         self._log.flush()
 
-    def _say(self, placed: Placed, message: str, **fields: Any) -> None:
+    def _log_event(self, pod: LocalPod, message: str, **fields: Any) -> None:
         record = logging.LogRecord(__name__, logging.INFO, "", 0, message, None, None)
-        vars(record).update(pod=placed.name, **fields)
+        vars(record).update(pod=pod.name, **fields)
         self._write(self._formatter.format(record) + "\n")
 
 
 def forwarded_ports(overlay: Overlay, base_port: int) -> dict[int, tuple[Service, int]]:
-    """Returns which port of which Service each port of 127.0.0.1 stands for.
+    """Returns the Service and its port behind each forwarded port of 127.0.0.1.
 
-    The orchestrator's is `base_port`, and the others are as far from it as in the overlay.
+    The orchestrator is on `base_port`, and the other Services at the overlay's offsets from it.
 
     Raises:
-        ValueError: they would be no ports.
+        ValueError: a port would be out of range.
     """
     own = [(each, port) for each in overlay.services for port in each.ports]
     first = next(port for service, port in own if service.name == ORCHESTRATOR)
@@ -221,13 +225,13 @@ def forwarded_ports(overlay: Overlay, base_port: int) -> dict[int, tuple[Service
 
 @contextmanager
 def running(runner: Runner) -> Iterator[Runner]:
-    """Starts a runner's pods, and stops them in the end.
+    """Runs a runner for the block.
 
     Yields:
         The runner, once all pods are ready.
 
     Raises:
-        RuntimeError: a pod will not run, or a port is taken.
+        RuntimeError: a pod does not run, or a port is in use.
     """
     try:
         runner.start()
@@ -242,8 +246,8 @@ def local_stack(
     checkpoints: Path,
     log: TextIO,
     *,
-    flags: Flags = NO_FLAGS,
-    replicas: Mapping[str, int] = NO_REPLICAS,
+    flags: Flags | None = None,
+    replicas: Mapping[str, int] | None = None,
     base_port: int | None = None,
     restarts: Restarts = KUBELET,
     pre_stop: bool = False,
@@ -252,30 +256,30 @@ def local_stack(
 
     Args:
         checkpoints: Folder with the checkpoint of every stage.
-        log: Where all pods log to, and what happens to them.
-        flags: Of Deployments besides those of their manifests.
-        replicas: Numbers of pods other than the manifests'.
-        base_port: Port of 127.0.0.1 for the orchestrator; None leaves pods at their own addresses.
-        restarts: When a pod that ended is started again.
-        pre_stop: Whether pods sleep before they are told to end, which is for those who still call.
+        log: File for the log lines of all pods and for their events.
+        flags: Additional flags by name of the Deployment.
+        replicas: Numbers of pods that differ from the manifests.
+        base_port: Port of 127.0.0.1 for the orchestrator; None forwards no ports.
+        restarts: Policy of restarts.
+        pre_stop: Whether the preStop sleep runs before SIGTERM, for clients that still call.
 
     Yields:
         The runner, once all pods are ready.
 
     Raises:
         FileNotFoundError: a stage has no checkpoint.
-        ValueError: a number of pods or a port cannot be.
-        RuntimeError: a pod will not run, or a port is taken.
+        ValueError: a number of pods or a port is out of range.
+        RuntimeError: a pod does not run, or a port is in use.
     """
-    overlay = scaled(local_overlay(), replicas)
+    overlay = scaled(local_overlay(), replicas or {})
     if base_port is not None:
         forwarded_ports(overlay, base_port)
     check_checkpoints(checkpoints)
     with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
         folders = Folders(checkpoints, compiled_folder(), Path(own))
-        placed = place_pods(overlay, network, folders, flags)
+        pods = place_pods(overlay, network, folders, flags)
         runner = Runner(
-            overlay, placed, log, base_port=base_port, restarts=restarts, pre_stop=pre_stop
+            overlay, pods, log, base_port=base_port, restarts=restarts, pre_stop=pre_stop
         )
         with running(runner):
             yield runner

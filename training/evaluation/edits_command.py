@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from services.pictures.sheets import contact_sheet
 from services.sampling import NO_FLAGS, SamplingFlags, given
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.edits import (
@@ -30,7 +31,6 @@ from training.evaluation.edits import (
 )
 from training.evaluation.shares import Share
 from training.evaluation.testbed import open_testbed
-from training.pictures import contact_sheet
 
 console = Console()
 Measured = TypeVar("Measured")

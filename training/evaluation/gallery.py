@@ -8,13 +8,13 @@ import numpy as np
 from muse_client import DEFAULT_ADDRESS, GeneratedImage, MuseClient, Progress, sampling
 from PIL import Image
 
-from tools.cli.previews import Watcher
+from services.pictures.sheets import sheet_of_rows
+from tools.cli.previews import PreviewFiles
 from training.evaluation.edits import EditCase, draw_edit_cases, mask_of, picture_of
 from training.evaluation.testbed import Testbed, open_testbed
 
 KEPT = (0, 10, 25, 50, 75, 100)
 EDIT_GUIDANCE = 1.75  # the paper's 4 changes more of the demo's scenes than was asked for
-GAP_PX = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def gallery(
             cases = draw_edit_cases(kind, testbed, pairs, seed=seed)
             rows = [row(client, testbed, case) for case in cases]
             name = f"{row.__name__.strip('_')}-{kind}.webp"
-            rows_of(rows).save(folder / name, quality=90)
+            sheet_of_rows(rows).save(folder / name, quality=90)
             words = "; ".join(case.prompt for case in cases) if row is not _varied else ""
             entries.append(Entry(file=name, title=title, words=words))
     page = out / "gallery.md"
@@ -98,14 +98,14 @@ def gallery(
 def _forming(client: MuseClient, testbed: Testbed, seed: int, folder: Path) -> Entry:
     case = draw_edit_cases("inpaint", testbed, 1, seed=seed)[0]
     file = folder / "forming.webp"
-    watcher = Watcher(filmstrip=file)
+    previews = PreviewFiles(filmstrip=file)
     pictures: list[GeneratedImage] = []
     for event in client.events(case.prompt, seed=case.seed, preview_every=2):
         if isinstance(event, Progress):
-            watcher.add(event)
+            previews.add(event)
         elif isinstance(event, GeneratedImage):
             pictures.append(event)
-    watcher.finish(pictures)
+    previews.finish(pictures)
     return Entry(file=file.name, title="A picture as it forms", words=case.prompt)
 
 
@@ -145,21 +145,6 @@ def _varied(client: MuseClient, testbed: Testbed, case: EditCase) -> list[Image.
 
 def _before(testbed: Testbed, case: EditCase) -> Image.Image:
     return Image.fromarray(picture_of(case.scene, testbed))
-
-
-def rows_of(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Lays rows of pictures of one height out below one another, on white."""
-    widths = [sum(image.width + GAP_PX for image in row) + GAP_PX for row in rows]
-    height = sum(row[0].height + GAP_PX for row in rows) + GAP_PX
-    sheet = Image.new("RGB", (max(widths), height), "white")
-    top = GAP_PX
-    for row in rows:
-        left = GAP_PX
-        for image in row:
-            sheet.paste(image.convert("RGB"), (left, top))
-            left += image.width + GAP_PX
-        top += row[0].height + GAP_PX
-    return sheet
 
 
 def page_of(entries: Sequence[Entry], preset: str, pairs: int, seed: int) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from services.pictures.sheets import contact_sheet
 from training.evaluation.reliability import Reliability
 from training.evaluation.scenes import QUESTIONS, ScoredImage, shares_by_group
 from training.evaluation.shares import Share
-from training.pictures import contact_sheet
 
 COLUMNS = 20  # of a sheet
 console = Console()

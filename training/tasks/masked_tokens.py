@@ -22,12 +22,12 @@ from PIL import Image
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of, with_parameters
+from services.pictures.sheets import contact_sheet
 from services.runtime.checkpoints.serialization import round_to_bfloat16, save_checkpoint
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.bf16_matmul import with_bf16_matmul
 from training.optimizers import Parameters, Recipe, adafactor
-from training.pictures import contact_sheet
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer
 from training.tasks.masking import keep_text, masked_cross_entropy, random_masks

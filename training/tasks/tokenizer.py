@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from services.nn.parameters import parameters_of, with_parameters
+from services.pictures.sheets import contact_sheet
 from services.runtime.checkpoints.serialization import (
     codebook_fingerprint,
     round_to_bfloat16,
@@ -35,7 +36,7 @@ from services.runtime.checkpoints.serialization import (
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 from training.optimizers import Parameters, Recipe, adam
-from training.pictures import contact_sheet, to_float, to_uint8
+from training.pictures import to_float, to_uint8
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.discriminator import (
     PatchDiscriminator,

@@ -15,8 +15,9 @@ from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
 from services.orchestrator.edits.letterbox import Letterbox, letterbox_of
 from services.orchestrator.edits.masks import seamless, unknown_cells
-from services.orchestrator.edits.views import RepaintedView, repainted_view
+from services.orchestrator.edits.views import repainted_view
 from services.orchestrator.image_task import ImageTask, RequestContext
+from services.orchestrator.previews import Show
 from services.orchestrator.timeline import Call
 from services.pictures.low_resolution import low_resolution_view
 
@@ -110,7 +111,7 @@ class MaskedPicture:
     unknown: Unknown
     feather_px: int
 
-    def view(self) -> RepaintedView:
+    def view(self) -> Show:
         """Returns the view that shows previews of this picture."""
         return repainted_view(self.old, self.mask, self.letterbox, self.feather_px)
 

@@ -11,7 +11,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 from services.orchestrator.edits.infill import decode_unknown, encode_masked
 from services.orchestrator.edits.kind import EditKind, Mask, Source
 from services.orchestrator.edits.pictures import HALF, SourcePicture, read_mask
-from services.orchestrator.edits.views import DecodedView
+from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.orchestrator.previews import Show
 from services.runtime.wire.errors import invalid_field
@@ -53,7 +53,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     composite = inpaint.composite or not inpaint.HasField("composite")
     show: Show | None = None
     if context.request.preview_every and not composite:
-        show = DecodedView(letterbox=picture.letterbox)
+        show = decoded_view(picture.letterbox)
     elif context.request.preview_every:
         show = await asyncio.to_thread(picture.view)
     finish = picture.composite if composite else picture.letterbox.undo

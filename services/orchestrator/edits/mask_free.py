@@ -19,7 +19,7 @@ from services.orchestrator.edits.infill import partly_known
 from services.orchestrator.edits.kind import EditKind, Source
 from services.orchestrator.edits.letterbox import letterbox_of
 from services.orchestrator.edits.limits import check_share
-from services.orchestrator.edits.views import DecodedView
+from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.pictures.low_resolution import low_resolution_view
 from services.runtime.wire.errors import invalid_field
@@ -98,7 +98,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
         await task.deliver(await asyncio.to_thread(letterbox.undo, decoded), iteration=iteration)
 
     async def handle(task: ImageTask) -> None:
-        task = replace(task, show=DecodedView(letterbox=letterbox))
+        task = replace(task, show=decoded_view(letterbox))
         task.add_calls(call)
         returned = await _iterate(task, edit, tokens)
         async with task_group() as group:

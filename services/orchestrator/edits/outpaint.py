@@ -17,7 +17,7 @@ from services.orchestrator.edits.infill import decode_unknown, encode_masked
 from services.orchestrator.edits.kind import EditKind, Source
 from services.orchestrator.edits.limits import MAX_SIDE_PX
 from services.orchestrator.edits.pictures import SourcePicture
-from services.orchestrator.edits.views import Overview, WindowView
+from services.orchestrator.edits.views import Overview
 from services.orchestrator.edits.windows import Window, windows
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.runtime.wire.errors import invalid_field
@@ -74,8 +74,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
             part = replace(task, part=number, parts=len(plan))
             if overview is not None:
                 view = await asyncio.to_thread(picture.view)
-                show = WindowView(overview=overview, at=window.slices, window=view)
-                part = replace(part, show=show)
+                part = replace(part, show=overview.window_view(window.slices, view))
             seed = (task.seed + number * SEED_STRIDE) % SEEDS
             canvas = await decode_unknown(part, picture.tokens, picture.unknown, seed=seed)
             extended[window.slices] = await asyncio.to_thread(picture.composite, canvas)

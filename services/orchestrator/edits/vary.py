@@ -12,7 +12,7 @@ from services.orchestrator.edits.kind import EditKind, Source
 from services.orchestrator.edits.letterbox import letterbox_of
 from services.orchestrator.edits.limits import check_share
 from services.orchestrator.edits.masks import touched_cells
-from services.orchestrator.edits.views import DecodedView
+from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 
 STRENGTH = 0.5
@@ -35,7 +35,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
         chosen = chosen_cells(inside, strength, task.seed)
         finer = np.arange(high.grid) * low.grid // high.grid
         unknown = Unknown(low=chosen, high=chosen[np.ix_(finer, finer)])
-        task = replace(task, show=DecodedView(letterbox=letterbox))
+        task = replace(task, show=decoded_view(letterbox))
         canvas = await decode_unknown(task, tokens, unknown)
         await task.deliver(await asyncio.to_thread(letterbox.undo, canvas))
 

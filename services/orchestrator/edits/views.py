@@ -4,51 +4,22 @@ A picture larger than the canvas is shown at the canvas's scale, so that preview
 other picture is shown at its own size, and its last high-resolution preview equals the result.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from services.orchestrator.edits.letterbox import Letterbox, enlarged, scaled
 from services.orchestrator.edits.masks import seamless
-from services.orchestrator.previews import GREY
+from services.orchestrator.previews import GREY, Show
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecodedView:
-    """Shows every pixel of the picture as decoded.
+def decoded_view(letterbox: Letterbox) -> Show:
+    """Returns a view that shows every pixel of a picture as decoded.
 
-    Attributes:
+    Args:
         letterbox: Position of the picture on the canvas.
     """
-
-    letterbox: Letterbox
-
-    def __call__(self, square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the picture to show for a decoded square."""
-        return self.letterbox.shrunk.undo(enlarged(square, self.letterbox.side))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepaintedView:
-    """Shows the old picture with the decoded pixels blended into its mask.
-
-    Attributes:
-        letterbox: Position of the shown picture on the canvas.
-        old: Old picture, at the scale to show.
-        mask: True at pixels of `old` to repaint.
-        feather_px: Canvas pixels, inside the mask, over which the new pixels fade in.
-    """
-
-    letterbox: Letterbox
-    old: UInt8[np.ndarray, "h w 3"]
-    mask: Bool[np.ndarray, "h w"]
-    feather_px: int
-
-    def __call__(self, square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the picture to show for a decoded square."""
-        canvas = enlarged(square, self.letterbox.side)
-        return seamless(self.old, canvas, self.mask, self.letterbox, self.feather_px)
+    shrunk = letterbox.shrunk
+    return lambda square: shrunk.undo(enlarged(square, shrunk.side))
 
 
 def repainted_view(
@@ -56,8 +27,8 @@ def repainted_view(
     mask: Bool[np.ndarray, "h w"],
     letterbox: Letterbox,
     feather_px: int,
-) -> RepaintedView:
-    """Returns the view of a picture that is repainted inside a mask.
+) -> Show:
+    """Returns a view that shows the old picture with the decoded pixels blended into its mask.
 
     Args:
         old: Old picture.
@@ -67,11 +38,9 @@ def repainted_view(
     """
     shrunk = letterbox.shrunk
     if shrunk is not letterbox:
-        old, mask = (
-            letterbox.cut(letterbox.apply(old)),
-            letterbox.cut(letterbox.apply_to_mask(mask)),
-        )
-    return RepaintedView(letterbox=shrunk, old=old, mask=mask, feather_px=feather_px)
+        old = letterbox.cut(letterbox.apply(old))
+        mask = letterbox.cut(letterbox.apply_to_mask(mask))
+    return lambda square: seamless(old, enlarged(square, shrunk.side), mask, shrunk, feather_px)
 
 
 class Overview:
@@ -122,21 +91,11 @@ class Overview:
         first = min(round(part.start * self._scale), length - 1)
         return slice(first, min(max(first + 1, round(part.stop * self._scale)), length))
 
+    def window_view(self, at: tuple[slice, slice], view: Show) -> Show:
+        """Returns a view that shows the copy with one window as decoded so far.
 
-@dataclass(frozen=True, kw_only=True)
-class WindowView:
-    """Shows a growing picture with one window as decoded so far.
-
-    Attributes:
-        overview: Reduced copy of the full picture.
-        at: Rows and columns of the window in the full picture.
-        window: View of the window.
-    """
-
-    overview: Overview
-    at: tuple[slice, slice]
-    window: RepaintedView
-
-    def __call__(self, square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the picture to show for a decoded square."""
-        return self.overview.with_part(self.window(square), self.at)
+        Args:
+            at: Rows and columns of the window in the full picture.
+            view: View of the window.
+        """
+        return lambda square: self.with_part(view(square), at)

@@ -184,7 +184,7 @@ def test_what_cannot_is_refused_by_its_field_with_what_was_expected(name: str) -
     assert said in refused.value.message
 
 
-def test_the_declared_size_is_told_without_decoding() -> None:
+def test_the_declared_size_is_read_without_decoding() -> None:
     cut = saved(halves())[:-30]
     assert declared_size(cut, "image") == (HEIGHT, WIDTH)
 

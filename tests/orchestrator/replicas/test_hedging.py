@@ -181,7 +181,7 @@ async def test_nothing_is_unusual_before_enough_calls_were_seen(fleet: Fleet) ->
     assert fleet.counts() == [1, 0]
 
 
-async def test_a_replica_where_somebody_waits_gets_no_second_copy(fleet: Fleet) -> None:
+async def test_a_replica_with_a_queue_gets_no_second_copy(fleet: Fleet) -> None:
     fleet.slow(0, 5 * USUAL_S)
     fleet.servers[1].does.queued = 1
     assert await fleet.generate() == ["result"]
@@ -239,7 +239,7 @@ async def test_an_error_of_the_first_copy_does_not_hurt_once_there_is_a_second(
     assert fleet.counts() == [1, 1]
 
 
-async def test_an_error_of_the_first_copy_is_told_at_once_as_long_as_it_is_alone(
+async def test_an_error_of_the_first_copy_is_raised_at_once_without_a_second(
     fleet: Fleet,
 ) -> None:
     fleet.fails(0, 0, unavailable("broken"))
@@ -249,7 +249,7 @@ async def test_an_error_of_the_first_copy_is_told_at_once_as_long_as_it_is_alone
 
 
 @pytest.mark.parametrize(("second_s", "told"), [(0.0, "second"), (6 * USUAL_S, "first")])
-async def test_when_both_fail_the_error_that_came_first_is_told(
+async def test_when_both_copies_fail_the_first_error_is_raised(
     fleet: Fleet, second_s: float, told: str
 ) -> None:
     fleet.fails(0, 4 * USUAL_S, unavailable("the first"))
@@ -266,7 +266,7 @@ async def test_a_copy_that_hands_the_decode_back_loses_to_one_that_goes_on(fleet
     await soon(lambda: fleet.hedging.budget._saved < 1)
 
 
-async def test_a_decode_that_is_handed_back_by_itself_is_passed_on(fleet: Fleet) -> None:
+async def test_the_state_of_a_preempted_decode_is_passed_on(fleet: Fleet) -> None:
     fleet.servers[0].does.hands_back_at = [0]
     assert await fleet.generate(resume=DecodeState()) == ["preempted"]
 

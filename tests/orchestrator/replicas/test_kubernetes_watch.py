@@ -135,7 +135,7 @@ async def test_it_ends_at_once_while_it_waits_for_a_change(api: Any, known: Know
     assert time.monotonic() - begun < 2
 
 
-async def test_services_of_two_namespaces_are_watched_apart(api: Any, known: Known) -> None:
+async def test_services_of_two_namespaces_are_watched_separately(api: Any, known: Known) -> None:
     elsewhere = ServiceName("elsewhere", "superres", 50054)
     known.watches = watch_services({BASE: known.base.append, elsewhere: known.superres.append})
     await soon(lambda: known.base == [[]])

@@ -11,7 +11,8 @@ from muse_client import GeneratedImage
 from PIL import Image
 
 from services.orchestrator.metadata import SOURCE_TYPE, png_metadata
-from tools.cli.image_files import GAP_PX, save_picture, save_sheet
+from services.pictures.sheets import GAP_PX
+from tools.cli.image_files import save_picture, save_sheet
 
 PROMPT = 'a "fox" & <two> owls\u2014\u72d0'
 DESCRIPTION = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"

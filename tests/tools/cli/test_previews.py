@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.painted import noise
 from tests.tools.cli.running import muse
-from tools.cli.previews import Watcher
+from tools.cli.previews import PreviewFiles
 
 
 async def test_the_command_writes_previews_a_filmstrip_and_an_animation(
@@ -43,7 +43,7 @@ async def test_the_command_writes_previews_a_filmstrip_and_an_animation(
 )
 def test_a_file_of_another_format_is_refused(changes: dict[str, Path], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Watcher(**changes)
+        PreviewFiles(**changes)
 
 
 async def test_the_command_writes_previews_strip_and_animation_in_the_shape_of_the_picture(

@@ -10,10 +10,10 @@ import pytest
 
 from tools.local import parse_replicas, stage_flags
 from tools.local.fields import ManifestError
-from tools.local.folders import PLACES, Folders, check_checkpoints
+from tools.local.folders import CHECKPOINTS, Folders, check_checkpoints
 from tools.local.manifest import OVERLAY, local_overlay, read_overlay
 from tools.local.network import Network
-from tools.local.placement import Placed, place_pods, scaled
+from tools.local.placement import LocalPod, place_pods, scaled
 from tools.local.runner import forwarded_ports
 
 Build = Callable[..., list[dict[str, Any]]]
@@ -28,7 +28,7 @@ def test_what_is_run_is_what_is_deployed(rendered: Callable[[str], Any]) -> None
 
 def placed(
     folder: Path, *, several: bool | None = None, **replicas: int
-) -> tuple[dict[str, Placed], Folders]:
+) -> tuple[dict[str, LocalPod], Folders]:
     folders = Folders(folder / "checkpoints", folder / "compiled", folder / "own")
     with Network(several=several) as network:
         found = place_pods(
@@ -47,7 +47,7 @@ def test_addresses_folders_and_flags_of_the_overlay(
     base, orchestrator = pods["base-1"], pods["orchestrator-0"].environment
 
     assert base.command == (sys.executable, "-m", "services.base", "--mesh=model=4")
-    assert base.environment["MUSE_HOST"] == base.place.host
+    assert base.environment["MUSE_HOST"] == base.address.host
     assert base.environment["MUSE_PORT"] == "50053"
     assert base.environment["MUSE_CHECKPOINTS"] == str(folders.checkpoints)
     assert base.environment["MUSE_COMPILATION_CACHE"] == str(folders.compiled)
@@ -56,29 +56,29 @@ def test_addresses_folders_and_flags_of_the_overlay(
     assert Path(base.environment["HOME"]).is_dir()
     assert base.environment["JAX_PLATFORMS"] == "cuda,cpu"  # the caller's
     assert base.environment["MUSE_MAX_BATCH_SIZE"] == "3"
-    two = [pods[f"base-{index}"].place.address(50053) for index in range(2)]
+    two = [pods[f"base-{index}"].address.endpoint(50053) for index in range(2)]
     assert orchestrator["MUSE_BASE"] == ",".join(two)
-    assert orchestrator["MUSE_TOKENIZER"] == pods["tokenizer-0"].place.address(50052)
-    assert len({pod.place.host for pod in pods.values()}) == 6
+    assert orchestrator["MUSE_TOKENIZER"] == pods["tokenizer-0"].address.endpoint(50052)
+    assert len({pod.address.host for pod in pods.values()}) == 6
     assert (base.deployment.pre_stop_s, base.deployment.grace_s) == (5, 60)
 
 
 def test_with_one_address_every_port_is_another(tmp_path: Path) -> None:
     pods, _ = placed(tmp_path, several=False, base=2)
-    ports = [port for pod in pods.values() for port in pod.place.ports.values()]
+    ports = [port for pod in pods.values() for port in pod.address.ports.values()]
 
-    assert {pod.place.host for pod in pods.values()} == {"127.0.0.1"}
+    assert {pod.address.host for pod in pods.values()} == {"127.0.0.1"}
     assert len(set(ports)) == len(ports) == 12
     base = pods["base-1"]
-    assert base.environment["MUSE_PORT"] == str(base.place.ports[50053])
-    assert base.environment["MUSE_METRICS_PORT"] == str(base.place.ports[9464])
-    assert base.place.address(50053) in pods["orchestrator-0"].environment["MUSE_BASE"]
+    assert base.environment["MUSE_PORT"] == str(base.address.ports[50053])
+    assert base.environment["MUSE_METRICS_PORT"] == str(base.address.ports[9464])
+    assert base.address.endpoint(50053) in pods["orchestrator-0"].environment["MUSE_BASE"]
 
 
 def test_two_stacks_have_no_place_in_common() -> None:
     with Network() as first, Network() as second:
-        places = [network.place([50053]) for network in (first, second, first)]
-    assert len({place.address(50053) for place in places}) == 3
+        places = [network.allocate([50053]) for network in (first, second, first)]
+    assert len({place.endpoint(50053) for place in places}) == 3
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_fields_of_the_pod_and_variables_are_resolved(manifests: Build, tmp_path
         (pod,) = place_pods(
             read_overlay(objects), network, Folders(tmp_path, tmp_path, tmp_path / "own")
         )
-    host = pod.place.host
+    host = pod.address.host
     assert pod.environment["BOTH"] == f"k8s.pod.name=orchestrator-0,ip={host},$(NONE)"
 
 
 def test_without_a_checkpoint_of_every_stage_nothing_is_started(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoints in "):
         check_checkpoints(tmp_path)
-    for place in PLACES:
+    for place in CHECKPOINTS:
         (tmp_path / place).mkdir(parents=True)
         if place not in ("tokenizer/high", "base"):
             (tmp_path / place / "config.json").write_text("{}")

@@ -21,7 +21,7 @@ from tools.local.placement import place_pods, scaled
 from tools.local.pods import Pod
 from tools.local.runner import running
 
-QUICK = Restarts(first_s=0.2, most_s=0.3)
+QUICK = Restarts(first_s=0.2, max_s=0.3)
 PATIENCE_S = 30.0
 Build = Callable[..., list[dict[str, Any]]]
 
@@ -171,7 +171,7 @@ def test_an_interrupt_while_pods_are_started_leaves_none(manifests: Build, tmp_p
 
 def test_connections_to_this_machine_go_to_ready_pods(manifests: Build, tmp_path: Path) -> None:
     with Network(several=False) as network:
-        port = network.place([1]).ports[1]
+        port = network.allocate([1]).ports[1]
         away = tmp_path / "away"
         with pods(manifests(f"away={away}"), tmp_path, Log(), base_port=port) as runner:
             assert serving(f"127.0.0.1:{port}", "readiness")
