@@ -236,7 +236,7 @@ REGISTER: dict[str, Any] = {
 
 
 class Line:
-    """A TCP line to a server that can be cut, as when its process dies, and mended.
+    """A TCP line to a server that can be cut, as when its process dies, and restored.
 
     Attributes:
         silent: Nothing gets through and nothing is closed, as when its machine vanished.

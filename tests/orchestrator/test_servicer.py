@@ -61,12 +61,12 @@ def fail(behaviour: Any, error: RequestError, *, times: int) -> None:
 async def test_a_request_passes_every_stage_in_order(house: Any) -> None:
     events = await house.events(progress=True)
 
-    told = [
+    received = [
         (event.progress.stage, event.progress.step)
         for event in events
         if event.HasField("progress")
     ]
-    assert told == [
+    assert received == [
         ("text_encoder", 1),
         *(("base", step) for step in range(1, 6)),
         *(("superres", step) for step in range(1, 4)),

@@ -37,7 +37,7 @@ def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
     table.add_section()
     if all(picture.wall_s for picture in pictures):  # earlier servers send no wall_s
         overhead_s = sum(picture.overhead_s for picture in pictures) / len(pictures)
-        table.add_row("glue", "", "", f"{overhead_s * 1e3:.1f}")
+        table.add_row("overhead", "", "", f"{overhead_s * 1e3:.1f}")
     table.add_row("whole request", "", "", f"{total_s * 1e3:.1f}")
     return table
 

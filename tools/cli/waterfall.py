@@ -18,7 +18,7 @@ class Segment:
         kind: One of KINDS.
         start_s: Seconds from the arrival of the request to its start.
         end_s: Seconds from the arrival of the request to its end.
-        beside: Whether it is of a call that nobody waited for, as another one took longer.
+        beside: Whether it belongs to a call that ran while a longer one did.
     """
 
     kind: str

@@ -74,8 +74,8 @@ async def test_each_step_of_a_preempted_decode_is_reported_once(studio: Any, ima
     edit = MaskFreeEdit(image=image, iterations=6, return_iterations=[2, 5])
     events = await studio.house.events(mask_free_edit=edit, progress=True)
 
-    told = [event.progress.step for event in events if event.progress.stage == "base"]
-    assert told == [1, 2, 3, 4, 5, 6]
+    received = [event.progress.step for event in events if event.progress.stage == "base"]
+    assert received == [1, 2, 3, 4, 5, 6]
 
 
 async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Any) -> None:
