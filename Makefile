@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 PROMPT ?= a 3D picture of a frog on the left and a strawberry on the right on a blue background
 SEED ?= 8
 
-.PHONY: setup demo test lint types imports protos protos-check kubectl manifests local-overlay check lock clean
+.PHONY: setup demo test lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements/dev.lock pyproject.toml
+$(VENV)/.ready: requirements/dev.lock pyproject.toml client/muse_client/version.py
 	$(PYTHON) scripts/require_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
@@ -34,7 +34,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.manifests
-	$(BIN)/mypy services training scripts k8s client tools
+	$(BIN)/mypy services training scripts k8s client tools examples
 
 imports: setup
 	$(BIN)/lint-imports
@@ -58,7 +58,10 @@ manifests: $(VENV)/.manifests # renders every overlay and says what is wrong
 local-overlay: $(VENV)/.manifests # what `muse up` runs, after a change of the manifests
 	PYTHONPATH=. $(BIN)/python scripts/render_local_overlay.py
 
-check: lint types imports protos-check
+node-example: # its packages, which its test needs
+	cd examples/node && npm ci --silent --no-audit --no-fund --ignore-scripts
+
+check: lint types imports protos-check node-example
 
 lock:
 	sh scripts/lock.sh

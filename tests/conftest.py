@@ -32,6 +32,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 # two that start servers of the same checkpoints come one after the other: the second compiles none.
 LONGEST = (
     "test_prompt_to_picture.py",
+    "test_train_tiny.py",
     "test_mesh.py",
     "test_stages.py",
     "test_local_stack.py",

@@ -55,7 +55,7 @@ def _small(steps: int, batch_size: int, learning_rate: float, weight_decay: floa
     )
 
 
-# Sized for two CPU cores; README.md has the arithmetic and what each took.
+# Sized for two CPU cores; docs/training.md has the arithmetic and what each took.
 _DEMO = PresetRecipes(
     low_tokenizer=_small(4000, 8, 2e-3, 1e-4),
     high_tokenizer=_small(1800, 4, 1.5e-3, 1e-4),

@@ -3,7 +3,7 @@
 The average is computed from files after training, tensor by tensor: neither the device nor the host
 ever holds a second copy of all parameters.
 
-Source: Muse, section 2.8: checkpoints of every 5000 steps, averaged with decay 0.7.
+Source: Muse, section 3: checkpoints of every 5000 steps, averaged with decay 0.7.
 """
 
 from collections.abc import Mapping

@@ -25,6 +25,7 @@ from muse_client.errors import (
     Unavailable,
 )
 from muse_client.events import Accepted, Done, Event, GeneratedImage, Preview, Progress
+from muse_client.version import __version__
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -51,6 +52,7 @@ __all__ = [
     "Progress",
     "Sampling",
     "Unavailable",
+    "__version__",
     "inpainting",
     "mask_free_editing",
     "outpainting",

@@ -1,4 +1,4 @@
-"""The version of the project, as the installed package states it."""
+"""The version of the installed package, which client/muse_client/version.py defines."""
 
 from importlib.metadata import version
 

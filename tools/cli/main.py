@@ -12,10 +12,13 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from services.runtime.checkpoints.precision import Weights
+from services.runtime.version import package_version
 from services.stages import ORCHESTRATOR_PORT
 from tools.cli.options import DEFAULTS, CommandOptions
 
-app = App(name="muse", help="Text to image by masked generative transformers.")
+app = App(
+    name="muse", help="Text to image by masked generative transformers.", version=package_version
+)
 app.command(
     "tools.description.command:describe",  # by name: the orchestrator imports no JAX
     name="describe",

@@ -59,7 +59,7 @@ class PerceptualDistance(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerLosses:
-    """How much each loss weighs (Muse, Table 5; commitment as DESIGN 4.8).
+    """Weights of the losses (Muse, Table 5; the commitment of VQ-VAE: docs/method.md).
 
     Attributes:
         commitment: Encoder outputs to their codes.

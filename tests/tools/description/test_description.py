@@ -11,7 +11,7 @@ from tools.description.chips import CHIPS, chip
 from tools.description.description import SystemDescription, describe
 from tools.description.rendering import scaled
 
-# DESIGN 4.1.
+# docs/method.md, point 1.
 BASE_UNMASKED = "1 2 2 4 5 6 7 8 9 9 11 11 13 13 13 14 15 16 15 16 17 16 17 16"
 SUPERRES_UNMASKED = "79 233 379 509 621 708 768 799"
 STAGE_KEYS = {

@@ -1,4 +1,4 @@
-"""Tests for what masked training hides: DESIGN points on mask ratio and text dropout."""
+"""Tests for what masked training hides: tokens at a random ratio, and the text of some samples."""
 
 import jax
 import jax.numpy as jnp
