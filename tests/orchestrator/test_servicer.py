@@ -140,11 +140,11 @@ async def test_unavailable_is_retried_and_each_step_is_reported_once(house: Any)
     assert len(base.asked) == 3
 
 
-async def test_a_preempted_decode_resumes_and_each_step_is_reported_once(
+async def test_a_preempted_decode_goes_on_from_there_and_no_step_is_reported_twice(
     house: Any,
 ) -> None:
     base = house.stages["base"]
-    base.hands_back_at = [2, 4]
+    base.preempts_at = [2, 4]
     starts: list[int] = []
     original = base.enter
 
@@ -159,7 +159,7 @@ async def test_a_preempted_decode_resumes_and_each_step_is_reported_once(
     steps = [event.progress.step for event in events if event.progress.stage == "base"]
     assert steps == [1, 2, 3, 4, 5]
     assert starts == [4]
-    assert base.hands_back_at == []
+    assert base.preempts_at == []
     assert kinds(events)[-1] == "done"
 
 

@@ -1,7 +1,7 @@
 """A replica in virtual time: the policies of the servers' scheduler and batcher, without work.
 
-A replica returns the time of its next event. It passes steps between which no call joins or leaves in
-one go, so that a decode is a handful of events whatever its steps.
+A replica returns the time of its next event. It passes steps between which no call joins or
+leaves in one go, so that a decode is a handful of events whatever its steps.
 """
 
 import math

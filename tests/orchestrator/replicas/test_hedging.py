@@ -261,13 +261,13 @@ async def test_when_both_copies_fail_the_first_error_is_raised(
 
 async def test_a_copy_that_hands_the_decode_back_loses_to_one_that_goes_on(fleet: Fleet) -> None:
     fleet.slow(0, 5 * USUAL_S)
-    fleet.servers[1].does.hands_back_at = [0]
+    fleet.servers[1].does.preempts_at = [0]
     assert await fleet.generate() == ["result"]
     await soon(lambda: fleet.hedging.budget._saved < 1)
 
 
-async def test_the_state_of_a_preempted_decode_is_passed_on(fleet: Fleet) -> None:
-    fleet.servers[0].does.hands_back_at = [0]
+async def test_a_decode_that_is_preempted_by_itself_is_passed_on(fleet: Fleet) -> None:
+    fleet.servers[0].does.preempts_at = [0]
     assert await fleet.generate(resume=DecodeState()) == ["preempted"]
 
 

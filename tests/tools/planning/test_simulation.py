@@ -162,7 +162,7 @@ def test_a_seed_gives_the_same_run_and_another_gives_another() -> None:
 
 def test_more_replicas_make_p99_no_worse() -> None:
     p99_s = [pictures(base).percentile_s(99) for base in (2, 3, 4, 6, 9)]
-    # With short queues, the times at which requests leave base decide which share a step of superres.
+    # With short queues, which requests share a step of superres depends on when they leave base.
     assert all(later <= 1.03 * earlier for earlier, later in pairwise(p99_s))
     assert p99_s[-1] < p99_s[0]
 
