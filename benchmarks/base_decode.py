@@ -164,8 +164,8 @@ def print_share(
     best = max(ceilings.values())
     flops = arithmetic.base_decode(config).image(steps)
     rate = flops / ours.median
-    told = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in ceilings.items())
-    print(f"matrix ceiling, float32: {told} GFLOP/s")
+    printed = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in ceilings.items())
+    print(f"matrix ceiling, float32: {printed} GFLOP/s")
     print(f"ours: {flops / 1e9:.2f} GFLOP an image, {rate / 1e9:.1f} GFLOP/s")
     print(f"share of the ceiling: {rate / best:.0%} (target >= {TARGETS['ceiling']:.0%})")
 

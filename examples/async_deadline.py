@@ -1,4 +1,4 @@
-"""Generates pictures of several prompts at once, each before a deadline, and retries when told to.
+"""Generates pictures of several prompts at once, each before a deadline, and retries refused ones.
 
 python examples/async_deadline.py "a fox on blue" "an owl on red" --seconds 10
 """

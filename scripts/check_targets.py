@@ -77,7 +77,7 @@ def environment(folder: Path, work: Path, **settings: str) -> dict[str, str]:
 def running(
     command: list[str], variables: Mapping[str, str], work: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """Runs a server inside the block; it must end by itself, with status 0, when told to."""
+    """Runs a server inside the block; it must end by itself, with status 0, after SIGTERM."""
     process = subprocess.Popen(command, env=dict(variables), cwd=work, text=True)
     try:
         yield process

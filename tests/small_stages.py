@@ -60,7 +60,7 @@ class Behaviour:
         around: Awaited in every call, with its seed (0 where there is none). It may return the
             timing that the call then answers with.
         health: What its health service says, to be set.
-        hands_back_at: Steps after which a decode that began elsewhere or here is handed back, each
+        preempts_at: Steps after which a decode that began elsewhere or here is preempted, each
             once.
         queued: Requests that its status says wait.
     """
@@ -75,7 +75,7 @@ class Behaviour:
         self.around: Callable[[int], Any] | None = None
         self.health = health.aio.HealthServicer()
         self.steps_before_around = 0
-        self.hands_back_at: list[int] = []
+        self.preempts_at: list[int] = []
         self.queued = 0
 
     async def enter(self, request: Any, context: Any, seed: int = 0) -> None:
@@ -144,8 +144,8 @@ class Decoder:
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         behaviour, sampling = self.behaviour, request.sampling
         for step in range(request.resume.step + 1, sampling.steps + 1):
-            if step - 1 in behaviour.hands_back_at:
-                behaviour.hands_back_at.remove(step - 1)
+            if step - 1 in behaviour.preempts_at:
+                behaviour.preempts_at.remove(step - 1)
                 state = DecodeState(step=step - 1)
                 yield self.messages.GenerateResponse(preempted=state)
                 return
@@ -236,7 +236,7 @@ REGISTER: dict[str, Any] = {
 
 
 class Line:
-    """A TCP line to a server that can be cut, as when its process dies, and mended.
+    """A TCP line to a server that can be cut, as when its process dies, and restored.
 
     Attributes:
         silent: Nothing gets through and nothing is closed, as when its machine vanished.

@@ -228,8 +228,8 @@ class TorchDecode:
             temperature: 0 takes the likeliest.
         """
         logits = self.network(tokens, keys, values, mask, gate)
-        heard, unheard = logits[0], logits[-1]  # of a single row, the same
-        logits = torch.lerp(unheard, heard, 1 + scale)  # (1+t) heard - t unheard
+        cond, uncond = logits[0], logits[-1]  # of a single row, the same
+        logits = torch.lerp(uncond, cond, 1 + scale)  # (1+t) cond - t uncond
         if temperature == 0:
             ids = logits.argmax(-1, keepdim=True)
         else:

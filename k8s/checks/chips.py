@@ -99,7 +99,7 @@ def roll_outs_do_not_wait_for_chips(objects: Objects) -> Iterator[str]:
 
 
 def accelerators_do_not_fall_back(objects: Objects) -> Iterator[str]:
-    """JAX that finds no chip goes on on the CPU, a thousand times slower, unless told not to."""
+    """JAX without a chip computes on the CPU, a thousand times slower, if it may."""
     for each in objects.workloads():
         for resource, platform in ((TPU, "tpu"), (GPU, "cuda")):
             if not each.chips(resource):

@@ -1,4 +1,4 @@
-"""Network policies: exactly the call graph, told by which pods each pair of policies lets talk."""
+"""Network policies: they allow exactly the calls of the call graph, pod by pod."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]
 
 
 def policies_govern_somebody(objects: Objects) -> Iterator[str]:
-    """A policy with a misspelt label is no error: it governs nobody."""
+    """A policy with a misspelt label is no error: it selects no pod."""
     for policy in objects.of("NetworkPolicy"):
         if not objects.selected(policy["spec"]["podSelector"]):
             yield f"{title(policy)}: governs no pods"

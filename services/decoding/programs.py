@@ -58,7 +58,7 @@ class Program(NamedTuple):
     shapes: tuple[PyTree[jax.ShapeDtypeStruct], ...]
 
 
-class PoolPrograms(NamedTuple):
+class PoolFunctions(NamedTuple):
     """The programs of a pool before they are compiled; `CompiledPrograms` documents each."""
 
     context: Program
@@ -91,7 +91,7 @@ def pool_programs(
     mask_id: int,
     slots: int,
     mesh: Mesh | None,
-) -> PoolPrograms:
+) -> PoolFunctions:
     """Returns the programs of a pool; compiles nothing.
 
     Args:
@@ -122,7 +122,7 @@ def pool_programs(
     slots_shape = jax.eval_shape(empty, context)
     row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, idle_state(1, tokens, mask_id=mask_id)))
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
-    return PoolPrograms(
+    return PoolFunctions(
         context=Program(
             _jit(context_of, mesh, (sharded, *(REPLICATED,) * len(inputs)), CONTEXT),
             (taken, *inputs),

@@ -37,7 +37,7 @@ def served(pod: Pod) -> float:
 
 
 class Load:
-    """Callers that ask for one picture after the other, until told to stop."""
+    """Callers that ask for one picture after the other, until stopped."""
 
     def __init__(self, address: str) -> None:
         self.pictures, self.failures = 0, list[Exception]()

@@ -97,7 +97,7 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         relabel,
         "Deployment/base: its selector does not select its own pods' labels",
     ),
-    "a service that selects nobody": (
+    "a service that selects no pod": (
         lambda sown: sown.spec("Service", "base")["selector"].update(tier="gold"),
         "Service/base: selects no pods",
     ),
@@ -317,7 +317,7 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         lambda sown: sown.variable("base", "MUSE_GRACE_S").update(name="MUSE_GRACE"),
         "Deployment/base: services.base has no setting MUSE_GRACE",
     ),
-    "a server told another port": (
+    "a server with another port": (
         lambda sown: sown.variable("base", "MUSE_PORT").update(value="50060"),
         "Deployment/base: listens on MUSE_PORT 50060, which is not among its ports",
     ),
@@ -329,7 +329,7 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         open_to_all,
         "Deployment/superres may call Deployment/base at port 50053, and never does",
     ),
-    "a stage that nobody may call": (
+    "a stage that no pod may call": (
         lambda sown: sown.without("NetworkPolicy", "orchestrator-to-base"),
         "Deployment/orchestrator may not call Deployment/base at port 50053, and has to",
     ),

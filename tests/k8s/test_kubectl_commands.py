@@ -31,9 +31,9 @@ def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "away",
-        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "nobody"}}],
+        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "reader"}}],
         "clusters": [{"name": "away", "cluster": {"server": UNREACHABLE}}],
-        "users": [{"name": "nobody", "user": {}}],
+        "users": [{"name": "reader", "user": {}}],
     }
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))

@@ -1,4 +1,4 @@
-"""The Indexed Jobs of k8s/training/precompute: what their pods are told, and mistakes in it."""
+"""The Indexed Jobs of k8s/training/precompute: arguments of their pods, mistakes in them."""
 
 from collections.abc import Callable
 from pathlib import Path

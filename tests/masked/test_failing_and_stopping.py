@@ -1,4 +1,4 @@
-"""A device that fails and a server that stops cost nobody else a picture."""
+"""A device that fails and a server that stops cost no other request its picture."""
 
 import asyncio
 import threading
@@ -88,7 +88,7 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
     breaks = threading.Event()
 
     def fail_then(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        assert breaks.wait(10), "nobody came to wait"
+        assert breaks.wait(10), "no request waited"
         return fail(self, steps, wanted)
 
     async with serve("base", max_batch_size=1) as broken:

@@ -172,13 +172,13 @@ async def test_log_and_trace_say_what_the_response_says(
         *_, image, done = await traced.events(caller=Caller(id="nightly"))
     picture = image.image
 
-    (told,) = [record.__dict__ for record in caplog.records if record.msg == "a picture is done"]
+    (logged,) = [record.__dict__ for record in caplog.records if record.msg == "a picture is done"]
     (ended,) = [record.__dict__ for record in caplog.records if record.msg == "a request has ended"]
-    assert told["wall_s"] == picture.wall_s
-    assert sum(told[part] for part in (*PARTS, "overhead_s")) == pytest.approx(parts_s(picture))
+    assert logged["wall_s"] == picture.wall_s
+    assert sum(logged[part] for part in (*PARTS, "overhead_s")) == pytest.approx(parts_s(picture))
     for row in picture.timings:
         expected = {part: getattr(row, part) for part in (*PARTS, "device_s")}
-        assert told["stages"][row.stage] == expected
+        assert logged["stages"][row.stage] == expected
     assert (ended["outcome"], ended["caller"]) == ("OK", "nightly")
 
     await until(lambda: len(roots(spans)) == 1)
@@ -186,7 +186,7 @@ async def test_log_and_trace_say_what_the_response_says(
     (event,) = root.events
     assert event.attributes is not None
     for part in (*PARTS, "overhead_s", "device_s", "wall_s"):
-        assert event.attributes[muse(part)] == told[part]
+        assert event.attributes[muse(part)] == logged[part]
     calls = [each for each in finished if each.kind is SpanKind.CLIENT]
     assert [stage_of(each) for each in sorted(calls, key=started)] == list(STAGES)
     for span, call in zip(sorted(calls, key=started), picture.calls, strict=True):

@@ -1,4 +1,4 @@
-"""The orchestrator's process: a port that is taken is said, and who is told to stop stops."""
+"""The orchestrator's process: a taken port is an error, and SIGTERM ends it."""
 
 import signal
 import socket

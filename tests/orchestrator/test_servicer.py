@@ -61,12 +61,12 @@ def fail(behaviour: Any, error: RequestError, *, times: int) -> None:
 async def test_a_request_passes_every_stage_in_order(house: Any) -> None:
     events = await house.events(progress=True)
 
-    told = [
+    received = [
         (event.progress.stage, event.progress.step)
         for event in events
         if event.HasField("progress")
     ]
-    assert told == [
+    assert received == [
         ("text_encoder", 1),
         *(("base", step) for step in range(1, 6)),
         *(("superres", step) for step in range(1, 4)),
@@ -94,10 +94,10 @@ async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) 
     assert [house.stages[name].asked[0].caller for name in ("base", "superres")] == [caller] * 2
 
 
-async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_provenance_names_them(
+async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_receipt_names_them(
     house: Any,
 ) -> None:
-    events = await house.events(base=Sampling(guidance_scale=0))
+    events = await house.events(base=Sampling(guidance=0))
 
     provenance = events[-1].done.provenance
     assert provenance.base == Sampling(steps=5, guidance_scale=0)
@@ -140,11 +140,11 @@ async def test_unavailable_is_retried_and_each_step_is_reported_once(house: Any)
     assert len(base.asked) == 3
 
 
-async def test_a_preempted_decode_resumes_and_each_step_is_reported_once(
+async def test_a_preempted_decode_goes_on_from_there_and_no_step_is_reported_twice(
     house: Any,
 ) -> None:
     base = house.stages["base"]
-    base.hands_back_at = [2, 4]
+    base.preempts_at = [2, 4]
     starts: list[int] = []
     original = base.enter
 
@@ -159,7 +159,7 @@ async def test_a_preempted_decode_resumes_and_each_step_is_reported_once(
     steps = [event.progress.step for event in events if event.progress.stage == "base"]
     assert steps == [1, 2, 3, 4, 5]
     assert starts == [4]
-    assert base.hands_back_at == []
+    assert base.preempts_at == []
     assert kinds(events)[-1] == "done"
 
 

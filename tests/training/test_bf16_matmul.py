@@ -45,8 +45,10 @@ def test_every_projection_of_a_model_multiplies_so_and_its_parameters_stay_float
     assert all(projection.kernel[...].dtype == jnp.float32 for projection in projections)
 
     text = jax.random.normal(jax.random.key(1), (2, 3, TINY.text_hidden))
-    mask, heard = jnp.ones((2, 3), bool), jnp.ones(2, bool)
+    mask, conditional = jnp.ones((2, 3), bool), jnp.ones(2, bool)
     tokens = jnp.full((2, TINY.tokens), TINY.vocabulary)
-    rough, exact = (each.logits(tokens, each.context(text, mask), heard) for each in (model, plain))
+    rough, exact = (
+        each.logits(tokens, each.context(text, mask), conditional) for each in (model, plain)
+    )
     assert not np.array_equal(rough, exact)
     np.testing.assert_allclose(rough, exact, atol=0.02 * float(jnp.abs(exact).max()))

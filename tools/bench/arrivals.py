@@ -18,7 +18,7 @@ class Kind:
     Attributes:
         steps: Decoding steps of the base.
         superres_steps: Decoding steps of the super-resolution.
-        guidance_scale: Guidance scale of both stages.
+        guidance: Guidance scale of both stages.
         negative: 1 if it has a negative prompt, else 0.
         weight: Weight of the kind in the mix.
     """

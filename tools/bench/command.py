@@ -37,8 +37,8 @@ def bench(
     seconds
         Duration of the arrivals at each rate.
     kind
-        A kind of request, such as "steps=8,guidance_scale=0,weight=3"; several make a mix. A
-        parameter that is not named has the server's default.
+        A kind of request, such as "steps=8,guidance_scale=0,weight=3"; several make a mix. Every
+        sampling parameter that it leaves out has the server's default.
     prompt
         Prompt of every request.
     deadline_s

@@ -24,7 +24,7 @@ class CommandOptions:
             orchestrator with a scorer.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
-        sampling: Sampling parameters of both transformers.
+        temperature: Temperature of sampling, 0 to 100, of both transformers.
         out: File to write: .png, .jpg or .webp. Several images get numbers and a contact sheet.
         server: Address of an orchestrator, HOST:PORT.
         checkpoints: Folder of checkpoints for servers that are started for this call.

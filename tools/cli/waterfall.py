@@ -18,7 +18,7 @@ class Segment:
         kind: One of KINDS.
         start_s: Seconds from the arrival of the request to its start.
         end_s: Seconds from the arrival of the request to its end.
-        concurrent: Whether the image waited for a longer concurrent call instead of this one.
+        beside: Whether it belongs to a call that ran while a longer one did.
     """
 
     kind: str

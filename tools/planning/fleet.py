@@ -85,11 +85,11 @@ class Outcome:
     events: int
 
     def percentile_s(self, percent: float) -> float:
-        """Returns a percentile of the latency; infinite if nobody was answered."""
+        """Returns a percentile of the latency; infinite if no request was answered."""
         return _percentile(self.latency_s, percent)
 
     def stage_percentile_s(self, stage: str, percent: float) -> float:
-        """Returns a percentile of the time in a stage; infinite if nobody was answered."""
+        """Returns a percentile of the time in a stage; infinite if no request was answered."""
         return _percentile(self.stage_s[stage], percent)
 
 

@@ -1,7 +1,7 @@
 """A replica in virtual time: the policies of the servers' scheduler and batcher, without work.
 
-A replica says when it wants to be woken. Steps between which nobody can join or leave are passed in
-one go, so that a decode is a handful of events whatever its steps.
+A replica returns the time of its next event. It passes steps between which no call joins or
+leaves in one go, so that a decode is a handful of events whatever its steps.
 """
 
 import math
@@ -23,7 +23,7 @@ class Call:
         guided: 1 if both branches are computed, else 0.
         arrival_s: When it came.
         left: Steps left.
-        abandoned: Nobody waits for it any more.
+        abandoned: Whether its caller has gone.
     """
 
     request: int
@@ -41,7 +41,7 @@ class SlotReplica:
         """Starts with free slots."""
         self._times, self._slots = times, times.together
         self._waiting: deque[Call] = deque()
-        self._seated: list[Call] = []
+        self._running_calls: list[Call] = []
         self._running = False
         self._begun_s = self._first_s = self._dispatch_s = 0.0
         self._steps = self._dispatches = 0
@@ -52,7 +52,7 @@ class SlotReplica:
         self._waiting.append(call)
         if not self._running:
             return now_s
-        joins = len(self._seated) < self._slots
+        joins = len(self._running_calls) < self._slots
         return self._look_up(now_s) if joins or self._steps > 1 else None
 
     def abandon(self, now_s: float, call: Call) -> float | None:
@@ -67,28 +67,28 @@ class SlotReplica:
             Calls that ended, and when to be woken next; None if there is nothing to do.
         """
         ended = self._pass(now_s) if self._running else []
-        seated = [call for call in self._seated if not call.abandoned]
+        running_calls = [call for call in self._running_calls if not call.abandoned]
         admitted = 0
-        while self._waiting and len(seated) < self._slots:
+        while self._waiting and len(running_calls) < self._slots:
             call = self._waiting.popleft()
             if not call.abandoned:
                 call.left = call.amount
-                seated.append(call)
+                running_calls.append(call)
                 admitted += 1
-        self._seated, self._running = seated, bool(seated)
-        return ended, self._dispatch(now_s, admitted) if seated else None
+        self._running_calls, self._running = running_calls, bool(running_calls)
+        return ended, self._dispatch(now_s, admitted) if running_calls else None
 
     def lose(self) -> list[Call]:
         """Forgets everything; returns whose calls it had."""
-        calls = [call for call in (*self._seated, *self._waiting) if not call.abandoned]
-        self._seated, self._running = [], False
+        calls = [call for call in (*self._running_calls, *self._waiting) if not call.abandoned]
+        self._running_calls, self._running = [], False
         self._waiting.clear()
         return calls
 
     def _dispatch(self, now_s: float, admitted: int) -> float:
-        times, seated = self._times, self._seated
-        step_s = times.step_s[len(seated)][sum(call.guided for call in seated)]
-        left = [call.left for call in seated]
+        times, running_calls = self._times, self._running_calls
+        step_s = times.step_s[len(running_calls)][sum(call.guided for call in running_calls)]
+        left = [call.left for call in running_calls]
         self._steps = steps_to_take(
             left,
             stream=False,
@@ -111,11 +111,11 @@ class SlotReplica:
     def _pass(self, now_s: float) -> list[Call]:
         taken = self._steps * self._dispatches
         self.busy_s += now_s - self._begun_s
-        self.filled_s += (now_s - self._begun_s) * len(self._seated) / self._slots
-        for call in self._seated:
+        self.filled_s += (now_s - self._begun_s) * len(self._running_calls) / self._slots
+        for call in self._running_calls:
             call.left -= taken
-        ended = [call for call in self._seated if call.left <= 0]
-        self._seated = [call for call in self._seated if call.left > 0]
+        ended = [call for call in self._running_calls if call.left <= 0]
+        self._running_calls = [call for call in self._running_calls if call.left > 0]
         return [call for call in ended if not call.abandoned]
 
 
@@ -156,19 +156,19 @@ class BatchReplica:
             self.busy_s += now_s - self._begun_s
             self.filled_s += (now_s - self._begun_s) * len(self._batch) / self._times.together
             self._batch = []
-        told = [call for call in ended if not call.abandoned]
+        answered = [call for call in ended if not call.abandoned]
         while self._waiting and self._waiting[0].abandoned:
             self._waiting.popleft()
         if not self._waiting:
-            return told, None
+            return answered, None
         starts_s = self._waiting[0].arrival_s + self._times.max_wait_s
         if len(self._waiting) < self._times.together and starts_s > now_s:
-            return told, starts_s
+            return answered, starts_s
         size = min(self._times.together, len(self._waiting))
         taken = [self._waiting.popleft() for _ in range(size)]
         self._batch = [call for call in taken if not call.abandoned]
         self._begun_s = now_s
-        return told, now_s + self._times.seconds(sum(call.amount for call in self._batch))
+        return answered, now_s + self._times.seconds(sum(call.amount for call in self._batch))
 
     def lose(self) -> list[Call]:
         """Forgets everything; returns whose calls it had."""

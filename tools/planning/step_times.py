@@ -94,7 +94,7 @@ class Option:
 
     Attributes:
         times: Of a replica.
-        memory_bytes: Weights, and what its slots or its batch keep; 0 if nobody computed it.
+        memory_bytes: Weights, and what its slots or its batch keep; 0 if it was not computed.
     """
 
     times: StageTimes

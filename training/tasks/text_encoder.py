@@ -52,7 +52,7 @@ DEMO_RECIPE = Recipe(
     weight_decay=1e-4,
     average_every=50,
 )
-DEMO256_RECIPE = replace(DEMO_RECIPE, steps=4000, batch_size=32, warm_up_steps=100)
+DEMO256_RECIPE = replace(DEMO_RECIPE, steps=1400, warm_up_steps=100)
 TINY_RECIPE = Recipe(
     steps=20,
     batch_size=8,

@@ -12,7 +12,7 @@ from k8s.deployment.cluster import Cluster
 from tests.k8s.control_plane.kubectl import apply, delete, patch_status
 
 PAUSE_S = 0.2
-HEARTBEAT_S = 5.0  # a node that is not heard of for longer is given up after 40 s
+HEARTBEAT_S = 5.0  # a node without a heartbeat for 40 s is given up
 PART = {"app.kubernetes.io/part-of": "muse"}
 
 

@@ -284,7 +284,7 @@ def test_a_roll_out_is_waited_for_and_is_ready_then(
 def test_a_budget_lets_one_pod_of_a_stage_go_at_a_time(cluster: Cluster, pools: Kubelets) -> None:
     apply_overlay()
     wait_for_roll_out()
-    pools.rest()  # nobody takes the place of one that goes
+    pools.rest()  # no pod replaces one that goes
     first, second = (each["metadata"]["name"] for each in pods(cluster, "base"))
 
     evict("muse", first)
@@ -313,23 +313,23 @@ async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_
     configuration = client.Configuration()
     configuration.host, configuration.verify_ssl = cluster.server, False
     configuration.api_key = {"BearerToken": f"Bearer {token_of('orchestrator')}"}
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
     base = ServiceName("", "base", 50053)
 
     def ready() -> dict[str, str]:
         found = pods(cluster, "base")
         return {each["metadata"]["name"]: f"{each['status']['podIP']}:50053" for each in found}
 
-    watch = KubernetesWatch(configuration, "muse", {base: told.append})
+    watch = KubernetesWatch(configuration, "muse", {base: reported.append})
     try:
         both = await asyncio.to_thread(ready)
-        await soon_in_loop(lambda: bool(told) and sorted(told[-1]) == sorted(both.values()))
+        await soon_in_loop(lambda: bool(reported) and sorted(reported[-1]) == sorted(both.values()))
 
-        pools.rest()  # nobody takes the place of one that goes
+        pools.rest()  # no pod replaces one that goes
         gone, stays = both
         await asyncio.to_thread(evict, "muse", gone)
 
-        await soon_in_loop(lambda: told[-1] == [both[stays]])
+        await soon_in_loop(lambda: reported[-1] == [both[stays]])
     finally:
         await watch.close()
     with pytest.raises(client.ApiException, match="cannot list resource") as refused:

@@ -14,14 +14,14 @@ def _kubeconfig(folder: Path, address: str) -> Path:
     content = {
         "current-context": "fake",
         "contexts": [
-            {"name": name, "context": {"cluster": name, "user": "nobody"}}
+            {"name": name, "context": {"cluster": name, "user": "reader"}}
             for name in ("fake", "away")
         ],
         "clusters": [
             {"name": "fake", "cluster": {"server": address}},
             {"name": "away", "cluster": {"server": "http://127.0.0.1:1"}},
         ],
-        "users": [{"name": "nobody", "user": {}}],
+        "users": [{"name": "reader", "user": {}}],
     }
     file.write_text(yaml.safe_dump(content))
     return file

@@ -277,12 +277,12 @@ async def test_bytes_and_fields_at_random_are_painted_or_refused_and_the_servers
     house: Any, edit: dict[str, Any], count: int, preview_every: int
 ) -> None:
     request = house.request(count=count, preview_every=preview_every, **edit)
-    call, told = house.stub.Generate(request, timeout=60), []
+    call, received = house.stub.Generate(request, timeout=60), []
     with suppress(grpc.aio.AioRpcError):
-        told = [event.WhichOneof("event") async for event in call]
+        received = [event.WhichOneof("event") async for event in call]
     if await call.code() is grpc.StatusCode.OK:
-        assert told[-1] == "done"
-        assert told.count("image") >= count >= 1
+        assert received[-1] == "done"
+        assert received.count("image") >= count >= 1
     else:
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT, await call.details()
         assert "expected" in await call.details()

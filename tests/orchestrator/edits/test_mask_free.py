@@ -69,13 +69,15 @@ async def test_the_iterations_asked_for_come_besides_the_last_each_with_its_own_
     assert [decode.stage for decode in images[0].decodes] == ["base", "superres"]
 
 
-async def test_each_step_of_a_preempted_decode_is_reported_once(studio: Any, image: bytes) -> None:
-    studio.house.stages["base"].hands_back_at = [3]
+async def test_no_step_is_reported_twice_when_the_decode_is_preempted(
+    studio: Any, image: bytes
+) -> None:
+    studio.house.stages["base"].preempts_at = [3]
     edit = MaskFreeEdit(image=image, iterations=6, return_iterations=[2, 5])
     events = await studio.house.events(mask_free_edit=edit, progress=True)
 
-    told = [event.progress.step for event in events if event.progress.stage == "base"]
-    assert told == [1, 2, 3, 4, 5, 6]
+    received = [event.progress.step for event in events if event.progress.stage == "base"]
+    assert received == [1, 2, 3, 4, 5, 6]
 
 
 async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Any) -> None:

@@ -21,7 +21,7 @@ class FakeApiServer:
     """A fake API server, over plain HTTP: lists and watches EndpointSlices, and nothing else.
 
     Written after the API's documentation. It has no authentication, no bookmarks and one namespace;
-    it says 410 and 403 when it is told to.
+    it says 410 and 403 when a test asks for it.
 
     Attributes:
         asked: Every request: its verb, and the version it watches from.

@@ -28,7 +28,7 @@ class Fleet:
     """Two replicas of a stage behind `StageClients`, of which one can be made slow.
 
     Attributes:
-        stages: Whom to call.
+        stages: Stages to call.
         servers: The replicas.
     """
 
@@ -99,7 +99,7 @@ class Fleet:
 
 GENERATE = "/muse.base.v1.BaseService/Generate"
 PLAIN = GenerateRequest()
-TOLD = GenerateRequest(progress=PROGRESS_DETAIL_STEPS)
+STREAMED = GenerateRequest(progress=PROGRESS_DETAIL_STEPS)
 
 
 @pytest.fixture
@@ -208,18 +208,18 @@ async def test_without_another_replica_there_is_no_second_copy(fleet_of: Any) ->
 
 
 async def test_a_stream_that_has_begun_to_answer_is_not_hedged(fleet: Fleet) -> None:
-    fleet.believe(GENERATE, TOLD)
+    fleet.believe(GENERATE, STREAMED)
     fleet.servers[0].does.steps_before_around = 1
     fleet.slow(0, 5 * USUAL_S)
-    told = await fleet.generate(steps=2, progress=PROGRESS_DETAIL_STEPS)
-    assert told == ["progress", "progress", "result"]
+    received = await fleet.generate(steps=2, progress=PROGRESS_DETAIL_STEPS)
+    assert received == ["progress", "progress", "result"]
     assert fleet.counts() == [1, 0]
 
 
 async def test_a_stream_that_does_not_begin_is_hedged_and_read_to_its_end(fleet: Fleet) -> None:
-    fleet.believe(GENERATE, TOLD)
-    told = await fleet.generate(steps=3, progress=PROGRESS_DETAIL_STEPS)
-    assert told == ["progress"] * 3 + ["result"]
+    fleet.believe(GENERATE, STREAMED)
+    received = await fleet.generate(steps=3, progress=PROGRESS_DETAIL_STEPS)
+    assert received == ["progress"] * 3 + ["result"]
     assert fleet.counts() == [1, 1]
 
 
@@ -248,26 +248,26 @@ async def test_an_error_of_the_first_copy_is_raised_at_once_without_a_second(
     assert fleet.counts() == [1, 0]
 
 
-@pytest.mark.parametrize(("second_s", "told"), [(0.0, "second"), (6 * USUAL_S, "first")])
+@pytest.mark.parametrize(("second_s", "received"), [(0.0, "second"), (6 * USUAL_S, "first")])
 async def test_when_both_copies_fail_the_first_error_is_raised(
-    fleet: Fleet, second_s: float, told: str
+    fleet: Fleet, second_s: float, received: str
 ) -> None:
     fleet.fails(0, 4 * USUAL_S, unavailable("the first"))
     fleet.fails(1, second_s, unavailable("the second"))
-    with pytest.raises(grpc.aio.AioRpcError, match=f"the {told}"):
+    with pytest.raises(grpc.aio.AioRpcError, match=f"the {received}"):
         await fleet.generate()
     assert fleet.counts() == [1, 1]
 
 
 async def test_a_copy_that_hands_the_decode_back_loses_to_one_that_goes_on(fleet: Fleet) -> None:
     fleet.slow(0, 5 * USUAL_S)
-    fleet.servers[1].does.hands_back_at = [0]
+    fleet.servers[1].does.preempts_at = [0]
     assert await fleet.generate() == ["result"]
     await soon(lambda: fleet.hedging.budget._saved < 1)
 
 
-async def test_the_state_of_a_preempted_decode_is_passed_on(fleet: Fleet) -> None:
-    fleet.servers[0].does.hands_back_at = [0]
+async def test_a_decode_that_is_preempted_by_itself_is_passed_on(fleet: Fleet) -> None:
+    fleet.servers[0].does.preempts_at = [0]
     assert await fleet.generate(resume=DecodeState()) == ["preempted"]
 
 

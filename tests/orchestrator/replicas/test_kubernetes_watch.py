@@ -21,7 +21,7 @@ def pod(address: str, **conditions: bool) -> dict[str, Any]:
 
 
 class Known:
-    """What the watch told of base and of superres."""
+    """Addresses of base and of superres that the watch reported."""
 
     def __init__(self) -> None:
         self.base: list[list[str]] = []
@@ -29,8 +29,8 @@ class Known:
         self.watches: list[KubernetesWatch] = []
 
     def watch(self) -> None:
-        told = {BASE: self.base.append, SUPERRES: self.superres.append}
-        self.watches = watch_services(told)
+        callbacks = {BASE: self.base.append, SUPERRES: self.superres.append}
+        self.watches = watch_services(callbacks)
 
 
 @pytest.fixture

@@ -40,11 +40,11 @@ def test_a_mask_free_edit_takes_all_its_iterations() -> None:
 
 
 def test_calls_of_one_kind_have_work_that_can_be_compared() -> None:
-    told = BaseRequest(sampling=Sampling(steps=1), progress=PROGRESS_DETAIL_STEPS)
+    streamed = BaseRequest(sampling=Sampling(steps=1), progress=PROGRESS_DETAIL_STEPS)
     tokens = TokenGrid(codebook="codebook:low")
     assert latency_key(DecodeRequest(tokens=tokens)) == "codebook:low"
-    assert latency_key(BaseRequest(sampling=Sampling(steps=1))) != latency_key(told)
-    guided = BaseRequest(sampling=Sampling(steps=12, guidance=4))
+    assert latency_key(BaseRequest(sampling=Sampling(steps=1))) != latency_key(streamed)
+    guided = BaseRequest(sampling=Sampling(steps=12, guidance_scale=4))
     assert work_before_response(guided) == 24
     guided.progress = PROGRESS_DETAIL_STEPS
     assert work_before_response(guided) == 1

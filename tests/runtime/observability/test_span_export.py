@@ -268,7 +268,7 @@ def test_nothing_is_recorded_where_nothing_is_exported() -> None:
 def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.socket() as taken:  # bound and not listened to, so that nobody answers there
+    with socket.socket() as taken:  # bound and not listened to, so that no server answers there
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.painted import noise
 from tests.tools.cli.running import check_refused, files_in, muse
 
-NOBODY = "127.0.0.1:1"
+UNREACHABLE = "127.0.0.1:1"
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_a_command_writes_its_pictures(
 )
 def test_a_wrong_one_says_why_in_one_line(folder: Path, words: list[str], said: str) -> None:
     before = files_in(folder)
-    check_refused(muse(*words, "--server", NOBODY, cwd=folder), said)
+    check_refused(muse(*words, "--server", UNREACHABLE, cwd=folder), said)
     assert files_in(folder) == before
 
 

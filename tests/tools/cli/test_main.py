@@ -10,17 +10,23 @@ import pytest
 
 from tests.tools.cli.running import check_refused, files_in, muse
 
-NOBODY = "127.0.0.1:1"
+UNREACHABLE = "127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--checkpoints", "none"], "muse: no checkpoints in none: expected a folder"),
-        (["--server", NOBODY], f"muse: no orchestrator answers at {NOBODY}"),
+        (["--server", UNREACHABLE], f"muse: no orchestrator answers at {UNREACHABLE}"),
         (["--steps", "-3"], "muse: steps: expected a number from 0 up, got -3"),
-        (["--server", NOBODY, "--seed", "-1"], f"muse: seed: expected 0 to {2**64 - 1}, got -1"),
-        (["--server", NOBODY, "--seed", str(2**64)], f"muse: seed: expected 0 to {2**64 - 1}, got"),
+        (
+            ["--server", UNREACHABLE, "--seed", "-1"],
+            f"muse: seed: expected 0 to {2**64 - 1}, got -1",
+        ),
+        (
+            ["--server", UNREACHABLE, "--seed", str(2**64)],
+            f"muse: seed: expected 0 to {2**64 - 1}, got",
+        ),
         (["--trace-html", "a.txt"], "muse: trace_html: expected a name that ends in .h"),
         (["--out", "a.gif"], "muse: out: expected a name that ends in .png"),
     ],
@@ -56,7 +62,7 @@ async def test_what_the_server_refuses_is_shown_in_one_line(
         (["up", "--checkpoints", "none"], "muse: no checkpoints in none"),
         (["up", "--base-port", "70000"], "muse: base_port: expected 1 to 65531, got 70000"),
         (["up", "--mesh", "data=2"], "muse: mesh: expected model=N, such as model=4, got the axis"),
-        (["status", "--server", NOBODY], f"muse: no orchestrator answers at {NOBODY}"),
+        (["status", "--server", UNREACHABLE], f"muse: no orchestrator answers at {UNREACHABLE}"),
         (["describe", "--preset", "huge"], "muse: unknown preset 'huge': expected one of muse-3b"),
         (["describe", "--preset", "tiny", "--chip", "abacus"], "muse: unknown chip 'abacus'"),
     ],

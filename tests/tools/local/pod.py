@@ -24,7 +24,7 @@ if "die" in words:
 over = threading.Event()
 signal.signal(
     signal.SIGTERM,
-    lambda *_: print("deaf" if "deaf" in words else over.set() or "told", flush=True),
+    lambda *_: print("deaf" if "deaf" in words else over.set() or "stopping", flush=True),
 )
 servicer, server = health.HealthServicer(), grpc.server(ThreadPoolExecutor(4))
 health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

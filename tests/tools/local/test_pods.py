@@ -132,7 +132,7 @@ def test_who_never_starts_in_time_ends_everything_at_the_third_try(
     objects, log = manifests(), Log()
     container = objects[0]["spec"]["template"]["spec"]["containers"][0]
     container["startupProbe"] |= {"failureThreshold": 1, "periodSeconds": 0.05}
-    container["startupProbe"]["grpc"] = {"port": 50050, "service": "nobody"}
+    container["startupProbe"]["grpc"] = {"port": 50050, "service": "missing"}
     with (
         pytest.raises(RuntimeError, match=r"orchestrator-0 was started 3 times, never ready: the"),
         pods(objects, tmp_path, log),

@@ -94,7 +94,7 @@ def test_slots_with_exponential_work_wait_as_erlang_says() -> None:
     served = np.array([each.kind.steps for each in drawn])
     offered = demand.rate * served.mean()
     expected_s = erlang_c(slots, offered) * served.mean() / (slots - offered)
-    # Who comes amid a step waits for its end, half a step on average, wherever somebody runs.
+    # A request that arrives during a step waits for its end, half a step on average.
     assert (outcome.latency_s - served).mean() - 0.5 == pytest.approx(expected_s, rel=0.1)
 
 
@@ -162,7 +162,7 @@ def test_a_seed_gives_the_same_run_and_another_gives_another() -> None:
 
 def test_more_replicas_make_p99_no_worse() -> None:
     p99_s = [pictures(base).percentile_s(99) for base in (2, 3, 4, 6, 9)]
-    # Where hardly anybody waits, when requests leave base says who shares a step of superres.
+    # With short queues, which requests share a step of superres depends on when they leave base.
     assert all(later <= 1.03 * earlier for earlier, later in pairwise(p99_s))
     assert p99_s[-1] < p99_s[0]
 
@@ -214,7 +214,9 @@ def test_a_thousand_replicas_share_the_work() -> None:
     outcome = simulate(fleet, demand, arrivals)
     assert outcome.answered == outcome.requests > 10_000
     assert outcome.utilisation["base"] == pytest.approx(load, rel=0.08)
-    assert outcome.percentile_s(99) < 1.2 * steps * step_s  # nobody waits while others are free
+    assert (
+        outcome.percentile_s(99) < 1.2 * steps * step_s
+    )  # no request waits while a replica is free
 
 
 def test_no_arrival_and_no_replica_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Tests for composed scenes: nothing held out, nothing overlapping, relations as they are told."""
+"""Tests for composed scenes: nothing held out, nothing overlapping, relations as named."""
 
 from itertools import combinations
 from pathlib import Path

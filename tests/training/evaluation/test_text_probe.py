@@ -59,7 +59,7 @@ def test_no_held_out_caption_is_a_training_caption(testbed: Testbed) -> None:
 
 def test_an_untrained_encoder_is_probed(artwork: Path, testbed: Testbed, tmp_path: Path) -> None:
     task = runs.text_encoder_task(preset("tiny"), artwork, tmp_path / "run", seed=0, steps=2)
-    task.export(task.initial_state(), tmp_path / "text_encoder", {"preset": "tiny"})
+    task.export(task.params(task.initial_state()), tmp_path / "text_encoder", {"preset": "tiny"})
     shares = probe_text_encoder(
         tmp_path / "text_encoder", testbed, training=60, test=30, steps=20, seed=0
     )

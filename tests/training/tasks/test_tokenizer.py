@@ -69,7 +69,7 @@ def test_the_checkpoint_names_the_network_and_its_file(
 ) -> None:
     for name, file in (("with", lpips), ("without", None)):
         trained = task(artwork, file)
-        trained.export(trained.initial_state(), tmp_path / name, {})
+        trained.export(trained.params(trained.initial_state()), tmp_path / name, {})
     network, none = (
         json.loads((tmp_path / name / "training.json").read_text())["perceptual_network"]
         for name in ("with", "without")
