@@ -1,27 +1,30 @@
 #!/bin/sh
 # Trains every stage of a demo preset, or goes on where it was stopped:
-#   sh scripts/train_demo.sh [--accelerator] [--preset NAME] [--quick] DATA [CHECKPOINTS] [RUNS]
+#   sh scripts/train_demo.sh [--accelerator] [--preset NAME] [--perceptual FILE] [--quick] \
+#       DATA [CHECKPOINTS] [RUNS]
 # A stage whose checkpoint is there is not trained again. The order is that of dependence; on two
 # cores base and superres run beside each other at the end.
 #
 # --accelerator  trains the transformers in batches that fill a GPU or TPU, base first, each from
 #                RUNS/STAGE/unfinished if a run on a CPU has left one there. All scenes are composed
 #                by every core before the first step, so that the device never waits for them.
+# --perceptual   LPIPS file for the tokenizers; docs/training.md says how to make one.
 # --quick        takes 20 steps of each stage: a trial of the whole way.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
-preset=demo256 accelerator= quick=
+preset=demo256 accelerator= quick= perceptual=
 while :; do
     case "${1:-}" in
     --accelerator) accelerator=yes ;;
     --preset) preset=$2 && shift ;;
+    --perceptual) perceptual=$2 && shift ;;
     --quick) quick="--steps 20" ;;
     *) break ;;
     esac
     shift
 done
-data=${1:?"usage: sh scripts/train_demo.sh [--accelerator] [--preset NAME] [--quick] DATA [CHECKPOINTS] [RUNS]"}
+data=${1:?"expected a folder of data; the head of this script has its usage"}
 checkpoints=${2:-checkpoints/mine}
 runs=${3:-runs/$preset}
 mkdir -p "$runs"
@@ -56,12 +59,19 @@ on_accelerator() { # STAGE STEPS BATCH-SIZE
     train "$stage" "$stage" "$stage-accelerator" "$@"
 }
 
-[ -x "$python" ] || make setup
+tokenizer() { # RESOLUTION FLAGS...
+    resolution=$1
+    shift
+    [ -z "$perceptual" ] || set -- "$@" --perceptual "$perceptual"
+    train tokenizer "tokenizer/$resolution" "$resolution" --resolution "$resolution" "$@"
+}
+
+command -v "$python" >/dev/null || make setup
 train text_encoder text_encoder text
-train tokenizer tokenizer/low low --resolution low
+tokenizer low
 if [ -n "$accelerator" ]; then
     on_accelerator base 8000 256
-    train tokenizer tokenizer/high high --resolution high --initialize-from "$checkpoints/tokenizer/low"
+    tokenizer high --initialize-from "$checkpoints/tokenizer/low"
     on_accelerator superres 3000 128
     exit
 fi
@@ -69,6 +79,6 @@ fi
 train base base base >"$runs/base.log" 2>&1 &
 base=$!
 trap 'kill "$base" 2>/dev/null || true' EXIT
-train tokenizer tokenizer/high high --resolution high --initialize-from "$checkpoints/tokenizer/low"
+tokenizer high --initialize-from "$checkpoints/tokenizer/low"
 train superres superres superres
 wait "$base"
