@@ -19,8 +19,6 @@ from cyclopts import App
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
-from services.description.chips import chip as chip_of
-from services.description.description import describe
 
 from benchmarks.measuring import Spread, conditions
 from services.base.config import BaseConfig
@@ -45,6 +43,8 @@ from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import Vocabulary
 from services.tokenizer.engine import TokenizerEngine
 from services.tokenizer.model import Tokenizer
+from tools.description.chips import chip as chip_of
+from tools.description.description import describe
 
 VOCABULARY = Path("checkpoints/demo/text_encoder/spiece.model")
 PROMPT_TOKENS = 24
@@ -157,8 +157,8 @@ def decoded(
     """
     events: list[list[Any]] = [[] for _ in requests]
     for request, listener in zip(requests, events, strict=True):
-        scheduler.submit(request, listener.append, watched=False)
-    while scheduler.turn():
+        scheduler.submit(request, listener.append, stream=False)
+    while scheduler.tick():
         pass
     ends = [listener[-1] for listener in events]
     if failed := [end for end in ends if not isinstance(end, Timed)]:

@@ -76,8 +76,8 @@ class OurDecode:
             row=fresh_row(self.config.tokens, sampling),
         )
         events: list[Any] = []
-        self._scheduler.submit(request, events.append, watched=False)
-        while self._scheduler.turn():
+        self._scheduler.submit(request, events.append, stream=False)
+        while self._scheduler.tick():
             pass
         if not isinstance(events[-1], Timed):
             raise RuntimeError(f"the decode ended with {events[-1]}")

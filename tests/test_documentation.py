@@ -1,16 +1,20 @@
 """Links and paths in documents lead somewhere, and the README stays short."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted(
-    file
-    for file in ROOT.rglob("*.md")
-    if not {"node_modules", ".venv", "runs"} & set(file.relative_to(ROOT).parts)
-)
+LISTED = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.splitlines()
+DOCUMENTS = sorted(ROOT / name for name in LISTED if (ROOT / name).is_file())
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
 PATH = re.compile(
     r"`((?:services|training|client|tools|tests|protos|scripts|k8s|docs|benchmarks|examples)/[\w/.\-]*)`"

@@ -81,7 +81,7 @@ EDITS = orchestrator_pb2.GenerateRequest.DESCRIPTOR.oneofs_by_name["edit"].field
 EXTRA = {
     "stage": SERVERS,
     "target": tuple(STAGES),
-    "kind": ("generate", "encode", "decode", *(edit.name for edit in EDITS)),
+    "kind": ("generate", "encode", "decode", "get_status", *(edit.name for edit in EDITS)),
 }
 EXPORTED = {
     name: {"stage": SERVERS, **{label: held or EXTRA[label] for label, held in each.labels.items()}}

@@ -94,10 +94,10 @@ async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) 
     assert [house.stages[name].asked[0].caller for name in ("base", "superres")] == [caller] * 2
 
 
-async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_receipt_names_them(
+async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_provenance_names_them(
     house: Any,
 ) -> None:
-    events = await house.events(base=Sampling(guidance=0))
+    events = await house.events(base=Sampling(guidance_scale=0))
 
     provenance = events[-1].done.provenance
     assert provenance.base == Sampling(steps=5, guidance_scale=0)

@@ -159,13 +159,13 @@ def tokenizer_encode(config: TokenizerConfig) -> int:
 
 
 def tokenizer_decode(config: TokenizerConfig) -> int:
-    """FLOPs of turning tokens into one image; a layer convolves before it doubles the size."""
+    """FLOPs of turning tokens into one image."""
     widths = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
     side, width = config.grid, widths[0]
     total = convolution(side, 3, config.code_dim, width)
     for level, outputs in enumerate(widths):
         if level:
-            total += convolution(side, 3, width, outputs)
+            total += convolution(side * (1 + config.repeat_first), 3, width, outputs)
             side, width = 2 * side, outputs
         total += config.decoder_residual_blocks * _residual_block(side, width, outputs)
     return total + convolution(side, 3, width, 3)

@@ -49,7 +49,7 @@ def task(artwork: Path, perceptual: Path | None) -> TokenizerTask:
 def test_a_step_adds_the_weighted_distance_and_reports_it(artwork: Path, lpips: Path) -> None:
     plain, perceptual = task(artwork, None), task(artwork, lpips)
     batch = plain.batch(0)
-    parameters = plain.initial_state().tokenizer.parameters
+    parameters = plain.initial_state().tokenizer.params
     loss, (metrics, fake, _, _) = jax.jit(lambda p: plain._loss(p, to_float(batch), None))(
         parameters
     )
