@@ -247,7 +247,7 @@ class Line:
         self._writers: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
 
-    async def mend(self) -> None:
+    async def restore(self) -> None:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -358,7 +358,7 @@ async def started() -> AsyncIterator[Callable[[str], Any]]:
         async def start(name: str) -> StageReplica:
             does = Behaviour(name)
             line = Line(await stack.enter_async_context(a_stage(does)))
-            await line.mend()
+            await line.restore()
             stack.push_async_callback(line.cut)
             return StageReplica(does, line)
 
@@ -373,7 +373,7 @@ async def house() -> AsyncIterator[House]:
         lines = {}
         for name, behaviour in stages.items():
             lines[name] = Line(await stack.enter_async_context(a_stage(behaviour)))
-            await lines[name].mend()
+            await lines[name].restore()
             stack.push_async_callback(lines[name].cut)
         addresses: Any = {name: f"127.0.0.1:{line.port}" for name, line in lines.items()}
         settings = orchestrator.Settings(port=0, grace_s=0.2, **addresses)

@@ -152,7 +152,7 @@ async def test_a_full_stage_is_overloaded_and_says_when_to_try_again(house: Any)
 async def test_stages_of_other_checkpoints_are_a_checkpoint_conflict(house: Any) -> None:
     house.stages["tokenizer"].fingerprints["codebook"] = "codebook:other"
     await house.lines["tokenizer"].cut()
-    await house.lines["tokenizer"].mend()
+    await house.lines["tokenizer"].restore()
 
     async def ask_until_the_lost_connection_is_noticed(client: AsyncMuseClient) -> None:
         for _ in range(50):

@@ -122,7 +122,7 @@ async def test_a_stage_that_dies_during_a_request_is_named_and_the_next_works_on
     assert (while_away.code, name in while_away.message) == (grpc.StatusCode.UNAVAILABLE, True)
 
     house.stages[name].around = None
-    await house.lines[name].mend()
+    await house.lines[name].restore()
     await asyncio.sleep(1.2)  # longer than the channel waits before it tries the address again
     assert await house.works()
 
@@ -215,7 +215,7 @@ async def test_a_stage_back_with_another_checkpoint_is_refused_with_both_names(h
     encoder = house.stages["text_encoder"]
     await house.lines["text_encoder"].cut()
     encoder.fingerprints["encoder"] = "t5:other"
-    await house.lines["text_encoder"].mend()
+    await house.lines["text_encoder"].restore()
     await soon(lambda: encoder.statuses == 1)
     await asyncio.sleep(1.2)
 

@@ -293,7 +293,7 @@ async def test_without_a_ready_replica_a_call_is_refused_at_once_with_since_when
     assert f"{bases.servers[1].address}: its health says NOT_SERVING" in caught.value.message
     assert len(lost) == 2
 
-    await bases.servers[0].line.mend()
+    await bases.servers[0].line.restore()
     await soon(lambda: bases.set.unavailable_reason() == "")
     await bases.call()
 
