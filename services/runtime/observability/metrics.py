@@ -102,5 +102,5 @@ def _shut_down(provider: Any) -> None:
     """Sends the last values within `LAST_EXPORT_MS`."""
     try:
         provider.shutdown(timeout_millis=LAST_EXPORT_MS)
-    except Exception as error:  # a failing exporter must not keep the process from at_end
+    except Exception as error:  # a failing exporter must not keep the process running
         logger.warning("the last metrics were not sent: %s", error)
