@@ -10,6 +10,7 @@ from muse_client import (
     GeneratedImage,
     MuseClient,
     Progress,
+    RequestWarning,
 )
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -26,6 +27,8 @@ with MuseClient(arguments.address) as muse:
         match event:
             case Accepted(seed=seed):
                 print(f"accepted, seed {seed}")
+            case RequestWarning(message=message):
+                print(f"warning: {message}")
             case Progress(stage=stage, step=step, total=total, preview=preview):
                 print(f"{stage} {step}/{total}")
                 if preview is not None:

@@ -20,6 +20,7 @@ from muse.common.v1.decoding_pb2 import (
     Sampling,
 )
 from muse.common.v1.stage_pb2 import StageStatus, StageTiming
+from muse.common.v1.warning_pb2 import RequestWarning
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
@@ -109,6 +110,13 @@ class Behaviour:
         return measured
 
 
+ZEBRA_WARNING = RequestWarning(
+    reason="UNKNOWN_WORDS",
+    message='no caption had "zebra"; this checkpoint knows a fox',
+    words=["zebra"],
+)
+
+
 class TextEncoder(text_encoder_pb2_grpc.TextEncoderServiceServicer):
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -126,6 +134,7 @@ class TextEncoder(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         return text_encoder_pb2.EncodeResponse(
             embeddings=[pack_embedding(values, name) for _ in request.texts],
             timing=self.behaviour.timing(),
+            warnings=[ZEBRA_WARNING] if any("zebra" in text for text in request.texts) else [],
         )
 
     async def GetStatus(self, request: Any, context: Any) -> Any:

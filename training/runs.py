@@ -22,6 +22,7 @@ from services.presets import Preset
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.config import SuperresConfig
+from services.text_encoder.known_words import known_words
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
 from training.data.sources import ImageSource, open_source
@@ -124,6 +125,9 @@ def text_encoder_task(
         source.captions,
         vocabulary,
         label_classes=source.label_classes,
+        known_words=known_words(
+            (caption.text for caption in source.captions(seed)), source.subjects
+        ),
         seed=seed,
     )
 

@@ -24,7 +24,16 @@ from muse_client.errors import (
     Overloaded,
     Unavailable,
 )
-from muse_client.events import Accepted, Done, Event, GeneratedImage, Preview, Progress
+from muse_client.events import (
+    Accepted,
+    Done,
+    Event,
+    GeneratedImage,
+    MuseWarning,
+    Preview,
+    Progress,
+    RequestWarning,
+)
 from muse_client.version import __version__
 
 __all__ = [
@@ -45,11 +54,13 @@ __all__ = [
     "InvalidRequest",
     "MuseClient",
     "MuseError",
+    "MuseWarning",
     "NotFound",
     "NotServed",
     "Overloaded",
     "Preview",
     "Progress",
+    "RequestWarning",
     "Sampling",
     "Unavailable",
     "__version__",

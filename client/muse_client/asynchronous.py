@@ -18,7 +18,7 @@ from muse_client.calls import (
 )
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
-from muse_client.events import Event, GeneratedImage, in_order, read_event
+from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
 
 if TYPE_CHECKING:  # a type of the stubs only
     from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceAsyncStub
@@ -61,7 +61,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
         """
         request = generate_request(prompt, options, progress=False)
         async with aclosing(self._events(request)) as events:
-            return in_order([each async for each in events if isinstance(each, GeneratedImage)])
+            return in_order([each async for each in events if is_image(each)])
 
     def events(
         self, prompt: str, **options: Unpack[GenerateOptions]

@@ -17,7 +17,7 @@ from muse_client.calls import (
 )
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
-from muse_client.events import Event, GeneratedImage, in_order, read_event
+from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
 
 
 class MuseClient(EditMethods[list[GeneratedImage]]):
@@ -57,7 +57,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
             MuseError: the call failed.
         """
         request = generate_request(prompt, options, progress=False)
-        return in_order(each for each in self._events(request) if isinstance(each, GeneratedImage))
+        return in_order(each for each in self._events(request) if is_image(each))
 
     def events(
         self, prompt: str, **options: Unpack[GenerateOptions]

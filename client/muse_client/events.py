@@ -1,9 +1,11 @@
-"""The events of a request, in this order: Accepted, Progress ..., GeneratedImage ..., Done."""
+"""The events of a request: Accepted, RequestWarning ..., Progress and GeneratedImage ..., Done."""
 
 import io
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeGuard
 
 from muse.common.v1.stage_pb2 import StageCall, StageTiming
 from muse.common.v1.tensor_pb2 import TokenGrid
@@ -22,6 +24,25 @@ class Accepted:
 
     seed: int
     count: int
+
+
+@dataclass(frozen=True)
+class RequestWarning:
+    """The server serves the request, but doubts that its images show what the prompt says.
+
+    Attributes:
+        reason: Kind of the warning, such as "UNKNOWN_WORDS"; a later server may send others.
+        message: What is doubtful, and what the checkpoint knows.
+        words: Words that the checkpoint does not know, with "UNKNOWN_WORDS".
+    """
+
+    reason: str
+    message: str
+    words: tuple[str, ...] = ()
+
+
+class MuseWarning(UserWarning):
+    """Python warning by which `generate` and the methods of edits report a `RequestWarning`."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +141,14 @@ class Done:
     device_s: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = Accepted | Progress | GeneratedImage | Done
+Event = Accepted | RequestWarning | Progress | GeneratedImage | Done
+
+
+def is_image(event: Event) -> TypeGuard[GeneratedImage]:
+    """Returns whether an event is an image; reports a `RequestWarning` as a Python warning."""
+    if isinstance(event, RequestWarning):
+        warnings.warn(event.message, MuseWarning, stacklevel=3)
+    return isinstance(event, GeneratedImage)
 
 
 def in_order(images: Iterable[GeneratedImage]) -> list[GeneratedImage]:
@@ -137,6 +165,11 @@ def read_event(response: orchestrator_pb2.GenerateResponse) -> Event:
     match response.WhichOneof("event"):
         case "accepted":
             return Accepted(seed=response.accepted.seed, count=response.accepted.count)
+        case "warning":
+            warning = response.warning
+            return RequestWarning(
+                reason=warning.reason, message=warning.message, words=tuple(warning.words)
+            )
         case "progress":
             return _progress(response.progress)
         case "image":

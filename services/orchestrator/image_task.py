@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +20,7 @@ from muse.common.v1.decoding_pb2 import (
     Sampling,
 )
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
+from muse.common.v1.warning_pb2 import RequestWarning
 from muse.orchestrator.v1.orchestrator_pb2 import (
     DecodeProvenance,
     GeneratedImage,
@@ -70,11 +71,13 @@ class PromptEmbeddings:
         prompt: Embedding of the prompt; None if the prompt is empty.
         negative_prompt: Embedding of the negative prompt; None if it is empty.
         call: Call of the text encoder; None if both prompts are empty.
+        warnings: Warnings of the text encoder about the prompts.
     """
 
     prompt: TextEmbedding | None
     negative_prompt: TextEmbedding | None
     call: Call | None
+    warnings: Sequence[RequestWarning] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

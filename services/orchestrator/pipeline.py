@@ -94,6 +94,8 @@ async def generate(
         events=asyncio.Queue(),
         candidates=[] if request.best_of else None,
     )
+    for warning in embeddings.warnings:
+        yield GenerateResponse(warning=warning)
     if embeddings.call is not None:
         context.calls.add(embeddings.call)
     with caller_baggage(request.caller.id):
@@ -140,6 +142,7 @@ async def _encode_prompts(
                     prompt=embeddings.get("prompt"),
                     negative_prompt=embeddings.get("negative_prompt"),
                     call=timed(encoded.timing, begun),
+                    warnings=encoded.warnings,
                 )
     except RequestError as error:
         raise _with_request_fields(error, fields) from error

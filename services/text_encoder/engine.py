@@ -50,6 +50,7 @@ class TextEncoderEngine:
     Attributes:
         config: Configuration of the encoder.
         vocabulary: Converts texts to ids.
+        known_words: Words of the training captions; None if the checkpoint does not list them.
         max_batch_size: Rows of one call of the device.
         lengths: Length buckets, in tokens.
         preset: Name of the preset that the encoder belongs to, or "custom".
@@ -73,6 +74,7 @@ class TextEncoderEngine:
             raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
         self.config: TextEncoderConfig = loaded.config
         self.vocabulary: Vocabulary = loaded.vocabulary
+        self.known_words = loaded.known_words
         self.max_batch_size = max_batch_size
         self.lengths = doubling(SHORTEST_BUCKET, self.config.maximum_length)
         self.preset, self.precision = loaded.preset, loaded.precision

@@ -15,6 +15,7 @@ from services.runtime.checkpoints.precision import Weights, check_weights, preci
 from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
 from services.text_encoder.config import T5_XXL, TextEncoderConfig
 from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
+from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, Vocabulary
 
@@ -32,6 +33,7 @@ class LoadedTextEncoder:
         digest: "sha256:" and 64 hex digits of the weights.
         precision: Precision of weights and arithmetic, such as "float32".
         preset: Name of the preset that the encoder belongs to, or "custom".
+        known_words: Words of its training captions; None if the checkpoint does not list them.
     """
 
     encoder: TextEncoder
@@ -40,6 +42,7 @@ class LoadedTextEncoder:
     digest: str
     precision: str
     preset: str = "custom"
+    known_words: KnownWords | None = None
 
     @property
     def config(self) -> TextEncoderConfig:
@@ -90,6 +93,7 @@ def load_text_encoder(
         digest=checkpoint.digest,
         precision=precision,
         preset=str(checkpoint.record.get("preset", "custom")),
+        known_words=_read_known_words(folder),
     )
 
 
@@ -105,6 +109,16 @@ def _filled(
         dtype=dtype,
         weights=weights,
     )
+
+
+def _read_known_words(folder: Path) -> KnownWords | None:
+    file = folder / KNOWN_WORDS_FILE
+    if not file.is_file():
+        return None
+    try:
+        return KnownWords.from_file(file)
+    except ValueError as error:
+        raise CheckpointMismatch(str(error)) from error
 
 
 def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:

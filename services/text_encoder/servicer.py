@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import grpc
-from muse.common.v1 import stage_pb2
+from muse.common.v1 import stage_pb2, warning_pb2
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
 from services.runtime.observability.tracing import span
@@ -51,7 +51,19 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
                     for embedding in timed.result
                 ],
                 timing=pack_timing(STAGE, timed),
+                warnings=self._warnings(request.texts),
             )
+
+    def _warnings(self, texts: Sequence[str]) -> list[warning_pb2.RequestWarning]:
+        known = self._engine.known_words
+        unknown = known.unknown(texts) if known is not None else ()
+        if known is None or not unknown:
+            return []
+        return [
+            warning_pb2.RequestWarning(
+                reason="UNKNOWN_WORDS", message=known.warning(unknown), words=unknown
+            )
+        ]
 
     def _tokenize(self, index: int, text: str) -> list[int]:
         try:

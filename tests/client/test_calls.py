@@ -20,15 +20,18 @@ from muse_client import (
     InvalidRequest,
     MuseClient,
     MuseError,
+    MuseWarning,
     NotFound,
     NotServed,
     Overloaded,
     Progress,
+    RequestWarning,
     Unavailable,
 )
 from muse_client.errors import muse_error
 
 from services.runtime.wire.errors import not_found, resource_exhausted
+from tests.small_stages import ZEBRA_WARNING
 
 
 async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> None:
@@ -47,6 +50,21 @@ async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> Non
         "superres",
         "tokenizer",
     ]
+
+
+async def test_a_warning_is_an_event_and_a_python_warning_of_generate(house: Any) -> None:
+    with MuseClient(house.address) as client:
+        with pytest.warns(MuseWarning, match='no caption had "zebra"'):
+            images = await asyncio.to_thread(client.generate, "a zebra")
+        events = await asyncio.to_thread(lambda: list(client.events("a zebra")))
+    async with AsyncMuseClient(house.address) as client:
+        with pytest.warns(MuseWarning, match='no caption had "zebra"'):
+            await client.generate("a zebra")
+
+    assert len(images) == 1
+    assert events[1] == RequestWarning(
+        reason="UNKNOWN_WORDS", message=ZEBRA_WARNING.message, words=("zebra",)
+    )
 
 
 async def test_a_picture_says_what_was_decoded_for_it(house: Any) -> None:

@@ -16,6 +16,7 @@ from services.orchestrator.calls import TRIES
 from services.runtime.server.process import ServerError
 from services.runtime.wire.errors import RequestError, unavailable
 from services.stages import STAGES
+from tests.small_stages import ZEBRA_WARNING
 
 
 def kinds(events: list[Any]) -> list[str]:
@@ -77,6 +78,13 @@ async def test_a_request_passes_every_stage_in_order(house: Any) -> None:
     timings = events[-2].image.timings
     assert [timing.stage for timing in timings] == list(STAGES)
     assert all(timing.transfer_s > 0 for timing in timings)
+
+
+async def test_a_warning_of_the_text_encoder_follows_accepted(house: Any) -> None:
+    events = await house.events(prompt="a zebra")
+
+    assert kinds(events) == ["accepted", "warning", "image", "done"]
+    assert events[1].warning == ZEBRA_WARNING
 
 
 async def test_requests_after_the_first_ask_no_stage_for_its_status(house: Any) -> None:

@@ -9,6 +9,7 @@ from flax import nnx
 from services.nn.parameters import parameters_of
 from services.presets import preset
 from services.runtime.checkpoints.serialization import parameters_fingerprint, save_checkpoint
+from services.text_encoder.known_words import KNOWN_WORDS_FILE, known_words
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
 
@@ -26,6 +27,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in parameters_of(TextEncoder(TINY, rngs=nnx.Rngs(0))).items()
     }
     (folder / FILE_NAME).write_bytes(vocabulary.model)
+    words = known_words(TEXTS, {"things": ["fox", "key", "sun"]})
+    assert words is not None
+    words.save(folder / KNOWN_WORDS_FILE)
     save_checkpoint(
         folder,
         stage="text_encoder",

@@ -68,6 +68,19 @@ async def test_texts_come_back_as_the_engine_embeds_them(
     assert response.timing.compute_s > 0
 
 
+async def test_words_that_no_caption_had_are_named_with_what_the_encoder_knows(stub: Stub) -> None:
+    texts = ["A Fox and two zebras", "a guitar, zebras"]
+    response = await stub.Encode(text_encoder_pb2.EncodeRequest(texts=texts))
+    known = await stub.Encode(text_encoder_pb2.EncodeRequest(texts=["a red sun"]))
+
+    (warning,) = response.warnings
+    assert warning.reason == "UNKNOWN_WORDS"
+    assert list(warning.words) == ["zebras", "guitar"]
+    assert '"zebras", "guitar"' in warning.message
+    assert "things: fox, key, sun" in warning.message
+    assert not known.warnings
+
+
 async def test_requests_at_once_get_each_its_own_answer(stub: Stub) -> None:
     texts = [f"{count} {thing}" for count in ("a", "two") for thing in ("fox", "key", "sun")]
     requests = [text_encoder_pb2.EncodeRequest(texts=[text]) for text in texts]

@@ -14,6 +14,7 @@ from muse_client import (
     GenerateOptions,
     MuseClient,
     Progress,
+    RequestWarning,
 )
 from muse_client.events import in_order
 from rich import progress as bars
@@ -94,6 +95,8 @@ def _collect(
             match event:
                 case Accepted():
                     count = event.count
+                case RequestWarning():
+                    messages.print(f"warning: {event.message}", highlight=False, markup=False)
                 case Progress():
                     if event.stage not in tasks:
                         total = event.total * event.parts * (options.get("best_of") or count)

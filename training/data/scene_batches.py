@@ -1,6 +1,6 @@
 """Batches of composed scenes: every one a function of (seed, step), so a run resumes exactly."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,3 +52,13 @@ class SceneBatches:
     def label_classes(self) -> Mapping[str, int]:
         """Classes of each label that the captions' nouns have."""
         return label_classes(self.sprites.vocabulary)
+
+    @property
+    def subjects(self) -> Mapping[str, Sequence[str]]:
+        """Returns the objects, styles and backgrounds that captions name."""
+        vocabulary = self.sprites.vocabulary
+        return {
+            "objects": [each.singular for each in vocabulary.objects],
+            "styles": list(vocabulary.styles.values()),
+            "backgrounds": list(vocabulary.backgrounds),
+        }

@@ -1,6 +1,6 @@
 """What a run learns from: scenes composed from sprites, or WebDataset tars."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,10 @@ class ImageSource(Protocol):
     @property
     def label_classes(self) -> Mapping[str, int]:
         """Classes of each label that the captions' nouns have; none if nouns are not labelled."""
+
+    @property
+    def subjects(self) -> Mapping[str, Sequence[str]]:
+        """Returns what captions name, by kind, such as "objects"; nothing if that is not known."""
 
 
 def open_source(

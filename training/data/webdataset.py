@@ -9,7 +9,7 @@ random, so grain shuffles it by position and a batch is a function of (seed, ste
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +155,11 @@ class WebDatasetBatches:
     @property
     def label_classes(self) -> Mapping[str, int]:
         """Returns no labels: what these captions' nouns say is not known."""
+        return {}
+
+    @property
+    def subjects(self) -> Mapping[str, Sequence[str]]:
+        """Returns no subjects: what these captions name is not known."""
         return {}
 
 

@@ -29,6 +29,7 @@ from services.runtime.checkpoints.serialization import (
     save_checkpoint,
 )
 from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.vocabulary import FILE_NAME, PADDING, Vocabulary, train_vocabulary
 from training.data.captions import Caption
 from training.optimizers import Parameters, Recipe, adam
@@ -109,6 +110,7 @@ class TextEncoderTask:
         vocabulary: Vocabulary,
         *,
         label_classes: Mapping[str, int],
+        known_words: KnownWords | None = None,
         decoder_layers: int = 1,
         seed: int = 0,
     ) -> None:
@@ -120,6 +122,7 @@ class TextEncoderTask:
             captions: Gives an endless iterator of texts for a seed, always the same one.
             vocabulary: Makes ids of texts; exported with the encoder.
             label_classes: Classes of each label of the captions' nouns; empty for no labels.
+            known_words: Words of the captions, exported with the encoder; None exports no list.
             decoder_layers: Of the decoder that only training has.
             seed: Of the initial parameters, the captions and the spans.
 
@@ -133,7 +136,7 @@ class TextEncoderTask:
             )
         self.config, self.recipe, self.vocabulary, self.seed = config, recipe, vocabulary, seed
         self.decoder_layers, self.label_classes = decoder_layers, dict(label_classes)
-        self._captions = captions
+        self._captions, self._known_words = captions, known_words
         self._optimizer = adam(recipe)
         self._step = jax.jit(self._compiled_step, donate_argnums=0)
 
@@ -212,7 +215,7 @@ class TextEncoderTask:
     def export(
         self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
     ) -> None:
-        """Writes the encoder without its decoder, the vocabulary beside it."""
+        """Writes the encoder without its decoder, vocabulary and known words beside it."""
         parameters = round_to_bfloat16(
             {
                 name.removeprefix("encoder."): value
@@ -223,6 +226,8 @@ class TextEncoderTask:
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary = folder / FILE_NAME
         vocabulary.write_bytes(self.vocabulary.model)
+        if self._known_words is not None:
+            self._known_words.save(folder / KNOWN_WORDS_FILE)
         save_checkpoint(
             folder,
             stage="text_encoder",

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from services.presets import preset
+from services.text_encoder.known_words import known_words
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import Vocabulary
 from training.data.captions import Caption, Noun
@@ -40,7 +41,10 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
 
 @pytest.fixture(scope="module")
 def task(vocabulary: Vocabulary) -> TextEncoderTask:
-    return TextEncoderTask(TINY, TINY_RECIPE, captions, vocabulary, label_classes=CLASSES)
+    known = known_words((caption.text for caption in captions(0)), {}, examples=len(THINGS))
+    return TextEncoderTask(
+        TINY, TINY_RECIPE, captions, vocabulary, label_classes=CLASSES, known_words=known
+    )
 
 
 def test_a_run_keeps_the_vocabulary_it_began_with(tmp_path: Path) -> None:
@@ -99,6 +103,8 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
     assert losses[-1] < losses[0] - 0.5
     assert float(metrics["object_accuracy"]) > 0.25
     assert loaded.fingerprint.startswith("t5:")
+    assert loaded.known_words is not None
+    assert loaded.known_words.words == {"a", "above", "another", *THINGS}
     assert len(loaded.fingerprint) == len("t5:") + 16
     assert embeddings.shape == (1, 16, TINY.hidden)
     assert np.all(np.isfinite(embeddings))

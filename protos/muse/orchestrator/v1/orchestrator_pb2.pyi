@@ -22,6 +22,7 @@ import muse.common.v1.caller_pb2
 import muse.common.v1.decoding_pb2
 import muse.common.v1.stage_pb2
 import muse.common.v1.tensor_pb2
+import muse.common.v1.warning_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -309,6 +310,7 @@ class GenerateResponse(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     IMAGE_FIELD_NUMBER: builtins.int
     DONE_FIELD_NUMBER: builtins.int
+    WARNING_FIELD_NUMBER: builtins.int
     @property
     def accepted(self) -> global___Accepted:
         """The request is valid and starts. Always the first event."""
@@ -325,6 +327,10 @@ class GenerateResponse(google.protobuf.message.Message):
     def done(self) -> global___Done:
         """All pictures are complete. Always the last event."""
 
+    @property
+    def warning(self) -> muse.common.v1.warning_pb2.RequestWarning:
+        """Something is doubtful about the request, which is served nevertheless."""
+
     def __init__(
         self,
         *,
@@ -332,10 +338,11 @@ class GenerateResponse(google.protobuf.message.Message):
         progress: global___Progress | None = ...,
         image: global___GeneratedImage | None = ...,
         done: global___Done | None = ...,
+        warning: muse.common.v1.warning_pb2.RequestWarning | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "event", b"event", "image", b"image", "progress", b"progress"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "event", b"event", "image", b"image", "progress", b"progress"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["accepted", "progress", "image", "done"] | None: ...
+    def HasField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "event", b"event", "image", b"image", "progress", b"progress", "warning", b"warning"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "event", b"event", "image", b"image", "progress", b"progress", "warning", b"warning"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["accepted", "progress", "image", "done", "warning"] | None: ...
 
 global___GenerateResponse = GenerateResponse
 

@@ -35,10 +35,10 @@ class OrchestratorServiceStub:
         muse.orchestrator.v1.orchestrator_pb2.GenerateRequest,
         muse.orchestrator.v1.orchestrator_pb2.GenerateResponse,
     ]
-    """Generates one or several pictures, or edits one. The stream is: `accepted`; `progress` after each step
-    if the request asks for it; `image` for each picture as soon as it is complete; `done`. A client that
-    only wants the pictures reads the stream to its end. If one picture fails, the call fails, and pictures
-    that were sent before remain valid.
+    """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
+    about the request; `progress` after each step if the request asks for it; `image` for each picture as
+    soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
+    one picture fails, the call fails, and pictures that were sent before remain valid.
     """
 
     GetStatus: grpc.UnaryUnaryMultiCallable[
@@ -54,10 +54,10 @@ class OrchestratorServiceAsyncStub:
         muse.orchestrator.v1.orchestrator_pb2.GenerateRequest,
         muse.orchestrator.v1.orchestrator_pb2.GenerateResponse,
     ]
-    """Generates one or several pictures, or edits one. The stream is: `accepted`; `progress` after each step
-    if the request asks for it; `image` for each picture as soon as it is complete; `done`. A client that
-    only wants the pictures reads the stream to its end. If one picture fails, the call fails, and pictures
-    that were sent before remain valid.
+    """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
+    about the request; `progress` after each step if the request asks for it; `image` for each picture as
+    soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
+    one picture fails, the call fails, and pictures that were sent before remain valid.
     """
 
     GetStatus: grpc.aio.UnaryUnaryMultiCallable[
@@ -75,10 +75,10 @@ class OrchestratorServiceServicer(metaclass=abc.ABCMeta):
         request: muse.orchestrator.v1.orchestrator_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[muse.orchestrator.v1.orchestrator_pb2.GenerateResponse], collections.abc.AsyncIterator[muse.orchestrator.v1.orchestrator_pb2.GenerateResponse]]:
-        """Generates one or several pictures, or edits one. The stream is: `accepted`; `progress` after each step
-        if the request asks for it; `image` for each picture as soon as it is complete; `done`. A client that
-        only wants the pictures reads the stream to its end. If one picture fails, the call fails, and pictures
-        that were sent before remain valid.
+        """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
+        about the request; `progress` after each step if the request asks for it; `image` for each picture as
+        soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
+        one picture fails, the call fails, and pictures that were sent before remain valid.
         """
 
     @abc.abstractmethod

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from muse.common.v1 import stage_pb2 as muse_dot_common_dot_v1_dot_stage__pb2
 from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
+from muse.common.v1 import warning_pb2 as muse_dot_common_dot_v1_dot_warning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'muse/text_encoder/v1/text_encoder.proto\x12\x14muse.text_encoder.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\x1e\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"p\n\x0e\x45ncodeResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\"\x12\n\x10GetStatusRequest\"@\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus2\xc7\x01\n\x12TextEncoderService\x12S\n\x06\x45ncode\x12#.muse.text_encoder.v1.EncodeRequest\x1a$.muse.text_encoder.v1.EncodeResponse\x12\\\n\tGetStatus\x12&.muse.text_encoder.v1.GetStatusRequest\x1a\'.muse.text_encoder.v1.GetStatusResponseB<\n\x14muse.text_encoder.v1P\x01Z\"muse/text_encoder/v1;textencoderv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'muse/text_encoder/v1/text_encoder.proto\x12\x14muse.text_encoder.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\x1a\x1cmuse/common/v1/warning.proto\"\x1e\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"\xa2\x01\n\x0e\x45ncodeResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x30\n\x08warnings\x18\x03 \x03(\x0b\x32\x1e.muse.common.v1.RequestWarning\"\x12\n\x10GetStatusRequest\"@\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus2\xc7\x01\n\x12TextEncoderService\x12S\n\x06\x45ncode\x12#.muse.text_encoder.v1.EncodeRequest\x1a$.muse.text_encoder.v1.EncodeResponse\x12\\\n\tGetStatus\x12&.muse.text_encoder.v1.GetStatusRequest\x1a\'.muse.text_encoder.v1.GetStatusResponseB<\n\x14muse.text_encoder.v1P\x01Z\"muse/text_encoder/v1;textencoderv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +35,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muse.text_encoder.v1.text_e
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024muse.text_encoder.v1P\001Z\"muse/text_encoder/v1;textencoderv1'
-  _globals['_ENCODEREQUEST']._serialized_start=122
-  _globals['_ENCODEREQUEST']._serialized_end=152
-  _globals['_ENCODERESPONSE']._serialized_start=154
-  _globals['_ENCODERESPONSE']._serialized_end=266
-  _globals['_GETSTATUSREQUEST']._serialized_start=268
-  _globals['_GETSTATUSREQUEST']._serialized_end=286
-  _globals['_GETSTATUSRESPONSE']._serialized_start=288
-  _globals['_GETSTATUSRESPONSE']._serialized_end=352
-  _globals['_TEXTENCODERSERVICE']._serialized_start=355
-  _globals['_TEXTENCODERSERVICE']._serialized_end=554
+  _globals['_ENCODEREQUEST']._serialized_start=152
+  _globals['_ENCODEREQUEST']._serialized_end=182
+  _globals['_ENCODERESPONSE']._serialized_start=185
+  _globals['_ENCODERESPONSE']._serialized_end=347
+  _globals['_GETSTATUSREQUEST']._serialized_start=349
+  _globals['_GETSTATUSREQUEST']._serialized_end=367
+  _globals['_GETSTATUSRESPONSE']._serialized_start=369
+  _globals['_GETSTATUSRESPONSE']._serialized_end=433
+  _globals['_TEXTENCODERSERVICE']._serialized_start=436
+  _globals['_TEXTENCODERSERVICE']._serialized_end=635
 # @@protoc_insertion_point(module_scope)

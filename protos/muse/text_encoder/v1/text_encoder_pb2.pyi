@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.message
 import muse.common.v1.stage_pb2
 import muse.common.v1.tensor_pb2
+import muse.common.v1.warning_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -44,6 +45,7 @@ class EncodeResponse(google.protobuf.message.Message):
 
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     TIMING_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     @property
     def embeddings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.tensor_pb2.TextEmbedding]:
         """One embedding for each text, in the order of the request."""
@@ -52,14 +54,21 @@ class EncodeResponse(google.protobuf.message.Message):
     def timing(self) -> muse.common.v1.stage_pb2.StageTiming:
         """Time of the request in this stage."""
 
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.warning_pb2.RequestWarning]:
+        """Warnings about the texts: UNKNOWN_WORDS if a text has words that no caption of the encoder's training
+        had. Empty if there are none, or if the checkpoint does not list its words.
+        """
+
     def __init__(
         self,
         *,
         embeddings: collections.abc.Iterable[muse.common.v1.tensor_pb2.TextEmbedding] | None = ...,
         timing: muse.common.v1.stage_pb2.StageTiming | None = ...,
+        warnings: collections.abc.Iterable[muse.common.v1.warning_pb2.RequestWarning] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timing", b"timing"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "timing", b"timing"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "timing", b"timing", "warnings", b"warnings"]) -> None: ...
 
 global___EncodeResponse = EncodeResponse
 
