@@ -32,6 +32,7 @@ from muse_client.errors import muse_error
 
 from services.runtime.wire.errors import not_found, resource_exhausted
 from tests.small_stages import ZEBRA_WARNING
+from tests.waiting import until
 
 
 async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> None:
@@ -119,11 +120,7 @@ async def test_a_reader_who_leaves_cancels_the_stages(house: Any) -> None:
             if isinstance(event, Progress) and event.stage == "base":
                 await asyncio.wait_for(entered.wait(), 5)
                 break
-    for _ in range(500):
-        if house.stages["superres"].cancelled:
-            break
-        await asyncio.sleep(0.01)
-    assert house.stages["superres"].cancelled == 1
+    await until(lambda: house.stages["superres"].cancelled == 1)
 
 
 async def test_a_refused_field_is_an_invalid_request_that_names_it(house: Any) -> None:

@@ -4,25 +4,17 @@ import io
 import os
 import signal
 import threading
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from muse_client import MuseClient
 
+from tests.waiting import wait_until
 from tools.local import local_stack
 from tools.local.pods import Pod
 
 CALLERS, PATIENCE_S = 4, 120.0
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
 
 
 def served(pod: Pod) -> float:
@@ -72,13 +64,13 @@ def test_a_base_that_is_killed_fails_no_request_and_gets_its_share_again(
         assert [pod.local.name for pod in bases] == ["base-0", "base-1", "base-2"]
         assert len({pod.local.address.endpoint(50053) for pod in bases}) == 3
         with Load(stack.address) as load:
-            wait_until(lambda: all(served(pod) > 0 for pod in bases))
+            wait_until(lambda: all(served(pod) > 0 for pod in bases), PATIENCE_S)
             first = bases[1].pid
             assert first is not None
             os.kill(first, signal.SIGKILL)
-            wait_until(lambda: not bases[1].ready)
-            wait_until(lambda: bases[1].ready)
-            wait_until(lambda: served(bases[1]) > 0)
+            wait_until(lambda: not bases[1].ready, PATIENCE_S)
+            wait_until(lambda: bases[1].ready, PATIENCE_S)
+            wait_until(lambda: served(bases[1]) > 0, PATIENCE_S)
         assert load.failures == []
         assert load.pictures > 3
         assert [pod.restarts for pod in bases] == [0, 1, 0]

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from PIL import Image
 
 from services.presets import preset
 from services.stages import STAGES
+from tests.waiting import wait_until
 
 TINY = preset("tiny")
 SERVICES = 5
@@ -266,9 +266,7 @@ def test_one_trace_holds_the_queue_and_compute_of_every_stage(address: str, coll
         }
 
     services = {"muse.orchestrator", *(f"muse.{stage}" for stage in STAGES)}
-    ended = time.monotonic() + 20
-    while served() != services and time.monotonic() < ended:  # what ends last in each
-        time.sleep(0.05)
+    wait_until(lambda: served() == services, 20)  # what ends last in each
     spans = found()
     assert spans.keys() == services
     for stage in STAGES:

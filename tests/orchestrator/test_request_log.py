@@ -25,6 +25,7 @@ from services.runtime.observability import span_attributes, tracing
 from services.runtime.observability.span_attributes import muse
 from services.runtime.wire.errors import failed_precondition
 from services.stages import STAGES
+from tests.waiting import until
 
 REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
 WITHIN = 0.01
@@ -212,13 +213,6 @@ def stage_of(span: ReadableSpan) -> str:
 def roots(spans: InMemorySpanExporter) -> list[ReadableSpan]:
     """The orchestrator's own spans of requests, which end after all others."""
     return [span for span in spans.get_finished_spans() if span.name == ROOT]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Waits until something is true."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110, what it asks for sets no event
-            await asyncio.sleep(0.01)
 
 
 async def test_every_span_of_a_request_is_below_its_root_however_it_ends(

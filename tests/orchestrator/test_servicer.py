@@ -17,20 +17,12 @@ from services.runtime.server.process import ServerError
 from services.runtime.wire.errors import RequestError, unavailable
 from services.stages import STAGES
 from tests.small_stages import ZEBRA_WARNING
+from tests.waiting import until
 
 
 def kinds(events: list[Any]) -> list[str]:
     """The names of events, in order."""
     return [event.WhichOneof("event") for event in events]
-
-
-async def soon(condition: Any) -> None:
-    """Waits until something is true, at most 5 s."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError("still not true after 5 s")
 
 
 def block(behaviour: Any, gate: asyncio.Event, *, seed: int | None = None) -> asyncio.Event:
@@ -224,7 +216,7 @@ async def test_a_stage_back_with_another_checkpoint_is_refused_with_both_names(h
     await house.lines["text_encoder"].cut()
     encoder.fingerprints["encoder"] = "t5:other"
     await house.lines["text_encoder"].restore()
-    await soon(lambda: encoder.statuses == 1)
+    await until(lambda: encoder.statuses == 1)
     await asyncio.sleep(1.2)
 
     refusal = await house.refusal()
@@ -255,10 +247,10 @@ async def test_a_caller_who_leaves_frees_the_stage(house: Any) -> None:
     call = house.stub.Generate(house.request(count=3))
     assert (await call.read()).WhichOneof("event") == "accepted"
     await asyncio.wait_for(entered.wait(), 5)
-    await soon(lambda: len(base.asked) == 3)
+    await until(lambda: len(base.asked) == 3)
     call.cancel()
 
-    await soon(lambda: base.cancelled == 3)
+    await until(lambda: base.cancelled == 3)
     base.around = None
     assert await house.works()
 
@@ -283,7 +275,7 @@ async def test_a_deadline_that_passes_frees_the_stage(house: Any) -> None:
 
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - begun < 3
-    await soon(lambda: house.stages["superres"].cancelled == 1)
+    await until(lambda: house.stages["superres"].cancelled == 1)
 
 
 async def test_without_a_deadline_a_stage_has_none(house: Any) -> None:

@@ -8,7 +8,6 @@ not in that folder. No container runs: tests/k8s/control_plane/kubelets.py repor
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,13 @@ from services.orchestrator.replicas.addresses import ServiceName
 from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch
 from tests.k8s.control_plane.kubectl import KubectlFailed, apply, delete, evict, kubectl
 from tests.k8s.control_plane.kubelets import Kubelets
-from tests.orchestrator.replicas.waiting import soon as soon_in_loop
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.usefixtures("control_plane")
 Rendered = Callable[[str], list[Manifest]]
 CHIP = "google.com/tpu"
 TAINT = {"key": CHIP, "value": "present", "effect": "NoSchedule"}
 SOON_S = 60.0
-
-
-def soon(found: Callable[[], Any]) -> Any:
-    """Waits until something is there."""
-    end = time.monotonic() + SOON_S
-    while not (value := found()):
-        assert time.monotonic() < end, f"not there after {SOON_S:g} s"
-        time.sleep(0.5)
-    return value
 
 
 def apply_overlay(*options: str) -> str:
@@ -168,7 +158,7 @@ def test_a_pod_with_chips_without_their_shape_is_refused_by_our_policy(
     del pod["spec"]["nodeSelector"][label]
 
     # A policy holds a moment after it was made.
-    assert "needs the nodeSelectors" in soon(lambda: refusal(pod))
+    assert "needs the nodeSelectors" in wait_until(lambda: refusal(pod), SOON_S)
 
 
 def test_a_stage_without_a_startup_probe_is_refused_by_our_policy(
@@ -181,7 +171,7 @@ def test_a_stage_without_a_startup_probe_is_refused_by_our_policy(
     ]
     del found["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
 
-    assert "a stage needs a startupProbe" in soon(lambda: refusal(found))
+    assert "a stage needs a startupProbe" in wait_until(lambda: refusal(found), SOON_S)
 
 
 def test_budgets_and_autoscalers_are_read_back_as_they_were_written(
@@ -266,7 +256,7 @@ def test_a_stage_is_scheduled_onto_a_node_of_its_chip_and_no_other(
         found = pods(cluster, "tokenizer")
         return [each["spec"]["nodeName"] for each in found if "nodeName" in each["spec"]]
 
-    assert soon(places) == ["fake-v5e"]
+    assert wait_until(places, SOON_S) == ["fake-v5e"]
 
 
 def test_a_roll_out_is_waited_for_and_is_ready_then(
@@ -302,7 +292,7 @@ def test_the_autoscaler_holds_the_orchestrator_between_its_bounds(
 
     kubectl("-n", "muse", "scale", "deployment", "orchestrator", f"--replicas={asked}")
 
-    assert soon(lambda: replicas() == bound)
+    assert wait_until(lambda: replicas() == bound, SOON_S)
 
 
 async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_nothing_else(
@@ -323,13 +313,13 @@ async def test_the_orchestrator_s_own_token_finds_the_ready_pods_of_a_stage_and_
     watch = KubernetesWatch(configuration, "muse", {base: reported.append})
     try:
         both = await asyncio.to_thread(ready)
-        await soon_in_loop(lambda: bool(reported) and sorted(reported[-1]) == sorted(both.values()))
+        await until(lambda: bool(reported) and sorted(reported[-1]) == sorted(both.values()))
 
         pools.rest()  # no pod replaces one that goes
         gone, stays = both
         await asyncio.to_thread(evict, "muse", gone)
 
-        await soon_in_loop(lambda: reported[-1] == [both[stays]])
+        await until(lambda: reported[-1] == [both[stays]])
     finally:
         await watch.close()
     with pytest.raises(client.ApiException, match="cannot list resource") as refused:
@@ -360,7 +350,7 @@ def training(
         if each["kind"] == "Job":
             delete(each, "--cascade=background")
     for kubelets in played:
-        soon(lambda: not cluster.objects("v1", "Pod", "muse-training"))
+        wait_until(lambda: not cluster.objects("v1", "Pod", "muse-training"), SOON_S)
         kubelets.close()
 
 
@@ -387,7 +377,7 @@ def test_precompute_jobs_run_every_shard_or_end_at_a_mistake_that_all_would_meet
         ]
 
     names = ("precompute-embeddings", "precompute-tokens")
-    assert soon(lambda: sorted(conditions())[1:] and sorted(conditions())) == [
+    assert wait_until(lambda: sorted(conditions())[1:] and sorted(conditions()), SOON_S) == [
         (name, condition, reason) for name in names
     ]
     if condition == "Complete":

@@ -15,7 +15,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from services.orchestrator.replicas import Replica, ReplicaSet
 from services.orchestrator.replicas.replica import ROUND_ROBIN, HealthState
 from services.runtime.wire.errors import RequestError, invalid_field, unavailable
-from tests.orchestrator.replicas.waiting import soon
+from tests.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -39,7 +39,7 @@ class Bases:
         """Starts more servers and waits until all serve."""
         self.servers += [await self._start("base") for _ in range(count)]
         self.name(*self.servers)
-        await soon(lambda: all(each.health is HealthState.SERVING for each in self.set.replicas))
+        await until(lambda: all(each.health is HealthState.SERVING for each in self.set.replicas))
 
     def name(self, *servers: Any) -> None:
         """Names those there are now."""
@@ -97,19 +97,19 @@ async def test_a_call_goes_to_the_replica_with_the_least_steps_times_rows(bases:
     await bases.add(2)
     gate = bases.hold()
     first = bases.call(steps=10, guidance_scale=4)  # 10 steps of two rows: 20
-    await soon(lambda: sum(bases.counts()) == 1)
+    await until(lambda: sum(bases.counts()) == 1)
     busy = bases.counts().index(1)
     others = []
     for steps in (6, 6, 6):  # 18 on the other one
         others.append(bases.call(steps=steps))
-        await soon(lambda: sum(bases.counts()) == 1 + len(others))
+        await until(lambda: sum(bases.counts()) == 1 + len(others))
     assert bases.counts()[busy] == 1
     assert sorted(each.outstanding for each in bases.set.replicas) == [18, 20]
 
     others.append(bases.call(steps=6))  # 24 there, so the next goes to the first
-    await soon(lambda: sum(bases.counts()) == 5)
+    await until(lambda: sum(bases.counts()) == 5)
     last = bases.call(steps=1)
-    await soon(lambda: bases.counts()[busy] == 2)
+    await until(lambda: bases.counts()[busy] == 2)
 
     gate.set()
     await asyncio.gather(first, last, *others)
@@ -120,12 +120,12 @@ async def test_a_call_that_is_cancelled_leaves_no_work_behind(bases: Bases) -> N
     await bases.add(2)
     bases.hold()
     call = bases.call(steps=10)
-    await soon(lambda: sum(bases.counts()) == 1)
+    await until(lambda: sum(bases.counts()) == 1)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
 
-    await soon(lambda: all(each.outstanding == 0 for each in bases.set.replicas))
-    await soon(lambda: sum(server.does.cancelled for server in bases.servers) == 1)
+    await until(lambda: all(each.outstanding == 0 for each in bases.set.replicas))
+    await until(lambda: sum(server.does.cancelled for server in bases.servers) == 1)
 
 
 async def test_calls_that_are_traced_are_counted_as_others_are(
@@ -135,15 +135,15 @@ async def test_calls_that_are_traced_are_counted_as_others_are(
     await bases.add(1)
     answers = await bases.call(steps=3)
     assert answers[-1].HasField("result")
-    await soon(lambda: bases.replica(0).outstanding == 0)
+    await until(lambda: bases.replica(0).outstanding == 0)
 
     bases.hold()
     call = bases.call(steps=10)
-    await soon(lambda: bases.counts() == [2])
+    await until(lambda: bases.counts() == [2])
     assert bases.replica(0).outstanding == 10
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    await soon(lambda: bases.replica(0).outstanding == 0)
+    await until(lambda: bases.replica(0).outstanding == 0)
 
 
 async def test_a_replica_that_says_not_serving_gets_no_new_calls_until_it_serves_again(
@@ -152,19 +152,19 @@ async def test_a_replica_that_says_not_serving_gets_no_new_calls_until_it_serves
     await bases.add(2)
     gate = bases.hold()
     calls = [bases.call(), bases.call()]
-    await soon(lambda: bases.counts() == [1, 1])
+    await until(lambda: bases.counts() == [1, 1])
 
     await bases.servers[0].does.health.set("", NOT_SERVING)
-    await soon(lambda: bases.replica(0).health is HealthState.NOT_SERVING, seconds=1)
+    await until(lambda: bases.replica(0).health is HealthState.NOT_SERVING, seconds=1)
     calls += [bases.call() for _ in range(4)]
-    await soon(lambda: sum(bases.counts()) == 6)
+    await until(lambda: sum(bases.counts()) == 6)
     assert bases.counts() == [1, 5]
 
     gate.set()
     answers = await asyncio.gather(*calls)  # the one under way there, too
     assert [answer[-1].HasField("result") for answer in answers] == [True] * 6
     await bases.servers[0].does.health.set("", SERVING)
-    await soon(lambda: bases.replica(0).health is HealthState.SERVING)
+    await until(lambda: bases.replica(0).health is HealthState.SERVING)
     await bases.call()
     assert bases.counts() == [2, 5]
 
@@ -175,43 +175,43 @@ async def test_a_replica_that_is_no_longer_named_ends_its_calls_and_gets_no_new_
     await bases.add(2)
     gate = bases.hold()
     calls = [bases.call(), bases.call()]
-    await soon(lambda: bases.counts() == [1, 1])
+    await until(lambda: bases.counts() == [1, 1])
     drained = bases.replica(0)
 
     bases.name(bases.servers[1])
     calls += [bases.call() for _ in range(3)]
-    await soon(lambda: sum(bases.counts()) == 5)
+    await until(lambda: sum(bases.counts()) == 5)
     assert bases.counts() == [1, 4]
 
     gate.set()
     answers = await asyncio.gather(*calls)
     assert [answer[-1].HasField("result") for answer in answers] == [True] * 5
-    await soon(lambda: drained.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN)
+    await until(lambda: drained.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN)
 
 
 async def test_a_set_that_closes_cancels_also_what_drains(bases: Bases) -> None:
     await bases.add(2)
     bases.hold()
     calls = [bases.call(), bases.call()]
-    await soon(lambda: bases.counts() == [1, 1])
+    await until(lambda: bases.counts() == [1, 1])
     bases.name(bases.servers[1])
 
     await asyncio.wait_for(bases.set.close(), 5)
     ended = await asyncio.gather(*calls, return_exceptions=True)
 
     assert all(isinstance(each, BaseException) for each in ended)
-    await soon(lambda: [server.does.cancelled for server in bases.servers] == [1, 1])
+    await until(lambda: [server.does.cancelled for server in bases.servers] == [1, 1])
 
 
 async def test_a_new_replica_gets_calls_once_it_serves(bases: Bases) -> None:
     await bases.add(1)
     gate = bases.hold()
     calls = [bases.call() for _ in range(3)]
-    await soon(lambda: bases.counts() == [3])
+    await until(lambda: bases.counts() == [3])
 
     await bases.add(1)
     calls += [bases.call() for _ in range(3)]
-    await soon(lambda: bases.counts() == [3, 3])
+    await until(lambda: bases.counts() == [3, 3])
 
     gate.set()
     await asyncio.gather(*calls)
@@ -229,7 +229,7 @@ async def test_a_replica_that_fails_is_left_out_for_a_time_that_grows(bases: Bas
     for failures in (1, 2, 3):
         for _ in range(2):  # one each
             await asyncio.gather(bases.call(), return_exceptions=True)
-        await soon(lambda expected=failures: bases.replica(0).failures == expected)
+        await until(lambda expected=failures: bases.replica(0).failures == expected)
         left_out.append(bases.replica(0).ejected_until - time.monotonic())
         before = bases.counts()
         await bases.call()
@@ -241,7 +241,7 @@ async def test_a_replica_that_fails_is_left_out_for_a_time_that_grows(bases: Bas
     failing.does.around = None
     await bases.call()
     await bases.call()
-    await soon(lambda: bases.replica(0).failures == 0)
+    await until(lambda: bases.replica(0).failures == 0)
 
 
 async def test_the_last_replica_is_never_left_out(bases: Bases) -> None:
@@ -280,7 +280,7 @@ async def test_without_a_ready_replica_a_call_is_refused_at_once_with_since_when
     bases.set.on_change = lambda: lost.append(time.monotonic())
     await bases.servers[0].line.cut()
     await bases.servers[1].does.health.set("", NOT_SERVING)
-    await soon(lambda: bases.set.unavailable_reason() != "")
+    await until(lambda: bases.set.unavailable_reason() != "")
 
     begun = time.monotonic()
     with pytest.raises(RequestError) as caught:
@@ -294,7 +294,7 @@ async def test_without_a_ready_replica_a_call_is_refused_at_once_with_since_when
     assert len(lost) == 2
 
     await bases.servers[0].line.restore()
-    await soon(lambda: bases.set.unavailable_reason() == "")
+    await until(lambda: bases.set.unavailable_reason() == "")
     await bases.call()
 
 
@@ -311,11 +311,11 @@ async def test_a_name_is_away_when_none_of_its_addresses_can_be_reached(bases: B
     port = bases.servers[0].line.port
     bases.set.update([f"dns:///localhost:{port}"])
     (named,) = bases.set.replicas
-    await soon(lambda: named.health is HealthState.SERVING)
+    await until(lambda: named.health is HealthState.SERVING)
     await bases.call()
 
     await bases.servers[0].line.cut()
-    await soon(lambda: named.health is HealthState.NOT_SERVING)
+    await until(lambda: named.health is HealthState.NOT_SERVING)
     with pytest.raises(RequestError, match="none of its addresses can be reached"):
         await bases.call()
     assert bases.counts() == [1]

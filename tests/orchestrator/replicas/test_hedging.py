@@ -17,7 +17,7 @@ from services.orchestrator.replicas.work import latency_key
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.wire.errors import resource_exhausted, unavailable
 from services.stages import STAGES
-from tests.orchestrator.replicas.waiting import soon
+from tests.waiting import until
 
 USUAL_S = 0.1  # what a call of one step usually waits, as the set believes
 SLOW_S = 5.0
@@ -42,7 +42,7 @@ class Fleet:
         self.hedging = hedging
 
     async def ready(self) -> None:
-        await soon(lambda: all(each.health is HealthState.SERVING for each in self.set.replicas))
+        await until(lambda: all(each.health is HealthState.SERVING for each in self.set.replicas))
 
     def believe(self, method: str, request: Any, usual_s: float = USUAL_S) -> None:
         """Has the set believe that calls like this one wait so long for each unit of work."""
@@ -137,8 +137,8 @@ async def test_a_slow_call_ends_early_by_a_second_copy_and_the_first_is_cancelle
 
     assert USUAL_S <= time.monotonic() - begun < SLOW_S / 2
     assert fleet.counts() == [1, 1]
-    await soon(lambda: fleet.cancelled() == [1, 0])
-    await soon(lambda: all(each.outstanding == 0 for each in fleet.set.replicas))
+    await until(lambda: fleet.cancelled() == [1, 0])
+    await until(lambda: all(each.outstanding == 0 for each in fleet.set.replicas))
     assert all(each.failures == 0 for each in fleet.set.replicas)
 
 
@@ -154,7 +154,7 @@ async def test_a_call_with_one_answer_is_hedged_too(fleet_of: Any) -> None:
 
     assert len(answer.embeddings) == 1
     assert USUAL_S <= time.monotonic() - begun < SLOW_S / 2
-    await soon(lambda: fleet.cancelled() == [0, 1])
+    await until(lambda: fleet.cancelled() == [0, 1])
 
 
 async def test_the_first_copy_may_still_answer_first_and_the_second_is_cancelled(
@@ -164,8 +164,8 @@ async def test_the_first_copy_may_still_answer_first_and_the_second_is_cancelled
     fleet.slow(1)
 
     assert await fleet.generate() == ["result"]
-    await soon(lambda: fleet.cancelled() == [0, 1])
-    await soon(lambda: all(each.outstanding == 0 for each in fleet.set.replicas))
+    await until(lambda: fleet.cancelled() == [0, 1])
+    await until(lambda: all(each.outstanding == 0 for each in fleet.set.replicas))
 
 
 async def test_how_long_is_unusual_grows_with_the_steps(fleet: Fleet) -> None:
@@ -263,7 +263,7 @@ async def test_a_copy_that_hands_the_decode_back_loses_to_one_that_goes_on(fleet
     fleet.slow(0, 5 * USUAL_S)
     fleet.servers[1].does.preempts_at = [0]
     assert await fleet.generate() == ["result"]
-    await soon(lambda: fleet.hedging.budget._saved < 1)
+    await until(lambda: fleet.hedging.budget._saved < 1)
 
 
 async def test_a_decode_that_is_preempted_by_itself_is_passed_on(fleet: Fleet) -> None:
@@ -279,19 +279,19 @@ async def test_when_the_time_is_over_both_copies_end(fleet: Fleet) -> None:
 
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - begun < SLOW_S / 2
-    await soon(lambda: fleet.cancelled() == [1, 1])
+    await until(lambda: fleet.cancelled() == [1, 1])
     assert fleet.servers[1].does.left_s[0] < 3.5 * USUAL_S  # the time that was left, not all of it
 
 
 async def test_a_caller_who_goes_takes_both_copies_along(fleet: Fleet) -> None:
     fleet.slow(1)
     call = asyncio.create_task(fleet.generate())
-    await soon(lambda: fleet.counts() == [1, 1])
+    await until(lambda: fleet.counts() == [1, 1])
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
 
-    await soon(lambda: fleet.cancelled() == [1, 1])
-    await soon(lambda: all(each.outstanding == 0 for each in fleet.set.replicas))
+    await until(lambda: fleet.cancelled() == [1, 1])
+    await until(lambda: all(each.outstanding == 0 for each in fleet.set.replicas))
 
 
 async def test_over_many_calls_no_more_than_the_share_is_sent_twice(fleet_of: Any) -> None:
@@ -337,7 +337,7 @@ async def test_calls_that_were_traced_say_which_copy_they_are(
             if each.name == GENERATE[1:] and each.kind.name == "CLIENT"
         ]
 
-    await soon(lambda: len(calls()) == 3)
+    await until(lambda: len(calls()) == 3)
     said = {
         str(each.attributes.get("muse.hedged")): each.attributes["rpc.response.status_code"]
         for each in calls()

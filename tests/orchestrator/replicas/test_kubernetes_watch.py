@@ -11,7 +11,7 @@ import pytest
 from services.orchestrator.replicas import kubernetes_watch
 from services.orchestrator.replicas.addresses import ServiceName
 from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch, watch_services
-from tests.orchestrator.replicas.waiting import soon
+from tests.waiting import until
 
 BASE, SUPERRES = ServiceName("", "base", 50053), ServiceName("", "superres", 50054)
 
@@ -48,15 +48,15 @@ async def test_it_lists_once_and_then_tells_each_change(api: Any, known: Known) 
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
     api.set("other", "something-else", 1, pod("10.9.9.9"))
     known.watch()
-    await soon(lambda: known.base == [["10.0.0.1:50053"]])
-    await soon(lambda: known.superres == [[]])
+    await until(lambda: known.base == [["10.0.0.1:50053"]])
+    await until(lambda: known.superres == [[]])
 
     api.set("base-2", "base", 50053, pod("10.0.0.2", ready=True))
-    await soon(lambda: known.base[-1] == ["10.0.0.1:50053", "10.0.0.2:50053"])
+    await until(lambda: known.base[-1] == ["10.0.0.1:50053", "10.0.0.2:50053"])
     api.set("base-1", "base", 50053, pod("10.0.0.1", ready=False, serving=True, terminating=True))
-    await soon(lambda: known.base[-1] == ["10.0.0.2:50053"])
+    await until(lambda: known.base[-1] == ["10.0.0.2:50053"])
     api.delete("base-2")
-    await soon(lambda: known.base[-1] == [])
+    await until(lambda: known.base[-1] == [])
 
     assert [verb for verb, _ in api.asked] == ["list", "watch"]
     assert known.superres == [[]]
@@ -64,14 +64,14 @@ async def test_it_lists_once_and_then_tells_each_change(api: Any, known: Known) 
 
 async def test_a_watch_that_ends_goes_on_from_the_last_version(api: Any, known: Known) -> None:
     known.watch()
-    await soon(lambda: len(api.asked) == 2)
+    await until(lambda: len(api.asked) == 2)
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
-    await soon(lambda: known.base[-1] == ["10.0.0.1:50053"])
+    await until(lambda: known.base[-1] == ["10.0.0.1:50053"])
 
     api.end_watches()
-    await soon(lambda: [verb for verb, _ in api.asked].count("watch") == 2)
+    await until(lambda: [verb for verb, _ in api.asked].count("watch") == 2)
     api.set("base-2", "base", 50053, pod("10.0.0.2"))
-    await soon(lambda: len(known.base[-1]) == 2)
+    await until(lambda: len(known.base[-1]) == 2)
 
     assert [verb for verb, _ in api.asked] == ["list", "watch", "watch"]
     assert api.asked[2][1] == "101"
@@ -79,12 +79,12 @@ async def test_a_watch_that_ends_goes_on_from_the_last_version(api: Any, known: 
 
 async def test_a_version_that_is_too_old_has_it_list_again(api: Any, known: Known) -> None:
     known.watch()
-    await soon(lambda: len(api.asked) == 2)
+    await until(lambda: len(api.asked) == 2)
 
     api.forget()
-    await soon(lambda: [verb for verb, _ in api.asked].count("list") == 2)
+    await until(lambda: [verb for verb, _ in api.asked].count("list") == 2)
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
-    await soon(lambda: known.base[-1] == ["10.0.0.1:50053"])
+    await until(lambda: known.base[-1] == ["10.0.0.1:50053"])
 
     assert [verb for verb, _ in api.asked][2:] == ["watch", "list", "watch"]
 
@@ -96,7 +96,7 @@ async def test_what_is_forbidden_is_named_once_and_tried_again(
     caplog.set_level(logging.INFO, "services.orchestrator.replicas.kubernetes_watch")
     api.forbidden = {verb}
     known.watch()
-    await soon(lambda: [asked for asked, _ in api.asked].count(verb) >= 3)
+    await until(lambda: [asked for asked, _ in api.asked].count(verb) >= 3)
 
     messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(messages) == 1
@@ -104,7 +104,7 @@ async def test_what_is_forbidden_is_named_once_and_tried_again(
 
     api.forbidden = set()
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
-    await soon(lambda: known.base[-1:] == [["10.0.0.1:50053"]])
+    await until(lambda: known.base[-1:] == [["10.0.0.1:50053"]])
     assert "answers again" in caplog.records[-1].message
 
 
@@ -113,21 +113,21 @@ async def test_while_the_api_server_is_away_the_last_known_stay(
 ) -> None:
     known.watch()
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
-    await soon(lambda: known.base[-1:] == [["10.0.0.1:50053"]])
+    await until(lambda: known.base[-1:] == [["10.0.0.1:50053"]])
 
     api.stop()
-    await soon(lambda: any("cannot be reached" in each.message for each in caplog.records))
+    await until(lambda: any("cannot be reached" in each.message for each in caplog.records))
     assert known.base[-1] == ["10.0.0.1:50053"]
 
     api.set("base-2", "base", 50053, pod("10.0.0.2"))
     api.start()
-    await soon(lambda: len(known.base[-1]) == 2)
+    await until(lambda: len(known.base[-1]) == 2)
     assert [verb for verb, _ in api.asked].count("list") == 1  # it went on from where it was
 
 
 async def test_it_ends_at_once_while_it_waits_for_a_change(api: Any, known: Known) -> None:
     known.watch()
-    await soon(lambda: len(api.asked) == 2)
+    await until(lambda: len(api.asked) == 2)
 
     begun = time.monotonic()
     await asyncio.gather(*(watch.close() for watch in known.watches))
@@ -138,7 +138,7 @@ async def test_it_ends_at_once_while_it_waits_for_a_change(api: Any, known: Know
 async def test_services_of_two_namespaces_are_watched_separately(api: Any, known: Known) -> None:
     elsewhere = ServiceName("elsewhere", "superres", 50054)
     known.watches = watch_services({BASE: known.base.append, elsewhere: known.superres.append})
-    await soon(lambda: known.base == [[]])
+    await until(lambda: known.base == [[]])
 
     assert len(known.watches) == 2
     assert known.superres == []  # the fake has one namespace only, and says 404

@@ -15,7 +15,7 @@ from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from services.orchestrator import __main__ as orchestrator
 from services.runtime.server.process import running_server
 from services.runtime.wire.errors import read_error
-from tests.orchestrator.replicas.waiting import soon
+from tests.waiting import until
 
 SETTINGS = orchestrator.Settings(
     port=0,
@@ -105,12 +105,12 @@ async def test_one_is_added_and_one_dies_under_load_and_no_request_fails(cluster
             answers.append(await cluster.paint(1000 * number + turn))
 
     callers = [asyncio.create_task(caller(number)) for number in range(CALLERS)]
-    await soon(lambda: min(cluster.counts()) >= 3, seconds=20)
+    await until(lambda: min(cluster.counts()) >= 3, seconds=20)
     await cluster.add_base()
     added_at, before = len(answers), sum(cluster.counts())
-    await soon(lambda: cluster.counts()[3] > 0, seconds=3)  # noticed within seconds
+    await until(lambda: cluster.counts()[3] > 0, seconds=3)  # noticed within seconds
     dying = cluster.bases[0]
-    await soon(lambda: len(answers) >= added_at + 20 and dying.does.busy > 0, seconds=20)
+    await until(lambda: len(answers) >= added_at + 20 and dying.does.busy > 0, seconds=20)
     await dying.line.cut()  # as when its machine dies; the API server says nothing yet
     dead_at, dead_saw = len(answers), cluster.counts()[0]
     await asyncio.gather(*callers)
@@ -128,12 +128,12 @@ async def test_a_pod_that_ends_gets_no_new_calls_and_ends_those_it_has(cluster: 
     for pod in cluster.bases:
         pod.does.around = lambda seed: gate.wait()
     calls = [asyncio.create_task(cluster.paint(seed)) for seed in range(3)]
-    await soon(lambda: cluster.counts() == [1, 1, 1])
+    await until(lambda: cluster.counts() == [1, 1, 1])
 
     cluster.say(cluster.bases[0], ready=False, serving=True, terminating=True)
     await asyncio.sleep(0.5)
     calls += [asyncio.create_task(cluster.paint(seed)) for seed in range(4)]
-    await soon(lambda: sum(cluster.counts()) == 7)
+    await until(lambda: sum(cluster.counts()) == 7)
     assert cluster.counts() == [1, 3, 3]
 
     gate.set()

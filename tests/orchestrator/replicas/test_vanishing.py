@@ -17,7 +17,7 @@ from services.orchestrator.stage_clients import StageClients
 from services.runtime.server import channels
 from services.runtime.server.process import SERVING
 from services.stages import STAGES
-from tests.orchestrator.replicas.waiting import soon
+from tests.waiting import until
 
 EVERY_MS, WITHIN_MS = 1000, 500
 NOTICED_S = (EVERY_MS + WITHIN_MS) / 1e3
@@ -53,20 +53,20 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
                 return [response.WhichOneof("event") async for response in responses]
 
     try:
-        await soon(lambda: all(each.health is HealthState.SERVING for each in replicas))
+        await until(lambda: all(each.health is HealthState.SERVING for each in replicas))
         decoding = asyncio.create_task(decode())
-        await soon(lambda: sum(len(each.does.asked) for each in servers) == 1)
+        await until(lambda: sum(len(each.does.asked) for each in servers) == 1)
         vanished, other = sorted(servers, key=lambda each: -len(each.does.asked))
         vanished.line.silent = True
         begun = time.monotonic()
-        await soon(lambda: len(other.does.asked) == 1, seconds=NOTICED_S + 3)
+        await until(lambda: len(other.does.asked) == 1, seconds=NOTICED_S + 3)
         assert time.monotonic() - begun > WITHIN_MS / 2e3  # not before it could be known
         gate.set()
         assert await decoding == ["result"]
 
         (replica,) = (each for each in replicas if each.address == vanished.address)
         assert replica.failures == 1
-        await soon(lambda: replica.health is HealthState.NOT_SERVING)
+        await until(lambda: replica.health is HealthState.NOT_SERVING)
     finally:
         await stages.close()
 
@@ -79,9 +79,9 @@ async def test_a_server_ends_the_calls_of_a_machine_that_vanished(started: Any) 
     try:
         call = stages.base.Generate(GenerateRequest(sampling=Sampling(steps=1)), timeout=30)
         reading = asyncio.create_task(call.read())
-        await soon(lambda: len(base.does.asked) == 1)
+        await until(lambda: len(base.does.asked) == 1)
         base.line.silent = True
-        await soon(lambda: base.does.cancelled == 1, seconds=NOTICED_S + 3)
+        await until(lambda: base.does.cancelled == 1, seconds=NOTICED_S + 3)
         await asyncio.gather(reading, return_exceptions=True)
         call.cancel()
     finally:

@@ -29,6 +29,7 @@ from services.runtime.scheduling.batching import Batcher, BatchShape
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from tests.runtime.observability.open_spans import OpenSpans
+from tests.waiting import until
 
 CANCELS, AT_A_TIME = 1000, 20
 
@@ -91,8 +92,7 @@ async def test_a_dispatch_is_a_span_linked_to_its_requests_and_each_has_its_own_
                     pass
 
     tasks = [asyncio.create_task(request(name, steps)) for name, steps in (("a", 3), ("b", 5))]
-    while batcher.queued + batcher.active < 2:  # noqa: ASYNC110, what it asks for sets no event
-        await asyncio.sleep(0.001)
+    await until(lambda: batcher.queued + batcher.active == 2)
     device.gate.set()
     await asyncio.gather(*tasks)
 

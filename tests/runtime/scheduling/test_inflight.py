@@ -16,6 +16,7 @@ from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.wire.errors import RequestError
 from services.runtime.wire.timing import Timed
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -30,13 +31,6 @@ async def result_of(batcher: InflightBatcher[Any, Any], request: Any) -> Timed[A
     events = [event async for event in batcher.events(request, stream=False)]
     assert isinstance(events[-1], Timed)
     return events[-1]
-
-
-async def until(condition: Any) -> None:
-    """Waits until a condition holds, for at most ten seconds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110, the condition sets no event
-            await asyncio.sleep(0.001)
 
 
 async def test_many_requests_share_the_slots_and_each_gets_its_own(

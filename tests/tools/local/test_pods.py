@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import wait_until
 from tools.local import Restarts, Runner, serving
 from tools.local.folders import Folders
 from tools.local.manifest import read_overlay
@@ -24,13 +25,6 @@ from tools.local.runner import running
 QUICK = Restarts(first_s=0.2, max_s=0.3)
 PATIENCE_S = 30.0
 Build = Callable[..., list[dict[str, Any]]]
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 def restarted(pod: Pod, times: int) -> bool:
@@ -84,7 +78,7 @@ def test_a_pod_that_crashes_is_started_again_and_waits_longer_each_time(
         for count in range(1, 4):
             assert pod.pid is not None
             os.kill(pod.pid, signal.SIGKILL)
-            wait_until(partial(restarted, pod, count))
+            wait_until(partial(restarted, pod, count), PATIENCE_S)
         runner.check()
     assert [each["back_off_s"] for each in log.events("restarting")] == [0, 0.2, 0.3]
     assert "died with -9" in log.events("restarting")[0]["after"]
@@ -95,10 +89,10 @@ def test_readiness_comes_and_goes_without_a_restart(manifests: Build, tmp_path: 
     with pods(manifests(f"away={away}"), tmp_path, log) as runner:
         (pod,) = runner.pods
         away.touch()
-        wait_until(lambda: not pod.ready)
+        wait_until(lambda: not pod.ready, PATIENCE_S)
         assert runner.addresses("orchestrator", ready=True) == []
         away.unlink()
-        wait_until(lambda: pod.ready)
+        wait_until(lambda: pod.ready, PATIENCE_S)
         assert pod.restarts == 0
 
 
@@ -108,9 +102,9 @@ def test_a_pod_whose_liveness_fails_is_restarted(manifests: Build, tmp_path: Pat
         (pod,) = runner.pods
         before = pod.pid
         sick.touch()
-        wait_until(lambda: bool(log.events("unhealthy")))
+        wait_until(lambda: bool(log.events("unhealthy")), PATIENCE_S)
         sick.unlink()
-        wait_until(lambda: pod.restarts == 1 and pod.ready)
+        wait_until(lambda: pod.restarts == 1 and pod.ready, PATIENCE_S)
         assert pod.pid != before
     (event,) = log.events("unhealthy")
     assert event["reason"] == "the liveness probe has failed 2 times"
@@ -161,7 +155,7 @@ def test_an_interrupt_while_pods_are_started_leaves_none(manifests: Build, tmp_p
         def start(self) -> None:
             super().start()
             started.append(self)
-            wait_until(lambda: self.pods[0].pid is not None)
+            wait_until(lambda: self.pods[0].pid is not None, PATIENCE_S)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), pods(manifests(), tmp_path, Log(), kind=Interrupted):
@@ -176,7 +170,7 @@ def test_connections_to_this_machine_go_to_ready_pods(manifests: Build, tmp_path
         with pods(manifests(f"away={away}"), tmp_path, Log(), base_port=port) as runner:
             assert serving(f"127.0.0.1:{port}", "readiness")
             away.touch()
-            wait_until(lambda: not runner.pods[0].ready)
+            wait_until(lambda: not runner.pods[0].ready, PATIENCE_S)
             assert not serving(f"127.0.0.1:{port}", "liveness")
             with (
                 pytest.raises(RuntimeError, match=f"cannot listen on 127.0.0.1:{port} .*base-port"),
