@@ -79,7 +79,9 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
 def trace_metadata() -> tuple[tuple[str, str], ...]:
     """Returns the caller's W3C trace context; empty without OpenTelemetry."""
     try:
-        from opentelemetry.propagate import inject
+        from opentelemetry.propagate import (  # type: ignore[import-not-found, unused-ignore]
+            inject,
+        )
     except ModuleNotFoundError:
         return ()
     carrier: dict[str, Any] = {}

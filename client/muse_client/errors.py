@@ -6,11 +6,14 @@ where waiting may help, `retry_after_s`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped, unused-ignore]
+    BadRequest,
+    RetryInfo,
+)
 from grpc_status import rpc_status
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -105,7 +108,7 @@ def muse_error(error: grpc.RpcError, address: str) -> MuseError:
         message = f"no orchestrator answers at {address}: {message}"
     violations: list[FieldViolation] = []
     retry_after_s = None
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast("grpc.Call", error))
     for detail in status.details if status is not None else ():
         bad_request, retry = BadRequest(), RetryInfo()
         if detail.Unpack(bad_request):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
@@ -22,6 +23,20 @@ try:
 except Unavailable as error:
     print(error)
 """
+
+
+TYPED_PROGRAM = """
+from muse_client import Done, GeneratedImage, MuseClient
+
+with MuseClient() as muse:
+    images: list[GeneratedImage] = muse.generate("a fox", seed=1)
+    seconds = [event.total_s for event in muse.events("a fox") if isinstance(event, Done)]
+    muse.status().stages[0].status.version.upper()
+    muse.generate("a fox", seed="one")
+"""
+WRONG_TYPE = (
+    'program.py:8: error: Argument "seed" to "generate" of "MuseClient" has incompatible type'
+)
 
 
 def add_needed(requirement: str, found: set[str]) -> None:
@@ -62,17 +77,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environment(wheel: Path, tmp_path: Path) -> Path:
     """A folder with the wheel and the packages that it needs, and nothing else."""
+    install(wheel, tmp_path)
+    return tmp_path
+
+
+def install(wheel: Path, folder: Path, *extras: str) -> None:
+    """Puts the wheel and the packages that it and its extras need into a folder."""
     needed: set[str] = set()
     project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
-    for requirement in project["dependencies"]:
+    optional = project["optional-dependencies"]
+    for requirement in project["dependencies"] + [
+        each for name in extras for each in optional[name]
+    ]:
         add_needed(requirement, needed)
-    zipfile.ZipFile(wheel).extractall(tmp_path)
+    zipfile.ZipFile(wheel).extractall(folder)
     for name in needed:
         packages = distribution(name)
         tops = {file.parts[0] for file in packages.files or () if ".." not in file.parts}
         for top in tops - {"__pycache__"}:
-            link(Path(str(packages.locate_file(top))), tmp_path / top)
-    return tmp_path
+            link(Path(str(packages.locate_file(top))), folder / top)
 
 
 def test_the_client_needs_neither_jax_nor_numpy_nor_the_servers(environment: Path) -> None:
@@ -87,6 +110,24 @@ def test_the_client_needs_neither_jax_nor_numpy_nor_the_servers(environment: Pat
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("no orchestrator answers at 127.0.0.1:1")
+
+
+def test_the_client_and_a_program_of_it_pass_mypy_strict(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    install(wheel, packages, "types")
+    (tmp_path / "program.py").write_text(TYPED_PROGRAM)
+    mypy = [sys.executable, "-m", "mypy", "--strict", f"--python-executable={python}"]
+
+    for target in (["-p", "muse_client"], ["program.py"]):
+        ended = subprocess.run(
+            [*mypy, f"--cache-dir={tmp_path / 'cache'}", *target],
+            capture_output=True, text=True, cwd=tmp_path, timeout=300,
+        )  # fmt: skip
+        expected = WRONG_TYPE if target == ["program.py"] else "Success: no issues found"
+        assert expected in ended.stdout, ended.stdout + ended.stderr
+        assert ended.stdout.count("error:") == (target == ["program.py"])
 
 
 def test_the_wheel_is_typed_and_holds_the_stubs_of_the_public_api_only(wheel: Path) -> None:
