@@ -2,11 +2,12 @@
 
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
 from services.presets import preset as named_preset
@@ -73,126 +74,75 @@ def text_encoder(
     _train(task, task.recipe, out, checkpoints / "text_encoder", data, preset)
 
 
-@app.command
-def base(
-    *,
-    data: Path,
-    out: Path,
-    checkpoints: Path,
-    preset: str = "demo",
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    precomputed: Path | None = None,
-    workers: int | None = None,
-    initialize_from: Path | None = None,
-) -> None:
-    """Trains the base transformer on a trained text encoder and low-resolution tokenizer.
+@dataclass(frozen=True, kw_only=True)
+class TransformerFlags:
+    """Flags of both transformers' commands.
 
-    Parameters
-    ----------
-    steps
-        Optimizer steps instead of the recipe's.
-    batch_size
-        Examples a step instead of the recipe's.
-    learning_rate
-        Peak learning rate instead of the recipe's.
-    precomputed
-        Folder of shards that `python -m training.precompute` wrote of the same data.
-    workers
-        Processes that compose all scenes before the first step; for a GPU or TPU.
-    initialize_from
-        Checkpoint of the same stage to start from, such as OUT/unfinished of a stopped run.
+    Attributes:
+        data: Folder of sprites or of WebDataset tars.
+        out: Folder of the run: its state, log and pictures.
+        checkpoints: Root of the frozen stages; the trained one is exported there too.
+        preset: System that the transformer belongs to.
+        seed: Of the data, the initial parameters and the masks.
+        steps: Optimizer steps instead of the recipe's.
+        batch_size: Examples a step instead of the recipe's.
+        learning_rate: Peak learning rate instead of the recipe's.
+        precomputed: Folder of shards that `python -m training.precompute` wrote of the same data.
+        workers: Processes that compose all scenes before the first step; for a GPU or TPU.
+        initialize_from: Checkpoint of the same stage to start from, such as OUT/unfinished of a
+            stopped run.
     """
-    recipe = runs.with_changes(
-        RECIPES[named_preset(preset).name].base,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-    )
-    _transformer(
-        "base", data, out, checkpoints, preset, seed, recipe, precomputed, workers, initialize_from
-    )
+
+    data: Path
+    out: Path
+    checkpoints: Path
+    preset: str = "demo"
+    seed: int = 0
+    steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    precomputed: Path | None = None
+    workers: int | None = None
+    initialize_from: Path | None = None
+
+
+Flags = Annotated[TransformerFlags, Parameter(name="*")]
 
 
 @app.command
-def superres(
-    *,
-    data: Path,
-    out: Path,
-    checkpoints: Path,
-    preset: str = "demo",
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    precomputed: Path | None = None,
-    workers: int | None = None,
-    initialize_from: Path | None = None,
-) -> None:
-    """Trains the super-resolution transformer on the text encoder and both tokenizers.
+def base(flags: Flags) -> None:
+    """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
+    _transformer("base", flags, RECIPES[named_preset(flags.preset).name].base)
 
-    Parameters
-    ----------
-    steps
-        Optimizer steps instead of the recipe's.
-    batch_size
-        Examples a step instead of the recipe's.
-    learning_rate
-        Peak learning rate instead of the recipe's.
-    precomputed
-        Folder of shards that `python -m training.precompute` wrote of the same data.
-    workers
-        Processes that compose all scenes before the first step; for a GPU or TPU.
-    initialize_from
-        Checkpoint of the same stage to start from, such as OUT/unfinished of a stopped run.
-    """
-    recipe = runs.with_changes(
-        RECIPES[named_preset(preset).name].superres,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-    )
-    _transformer(
-        "superres",
-        data,
-        out,
-        checkpoints,
-        preset,
-        seed,
-        recipe,
-        precomputed,
-        workers,
-        initialize_from,
-    )
+
+@app.command
+def superres(flags: Flags) -> None:
+    """Trains the super-resolution transformer on the text encoder and both tokenizers."""
+    _transformer("superres", flags, RECIPES[named_preset(flags.preset).name].superres)
 
 
 def _transformer(
-    stage: Literal["base", "superres"],
-    data: Path,
-    out: Path,
-    checkpoints: Path,
-    preset: str,
-    seed: int,
-    recipe: Recipe,
-    precomputed: Path | None,
-    workers: int | None,
-    initialize_from: Path | None,
+    stage: Literal["base", "superres"], flags: TransformerFlags, recipe: Recipe
 ) -> None:
-    task = runs.transformer_task(
-        named_preset(preset),
-        stage,
-        data,
-        checkpoints,
-        out,
-        seed=seed,
-        recipe=recipe,
-        precomputed=precomputed,
-        workers=workers,
-        initialize_from=initialize_from,
+    recipe = runs.with_changes(
+        recipe,
+        steps=flags.steps,
+        batch_size=flags.batch_size,
+        learning_rate=flags.learning_rate,
     )
-    _train(task, recipe, out, checkpoints / stage, data, preset)
+    task = runs.transformer_task(
+        named_preset(flags.preset),
+        stage,
+        flags.data,
+        flags.checkpoints,
+        flags.out,
+        seed=flags.seed,
+        recipe=recipe,
+        precomputed=flags.precomputed,
+        workers=flags.workers,
+        initialize_from=flags.initialize_from,
+    )
+    _train(task, recipe, flags.out, flags.checkpoints / stage, flags.data, flags.preset)
 
 
 def _train(

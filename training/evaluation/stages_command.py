@@ -1,7 +1,7 @@
 """`python -m training.evaluation base` and `superres`: one transformer alone, read back."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,117 +23,78 @@ from training.evaluation.testbed import Testbed, open_testbed
 console = Console()
 
 
-def base(
-    *,
-    data: Path,
-    checkpoints: Path,
-    checkpoint: Path | None = None,
-    preset: str = "demo",
-    prompts_per_group: int = 20,
-    group: list[str] | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
-    out: Path = Path("out/evaluation"),
-) -> None:
-    """Generates low-resolution pictures with the base and the low-resolution tokenizer alone.
+@dataclass(frozen=True, kw_only=True)
+class StageFlags:
+    """Flags of both commands.
 
-    Parameters
-    ----------
-    data
-        Folder of sprites.
-    checkpoints
-        Root of the text encoder and the tokenizers.
-    checkpoint
-        Folder of the base, such as a run's export; `base` of the root by default.
-    preset
-        System that it belongs to; it gives the board and the objects.
-    prompts_per_group
-        Pictures of each group.
-    group
-        Groups of prompts; all if none is named.
-    seed
-        Of the prompts and the pictures.
-    steps
-        Of a decode; the checkpoint's default if not set.
-    flags
-        Other sampling parameters; the checkpoint's defaults if not set.
-    out
-        Folder of the report and of the sheet of all pictures.
+    Attributes:
+        data: Folder of sprites.
+        checkpoints: Root of the text encoder and the tokenizers.
+        checkpoint: Folder of the transformer, such as a run's export; that of the root by default.
+        preset: System that it belongs to; it gives the board and the objects.
+        prompts_per_group: Pictures of each group.
+        group: Groups of prompts; all if none is named.
+        seed: Of the prompts and the pictures.
+        steps: Of a decode; the checkpoint's default if not set.
+        sampling: Other sampling parameters; the checkpoint's defaults if not set.
+        out: Folder of the report and of the sheet of all pictures.
     """
-    testbed = open_testbed(preset, data)
-    cases = _cases(testbed, prompts_per_group, group, seed)
-    folder = checkpoint or checkpoints / "base"
-    alone = BaseAlone(folder, checkpoints, named_preset(preset))
-    sampling = _chosen(alone.sampling, steps, flags)
-    pictures = alone.generate_all(cases, sampling)
+
+    data: Path
+    checkpoints: Path
+    checkpoint: Path | None = None
+    preset: str = "demo"
+    prompts_per_group: int = 20
+    group: list[str] | None = None
+    seed: int = 0
+    steps: int | None = None
+    sampling: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS
+    out: Path = Path("out/evaluation")
+
+
+Flags = Annotated[StageFlags, Parameter(name="*")]
+
+
+def base(flags: Flags) -> None:
+    """Generates low-resolution pictures with the base and the low-resolution tokenizer alone."""
+    testbed, cases = _testbed_and_cases(flags)
+    folder = flags.checkpoint or flags.checkpoints / "base"
+    alone = BaseAlone(folder, flags.checkpoints, named_preset(flags.preset))
+    pictures = alone.generate_all(cases, _chosen(alone.sampling, flags))
     _report(
         f"The base alone, {folder}", testbed, testbed.low_side_px, cases, pictures,
-        out / "base.json",
+        flags.out / "base.json",
     )  # fmt: skip
 
 
-def superres(
-    *,
-    data: Path,
-    checkpoints: Path,
-    checkpoint: Path | None = None,
-    preset: str = "demo",
-    prompts_per_group: int = 20,
-    group: list[str] | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
-    out: Path = Path("out/evaluation"),
-) -> None:
-    """Generates pictures from the true low-resolution tokens of composed scenes.
-
-    Parameters
-    ----------
-    data
-        Folder of sprites.
-    checkpoints
-        Root of the text encoder and the tokenizers.
-    checkpoint
-        Folder of the super-resolution, such as a run's export; `superres` of the root by default.
-    preset
-        System that it belongs to; it gives the board and the objects.
-    prompts_per_group
-        Pictures of each group.
-    group
-        Groups of prompts; all if none is named.
-    seed
-        Of the prompts and the pictures.
-    steps
-        Of a decode; the checkpoint's default if not set.
-    flags
-        Other sampling parameters; the checkpoint's defaults if not set.
-    out
-        Folder of the report and of the sheet of all pictures.
-    """
-    testbed = open_testbed(preset, data)
-    cases = _cases(testbed, prompts_per_group, group, seed)
-    folder = checkpoint or checkpoints / "superres"
-    alone = SuperresAlone(folder, checkpoints, named_preset(preset))
-    sampling = _chosen(alone.sampling, steps, flags)
-    pictures = alone.generate_all(cases, sampling, testbed)
+def superres(flags: Flags) -> None:
+    """Generates pictures from the true low-resolution tokens of composed scenes."""
+    testbed, cases = _testbed_and_cases(flags)
+    folder = flags.checkpoint or flags.checkpoints / "superres"
+    alone = SuperresAlone(folder, flags.checkpoints, named_preset(flags.preset))
+    pictures = alone.generate_all(cases, _chosen(alone.sampling, flags), testbed)
     _report(
         f"The super-resolution alone, {folder}", testbed, testbed.side_px, cases, pictures,
-        out / "superres.json",
+        flags.out / "superres.json",
     )  # fmt: skip
 
 
-def _cases(
-    testbed: Testbed, per_group: int, groups: Sequence[str] | None, seed: int
-) -> list[PromptCase]:
-    return draw_prompt_cases(
-        testbed.vocabulary, testbed.board, per_group, seed=seed, groups=groups or tuple(GROUPS)
+def _testbed_and_cases(flags: StageFlags) -> tuple[Testbed, list[PromptCase]]:
+    testbed = open_testbed(flags.preset, flags.data)
+    cases = draw_prompt_cases(
+        testbed.vocabulary,
+        testbed.board,
+        flags.prompts_per_group,
+        seed=flags.seed,
+        groups=flags.group or tuple(GROUPS),
     )
+    return testbed, cases
 
 
-def _chosen(defaults: Sampling, steps: int | None, flags: SamplingFlags) -> Sampling:
+def _chosen(defaults: Sampling, flags: StageFlags) -> Sampling:
     """Returns the checkpoint's sampling parameters with those of the command line over them."""
-    return replace(defaults, steps=defaults.steps if steps is None else steps, **given(flags))
+    steps = defaults.steps if flags.steps is None else flags.steps
+    return replace(defaults, steps=steps, **given(flags.sampling))
 
 
 def _report(
