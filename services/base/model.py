@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from services.base.config import BaseConfig
 from services.nn.attention import Context, SelfAttention
 from services.nn.embeddings import GridEmbedding, LogitHead
+from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 from services.nn.transformer import (
     DecoderBlock,
@@ -49,43 +50,20 @@ class BaseTransformer(nnx.Module):
         """
         self.config, self.dtype = config, dtype
         hidden, heads = config.hidden, config.heads
+        options = LayerOptions(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.embedding = GridEmbedding(
-            config.vocabulary + 1,
-            config.grid,
-            hidden,
-            finest=config.grid,
-            rngs=rngs,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            config.vocabulary + 1, config.grid, hidden, finest=config.grid, **options
         )
-        self.text_projection = Projection(
-            config.text_hidden,
-            hidden,
-            use_bias=False,
-            rngs=rngs,
-            dtype=dtype,
-            param_dtype=param_dtype,
-        )
-        self.text_norm = Norm(hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.text_projection = Projection(config.text_hidden, hidden, use_bias=False, **options)
+        self.text_norm = Norm(hidden, **options)
 
         def block(each: nnx.Rngs) -> DecoderBlock:
-            attention = SelfAttention(
-                hidden, heads, rngs=each, dtype=dtype, param_dtype=param_dtype
-            )
-            return DecoderBlock(
-                attention,
-                hidden,
-                heads,
-                config.mlp,
-                rngs=each,
-                dtype=dtype,
-                param_dtype=param_dtype,
-            )
+            own: LayerOptions = {**options, "rngs": each}
+            attention = SelfAttention(hidden, heads, **own)
+            return DecoderBlock(attention, hidden, heads, config.mlp, **own)
 
         self.blocks = stacked(block, config.layers, rngs)
-        self.head = LogitHead(
-            hidden, config.vocabulary, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        self.head = LogitHead(hidden, config.vocabulary, **options)
 
     def context(self, text: Float[Array, "B T Dt"], text_mask: Bool[Array, "B T"]) -> Context:
         """Projects the text and makes every layer's cross-attention keys and values, once.

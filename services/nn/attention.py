@@ -11,16 +11,15 @@ Source: Vaswani et al. 2017; Zhao et al. 2021, "Improved Transformer for High-Re
 (multi-axis); Henry et al. 2020, "Query-Key Normalization for Transformers".
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from services.nn.collectives import all_gather
+from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 
 MASKED_SCORE = -1e30  # finite, so that a row with nothing to attend to gives a mean and not NaN
@@ -178,10 +177,10 @@ def _attend_in_groups(
 class HeadNorm(nnx.Module):
     """RMS normalisation of each head, in float32, with a learned scale."""
 
-    def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike) -> None:
+    def __init__(self, width: int, **options: Unpack[LayerOptions]) -> None:
         """Makes a scale of ones for heads of `width` numbers."""
-        self.dtype = dtype
-        self.scale = nnx.Param(jnp.ones((width,), param_dtype))
+        self.dtype = options["dtype"]
+        self.scale = nnx.Param(jnp.ones((width,), options["param_dtype"]))
 
     def __call__(self, heads: Float[Array, "... K"]) -> Float[Array, "... K"]:
         """Returns heads of about unit root mean square, times the scale."""
@@ -193,15 +192,7 @@ class HeadNorm(nnx.Module):
 class SelfAttention(nnx.Module):
     """Self-attention over a whole sequence; one projection makes queries, keys and values."""
 
-    def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, hidden: int, heads: int, **options: Unpack[LayerOptions]) -> None:
         """Builds the projections, without biases.
 
         The keys' projection starts as a copy of the queries' projection. A fresh layer then
@@ -210,16 +201,12 @@ class SelfAttention(nnx.Module):
         Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers".
         """
         self.heads = heads
-        linear = partial(
-            Projection, hidden, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
-        head_norm = partial(HeadNorm, hidden // heads, dtype=dtype, param_dtype=param_dtype)
-        self.project = linear(3 * hidden)
+        self.project = Projection(hidden, 3 * hidden, use_bias=False, **options)
         drawn = self.project.kernel[...]
         self.project.kernel[...] = drawn.at[:, hidden : 2 * hidden].set(drawn[:, :hidden])
-        self.output = linear(hidden)
-        self.query_norm = head_norm()
-        self.key_norm = head_norm()
+        self.output = Projection(hidden, hidden, use_bias=False, **options)
+        self.query_norm = HeadNorm(hidden // heads, **options)
+        self.key_norm = HeadNorm(hidden // heads, **options)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns the attention output of each position."""
@@ -245,20 +232,11 @@ class MultiAxisAttention(nnx.Module):
     """
 
     def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        *,
-        block: int,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        self, hidden: int, heads: int, *, block: int, **options: Unpack[LayerOptions]
     ) -> None:
         """Builds the projections for an even number of heads and blocks of `block` tokens."""
         self.block = block
-        self.attention = SelfAttention(
-            hidden, heads, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        self.attention = SelfAttention(hidden, heads, **options)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns the attention output of each position of a square grid, row by row."""
@@ -278,26 +256,14 @@ class MultiAxisAttention(nnx.Module):
 class CrossAttention(nnx.Module):
     """Attention from image positions to a context whose keys and values are computed once."""
 
-    def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, hidden: int, heads: int, **options: Unpack[LayerOptions]) -> None:
         """Builds the projections, without biases; tokens and context are `hidden` wide."""
         self.heads = heads
-        linear = partial(
-            Projection, hidden, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
-        head_norm = partial(HeadNorm, hidden // heads, dtype=dtype, param_dtype=param_dtype)
-        self.query = linear(hidden)
-        self.key_value = linear(2 * hidden)
-        self.output = linear(hidden)
-        self.query_norm = head_norm()
-        self.key_norm = head_norm()
+        self.query = Projection(hidden, hidden, use_bias=False, **options)
+        self.key_value = Projection(hidden, 2 * hidden, use_bias=False, **options)
+        self.output = Projection(hidden, hidden, use_bias=False, **options)
+        self.query_norm = HeadNorm(hidden // heads, **options)
+        self.key_norm = HeadNorm(hidden // heads, **options)
 
     def share_initial_projection(self) -> None:
         """Copies the queries' projection to the keys, so that similar vectors attend first."""

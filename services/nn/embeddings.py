@@ -1,14 +1,14 @@
 """The two ends of a masked transformer: token ids to vectors, and vectors to logits."""
 
-from functools import partial
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 from services.nn.transformer import Norm
 
@@ -39,22 +39,14 @@ class GridEmbedding(nnx.Module):
     """Embedding of a square grid of ids: the sum of an id, a row and a column embedding."""
 
     def __init__(
-        self,
-        ids: int,
-        grid: int,
-        hidden: int,
-        *,
-        finest: int,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        self, ids: int, grid: int, hidden: int, *, finest: int, **options: Unpack[LayerOptions]
     ) -> None:
         """Draws embeddings for `ids` ids ([MASK] included) on a `grid` x `grid` square.
 
         The learned positions start as `waves`: rows in one half of the width, columns in the other.
         """
-        self.dtype = dtype
-        initial = jax.random.normal(rngs.params(), (ids, hidden), param_dtype)
+        self.dtype, param_dtype = options["dtype"], options["param_dtype"]
+        initial = jax.random.normal(options["rngs"].params(), (ids, hidden), param_dtype)
         self.token = nnx.Param(initial * TOKEN_SCALE)
         half = hidden // 2
         rows, columns = np.zeros((2, grid, hidden))
@@ -77,25 +69,17 @@ class LogitHead(nnx.Module):
     applied before it.
     """
 
-    def __init__(
-        self,
-        hidden: int,
-        vocabulary: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, hidden: int, vocabulary: int, **options: Unpack[LayerOptions]) -> None:
         """Builds hidden -> hidden -> vocabulary with a GELU between, behind norms."""
-        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        linear = partial(Projection, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.input_norm = norm()
-        self.mix = linear(hidden, use_bias=False)
-        self.output_norm = norm()
-        self.output = linear(
+        self.input_norm = Norm(hidden, **options)
+        self.mix = Projection(hidden, hidden, use_bias=False, **options)
+        self.output_norm = Norm(hidden, **options)
+        self.output = Projection(
+            hidden,
             vocabulary,
             kernel_init=nnx.initializers.normal(LOGIT_SCALE),
             preferred_element_type=jnp.float32,
+            **options,
         )
 
     def features(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:

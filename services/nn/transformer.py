@@ -6,17 +6,16 @@ residuals of each layer's gradient into arrays of all layers.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from services.nn.attention import Context, CrossAttention
 from services.nn.collectives import all_gather
+from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -47,19 +46,11 @@ class Norm(nnx.Module):
     squares less the square of the mean) loses digits, and a GPU needs several kernels for it.
     """
 
-    def __init__(
-        self, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike, param_dtype: DTypeLike
-    ) -> None:
+    def __init__(self, hidden: int, **options: Unpack[LayerOptions]) -> None:
         """Normalises over the last axis and returns `dtype`."""
-        self.dtype = dtype
-        self.norm = nnx.LayerNorm(
-            hidden,
-            use_bias=False,
-            use_fast_variance=False,
-            rngs=rngs,
-            dtype=jnp.float32,
-            param_dtype=param_dtype,
-        )
+        self.dtype = options["dtype"]
+        wide: LayerOptions = {**options, "dtype": jnp.float32}
+        self.norm = nnx.LayerNorm(hidden, use_bias=False, use_fast_variance=False, **wide)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of zero mean and unit variance, scaled."""
@@ -69,21 +60,10 @@ class Norm(nnx.Module):
 class FeedForward(nnx.Module):
     """Two layers with a GELU between them, ungated."""
 
-    def __init__(
-        self,
-        hidden: int,
-        width: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, hidden: int, width: int, **options: Unpack[LayerOptions]) -> None:
         """Builds hidden -> width -> hidden, without biases."""
-        linear = partial(
-            Projection, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
-        self.expand = linear(hidden, width)
-        self.contract = linear(width, hidden)
+        self.expand = Projection(hidden, width, use_bias=False, **options)
+        self.contract = Projection(width, hidden, use_bias=False, **options)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""
@@ -94,21 +74,13 @@ class EncoderBlock(nnx.Module):
     """Self-attention and MLP, each with a norm before it and a residual connection."""
 
     def __init__(
-        self,
-        attention: nnx.Module,
-        hidden: int,
-        mlp: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        self, attention: nnx.Module, hidden: int, mlp: int, **options: Unpack[LayerOptions]
     ) -> None:
         """Wraps `attention`, a map of Float[B N D] to the same shape."""
-        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.attention_norm = norm()
+        self.attention_norm = Norm(hidden, **options)
         self.attention = attention
-        self.mlp_norm = norm()
-        self.mlp = FeedForward(hidden, mlp, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.mlp_norm = Norm(hidden, **options)
+        self.mlp = FeedForward(hidden, mlp, **options)
 
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns tokens of the same shape."""
@@ -125,19 +97,15 @@ class DecoderBlock(nnx.Module):
         hidden: int,
         heads: int,
         mlp: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        **options: Unpack[LayerOptions],
     ) -> None:
         """Wraps `attention`, a map of Float[B N D] to the same shape."""
-        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.attention_norm = norm()
+        self.attention_norm = Norm(hidden, **options)
         self.attention = attention
-        self.cross_norm = norm()
-        self.cross = CrossAttention(hidden, heads, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.mlp_norm = norm()
-        self.mlp = FeedForward(hidden, mlp, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.cross_norm = Norm(hidden, **options)
+        self.cross = CrossAttention(hidden, heads, **options)
+        self.mlp_norm = Norm(hidden, **options)
+        self.mlp = FeedForward(hidden, mlp, **options)
 
     def __call__(
         self,

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from services.nn.attention import Context, MultiAxisAttention, SelfAttention
 from services.nn.embeddings import GridEmbedding, LogitHead
+from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 from services.nn.transformer import (
     DecoderBlock,
@@ -55,56 +56,28 @@ class SuperresTransformer(nnx.Module):
         """
         self.config, self.dtype = config, dtype
         hidden, heads, mlp = config.hidden, config.heads, config.mlp
-        grid_embedding = partial(
-            GridEmbedding,
-            hidden=hidden,
-            finest=config.low_grid,
-            rngs=rngs,
-            dtype=dtype,
-            param_dtype=param_dtype,
-        )
-        norm = partial(Norm, hidden, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        options = LayerOptions(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        grid_embedding = partial(GridEmbedding, hidden=hidden, finest=config.low_grid, **options)
 
         def low_block(each: nnx.Rngs) -> EncoderBlock:
-            attention = SelfAttention(
-                hidden, heads, rngs=each, dtype=dtype, param_dtype=param_dtype
-            )
-            return EncoderBlock(
-                attention, hidden, mlp, rngs=each, dtype=dtype, param_dtype=param_dtype
-            )
+            own: LayerOptions = {**options, "rngs": each}
+            return EncoderBlock(SelfAttention(hidden, heads, **own), hidden, mlp, **own)
 
         def block(each: nnx.Rngs) -> DecoderBlock:
-            attention = MultiAxisAttention(
-                hidden,
-                heads,
-                block=config.block,
-                rngs=each,
-                dtype=dtype,
-                param_dtype=param_dtype,
-            )
-            built = DecoderBlock(
-                attention, hidden, heads, mlp, rngs=each, dtype=dtype, param_dtype=param_dtype
-            )
+            own: LayerOptions = {**options, "rngs": each}
+            attention = MultiAxisAttention(hidden, heads, block=config.block, **own)
+            built = DecoderBlock(attention, hidden, heads, mlp, **own)
             built.cross.share_initial_projection()
             return built
 
         self.low_embedding = grid_embedding(config.low_vocabulary, config.low_grid)
         self.low_blocks = stacked(low_block, config.low_layers, rngs)
-        self.low_norm = norm()
-        self.text_projection = Projection(
-            config.text_hidden,
-            hidden,
-            use_bias=False,
-            rngs=rngs,
-            dtype=dtype,
-            param_dtype=param_dtype,
-        )
-        self.text_norm = norm()
+        self.low_norm = Norm(hidden, **options)
+        self.text_projection = Projection(config.text_hidden, hidden, use_bias=False, **options)
+        self.text_norm = Norm(hidden, **options)
         self.embedding = grid_embedding(config.vocabulary + 1, config.grid)
         self.blocks = stacked(block, config.layers, rngs)
-        self.head = LogitHead(
-            hidden, config.vocabulary, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        self.head = LogitHead(hidden, config.vocabulary, **options)
 
     def context(
         self,

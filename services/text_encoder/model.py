@@ -8,6 +8,7 @@ Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section
 """
 
 import math
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from services.nn.options import LayerOptions
 from services.nn.quantization import product
 from services.nn.transformer import stacked
 from services.text_encoder.config import TextEncoderConfig
@@ -30,19 +32,20 @@ MASKED = float(np.finfo(np.float32).min)  # finite, so that a row without any te
 
 
 def matrix(
-    rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, param_dtype: DTypeLike
+    shape: tuple[int, ...], scale: float, **options: Unpack[LayerOptions]
 ) -> nnx.Param[Array]:
     """Draws a parameter from a normal distribution of standard deviation `scale`."""
-    return nnx.Param((scale * jax.random.normal(rngs.params(), shape)).astype(param_dtype))
+    drawn = scale * jax.random.normal(options["rngs"].params(), shape)
+    return nnx.Param(drawn.astype(options["param_dtype"]))
 
 
 class RMSNorm(nnx.Module):
     """Divides by the root mean square, in float32, and scales; no mean, no bias."""
 
-    def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike) -> None:
+    def __init__(self, width: int, **options: Unpack[LayerOptions]) -> None:
         """Makes a scale of ones."""
-        self.dtype = dtype
-        self.scale = nnx.Param(jnp.ones(width, param_dtype))
+        self.dtype = options["dtype"]
+        self.scale = nnx.Param(jnp.ones(width, options["param_dtype"]))
 
     def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Returns normalised features in the compute dtype."""
@@ -56,22 +59,15 @@ class Attention(nnx.Module):
     """Multi-head attention without bias terms and without scaling of the logits."""
 
     def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        head_dim: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        self, hidden: int, heads: int, head_dim: int, **options: Unpack[LayerOptions]
     ) -> None:
         """Draws the projections; the scale of `query` replaces the scaling of the logits."""
-        self.heads, self.head_dim, self.dtype = heads, head_dim, dtype
+        self.heads, self.head_dim, self.dtype = heads, head_dim, options["dtype"]
         inner = heads * head_dim
-        self.query = matrix(rngs, (hidden, inner), (hidden * head_dim) ** -0.5, param_dtype)
-        self.key = matrix(rngs, (hidden, inner), hidden**-0.5, param_dtype)
-        self.value = matrix(rngs, (hidden, inner), hidden**-0.5, param_dtype)
-        self.output = matrix(rngs, (inner, hidden), inner**-0.5, param_dtype)
+        self.query = matrix((hidden, inner), (hidden * head_dim) ** -0.5, **options)
+        self.key = matrix((hidden, inner), hidden**-0.5, **options)
+        self.value = matrix((hidden, inner), hidden**-0.5, **options)
+        self.output = matrix((inner, hidden), inner**-0.5, **options)
 
     def __call__(
         self,
@@ -101,20 +97,12 @@ class Attention(nnx.Module):
 class GatedMLP(nnx.Module):
     """gelu(x A) * (x B), projected back: the gated GELU of T5 v1.1 (tanh form)."""
 
-    def __init__(
-        self,
-        hidden: int,
-        mlp: int,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, hidden: int, mlp: int, **options: Unpack[LayerOptions]) -> None:
         """Draws gate, linear part and output."""
-        self.dtype = dtype
-        self.gate = matrix(rngs, (hidden, mlp), hidden**-0.5, param_dtype)
-        self.linear = matrix(rngs, (hidden, mlp), hidden**-0.5, param_dtype)
-        self.output = matrix(rngs, (mlp, hidden), mlp**-0.5, param_dtype)
+        self.dtype = options["dtype"]
+        self.gate = matrix((hidden, mlp), hidden**-0.5, **options)
+        self.linear = matrix((hidden, mlp), hidden**-0.5, **options)
+        self.output = matrix((mlp, hidden), mlp**-0.5, **options)
 
     def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Returns features of the same shape."""
@@ -126,27 +114,13 @@ class GatedMLP(nnx.Module):
 class EncoderBlock(nnx.Module):
     """Self-attention and gated MLP, each with a norm before it and a residual connection."""
 
-    def __init__(
-        self,
-        config: TextEncoderConfig,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, config: TextEncoderConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds one layer."""
         hidden = config.hidden
-        self.attention_norm = RMSNorm(hidden, dtype=dtype, param_dtype=param_dtype)
-        self.attention = Attention(
-            hidden,
-            config.heads,
-            config.head_dim,
-            rngs=rngs,
-            dtype=dtype,
-            param_dtype=param_dtype,
-        )
-        self.mlp_norm = RMSNorm(hidden, dtype=dtype, param_dtype=param_dtype)
-        self.mlp = GatedMLP(hidden, config.mlp, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.attention_norm = RMSNorm(hidden, **options)
+        self.attention = Attention(hidden, config.heads, config.head_dim, **options)
+        self.mlp_norm = RMSNorm(hidden, **options)
+        self.mlp = GatedMLP(hidden, config.mlp, **options)
 
     def __call__(
         self, features: Float[Array, "B T D"], bias: Float[Array, "B H T T"]
@@ -218,17 +192,17 @@ class TextEncoder(nnx.Module):
             param_dtype: Type of the parameters.
         """
         self.config, self.dtype = config, dtype
+        options = LayerOptions(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         rows = (config.vocabulary_size, config.hidden)
-        self.embedding = matrix(rngs, rows, INITIAL_EMBEDDING, param_dtype)
-        self.relative_bias = matrix(
-            rngs, (config.relative_buckets, config.heads), INITIAL_BIAS, param_dtype
-        )
+        self.embedding = matrix(rows, INITIAL_EMBEDDING, **options)
+        biases = (config.relative_buckets, config.heads)
+        self.relative_bias = matrix(biases, INITIAL_BIAS, **options)
 
         def block(each: nnx.Rngs) -> EncoderBlock:
             return EncoderBlock(config, rngs=each, dtype=dtype, param_dtype=param_dtype)
 
         self.blocks = stacked(block, config.layers, rngs)
-        self.final_norm = RMSNorm(config.hidden, dtype=dtype, param_dtype=param_dtype)
+        self.final_norm = RMSNorm(config.hidden, **options)
 
     def __call__(self, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Embeds token ids.

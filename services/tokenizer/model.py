@@ -7,7 +7,7 @@ each pixel is normalised by itself (`Normalise`).
 Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
 """
 
-from functools import partial
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from services.nn.options import LayerOptions
 from services.nn.quantizer import Quantizer
 from services.nn.winograd import winograd
 from services.tokenizer.config import TokenizerConfig
@@ -42,20 +43,11 @@ class Convolution(nnx.Conv):
         kernel: int = 3,
         *,
         strides: int = 1,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        **options: Unpack[LayerOptions],
     ) -> None:
         """Maps `inputs` channels to `outputs`; the size is kept, or divided by `strides`."""
         super().__init__(
-            inputs,
-            outputs,
-            (kernel, kernel),
-            strides=strides,
-            padding="VALID",
-            rngs=rngs,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            inputs, outputs, (kernel, kernel), strides=strides, padding="VALID", **options
         )
         # The margins of "SAME" padding: with a stride of 2 only at the bottom and right.
         self.margin = (0, 0) if kernel == 1 else (int(strides == 1), 1)
@@ -85,12 +77,11 @@ class Normalise(nnx.Module):
     With statistics per pixel, a token depends only on the pixels near it.
     """
 
-    def __init__(
-        self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike, param_dtype: DTypeLike
-    ) -> None:
+    def __init__(self, channels: int, **options: Unpack[LayerOptions]) -> None:
         """Makes a layer normalisation of the last axis."""
-        self.dtype = dtype
-        self.norm = nnx.LayerNorm(channels, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
+        self.dtype = options["dtype"]
+        wide: LayerOptions = {**options, "dtype": jnp.float32}
+        self.norm = nnx.LayerNorm(channels, **wide)
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
         """Returns features of the same shape."""
@@ -101,23 +92,14 @@ class ResidualBlock(nnx.Module):
     """Two normalised convolutions and a shortcut."""
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int = 3,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        self, inputs: int, outputs: int, kernel: int = 3, **options: Unpack[LayerOptions]
     ) -> None:
         """Maps `inputs` channels to `outputs`; the shortcut is a 1x1 convolution if they differ."""
-        normalise = partial(Normalise, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        convolution = partial(Convolution, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.first_norm = normalise(inputs)
-        self.first = convolution(inputs, outputs, kernel)
-        self.second_norm = normalise(outputs)
-        self.second = convolution(outputs, outputs, kernel)
-        self.shortcut = convolution(inputs, outputs, 1) if inputs != outputs else None
+        self.first_norm = Normalise(inputs, **options)
+        self.first = Convolution(inputs, outputs, kernel, **options)
+        self.second_norm = Normalise(outputs, **options)
+        self.second = Convolution(outputs, outputs, kernel, **options)
+        self.shortcut = Convolution(inputs, outputs, 1, **options) if inputs != outputs else None
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B h w D"]:
         """Returns features of the same height and width."""
@@ -128,31 +110,22 @@ class ResidualBlock(nnx.Module):
 class Encoder(nnx.Module):
     """Image to features at 1/f of its size."""
 
-    def __init__(
-        self,
-        config: TokenizerConfig,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, config: TokenizerConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds the layers, full resolution first."""
-        convolution = partial(Convolution, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        residual_block = partial(ResidualBlock, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         channels = [config.base_channels * m for m in config.channel_multipliers]
-        self.stem = convolution(3, channels[0])
+        self.stem = Convolution(3, channels[0], **options)
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(convolution(width, outputs, strides=2))
+                layers.append(Convolution(width, outputs, strides=2, **options))
                 width = outputs
             for _ in range(config.residual_blocks):
                 kernel = config.encoder_kernels[level]
-                layers.append(residual_block(width, outputs, kernel))
+                layers.append(ResidualBlock(width, outputs, kernel, **options))
         self.layers = nnx.List(layers)
-        self.head_norm = Normalise(width, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.head = convolution(width, config.code_dim, 1)
+        self.head_norm = Normalise(width, **options)
+        self.head = Convolution(width, config.code_dim, 1, **options)
 
     def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/f w/f C"]:
         """Returns the features to quantise, in float32."""
@@ -165,39 +138,22 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Codes to an image f times their size."""
 
-    def __init__(
-        self,
-        config: TokenizerConfig,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-    ) -> None:
+    def __init__(self, config: TokenizerConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds the layers, lowest resolution first."""
-        convolution = partial(Convolution, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        residual_block = partial(ResidualBlock, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         channels = [config.decoder_base_channels * m for m in config.channel_multipliers][::-1]
-        self.stem = convolution(config.code_dim, channels[0])
+        self.stem = Convolution(config.code_dim, channels[0], **options)
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(
-                    Upsample(
-                        width,
-                        outputs,
-                        repeat_first=config.repeat_first,
-                        rngs=rngs,
-                        dtype=dtype,
-                        param_dtype=param_dtype,
-                    )
-                )
+                repeat_first = config.repeat_first
+                layers.append(Upsample(width, outputs, repeat_first=repeat_first, **options))
                 width = outputs
             for _ in range(config.decoder_residual_blocks):
-                layers.append(residual_block(width, outputs))
+                layers.append(ResidualBlock(width, outputs, **options))
         self.layers = nnx.List(layers)
-        self.head_norm = Normalise(width, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.head = convolution(width, 3)
+        self.head_norm = Normalise(width, **options)
+        self.head = Convolution(width, 3, **options)
 
     def __call__(self, codes: Float[Array, "B h w C"]) -> Float[Array, "B h*f w*f 3"]:
         """Returns images, about in [-1, 1], in float32."""
@@ -214,18 +170,11 @@ class Upsample(nnx.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        repeat_first: bool,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        self, inputs: int, outputs: int, *, repeat_first: bool, **options: Unpack[LayerOptions]
     ) -> None:
         """Maps `inputs` channels to `outputs`; `repeat_first` repeats before the convolution."""
         self.repeat_first = repeat_first
-        self.project = Convolution(inputs, outputs, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.project = Convolution(inputs, outputs, **options)
 
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w D"]:
         """Returns features of twice the height and width."""
@@ -259,11 +208,12 @@ class Tokenizer(nnx.Module):
             param_dtype: Type of the parameters.
         """
         self.config = config
-        self.encoder = Encoder(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        options = LayerOptions(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.encoder = Encoder(config, **options)
         self.quantizer = Quantizer(
             config.codebook_size, config.code_dim, rngs=rngs, param_dtype=param_dtype
         )
-        self.decoder = Decoder(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.decoder = Decoder(config, **options)
 
     def encode(self, images: Float[Array, "B h w 3"]) -> Int[Array, "B h/f w/f"]:
         """Turns images in [-1, 1] into token ids.

@@ -75,13 +75,13 @@ class SpanModel(nnx.Module):
         self.decoder = nnx.List([DecoderBlock(config, rngs=rngs) for _ in range(decoder_layers)])
         scale = config.hidden**-0.5
         self.decoder_bias = matrix(
-            rngs, (config.relative_buckets, config.heads), scale, jnp.float32
+            (config.relative_buckets, config.heads), scale, rngs=rngs, **PARAMETERS
         )
         self.final_norm = RMSNorm(config.hidden, **PARAMETERS)
-        self.head = matrix(rngs, (config.hidden, config.vocabulary_size), scale, jnp.float32)
+        self.head = matrix((config.hidden, config.vocabulary_size), scale, rngs=rngs, **PARAMETERS)
         self.label_heads = nnx.Dict(
             {
-                name: matrix(rngs, (config.hidden, classes), scale, jnp.float32)
+                name: matrix((config.hidden, classes), scale, rngs=rngs, **PARAMETERS)
                 for name, classes in label_classes.items()
             }
         )
