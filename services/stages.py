@@ -20,7 +20,6 @@ class Stage:
     Attributes:
         name: Name in messages, settings, metrics and of the package: "text_encoder".
         port: Port on which its server listens by default.
-        service: Name of its gRPC service: "TextEncoderService".
         checkpoints: Folders of its checkpoints, under the root of all checkpoints.
         needs: Roles of the fingerprints that must be those of another stage, and which stage.
         gives: Roles of the fingerprints that other stages need.
@@ -29,7 +28,6 @@ class Stage:
 
     name: StageName
     port: int
-    service: str
     checkpoints: tuple[str, ...]
     needs: Mapping[str, StageName] = field(default_factory=dict)
     gives: tuple[str, ...] = ()
@@ -47,12 +45,21 @@ class Stage:
 
     def stub(self, channel: Any) -> Any:
         """Returns its stub on a channel, or on anything that makes calls as a channel does."""
-        module = f"muse.{self.name}.v1.{self.name}_pb2_grpc"
-        return resolve_name(f"{module}:{self.service}Stub")(channel)
+        return generated(self.name, f"{service_of(self.name)}Stub")(channel)
 
     def status_request(self) -> Any:
         """Returns the request of its GetStatus."""
         return resolve_name(f"muse.{self.name}.v1.{self.name}_pb2:GetStatusRequest")()
+
+
+def service_of(server: str) -> str:
+    """Returns the name of a server's gRPC service: "TextEncoderService" of "text_encoder"."""
+    return f"{server.title().replace('_', '')}Service"
+
+
+def generated(server: str, name: str) -> Any:
+    """Returns what a server's generated module defines for gRPC under a name."""
+    return resolve_name(f"muse.{server}.v1.{server}_pb2_grpc:{name}")
 
 
 STAGES: Mapping[StageName, Stage] = {
@@ -61,14 +68,12 @@ STAGES: Mapping[StageName, Stage] = {
         Stage(
             name="text_encoder",
             port=50051,
-            service="TextEncoderService",
             checkpoints=("text_encoder",),
             gives=("encoder",),
         ),
         Stage(
             name="base",
             port=50053,
-            service="BaseService",
             checkpoints=("base",),
             needs={"encoder": "text_encoder", "codebook": "tokenizer"},
             gives=("codebook",),
@@ -77,7 +82,6 @@ STAGES: Mapping[StageName, Stage] = {
         Stage(
             name="superres",
             port=50054,
-            service="SuperresService",
             checkpoints=("superres",),
             needs={"encoder": "text_encoder", "low_codebook": "base", "codebook": "tokenizer"},
             decodes=True,
@@ -85,7 +89,6 @@ STAGES: Mapping[StageName, Stage] = {
         Stage(
             name="tokenizer",
             port=50052,
-            service="TokenizerService",
             checkpoints=("tokenizer/low", "tokenizer/high"),
             gives=("low_codebook", "codebook"),
         ),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from muse_client import DEFAULT_ADDRESS
 
-from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES, Stage
+from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES, Stage, service_of
 
 BASE = Path(__file__).parents[1] / "k8s/base"
 PORTS = {ORCHESTRATOR: ORCHESTRATOR_PORT} | {
@@ -20,7 +20,8 @@ PORTS = {ORCHESTRATOR: ORCHESTRATOR_PORT} | {
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_a_stage_has_a_stub_with_a_status(stage: Stage) -> None:
     request = stage.status_request()
-    method = request.DESCRIPTOR.file.services_by_name[stage.service].methods_by_name["GetStatus"]
+    service = request.DESCRIPTOR.file.services_by_name[service_of(stage.name)]
+    method = service.methods_by_name["GetStatus"]
     assert method.input_type is request.DESCRIPTOR
     with grpc.insecure_channel(stage.address) as channel:
         assert callable(stage.stub(channel).GetStatus)

@@ -1,7 +1,7 @@
 """Specification of the base stage for the server of services/masked."""
 
 from flax import nnx
-from muse.base.v1 import base_pb2, base_pb2_grpc
+from muse.base.v1 import base_pb2
 
 from services.base.config import DEFAULT_STEPS, BaseConfig
 from services.base.model import BaseTransformer
@@ -12,10 +12,7 @@ BASE = MaskedSpec(
     config_type=BaseConfig,
     build=lambda config, dtype: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
     sharded=lambda config: {"heads": config.heads, "columns of the MLP": config.mlp},
-    fingerprints=("encoder", "codebook"),
     default_steps=DEFAULT_STEPS,
-    full_name=base_pb2.DESCRIPTOR.services_by_name["BaseService"].full_name,
-    add_to_server=base_pb2_grpc.add_BaseServiceServicer_to_server,
     response=base_pb2.GenerateResponse,
     status_response=base_pb2.GetStatusResponse,
 )

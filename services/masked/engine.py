@@ -15,6 +15,7 @@ from services.masked.spec import Config, MaskedSpec
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.precision import served_digest
 from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
+from services.stages import STAGES
 
 
 class MaskedEngine(Generic[Config]):
@@ -47,7 +48,8 @@ class MaskedEngine(Generic[Config]):
             ValueError: the devices of `serving` are missing, cannot share the transformer evenly,
                 or have too little memory.
         """
-        if missing := [name for name in spec.fingerprints if name not in checkpoint.fingerprint]:
+        needed = STAGES[spec.name].needs
+        if missing := [name for name in needed if name not in checkpoint.fingerprint]:
             raise CheckpointMismatch(
                 f"{checkpoint.folder}/config.json names no fingerprint of {missing}: "
                 f"export the stage again with `python -m training {spec.name}`"

@@ -42,8 +42,7 @@ async def masked_service(spec: MaskedSpec[Config], settings: MaskedSettings) -> 
 
     return Service(
         name=spec.name,
-        full_name=spec.full_name,
-        register=lambda server: spec.add_to_server(servicer, server),
+        servicer=servicer,
         warm_up=warm_up,
         close=close,
         preempt=batcher.preempt,

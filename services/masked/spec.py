@@ -12,6 +12,7 @@ from muse.base.v1 import base_pb2
 from muse.superres.v1 import superres_pb2
 
 from services.masked.config import MaskedConfig
+from services.stages import StageName
 
 GenerateRequest = base_pb2.GenerateRequest | superres_pb2.GenerateRequest
 GenerateResponse = base_pb2.GenerateResponse | superres_pb2.GenerateResponse
@@ -31,10 +32,7 @@ class MaskedSpec(Generic[Config]):
         config_type: Type of the stage's configuration.
         build: Builds the `MaskedTransformer` of a configuration and a dtype.
         sharded: Counts that the devices of a mesh share evenly, such as heads, by name.
-        fingerprints: Roles of the fingerprints that a checkpoint must name, such as "encoder".
         default_steps: Decoding steps of a request that names none.
-        full_name: Name of the gRPC service, such as "muse.base.v1.BaseService".
-        add_to_server: Registers a servicer of that gRPC service.
         response: The service's GenerateResponse.
         status_response: The service's GetStatusResponse.
         condition_shapes: Shapes of the inputs of the transformer's `context` before the text, of a
@@ -43,14 +41,11 @@ class MaskedSpec(Generic[Config]):
             fingerprints of the checkpoint.
     """
 
-    name: str
+    name: StageName
     config_type: type[Config]
     build: Callable[[Config, DTypeLike], nnx.Module]
     sharded: Callable[[Config], Mapping[str, int]]
-    fingerprints: tuple[str, ...]
     default_steps: int
-    full_name: str
-    add_to_server: Callable[..., None]
     response: Callable[..., GenerateResponse]
     status_response: Callable[..., GetStatusResponse]
     condition_shapes: Callable[[Config], tuple[jax.ShapeDtypeStruct, ...]] = lambda config: ()

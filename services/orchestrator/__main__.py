@@ -15,7 +15,7 @@ from services.runtime.server.process import (
 )
 from services.runtime.server.settings import ServerSettings
 from services.runtime.wire.errors import RequestError
-from services.stages import ORCHESTRATOR_PORT, STAGES
+from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES
 
 PAUSE_S = 0.25
 MAX_HEDGED_PERCENT = 10  # more would be a noticeable load
@@ -73,14 +73,11 @@ async def build(settings: Settings) -> Service:
     caller more than an unavailable orchestrator. Incompatible stages at the start end the server.
     """
     import grpc
-    from muse.orchestrator.v1.orchestrator_pb2_grpc import (
-        add_OrchestratorServiceServicer_to_server,
-    )
 
     from services.orchestrator.calls import Deadline
     from services.orchestrator.compatibility import StageCompatibility
     from services.orchestrator.scoring import load_scorer
-    from services.orchestrator.servicer import FULL_NAME, OrchestratorServicer
+    from services.orchestrator.servicer import OrchestratorServicer
     from services.orchestrator.stage_clients import StageClients
 
     try:
@@ -118,11 +115,8 @@ async def build(settings: Settings) -> Service:
         await stages.close()
 
     return Service(
-        name="orchestrator",
-        full_name=FULL_NAME,
-        register=lambda server: add_OrchestratorServiceServicer_to_server(
-            OrchestratorServicer(stages, compatibility, scorer), server
-        ),
+        name=ORCHESTRATOR,
+        servicer=OrchestratorServicer(stages, compatibility, scorer),
         warm_up=warm_up,
         close=close,
     )
@@ -131,7 +125,7 @@ async def build(settings: Settings) -> Service:
 @app.default
 def main(settings: Annotated[Settings, Parameter(name="*")] = DEFAULTS) -> None:
     """Serves until SIGTERM."""
-    run_server(lambda: build(settings), settings, name="orchestrator")
+    run_server(lambda: build(settings), settings, name=ORCHESTRATOR)
 
 
 if __name__ == "__main__":

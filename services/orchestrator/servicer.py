@@ -22,7 +22,6 @@ from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
 from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError
 
-FULL_NAME = "muse.orchestrator.v1.OrchestratorService"
 INVALIDATING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 from flax import nnx
-from muse.superres.v1 import superres_pb2, superres_pb2_grpc
+from muse.superres.v1 import superres_pb2
 
 from services.masked.spec import GenerateRequest, MaskedSpec
 from services.runtime.wire.tensors import unpack_grid
@@ -41,10 +41,7 @@ SUPERRES = MaskedSpec(
         "pairs of near and far heads": config.heads // 2,
         "columns of the MLP": config.mlp,
     },
-    fingerprints=("encoder", "low_codebook", "codebook"),
     default_steps=DEFAULT_STEPS,
-    full_name=superres_pb2.DESCRIPTOR.services_by_name["SuperresService"].full_name,
-    add_to_server=superres_pb2_grpc.add_SuperresServiceServicer_to_server,
     response=superres_pb2.GenerateResponse,
     status_response=superres_pb2.GetStatusResponse,
     condition_shapes=lambda config: (jax.ShapeDtypeStruct((1, config.low_tokens), np.int32),),

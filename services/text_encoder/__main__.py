@@ -41,16 +41,12 @@ async def build(settings: Settings) -> Service:
         CheckpointError: there is no encoder, or it is no T5 v1.1.
     """
     # Imported here, so that --help loads no JAX.
-    from muse.text_encoder.v1.text_encoder_pb2_grpc import (
-        add_TextEncoderServiceServicer_to_server,
-    )
-
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.scheduling.device_thread import DeviceThread
     from services.runtime.server.jax_setup import prepare_jax
     from services.text_encoder.engine import TextEncoderEngine
     from services.text_encoder.loading import STAGE
-    from services.text_encoder.servicer import FULL_NAME, TextEncoderServicer, batch_shape
+    from services.text_encoder.servicer import TextEncoderServicer, batch_shape
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
@@ -80,8 +76,7 @@ async def build(settings: Settings) -> Service:
 
     return Service(
         name=STAGE,
-        full_name=FULL_NAME,
-        register=lambda server: add_TextEncoderServiceServicer_to_server(servicer, server),
+        servicer=servicer,
         warm_up=warm_up,
         close=close,
         load=batcher.load,

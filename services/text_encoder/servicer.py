@@ -16,7 +16,6 @@ from services.text_encoder.engine import Embedding, Rows, TextEncoderEngine
 from services.text_encoder.loading import STAGE
 from services.text_encoder.vocabulary import PromptTooLong
 
-FULL_NAME = text_encoder_pb2.DESCRIPTOR.services_by_name["TextEncoderService"].full_name
 MAX_TEXTS = 16
 
 

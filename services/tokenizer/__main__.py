@@ -33,13 +33,11 @@ async def build(settings: Settings) -> Service:
         CheckpointError: a checkpoint is missing, or of another stage or shape.
     """
     # Imported here, so that --help loads no JAX.
-    from muse.tokenizer.v1.tokenizer_pb2_grpc import add_TokenizerServiceServicer_to_server
-
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.scheduling.device_thread import DeviceThread
     from services.runtime.server.jax_setup import prepare_jax
     from services.tokenizer.engine import STAGE, Tokenizers
-    from services.tokenizer.servicer import FULL_NAME, TokenizerServicer
+    from services.tokenizer.servicer import TokenizerServicer
 
     prepare_jax(settings.compilation_cache)
     device = DeviceThread()
@@ -62,8 +60,7 @@ async def build(settings: Settings) -> Service:
 
     return Service(
         name=STAGE,
-        full_name=FULL_NAME,
-        register=lambda server: add_TokenizerServiceServicer_to_server(servicer, server),
+        servicer=servicer,
         warm_up=warm_up,
         close=close,
         load=batcher.load,

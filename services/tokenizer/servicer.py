@@ -20,8 +20,6 @@ from services.tokenizer.engine import (
     Tokenizers,
 )
 
-FULL_NAME = tokenizer_pb2.DESCRIPTOR.services_by_name["TokenizerService"].full_name
-
 
 class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
     """Answers muse.tokenizer.v1.TokenizerService."""

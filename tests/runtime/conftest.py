@@ -124,10 +124,7 @@ async def nothing() -> None:
 
 SERVICE = Service(
     name="tokenizer",
-    full_name="muse.tokenizer.v1.TokenizerService",
-    register=lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(
-        Tokenizer(), server
-    ),
+    servicer=Tokenizer(),
     warm_up=nothing,
     close=nothing,
 )

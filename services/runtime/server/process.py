@@ -26,6 +26,7 @@ from services.runtime.server.channels import server_options
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server.metrics_interceptor import MetricsInterceptor
 from services.runtime.server.settings import ServerSettings, StageSettings
+from services.stages import generated, service_of
 
 logger = logging.getLogger(__name__)
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -45,8 +46,7 @@ class Service:
 
     Attributes:
         name: Short name, such as "tokenizer".
-        full_name: Name on the wire, such as "muse.tokenizer.v1.TokenizerService".
-        register: Adds the servicer to a server.
+        servicer: Implements the gRPC service.
         warm_up: Prepares the servicer; the server reports SERVING afterwards.
         close: Called after the last call has ended.
         preempt: Called shortly before the grace ends: ends open calls with a state that another
@@ -56,13 +56,17 @@ class Service:
     """
 
     name: str
-    full_name: str
-    register: Callable[[grpc.aio.Server], None]
+    servicer: object
     warm_up: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
     preempt: Callable[[], None] | None = None
     health: Callable[[], AsyncGenerator[bool, None]] | None = None
     load: Callable[[], instruments.Load] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """Name on the wire, such as "muse.tokenizer.v1.TokenizerService"."""
+        return f"muse.{self.name}.v1.{service_of(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ async def running_server(
         interceptors=server_interceptors(calls, endless, [MetricsInterceptor()]),
         options=server_options(settings.max_message_mib),
     )
-    service.register(server)
+    register = generated(service.name, f"add_{service_of(service.name)}Servicer_to_server")
+    register(service.servicer, server)
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     channelz.add_channelz_servicer(server)

@@ -42,10 +42,7 @@ async def traced(method: str) -> None:
     """Makes one call inside a span named root, and one watch of health."""
     service = Service(
         name="tokenizer",
-        full_name="muse.tokenizer.v1.TokenizerService",
-        register=lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(
-            Tokenizer(), server
-        ),
+        servicer=Tokenizer(),
         warm_up=nothing,
         close=nothing,
     )

@@ -66,10 +66,7 @@ def service_of(servicer: Thrower, warmed: asyncio.Event | None = None) -> Servic
 
     return Service(
         name="tokenizer",
-        full_name=FULL_NAME,
-        register=lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(
-            servicer, server
-        ),
+        servicer=servicer,
         warm_up=warm_up,
         close=close,
     )
