@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from services.runtime.observability import span_attributes, span_export, tracing
 from services.runtime.observability.completed_spans import NEW_TRACE, record_span
-from services.runtime.observability.span_export import LinkSampler, LostSpans, exporting_provider
+from services.runtime.observability.span_export import LinkSampler, exporting_provider
 from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.scheduling.batching import Batcher, BatchShape
 from services.runtime.scheduling.device_thread import DeviceThread
@@ -265,7 +265,7 @@ def test_nothing_is_recorded_where_nothing_is_exported() -> None:
     assert not record_span("queue", 5, 7).is_valid
 
 
-def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logged(
+def test_without_a_collector_nothing_waits_and_what_is_lost_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as taken:  # bound and not listened to, so that no server answers there
@@ -274,10 +274,11 @@ def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logge
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "50")
         monkeypatch.setattr(span_export, "LAST_EXPORT_S", 0.5)
         provider, end = exporting_provider("otlp", "muse.test")
         monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
-        with caplog.at_level(logging.WARNING, "services.runtime.observability.span_export"):
+        with caplog.at_level(logging.WARNING):
             longest_s = 0.0
             for _ in range(1000):
                 begun_s = time.perf_counter()
@@ -290,22 +291,8 @@ def test_without_a_collector_nothing_waits_and_what_is_lost_is_counted_and_logge
 
     assert longest_s < 1.0  # an export takes up to ten seconds
     assert ended_s < 5.0
-    logged = [record.__dict__ for record in caplog.records if record.msg == "spans were dropped"]
-    assert len(logged) == 1  # not one a span
-    assert logged[0]["reason"] == "the queue is full (100 spans)"
-
-
-def test_lost_spans_are_logged_at_intervals_and_all_are_counted(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now_s = 0.0
-    lost = LostSpans(clock=lambda: now_s)
-    for second in range(61):
-        now_s = float(second)
-        lost.add(2, "no room")
-    logged = [record.__dict__["spans"] for record in caplog.records]
-    assert logged == [2, 60, 60]
-    assert lost.total == 122
+    logged = [each for each in caplog.messages if each == "Queue full, dropping Span."]
+    assert 1 <= len(logged) <= 2  # one in 20 s, not one a span
 
 
 async def test_every_span_below_names_the_caller_and_the_tenant(exported: Any) -> None:
