@@ -14,7 +14,7 @@ MAX_STEPS = 256  # of one decode
 SEEDS = 2**64  # number of seeds: a seed is any 64-bit number
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SamplingParameter:
     """One sampling parameter.
 
@@ -42,72 +42,30 @@ class SamplingParameter:
         return f"{self.minimum:g} to {self.maximum:g}"
 
 
-_TABLE = (
+_TABLE = (  # name, type, minimum, maximum, default, help
+    # 24 steps of base and 8 of superres (Muse, section 2.8).
+    SamplingParameter("steps", int, 1, MAX_STEPS, None, "Decoding steps"),
+    SamplingParameter("guidance_scale", float, 0, 100, 4.0, "Guidance scale of the last step"),
+    # It grows linearly from 0 (Muse, section 2.7).
     SamplingParameter(
-        name="steps",
-        type=int,
-        minimum=1,
-        maximum=MAX_STEPS,
-        default=None,  # 24 for base and 8 for superres (Muse, section 2.8)
-        help="Decoding steps",
+        "guidance_scale_start", float, 0, 100, 0.0, "Guidance scale of the first step"
     ),
+    SamplingParameter("temperature", float, 0, 100, 1.0, "Temperature of sampling token ids"),
+    # 4.5 is not stated in the paper.
     SamplingParameter(
-        name="guidance_scale",
-        type=float,
-        minimum=0,
-        maximum=100,
-        default=4.0,
-        help="Guidance scale of the last step",
+        "choice_temperature",
+        float,
+        0,
+        1000,
+        4.5,
+        "Scale of the noise on confidences at the first step",
     ),
+    # Ids have two bytes on the wire.
+    SamplingParameter("top_k", int, 0, 65_536, 0, "Likeliest ids to sample from (0: all)"),
+    SamplingParameter("seed", int, 0, SEEDS - 1, 0, "Seed of all random numbers", True),
+    # As many as `steps` by default.
     SamplingParameter(
-        name="guidance_scale_start",
-        type=float,
-        minimum=0,
-        maximum=100,
-        default=0.0,  # it grows linearly from 0 (Muse, section 2.7)
-        help="Guidance scale of the first step",
-    ),
-    SamplingParameter(
-        name="temperature",
-        type=float,
-        minimum=0,
-        maximum=100,
-        default=1.0,
-        help="Temperature of sampling token ids",
-    ),
-    SamplingParameter(
-        name="choice_temperature",
-        type=float,
-        minimum=0,
-        maximum=1000,
-        default=4.5,  # not stated in the paper
-        help="Scale of the noise on confidences at the first step",
-    ),
-    SamplingParameter(
-        name="top_k",
-        type=int,
-        minimum=0,
-        maximum=65_536,  # ids have two bytes on the wire
-        default=0,
-        help="Likeliest ids to sample from (0: all)",
-    ),
-    SamplingParameter(
-        name="seed",
-        type=int,
-        minimum=0,
-        maximum=SEEDS - 1,
-        default=0,
-        help="Seed of all random numbers",
-        request_only=True,
-    ),
-    SamplingParameter(
-        name="min_steps",
-        type=int,
-        minimum=1,
-        maximum=MAX_STEPS,
-        default=None,  # as many as `steps`
-        help="Minimum of steps if the deadline is near",
-        request_only=True,
+        "min_steps", int, 1, MAX_STEPS, None, "Minimum of steps if the deadline is near", True
     ),
 )
 SAMPLING_PARAMETERS: Mapping[str, SamplingParameter] = {each.name: each for each in _TABLE}
