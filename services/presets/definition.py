@@ -1,5 +1,6 @@
-"""Definition of a preset: the configuration of every stage, checked against each other."""
+"""Definition of a preset: the configuration of every stage, with one set of shared sizes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.base.config import DEFAULT_STEPS as BASE_STEPS
@@ -12,7 +13,7 @@ from services.tokenizer.config import TokenizerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One configuration of the whole system; sizes that stages share must be equal.
+    """One configuration of the whole system, made by `preset_of`.
 
     Attributes:
         name: Value of `--preset`.
@@ -34,19 +35,40 @@ class Preset:
     base_steps: int = BASE_STEPS
     superres_steps: int = SUPERRES_STEPS
 
-    def __post_init__(self) -> None:
-        shared = {
-            "base.grid": (self.base.grid, self.low_tokenizer.grid),
-            "base.vocabulary": (self.base.vocabulary, self.low_tokenizer.codebook_size),
-            "base.text_hidden": (self.base.text_hidden, self.text_encoder.hidden),
-            "base.text_length": (self.base.text_length, self.text_encoder.maximum_length),
-            "superres.low_grid": (self.superres.low_grid, self.base.grid),
-            "superres.low_vocabulary": (self.superres.low_vocabulary, self.base.vocabulary),
-            "superres.grid": (self.superres.grid, self.high_tokenizer.grid),
-            "superres.vocabulary": (self.superres.vocabulary, self.high_tokenizer.codebook_size),
-            "superres.text_hidden": (self.superres.text_hidden, self.text_encoder.hidden),
-            "superres.text_length": (self.superres.text_length, self.text_encoder.maximum_length),
-        }
-        for field, (has, needs) in shared.items():
-            if has != needs:
-                raise ValueError(f"preset {self.name!r}: {field} is {has}, its partner has {needs}")
+
+def preset_of(
+    name: str,
+    *,
+    text_encoder: TextEncoderConfig,
+    low_tokenizer: TokenizerConfig,
+    high_tokenizer: TokenizerConfig,
+    base: Mapping[str, int],
+    superres: Mapping[str, int],
+) -> Preset:
+    """Composes a preset; sizes that stages share are those of the tokenizers and the text encoder.
+
+    Args:
+        name: Value of `--preset`.
+        text_encoder: The frozen T5 encoder.
+        low_tokenizer: The tokenizer of the base's grid.
+        high_tokenizer: The tokenizer of the superres's grid and of the image.
+        base: Sizes of `BaseConfig` that no other stage has.
+        superres: Sizes of `SuperresConfig` that no other stage has.
+    """
+    text = {"text_hidden": text_encoder.hidden, "text_length": text_encoder.maximum_length}
+    low_grid, low_vocabulary = low_tokenizer.grid, low_tokenizer.codebook_size
+    return Preset(
+        name=name,
+        text_encoder=text_encoder,
+        low_tokenizer=low_tokenizer,
+        high_tokenizer=high_tokenizer,
+        base=BaseConfig(grid=low_grid, vocabulary=low_vocabulary, **text, **base),
+        superres=SuperresConfig(
+            low_grid=low_grid,
+            low_vocabulary=low_vocabulary,
+            grid=high_tokenizer.grid,
+            vocabulary=high_tokenizer.codebook_size,
+            **text,
+            **superres,
+        ),
+    )

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-from services.base.config import BaseConfig
-from services.presets.definition import Preset
-from services.superres.config import SuperresConfig
+from services.presets.definition import preset_of
 from services.text_encoder.config import TextEncoderConfig
 from services.tokenizer.config import TokenizerConfig
 
@@ -23,36 +21,14 @@ _LOW_TOKENIZER = TokenizerConfig(
     repeat_first=False,
 )
 
-PRESET = Preset(
-    name="demo",
+PRESET = preset_of(
+    "demo",
     # Trained on the demo's captions, whose words are the whole vocabulary.
     text_encoder=TextEncoderConfig(
         vocabulary_size=1024, hidden=192, layers=3, heads=6, head_dim=32, mlp=384, maximum_length=64
     ),
     low_tokenizer=_LOW_TOKENIZER,
     high_tokenizer=replace(_LOW_TOKENIZER, image_size=128),
-    base=BaseConfig(
-        grid=8,
-        vocabulary=1024,
-        hidden=256,
-        layers=5,
-        heads=8,
-        mlp=1024,
-        text_hidden=192,
-        text_length=64,
-    ),
-    superres=SuperresConfig(
-        low_grid=8,
-        low_vocabulary=1024,
-        grid=16,
-        vocabulary=1024,
-        hidden=192,
-        layers=4,
-        low_layers=2,
-        heads=6,
-        mlp=768,
-        block=8,
-        text_hidden=192,
-        text_length=64,
-    ),
+    base={"hidden": 256, "layers": 5, "heads": 8, "mlp": 1024},
+    superres={"hidden": 192, "layers": 4, "low_layers": 2, "heads": 6, "mlp": 768, "block": 8},
 )

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-from services.base.config import BaseConfig
-from services.presets.definition import Preset
-from services.superres.config import SuperresConfig
+from services.presets.definition import preset_of
 from services.text_encoder.config import TextEncoderConfig
 from services.tokenizer.config import TokenizerConfig
 
@@ -22,35 +20,13 @@ _LOW_TOKENIZER = TokenizerConfig(
     code_dim=16,
 )
 
-PRESET = Preset(
-    name="demo256",
+PRESET = preset_of(
+    "demo256",
     text_encoder=TextEncoderConfig(
         vocabulary_size=2048, hidden=256, layers=3, heads=8, head_dim=32, mlp=512, maximum_length=64
     ),
     low_tokenizer=_LOW_TOKENIZER,
     high_tokenizer=replace(_LOW_TOKENIZER, image_size=256),
-    base=BaseConfig(
-        grid=16,
-        vocabulary=2048,
-        hidden=320,
-        layers=6,
-        heads=10,
-        mlp=1280,
-        text_hidden=256,
-        text_length=64,
-    ),
-    superres=SuperresConfig(
-        low_grid=16,
-        low_vocabulary=2048,
-        grid=32,
-        vocabulary=2048,
-        hidden=192,
-        layers=4,
-        low_layers=2,
-        heads=6,
-        mlp=768,
-        block=8,
-        text_hidden=256,
-        text_length=64,
-    ),
+    base={"hidden": 320, "layers": 6, "heads": 10, "mlp": 1280},
+    superres={"hidden": 192, "layers": 4, "low_layers": 2, "heads": 6, "mlp": 768, "block": 8},
 )

@@ -1,13 +1,11 @@
 """Preset muse-3b: the paper's largest system, 512 x 512 pixels, with T5-XXL."""
 
-from services.base.config import BaseConfig
-from services.presets.definition import Preset
-from services.superres.config import SuperresConfig
+from services.presets.definition import preset_of
 from services.text_encoder.config import T5_XXL
 from services.tokenizer.config import TokenizerConfig
 
-PRESET = Preset(
-    name="muse-3b",
+PRESET = preset_of(
+    "muse-3b",
     text_encoder=T5_XXL,
     # Muse, Table 5 and appendix A.2: two residual blocks a resolution, 128 base channels, 8192
     # codes.
@@ -36,29 +34,7 @@ PRESET = Preset(
         code_dim=256,
     ),
     # Muse-3B, Table 4: 48 layers of 2048, 3.22 B parameters in its blocks.
-    base=BaseConfig(
-        grid=16,
-        vocabulary=8192,
-        hidden=2048,
-        layers=48,
-        heads=16,
-        mlp=8192,
-        text_hidden=4096,
-        text_length=128,
-    ),
+    base={"hidden": 2048, "layers": 48, "heads": 16, "mlp": 8192},
     # Muse, Table 6: 0.74 B parameters.
-    superres=SuperresConfig(
-        low_grid=16,
-        low_vocabulary=8192,
-        grid=64,
-        vocabulary=8192,
-        hidden=1024,
-        layers=32,
-        low_layers=16,
-        heads=16,
-        mlp=4096,
-        block=8,
-        text_hidden=4096,
-        text_length=128,
-    ),
+    superres={"hidden": 1024, "layers": 32, "low_layers": 16, "heads": 16, "mlp": 4096, "block": 8},
 )

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-from services.base.config import BaseConfig
-from services.presets.definition import Preset
-from services.superres.config import SuperresConfig
+from services.presets.definition import preset_of
 from services.text_encoder.config import TextEncoderConfig
 from services.tokenizer.config import TokenizerConfig
 
@@ -20,35 +18,13 @@ _LOW_TOKENIZER = TokenizerConfig(
     code_dim=8,
 )
 
-PRESET = Preset(
-    name="tiny",
+PRESET = preset_of(
+    "tiny",
     text_encoder=TextEncoderConfig(
         vocabulary_size=512, hidden=16, layers=1, heads=2, head_dim=8, mlp=32, maximum_length=32
     ),
     low_tokenizer=_LOW_TOKENIZER,
     high_tokenizer=replace(_LOW_TOKENIZER, image_size=32),
-    base=BaseConfig(
-        grid=4,
-        vocabulary=32,
-        hidden=16,
-        layers=1,
-        heads=2,
-        mlp=32,
-        text_hidden=16,
-        text_length=32,
-    ),
-    superres=SuperresConfig(
-        low_grid=4,
-        low_vocabulary=32,
-        grid=8,
-        vocabulary=32,
-        hidden=16,
-        layers=1,
-        low_layers=1,
-        heads=2,
-        mlp=32,
-        block=4,
-        text_hidden=16,
-        text_length=32,
-    ),
+    base={"hidden": 16, "layers": 1, "heads": 2, "mlp": 32},
+    superres={"hidden": 16, "layers": 1, "low_layers": 1, "heads": 2, "mlp": 32, "block": 4},
 )
