@@ -15,7 +15,7 @@ Source: docs/architecture.md.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,9 @@ class Slots(NamedTuple):
     has_negative: Bool[Array, " S"]
 
 
+SLOT_AXES = Context._make((1, 1, 0))  # the axis of rows of keys, values and length
+
+
 class SlotState(NamedTuple):
     """The state of one slot, copied out of `Slots`.
 
@@ -88,11 +91,11 @@ def empty_slots(state: DecodeState, context: Context) -> Slots:
     """
     count = state.step.shape[0]
 
-    def zeros(array: Array, axis: int) -> Array:
-        return jnp.zeros((*array.shape[:axis], count, *array.shape[axis + 1 :]), array.dtype)
+    def blank() -> Any:  # separate buffers per call, so that all of them can be donated
+        def zeros(array: Array, axis: int) -> Array:
+            return jnp.zeros((*array.shape[:axis], count, *array.shape[axis + 1 :]), array.dtype)
 
-    def blank() -> Context:  # separate buffers per call, so that all of them can be donated
-        return Context(zeros(context.keys, 1), zeros(context.values, 1), zeros(context.length, 0))
+        return jax.tree.map(zeros, context, SLOT_AXES)
 
     return Slots(jax.tree.map(jnp.array, state), blank(), blank(), jnp.zeros(count, bool))
 
@@ -115,15 +118,14 @@ def admit(
         negative_context: Context of its negative prompt; ignored if `has_negative` is False.
         has_negative: Whether the decode has a negative prompt.
     """
-    state = jax.tree.map(
-        lambda all_rows, one: jax.lax.dynamic_update_slice_in_dim(all_rows, one, slot, axis=0),
-        slots.state,
-        row,
-    )
+
+    def insert(all_rows: Array, one: Array, axis: int = 0) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(all_rows, one, slot, axis)
+
     return Slots(
-        state,
-        _inserted(slots.context, context, slot),
-        _inserted(slots.negative_context, negative_context, slot),
+        jax.tree.map(insert, slots.state, row),
+        jax.tree.map(insert, slots.context, context, SLOT_AXES),
+        jax.tree.map(insert, slots.negative_context, negative_context, SLOT_AXES),
         slots.has_negative.at[slot].set(has_negative),
     )
 
@@ -160,7 +162,11 @@ def advance(
                 return guided(cond, uncond, scale)
 
             def guided_from_negative() -> Array:
-                cfg_batch = _concatenated(context, _row(slots.negative_context, slot))
+                negative_context = _row(slots.negative_context, slot)
+                cfg_batch = jax.tree.map(
+                    lambda axis, *rows: jnp.concatenate(rows, axis),
+                    *(SLOT_AXES, context, negative_context),
+                )
                 features = model.features(jnp.tile(tokens, (2, 1)), cfg_batch, jnp.ones(2, bool))
                 cond, negative = jnp.split(features, 2)
                 return guided(cond, negative, scale)
@@ -220,32 +226,8 @@ def release(slots: Slots, slot: Int[Array, ""]) -> Slots:
     return slots._replace(state=state._replace(total=state.total.at[slot].set(state.step[slot])))
 
 
-def _inserted(all_rows: Context, one: Context, slot: Int[Array, ""]) -> Context:
-    """Returns the contexts of all slots with the context of one slot replaced."""
-
-    def insert(array: Array, part: Array, axis: int) -> Array:
-        return jax.lax.dynamic_update_slice_in_dim(array, part, slot, axis)
-
-    return Context(
-        insert(all_rows.keys, one.keys, 1),
-        insert(all_rows.values, one.values, 1),
-        insert(all_rows.length, one.length, 0),
-    )
-
-
-def _row(context: Context, slot: Int[Array, ""]) -> Context:
+def _row(context: Context, slot: Int[Array, ""]) -> Any:
     """Returns the context of one slot."""
-
-    def part(array: Array, axis: int) -> Array:
-        return jax.lax.dynamic_slice_in_dim(array, slot, 1, axis)
-
-    return Context(part(context.keys, 1), part(context.values, 1), part(context.length, 0))
-
-
-def _concatenated(first: Context, second: Context) -> Context:
-    """Returns the rows of the first context, then those of the second."""
-    return Context(
-        jnp.concatenate([first.keys, second.keys], axis=1),
-        jnp.concatenate([first.values, second.values], axis=1),
-        jnp.concatenate([first.length, second.length]),
+    return jax.tree.map(
+        lambda array, axis: jax.lax.dynamic_slice_in_dim(array, slot, 1, axis), context, SLOT_AXES
     )

@@ -6,12 +6,12 @@ residuals of each layer's gradient into arrays of all layers.
 """
 
 from collections.abc import Callable
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from services.nn.attention import Context, CrossAttention
 from services.nn.collectives import all_gather
@@ -167,24 +167,14 @@ class DecoderBlock(nnx.Module):
 
 def encode(blocks: EncoderBlock, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
     """Runs a stack of encoder blocks."""
-    graph, state = nnx.split(blocks)
-
-    def layer(carry: Array, parameters: nnx.State) -> tuple[Array, None]:
-        return nnx.merge(graph, parameters)(carry), None
-
-    return jax.lax.scan(layer, tokens, state, unroll=unrolled(state))[0]
+    return _scan(blocks, lambda block, carry: (block(carry), None), tokens)[0]
 
 
 def cross_keys_values(
     blocks: DecoderBlock, context: Float[Array, "B T D"]
 ) -> tuple[Float[Array, "L B T H K"], Float[Array, "L B T H K"]]:
     """Returns every layer's keys and values of a context."""
-    graph, state = nnx.split(blocks)
-
-    def layer(carry: None, parameters: nnx.State) -> tuple[None, tuple[Array, Array]]:
-        return carry, nnx.merge(graph, parameters).cross.keys_values(context)
-
-    return jax.lax.scan(layer, None, state, unroll=unrolled(state))[1]
+    return _scan(blocks, lambda block, _: (None, block.cross.keys_values(context)), None)[1]
 
 
 def decode(
@@ -202,14 +192,11 @@ def decode(
         context: Keys and values of every layer.
         gate: Rows that add the output of cross-attention.
     """
-    graph, state = nnx.split(blocks)
 
-    def layer(carry: Array, scanned: tuple[nnx.State, Array, Array]) -> tuple[Array, None]:
-        parameters, keys, values = scanned
-        return nnx.merge(graph, parameters)(carry, keys, values, context.length, gate), None
+    def layer(block: DecoderBlock, carry: Array, keys: Array, values: Array) -> tuple[Array, None]:
+        return block(carry, keys, values, context.length, gate), None
 
-    scanned = (state, context.keys, context.values)
-    return jax.lax.scan(layer, tokens, scanned, unroll=unrolled(state))[0]
+    return _scan(blocks, layer, tokens, context.keys, context.values)[0]
 
 
 def decode_cfg_batch(
@@ -233,22 +220,30 @@ def decode_cfg_batch(
     Returns:
         The conditional rows, then the unconditional rows (Muse, section 2.7).
     """
+
+    def layer(block: DecoderBlock, carry: Array, keys: Array, values: Array) -> tuple[Array, None]:
+        shared = shared_context_length
+        batch = block.cfg_batch(carry, keys, values, context.length, shared_context_length=shared)
+        return batch, None
+
+    both = jnp.concatenate([tokens, tokens])
+    return _scan(blocks, layer, both, context.keys, context.values)[0]
+
+
+def _scan(
+    blocks: Module,
+    layer: Callable[..., tuple[PyTree[Array], PyTree[Array]]],
+    carry: PyTree[Array],
+    *inputs: Array,
+) -> tuple[Any, Any]:
+    """Runs `layer` of each block, a carry and the block's slice of each input."""
     graph, state = nnx.split(blocks)
 
-    def layer(carry: Array, scanned: tuple[nnx.State, Array, Array]) -> tuple[Array, None]:
-        parameters, keys, values = scanned
-        cfg_batch = nnx.merge(graph, parameters).cfg_batch(
-            carry,
-            keys,
-            values,
-            context.length,
-            shared_context_length=shared_context_length,
-        )
-        return cfg_batch, None
+    def step(carry: PyTree[Array], scanned: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
+        parameters, *own = scanned
+        return layer(nnx.merge(graph, parameters), carry, *own)
 
-    cfg_batch = jnp.concatenate([tokens, tokens])
-    scanned = (state, context.keys, context.values)
-    return jax.lax.scan(layer, cfg_batch, scanned, unroll=unrolled(state))[0]
+    return jax.lax.scan(step, carry, (state, *inputs), unroll=unrolled(state))
 
 
 def unrolled(stack: nnx.State) -> bool:
