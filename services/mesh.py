@@ -6,9 +6,6 @@ MODEL_AXIS = "model"
 def parse_mesh(mesh: str) -> int:
     """Returns the number of devices of a mesh such as "model=4"; 1 of an empty string.
 
-    Args:
-        mesh: The value of --mesh.
-
     Raises:
         ValueError: the axis is not "model", or its size is no positive whole number.
     """

@@ -32,9 +32,7 @@ def load_pool(
         parameters: Arrays by dotted path; exactly those the transformer has.
         serving: Devices, slots and precision.
         sharded: Counts that the devices share evenly, such as heads, by name.
-        inputs: Shapes of the inputs of the transformer's `context`, of a single row.
-        tokens: Tokens of an image.
-        mask_id: The [MASK] id.
+        inputs, tokens, mask_id: As of `pool_programs`.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.

@@ -15,13 +15,9 @@ class NotEnoughMemory(ValueError):
 
 
 def check_memory(*, weights: int, slot: int, slots: int, devices: Sequence[jax.Device]) -> None:
-    """Checks that weights and slots fit into free memory. Temporary buffers of a step come on top.
+    """Checks that weights and slots, in bytes on each device, fit into free memory.
 
-    Args:
-        weights: Bytes of the weights on each device.
-        slot: Bytes of a slot on each device.
-        slots: Number of slots.
-        devices: Devices that share the pool, all of one kind.
+    Temporary buffers of a step come on top.
 
     Raises:
         NotEnoughMemory: weights and slots need more than is free.
@@ -46,8 +42,7 @@ def check_memory(*, weights: int, slot: int, slots: int, devices: Sequence[jax.D
 def free_bytes(devices: Sequence[jax.Device]) -> int | None:
     """Returns the free bytes of each device; None if the device does not report them.
 
-    Args:
-        devices: Devices of one kind. CPU devices share the machine's memory evenly.
+    CPU devices share the machine's memory evenly.
     """
     statistics = [device.memory_stats() or {} for device in devices]
     if all("bytes_limit" in each for each in statistics):
@@ -61,12 +56,7 @@ def free_bytes(devices: Sequence[jax.Device]) -> int | None:
 def machine_bytes(
     information: Path = MEMORY_INFORMATION, control_group: Path = CONTROL_GROUP
 ) -> int | None:
-    """Returns the free bytes of this machine or container, whichever is less; None if unknown.
-
-    Args:
-        information: The kernel's file on the machine's memory.
-        control_group: Folder of the kernel's files on the container's memory.
-    """
+    """Returns the free bytes of this machine or container, whichever is less; None if unknown."""
     known = [_of_machine(information), _of_container(control_group)]
     return min((free for free in known if free is not None), default=None)
 

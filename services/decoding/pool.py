@@ -88,16 +88,9 @@ class DecodePool:
         slots: int,
         mesh: Mesh | None = None,
     ) -> None:
-        """Prepares the pool; compiles nothing yet.
+        """Prepares the slots of a `MaskedTransformer`; compiles nothing yet.
 
-        Args:
-            model: A `MaskedTransformer` (services/decoding/slots.py).
-            inputs: Shapes of the inputs of the transformer's `context`, of a single row with its
-                batch axis of 1.
-            tokens: Tokens of an image.
-            mask_id: The [MASK] id.
-            slots: Decodes that run at a time.
-            mesh: Devices that share the network; None leaves its parameters where they are.
+        The other arguments are those of `pool_programs`.
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
         self.device_to_host_s = 0.0
@@ -135,11 +128,7 @@ class DecodePool:
         self.release(0)
 
     def admit(self, slot: int, request: DecodeRequest) -> None:
-        """Puts a decode into a slot; it takes part in the next step.
-
-        Args:
-            slot: Index of an idle slot.
-            request: The decode.
+        """Puts a decode into an idle slot; it takes part in the next step.
 
         Raises:
             ValueError: there is no such slot, or the row has another number of tokens or
@@ -163,11 +152,7 @@ class DecodePool:
         )
 
     def advance(self, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        """Advances every active slot, and waits for the result.
-
-        Args:
-            steps: Maximum number of steps.
-            wanted: Slots whose states to fetch afterwards.
+        """Advances every active slot by at most `steps` steps, and waits for the result.
 
         Returns:
             The state of each wanted slot.

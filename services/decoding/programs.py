@@ -161,14 +161,9 @@ def _jit(
     *,
     donate: int | tuple[int, ...] = (),
 ) -> Wrapped:
-    """Jits a function, over a mesh if there is one.
+    """Jits a function of one device's shards, over a mesh if there is one.
 
-    Args:
-        function: Computes on the shards of one device.
-        mesh: The devices; None for one device, which ignores the specs.
-        in_specs: Partition specs of the arguments.
-        out_specs: Partition specs of the results.
-        donate: Arguments whose buffers the results may overwrite.
+    Results may overwrite the buffers of the arguments that `donate` names.
     """
     if mesh is None:
         return jax.jit(function, donate_argnums=donate, compiler_options=compiler_options())

@@ -20,13 +20,7 @@ BLOCK = 128  # ids per block of the two-level running sum in `_drawn`
 
 
 def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> DecodeState:
-    """Takes one step of every active row.
-
-    Args:
-        state: The rows.
-        predict: The network with guidance, for these rows.
-        mask_id: The [MASK] id, which replaces unknown tokens.
-    """
+    """Takes one step of every active row; `mask_id` replaces unknown tokens."""
     active = state.step < state.total
     id_keys, choice_keys = jax.vmap(_keys)(state.seed, state.step)
     choice_noise = jax.vmap(lambda key: jax.random.gumbel(key, state.tokens.shape[1:]))(choice_keys)
@@ -91,11 +85,8 @@ def _drawn(shares: Float[Array, "S N V"], uniform: Float[Array, "S N"]) -> Int[A
 
     The running sum goes over the sums of blocks first and then over the ids of one block, which
     takes far fewer additions than one running sum over all ids. An id whose share is 0 is never
-    returned, however the sums are rounded.
-
-    Args:
-        shares: Unnormalised probabilities, at least one of them 1 or more.
-        uniform: Random numbers from 0 up to, but not including, 1.
+    returned, however the sums are rounded. At least one share is 1 or more, and `uniform` is less
+    than 1.
     """
     missing = -shares.shape[-1] % BLOCK
     padded = jnp.pad(shares, ((0, 0), (0, 0), (0, missing)))

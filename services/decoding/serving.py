@@ -49,11 +49,6 @@ def default_serving_config(
     """Returns the serving configuration for the default device.
 
     A CPU computes in float32, an accelerator in bfloat16.
-
-    Args:
-        slots: Decodes that run at a time.
-        shards: Devices that share the network.
-        weights: Format of the matrices of the blocks.
     """
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     return ServingConfig(slots=slots, dtype=dtype, shards=shards, weights=weights)

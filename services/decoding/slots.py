@@ -83,12 +83,7 @@ class SlotState(NamedTuple):
 
 
 def empty_slots(state: DecodeState, context: Context) -> Slots:
-    """Makes slots whose contexts are zero.
-
-    Args:
-        state: State of each slot, from `idle_state`.
-        context: Context of one row; only its shapes are used.
-    """
+    """Makes slots whose contexts are zero, in the shapes of the context of one row."""
     count = state.step.shape[0]
 
     def blank() -> Any:  # separate buffers per call, so that all of them can be donated
@@ -108,15 +103,9 @@ def admit(
     negative_context: Context,
     has_negative: Bool[Array, ""],
 ) -> Slots:
-    """Puts one decode into a slot and overwrites the slot's previous content.
+    """Puts one decode, a single row, into a slot and overwrites the slot's previous content.
 
-    Args:
-        slots: All slots.
-        slot: Index of the slot to fill.
-        row: State of the decode, a single row.
-        context: Context of its prompt.
-        negative_context: Context of its negative prompt; ignored if `has_negative` is False.
-        has_negative: Whether the decode has a negative prompt.
+    `negative_context` is ignored if `has_negative` is False.
     """
 
     def insert(all_rows: Array, one: Array, axis: int = 0) -> Array:
@@ -139,11 +128,8 @@ def advance(
 ) -> Slots:
     """Advances every active slot until all slots are idle or `limit` steps were taken.
 
-    Args:
-        slots: All slots.
-        limit: Maximum number of steps.
-        network: Builds the transformer within the step, so that XLA does not copy its slices of
-            stacked parameters (services/nn/stacks.py).
+    `network` builds the transformer within the step, so that XLA does not copy its slices of
+    stacked parameters (services/nn/stacks.py).
     """
 
     def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
@@ -201,12 +187,7 @@ def advance(
 
 
 def read(slots: Slots, slot: Int[Array, ""]) -> SlotState:
-    """Copies the state of one slot into separate buffers, which outlive the next step.
-
-    Args:
-        slots: All slots.
-        slot: Index of the slot to read.
-    """
+    """Copies the state of one slot into separate buffers, which outlive the next step."""
     state = slots.state
 
     def row(array: Array) -> Array:
@@ -216,12 +197,7 @@ def read(slots: Slots, slot: Int[Array, ""]) -> SlotState:
 
 
 def release(slots: Slots, slot: Int[Array, ""]) -> Slots:
-    """Makes one slot idle, even if its decode has steps left.
-
-    Args:
-        slots: All slots.
-        slot: Index of the slot to free.
-    """
+    """Makes one slot idle, even if its decode has steps left."""
     state = slots.state
     return slots._replace(state=state._replace(total=state.total.at[slot].set(state.step[slot])))
 

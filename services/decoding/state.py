@@ -130,11 +130,7 @@ def fresh_row(tokens: int, sampling: Sampling) -> Row:
 
 
 def state_of(rows: list[Row], *, mask_id: int) -> DecodeState:
-    """Converts decodes to arrays of one row each, in numpy.
-
-    Args:
-        rows: At least one decode, all of the same number of tokens.
-        mask_id: The [MASK] id, written wherever a token is unknown.
+    """Converts decodes of equally many tokens to arrays of one row each, in numpy.
 
     Raises:
         ValueError: a row's step or unknown count contradicts its known tokens.

@@ -19,11 +19,7 @@ FILE_NAME = "sampling.json"
 
 
 def paper_defaults(steps: int) -> decoding_pb2.Sampling:
-    """Returns the paper's sampling parameters: all that a checkpoint may set.
-
-    Args:
-        steps: Decoding steps; 24 for base and 8 for superres (Muse, section 2.8).
-    """
+    """Returns the paper's sampling parameters: all that a checkpoint may set."""
     defaults = decoding_pb2.Sampling(steps=steps)
     for name, parameter in SAMPLING_PARAMETERS.items():
         if parameter.default is not None and not parameter.request_only:
@@ -33,10 +29,6 @@ def paper_defaults(steps: int) -> decoding_pb2.Sampling:
 
 def checkpoint_defaults(folder: Path, *, steps: int) -> decoding_pb2.Sampling:
     """Returns the paper's sampling parameters, overridden by those of a checkpoint.
-
-    Args:
-        folder: Folder of the checkpoint.
-        steps: Decoding steps, if the checkpoint names none.
 
     Raises:
         CheckpointMismatch: sampling.json is malformed, or a parameter is out of its range.

@@ -35,12 +35,9 @@ class MaskedEngine(Generic[Config]):
         checkpoint: Checkpoint[Config],
         serving: ServingConfig | None = None,
     ) -> None:
-        """Puts the checkpoint's parameters on the device.
+        """Puts the parameters of the stage's checkpoint on the device.
 
-        Args:
-            spec: The stage.
-            checkpoint: A checkpoint of that stage.
-            serving: Devices, slots and precision; None chooses them for the default device.
+        Without `serving` the default device is used.
 
         Raises:
             CheckpointMismatch: the parameters do not fit the configuration, or the checkpoint does

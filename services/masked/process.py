@@ -14,10 +14,6 @@ from services.runtime.server.process import Service
 async def masked_service(spec: MaskedSpec[Config], settings: MaskedSettings) -> Service:
     """Loads a checkpoint and wires engine, device thread, batcher and servicer.
 
-    Args:
-        spec: The stage.
-        settings: Settings of its server.
-
     Raises:
         CheckpointError: there is no checkpoint, or it is of another stage or shape.
         ValueError: the mesh is malformed, or its devices are missing, cannot share the transformer

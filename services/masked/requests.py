@@ -38,11 +38,7 @@ class Grid:
 
 
 def read_sampling(message: decoding_pb2.Sampling, defaults: decoding_pb2.Sampling) -> Sampling:
-    """Checks the sampling parameters of a decode and fills in the defaults.
-
-    Args:
-        message: The sampling parameters of a request.
-        defaults: The stage's defaults, every one set.
+    """Checks the sampling parameters of a request and fills in the stage's defaults.
 
     Raises:
         RequestError: INVALID_ARGUMENT: a parameter is out of its range or not a number.
@@ -63,12 +59,8 @@ def read_start(
 ) -> Row:
     """Returns the start of the decode or mask-free edit that a request asks for.
 
-    Args:
-        request: The request to base or superres.
-        grid: The token grid that the stage decodes.
-        defaults: The stage's default sampling parameters, every one set.
-        max_steps_within: Returns the most steps, up to `sampling.steps`, that end before the call's
-            deadline; 0 for none. Called only if the request allows fewer steps.
+    `max_steps_within` returns the most steps, up to `sampling.steps`, that end before the call's
+    deadline, 0 for none; it is called only if the request allows fewer steps.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT: a
@@ -91,11 +83,6 @@ def read_mask_free_edit(
     defaults: decoding_pb2.Sampling,
 ) -> Row:
     """Returns the start of the mask-free edit that a request to base asks for.
-
-    Args:
-        request: A request whose field `mask_free_edit` is set.
-        grid: The token grid that the stage decodes.
-        defaults: The stage's default sampling parameters, every one set.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT:
@@ -130,11 +117,6 @@ def read_mask_free_edit(
 
 def read_row(resume: decoding_pb2.DecodeState | None, sampling: Sampling, grid: Grid) -> Row:
     """Returns the start of a decode: a state to resume, or an image of unknown tokens.
-
-    Args:
-        resume: The state to resume; None for an image of unknown tokens.
-        sampling: Sampling parameters.
-        grid: The token grid that the stage decodes.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the state's tokens are of another codebook.
@@ -185,14 +167,7 @@ def _tokens_and_known(
 def pack_progress(
     progress: Progress, row: Row, grid: Grid, *, with_state: bool
 ) -> decoding_pb2.DecodeProgress:
-    """Packs the progress message of a step.
-
-    Args:
-        progress: The decode after the step.
-        row: Start of the decode.
-        grid: The token grid that the stage decodes.
-        with_state: Whether the message includes the state.
-    """
+    """Packs the progress message of a step."""
     message = decoding_pb2.DecodeProgress(step=progress.step, total=progress.total)
     if with_state:
         message.state.CopyFrom(pack_state(progress, row, grid))
@@ -200,13 +175,7 @@ def pack_progress(
 
 
 def pack_state(progress: Progress | None, row: Row, grid: Grid) -> decoding_pb2.DecodeState:
-    """Packs the state from which another call can resume a decode.
-
-    Args:
-        progress: The decode so far; None if it has taken no step.
-        row: Start of the decode.
-        grid: The token grid that the stage decodes.
-    """
+    """Packs the state from which another call can resume a decode; None before a step."""
     if progress is None:
         progress = Progress(tokens=row.tokens, known=row.known, step=row.step, total=row.total)
     # All tokens of a mask-free edit count; unknown tokens of a decode are [MASK], which is no code.

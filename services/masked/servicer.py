@@ -102,13 +102,7 @@ class MaskedServicer(Generic[Config]):
         *,
         with_state: bool,
     ) -> GenerateResponse:
-        """Packs an event of a decode.
-
-        Args:
-            event: A step, the timed result, or the state of a decode that this server gives up.
-            row: Start of the decode.
-            with_state: Whether the message of a step includes the state.
-        """
+        """Packs a step, the timed result, or the state of a decode that this server gives up."""
         grid, response = self._grid, self._spec.response
         if isinstance(event, Timed):
             with span("encode"):

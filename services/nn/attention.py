@@ -48,13 +48,8 @@ def attend(
     """Computes scaled dot-product attention.
 
     A GPU computes it in bfloat16 by cuDNN's fused kernel, which never writes the scores: at
-    superres's 4096 positions they are more bytes than all else in a layer.
-
-    Args:
-        queries: One per attending position.
-        keys: One per attended position.
-        values: One per attended position.
-        length: Leading positions that each row attends to, at least 1; None for all of them.
+    superres's 4096 positions they are more bytes than all else in a layer. Each row attends to its
+    `length` leading positions, at least 1; None means all of them.
     """
     if _has_fused_kernel(queries):
         return jax.nn.dot_product_attention(
@@ -101,14 +96,8 @@ def attend_cfg_batch(
     """Computes cross-attention of a CFG batch, whose two halves share keys and values.
 
     Conditional rows attend to `length` positions, unconditional rows to the first
-    `shared_context_length`. A GPU computes all rows in one call and skips masked positions.
-
-    Args:
-        queries: Of the conditional rows, then of the unconditional rows.
-        keys: Of the conditional rows.
-        values: Of the conditional rows.
-        length: Leading positions that each conditional row attends to.
-        shared_context_length: Leading positions that every unconditional row attends to.
+    `shared_context_length`. A GPU computes all rows in one call and skips masked positions. The
+    queries are those of the conditional rows, then of the unconditional rows.
     """
     uncond_length = jnp.full_like(length, shared_context_length)
     if _has_fused_kernel(queries):

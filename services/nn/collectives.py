@@ -10,10 +10,6 @@ def all_gather(array: Shaped[Array, "..."], axis: int = -1) -> Shaped[Array, "..
     """Concatenates the devices' shards of an array along one axis.
 
     Outside of a sharded program the array is complete already and returned as it is.
-
-    Args:
-        array: The shard of this device.
-        axis: The sharded axis.
     """
     if MODEL_AXIS not in jax.sharding.get_abstract_mesh().manual_axes:
         return array

@@ -27,11 +27,7 @@ def parameter_count(build: Callable[[], nnx.Module]) -> int:
 
 
 def check_parameters(module: nnx.Module, parameters: Mapping[str, np.ndarray | jax.Array]) -> None:
-    """Checks that parameters are exactly those of a module.
-
-    Args:
-        module: The module, or its shapes from `nnx.eval_shape`.
-        parameters: Arrays by dotted path.
+    """Checks that parameters, by dotted path, are those of a module or of its shapes.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.

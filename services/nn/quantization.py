@@ -36,10 +36,7 @@ STACKED_AXES = 3  # layer, input, output: what a stack has of every matrix, and 
 def quantized(
     matrix: Float[np.ndarray, "*L D M"],
 ) -> tuple[Int8[np.ndarray, "*L D M"], Float[np.ndarray, "*L 1 M"]]:
-    """Rounds a matrix, or a stack of them, to int8 on the host.
-
-    Args:
-        matrix: Finite numbers, inputs by outputs.
+    """Rounds a matrix of finite numbers, or a stack of them, to int8 on the host.
 
     Returns:
         The int8 numbers and a float32 scale for each output. Their product differs from `matrix`
@@ -64,12 +61,7 @@ class QuantizedMatrix(nnx.Module):
         self.scale = nnx.Variable(jnp.ones((*shape[:-2], 1, shape[-1]), jnp.float32))
 
     def product(self, inputs: Float[Array, "*B D"], dtype: DTypeLike) -> Float[Array, "*B M"]:
-        """Multiplies vectors with the matrix of a single layer.
-
-        Args:
-            inputs: Vectors of type `dtype`.
-            dtype: Type of the factors and of the result; sums and scales are float32.
-        """
+        """Multiplies vectors of type `dtype` with the matrix of one layer; sums are float32."""
         sums = jnp.matmul(
             inputs, self.values[...].astype(dtype), preferred_element_type=jnp.float32
         )
@@ -80,13 +72,7 @@ Matrix = nnx.Param | QuantizedMatrix
 
 
 def product(inputs: Float[Array, "*B D"], matrix: Matrix, dtype: DTypeLike) -> Float[Array, "*B M"]:
-    """Multiplies vectors with a full-precision or a quantised matrix.
-
-    Args:
-        inputs: Vectors of type `dtype`.
-        matrix: A matrix of a single layer.
-        dtype: Type of the factors and of the result.
-    """
+    """Multiplies vectors of type `dtype` with a plain or a quantised matrix of one layer."""
     if isinstance(matrix, QuantizedMatrix):
         return matrix.product(inputs, dtype)
     return inputs @ matrix[...].astype(dtype)
@@ -95,9 +81,7 @@ def product(inputs: Float[Array, "*B D"], matrix: Matrix, dtype: DTypeLike) -> F
 def with_weight_format(build: Callable[[], Module], weights: Weights) -> Callable[[], Module]:
     """Returns a function that builds the module of `build` with another format of weights.
 
-    Args:
-        build: Builds the module.
-        weights: "full" changes nothing; "int8" quantises the matrices of its stacks of layers.
+    "full" changes nothing; "int8" quantises the matrices of its stacks of layers.
 
     Raises:
         ValueError: `weights` is neither.
@@ -124,12 +108,7 @@ def with_weights(
 ) -> Module:
     """Builds a module around given parameters, quantised on the way if `weights` is "int8".
 
-    Args:
-        build: Builds the module; only its shapes are used.
-        parameters: Arrays by dotted path, on the host; exactly those the module has.
-        dtype: Type that float parameters are cast to.
-        weights: As of `with_weight_format`.
-        array: As of `with_parameters`.
+    The arguments are those of `with_parameters` and `with_weight_format`.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.

@@ -16,10 +16,7 @@ def nearest_codes(
 ) -> Int[Array, " M"]:
     """Finds the code at the least Euclidean distance to each vector, ties to the lower id.
 
-    Args:
-        vectors: Encoder outputs.
-        codebook: The codes.
-        chunk: Vectors searched at a time, which bounds memory.
+    It searches `chunk` vectors at a time, which bounds memory.
 
     Source: van den Oord et al. 2017, "Neural Discrete Representation Learning", equation 1.
     """

@@ -62,11 +62,7 @@ def model_mesh(shards: int) -> Mesh | None:
 
 
 def check_divides(shards: int, counts: Mapping[str, int]) -> None:
-    """Checks that the devices share every count evenly.
-
-    Args:
-        shards: Number of devices.
-        counts: Sharded counts, such as heads, by name.
+    """Checks that the devices share every count, such as that of the heads, evenly.
 
     Raises:
         ValueError: a count is no multiple of `shards`.
@@ -124,11 +120,8 @@ def bytes_per_device(
 ) -> int:
     """Returns the bytes that each device holds of some arrays.
 
-    Args:
-        specs: Partition specs: a tree like that of `shapes`, or a prefix of it.
-        shapes: The arrays or their shapes, unsharded.
-        shards: Number of devices.
-        dtype: Type of float arrays on the device; by default their own type.
+    `specs` is a tree like that of `shapes` or a prefix of it. Float arrays have the type `dtype` on
+    the device, by default their own.
     """
 
     def one(spec: PartitionSpec, shape: jax.Array | jax.ShapeDtypeStruct) -> int:

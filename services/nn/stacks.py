@@ -22,11 +22,7 @@ STACKS = ("blocks", "low_blocks")
 
 
 def unstack(parameters: nnx.State) -> nnx.State:
-    """Replaces each stacked matrix of an unrolled stack by a tuple of one matrix per layer.
-
-    Args:
-        parameters: Of a masked transformer, as `nnx.split` returns them.
-    """
+    """Replaces each matrix of a masked transformer's unrolled stacks by one matrix per layer."""
     unstacked = {name for name in STACKS if name in parameters and unrolled(parameters[name])}
 
     def layers(path: tuple[DictKey, ...], array: jax.Array) -> jax.Array | tuple[jax.Array, ...]:

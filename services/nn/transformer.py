@@ -23,13 +23,7 @@ FEW_LAYERS = 8  # a training step of the demo's base takes 0.7x as long unrolled
 
 
 def stacked(build: Callable[[nnx.Rngs], Module], layers: int, rngs: nnx.Rngs) -> Module:
-    """Builds `layers` modules as one, every parameter with a leading layer axis.
-
-    Args:
-        build: Builds one module from its own rngs.
-        layers: Number of modules.
-        rngs: Split into one source of randomness per module.
-    """
+    """Builds `layers` modules, each from its own rngs, as one with a leading layer axis."""
 
     @nnx.split_rngs(splits=layers)
     @nnx.vmap(in_axes=0, out_axes=0)
@@ -115,14 +109,9 @@ class DecoderBlock(nnx.Module):
         length: Int[Array, " B"],
         gate: Bool[Array, " B"],
     ) -> Float[Array, "B N D"]:
-        """Returns tokens of the same shape.
+        """Returns tokens of the same shape; `gate` marks the rows that add cross-attention.
 
-        Args:
-            tokens: The image's positions.
-            keys: Of the context.
-            values: Of the context.
-            length: Leading positions of the context that each row attends to.
-            gate: Rows that add the output of cross-attention; the other rows add exactly zero.
+        Each row attends to the `length` leading positions of the context.
         """
         tokens = tokens + self.attention(self.attention_norm(tokens))
         cross_out = self.cross(self.cross_norm(tokens), keys, values, length)
@@ -138,15 +127,10 @@ class DecoderBlock(nnx.Module):
         *,
         shared_context_length: int,
     ) -> Float[Array, "2*B N D"]:
-        """Returns tokens of the same shape, of a CFG batch.
+        """Returns tokens of the same shape: the conditional rows, then the unconditional rows.
 
-        Args:
-            tokens: The image's positions, of the conditional rows, then of the unconditional rows.
-            keys: Of the context.
-            values: Of the context.
-            length: Leading positions of the context that each conditional row attends to.
-            shared_context_length: Leading positions that unconditional rows attend to; 0 skips
-                their cross-attention, which then adds zero.
+        Conditional rows attend to the `length` leading positions of the context, unconditional rows
+        to the first `shared_context_length`; 0 skips their cross-attention, which then adds zero.
         """
         tokens = tokens + self.attention(self.attention_norm(tokens))
         if shared_context_length:
@@ -184,14 +168,7 @@ def decode(
     *,
     gate: Bool[Array, " B"],
 ) -> Float[Array, "B N D"]:
-    """Runs a stack of decoder blocks over a cached context.
-
-    Args:
-        blocks: The stack.
-        tokens: The image's positions.
-        context: Keys and values of every layer.
-        gate: Rows that add the output of cross-attention.
-    """
+    """Runs a stack of decoder blocks over a context; `gate` as in `DecoderBlock`."""
 
     def layer(block: DecoderBlock, carry: Array, keys: Array, values: Array) -> tuple[Array, None]:
         return block(carry, keys, values, context.length, gate), None
@@ -209,13 +186,8 @@ def decode_cfg_batch(
     """Runs a stack of decoder blocks for the conditional and the unconditional branch at once.
 
     One batch reads the weights once, and its matrix products are twice as tall: a chip that one
-    image's tokens do not fill computes two rows in the time of one.
-
-    Args:
-        blocks: The stack.
-        tokens: The image's positions, of both branches.
-        context: Keys and values of every layer.
-        shared_context_length: Leading positions of the context that unconditional rows attend to.
+    image's tokens do not fill computes two rows in the time of one. Unconditional rows attend to
+    the first `shared_context_length` positions.
 
     Returns:
         The conditional rows, then the unconditional rows (Muse, section 2.7).
@@ -252,9 +224,6 @@ def unrolled(stack: nnx.State) -> bool:
     It unrolls at most FEW_LAYERS layers, and on a GPU every stack: in a loop a GPU copies each
     layer's weights before it multiplies by them, which took a fifth of an image of Muse-3B. On a
     GPU a deep int8 stack stays a loop: unrolled, XLA may keep a float copy of all of it.
-
-    Args:
-        stack: Arrays with a leading layer axis, or their shapes.
     """
     leaves = jax.tree.leaves(stack)
     few: bool = leaves[0].shape[0] <= FEW_LAYERS

@@ -18,12 +18,7 @@ from jaxtyping import Array, Float
 def winograd(
     padded: Float[Array, "B h+2 w+2 C"], kernel: Float[Array, "3 3 C D"]
 ) -> Float[Array, "B h w D"]:
-    """Convolves with a stride of 1, without padding.
-
-    Args:
-        padded: Features with a border of one pixel on each side.
-        kernel: Weights by row, column, input and output channel.
-    """
+    """Convolves features with a border of one pixel, with a stride of 1 and without padding."""
     batch, height, width = padded.shape[0], padded.shape[1] - 2, padded.shape[2] - 2
     rows, columns = -(-height // 2), -(-width // 2)  # of tiles
     odd = ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0))

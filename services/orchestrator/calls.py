@@ -18,11 +18,7 @@ class Deadline:
     """Deadline of a request on the monotonic clock."""
 
     def __init__(self, remaining_s: float | None) -> None:
-        """Starts the clock.
-
-        Args:
-            remaining_s: Seconds left; None for no deadline.
-        """
+        """Starts the clock; None means no deadline."""
         self._ends = None if remaining_s is None else time.monotonic() + remaining_s
 
     def left_s(self) -> float | None:
@@ -42,12 +38,7 @@ class Retries:
     """
 
     def __init__(self, stage: str, deadline: Deadline) -> None:
-        """Starts with no try made.
-
-        Args:
-            stage: Name of the called stage, for errors.
-            deadline: Deadline of the whole request.
-        """
+        """Starts with no try made."""
         self._stage, self._deadline, self._failed = stage, deadline, 0
 
     async def __aenter__(self) -> float | None:

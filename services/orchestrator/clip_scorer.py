@@ -20,9 +20,6 @@ class ClipScorer:
     def __init__(self, folder: Path) -> None:
         """Loads a checkpoint that `save_pretrained` of transformers wrote; downloads nothing.
 
-        Args:
-            folder: Folder of model and processor.
-
         Raises:
             OSError: the folder has no checkpoint.
         """

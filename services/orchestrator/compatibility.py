@@ -44,12 +44,7 @@ class StageCompatibility:
     """
 
     def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
-        """Starts with an empty cache.
-
-        Args:
-            stages: Stages to query.
-            refresh_s: Seconds between two queries in the background, after `watch`.
-        """
+        """Starts with an empty cache."""
         self._stages, self._refresh_s = stages, refresh_s
         self._cached: Compatible | None = None
         self._query: asyncio.Task[Compatible] | None = None
@@ -61,9 +56,6 @@ class StageCompatibility:
 
         Concurrent requests share one query. A stage that is away is queried again while time is
         left, as in any other call.
-
-        Args:
-            deadline: Deadline of the request.
 
         Raises:
             RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
@@ -132,9 +124,6 @@ class StageCompatibility:
 def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
     """Returns the statuses of the stages after checking that they fit together.
 
-    Args:
-        answers: Answer of every stage.
-
     Raises:
         RequestError: UNAVAILABLE: a stage is away. FAILED_PRECONDITION: two stages serve
             checkpoints that were not trained together.
@@ -157,9 +146,6 @@ def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
 
 def check_fingerprints(statuses: Mapping[str, StageStatus]) -> None:
     """Checks that the stages' checkpoints were trained together.
-
-    Args:
-        statuses: Status of each stage, by name.
 
     Raises:
         RequestError: FAILED_PRECONDITION; the message has both fingerprints.

@@ -112,10 +112,6 @@ class RequestContext:
     ) -> tuple[TokenGrid, Call]:
         """Encodes a picture with the tokenizer of a codebook.
 
-        Args:
-            pixels: Picture of that tokenizer's side.
-            codebook: Fingerprint of the codebook.
-
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
         """
@@ -181,11 +177,7 @@ class ImageTask:
     async def pixels(
         self, tokens: TokenGrid, *, concurrent: bool = False
     ) -> UInt8[np.ndarray, "s s 3"]:
-        """Decodes tokens to pixels with the tokenizer.
-
-        Args:
-            tokens: Complete grid of either resolution.
-            concurrent: Whether the call runs while a decode goes on, as that of a preview does.
+        """Decodes a complete grid with the tokenizer; `concurrent` if a decode goes on meanwhile.
 
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
@@ -211,9 +203,7 @@ class ImageTask:
     ) -> None:
         """Sends the finished image to the caller, or adds it to the candidates of `best_of`.
 
-        Args:
-            pixels: Pixels of the image.
-            iteration: Iteration of a mask-free edit after which the image was taken.
+        A mask-free edit names the iteration after which the image was taken.
         """
         context = self.context
 
@@ -253,11 +243,8 @@ class ImageTask:
         """Decodes tokens with base or superres; each step is reported once, even after a retry.
 
         A replica that drains returns the state of the decode, and the next try resumes from it.
-
-        Args:
-            message: Request of the stage; its shared fields are set here.
-            seed: Seed of the decode; the image's seed by default.
-            on_step: Awaited with the progress of each step and the state after it.
+        Fields that both stages' messages share are set here, with the image's seed by default.
+        `on_step` is awaited with the progress of each step and the state after it.
 
         Returns:
             The complete grid.

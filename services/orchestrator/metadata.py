@@ -38,11 +38,7 @@ def png_metadata(request: GenerateRequest, seed: int, provenance: Provenance) ->
 
 
 def xmp_packet(fields: dict[str, str]) -> str:
-    """Returns an XMP packet: the prompt as description, the IPTC source type, and every field.
-
-    Args:
-        fields: Values by name; empty values are left out.
-    """
+    """Returns an XMP packet: the prompt, the IPTC source type, and every field with a value."""
     source_type = EDITED_TYPE if fields.get("edit") else SOURCE_TYPE
     own = "".join(f" muse:{name}={quoteattr(value)}" for name, value in fields.items() if value)
     return (

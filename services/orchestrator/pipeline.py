@@ -70,13 +70,9 @@ async def generate(
     generator cancels all calls in progress.
 
     Args:
-        stages: Clients of the stages.
         request: The checked request, every sampling parameter set.
-        compatible: Statuses and resolutions of the stages.
-        deadline: Deadline of the request, which each call inherits.
         arrived_s: time.monotonic() when the request arrived.
         source: Decoded source of an edit; None for a request that generates.
-        scorer: Scorer that ranks the candidates of `best_of`.
 
     Raises:
         RequestError: a stage refused, or stayed unavailable.
@@ -209,13 +205,7 @@ async def _run_image(handler: ImageHandler, task: ImageTask) -> None:
 async def deliver_best(
     context: RequestContext, candidates: Sequence[FinishedImage], scorer: Scorer
 ) -> None:
-    """Sends the best candidates in order of their scores; ties go by index.
-
-    Args:
-        context: Request that the candidates belong to.
-        candidates: Finished images.
-        scorer: Scores each candidate against the prompt.
-    """
+    """Sends the best candidates in order of their scores; ties go by index."""
     request, pictures = context.request, [each.pixels for each in candidates]
     with span("score"):
         scores = await asyncio.to_thread(scorer.scores, request.prompt, pictures)

@@ -24,11 +24,8 @@ def preview_of(
 ) -> Preview:
     """Returns the preview of a decode in progress, grey at unknown tokens.
 
-    Args:
-        state: State of the decode.
-        pixels: Tokens of the state, decoded by the tokenizer.
-        all_known: Whether every token is shown, as in a mask-free edit.
-        show: Turns the square into the picture to send; the square itself by default.
+    Every token of a mask-free edit is shown (`all_known`). `show` turns the decoded square into the
+    picture to send.
     """
     tokens = state.tokens
     known = np.ones((tokens.height, tokens.width), bool)
@@ -42,12 +39,7 @@ def preview_of(
 def greyed(
     pixels: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "g g"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture with the cells of unknown tokens greyed.
-
-    Args:
-        pixels: Picture whose side is a multiple of the grid's.
-        known: True at known tokens.
-    """
+    """Returns a picture with the cells of unknown tokens greyed."""
     cell = len(pixels) // len(known)
     shown = np.kron(known, np.ones((cell, cell), bool))
     return np.where(shown[..., None], pixels, np.uint8(GREY))

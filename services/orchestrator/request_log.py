@@ -43,12 +43,7 @@ def log_image(image: GeneratedImage) -> None:
 
 @contextmanager
 def log_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
-    """Logs the outcome and the duration of a request when its block ends.
-
-    Args:
-        request: The request as it arrived.
-        arrived_s: time.monotonic() when it arrived.
-    """
+    """Logs the outcome of a request that arrived at a time.monotonic(), when its block ends."""
     outcome = "CANCELLED"
     try:
         yield

@@ -62,12 +62,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
 
 
 def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) -> GenerateRequest:
-    """Returns a copy of a request with every sampling parameter set.
-
-    Args:
-        request: Checked request.
-        defaults: Default sampling parameters that base and superres report, by stage.
-    """
+    """Returns a copy of a checked request with every sampling parameter set."""
     full, edit = GenerateRequest(), edit_kind(request)
     full.CopyFrom(request)
     for stage in DECODING:

@@ -14,17 +14,12 @@ class Scorer(Protocol):
     def scores(self, prompt: str, pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[float]:
         """Returns one score for each picture, the higher the better; runs in a thread.
 
-        Args:
-            prompt: Prompt of the request.
-            pictures: One or more pictures; sizes may differ.
+        Pictures may differ in size.
         """
 
 
 def load_scorer(name: str) -> Scorer | None:
-    """Loads the scorer that a setting names; returns None for an empty setting.
-
-    Args:
-        name: "clip:FOLDER", or "".
+    """Loads the scorer of a setting such as "clip:FOLDER"; returns None for an empty setting.
 
     Raises:
         ValueError: the name is unknown, or the scorer's packages or files are missing.

@@ -62,13 +62,9 @@ class StageClients:
     ) -> None:
         """Starts to connect; needs a running event loop.
 
-        Args:
-            addresses: Addresses of each stage by name, as `addresses_of` reads them; gRPC balances
-                "dns:///" addresses over the replicas that DNS returns.
-            max_message_mib: Size of the largest message, in MiB.
-            discovery: "kubernetes" takes each address as the name of a Service and watches its
-                ready pods.
-            hedged_share: Largest share of a stage's calls that is hedged, 0 to 1.
+        "kubernetes" takes each address as the name of a Service and watches its ready pods;
+        otherwise `addresses_of` reads it. At most `hedged_share`, 0 to 1, of a stage's calls are
+        hedged.
 
         Raises:
             ValueError: an address is malformed, or there are no credentials for the API server.
@@ -107,9 +103,6 @@ class StageClients:
         """Queries health and status of all stages concurrently; returns them in pipeline order.
 
         A stage that cannot be reached is reported with its problem and raises no error.
-
-        Args:
-            timeout_s: Seconds that each stage may take to answer.
         """
         return list(await asyncio.gather(*(self._query(name, timeout_s) for name in STAGES)))
 

@@ -28,9 +28,7 @@ class Call:
 def timed(timing: StageTiming, begun_s: float) -> Call:
     """Returns a call that ends now.
 
-    Args:
-        timing: Timing that the stage measured; the rest of the caller's wait becomes transfer_s.
-        begun_s: time.monotonic() before the call.
+    Of the caller's wait since `begun_s`, what the stage did not measure becomes transfer_s.
     """
     ended_s, full = time.monotonic(), StageTiming()
     full.CopyFrom(timing)

@@ -12,12 +12,7 @@ Picture: TypeAlias = Image.Image | UInt8[np.ndarray, "h w 3"]
 
 
 def contact_sheet(pictures: Sequence[Picture], *, columns: int) -> Image.Image:
-    """Lays pictures out in rows of equal length.
-
-    Args:
-        pictures: At least one picture; all have one size.
-        columns: Pictures in a row.
-    """
+    """Lays out pictures of one size in rows of `columns`."""
     starts = range(0, len(pictures), columns)
     return sheet_of_rows([pictures[start : start + columns] for start in starts])
 
@@ -25,12 +20,7 @@ def contact_sheet(pictures: Sequence[Picture], *, columns: int) -> Image.Image:
 def sheet_of_rows(
     rows: Sequence[Sequence[Picture]], *, captions: Sequence[Sequence[str]] = ()
 ) -> Image.Image:
-    """Lays rows of pictures out below one another.
-
-    Args:
-        rows: Pictures of each row; those of one row have one height.
-        captions: Text below each picture; no room for captions by default.
-    """
+    """Lays rows of pictures, one height a row, out below one another; captions are optional."""
     images = [[_image(picture) for picture in row] for row in rows]
     below = GAP_PX + (CAPTION_PX if captions else 0)
     width = max(sum(image.width + GAP_PX for image in row) for row in images) + GAP_PX

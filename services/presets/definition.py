@@ -47,13 +47,7 @@ def preset_of(
 ) -> Preset:
     """Composes a preset; sizes that stages share are those of the tokenizers and the text encoder.
 
-    Args:
-        name: Value of `--preset`.
-        text_encoder: The frozen T5 encoder.
-        low_tokenizer: The tokenizer of the base's grid.
-        high_tokenizer: The tokenizer of the superres's grid and of the image.
-        base: Sizes of `BaseConfig` that no other stage has.
-        superres: Sizes of `SuperresConfig` that no other stage has.
+    `base` and `superres` are the sizes of their configurations that no other stage has.
     """
     text = {"text_hidden": text_encoder.hidden, "text_length": text_encoder.maximum_length}
     low_grid, low_vocabulary = low_tokenizer.grid, low_tokenizer.codebook_size

@@ -16,12 +16,7 @@ from services.superres.model import SuperresTransformer
 def _read_low_tokens(
     request: GenerateRequest, config: SuperresConfig, fingerprints: Mapping[str, str]
 ) -> tuple[np.ndarray]:
-    """Reads the low-resolution tokens of a request, row by row.
-
-    Raises:
-        RequestError: FAILED_PRECONDITION: the tokens are of another codebook. INVALID_ARGUMENT:
-            the grid is missing, of another size, or has an id that the codebook lacks.
-    """
+    """Reads the low-resolution tokens of a request, row by row."""
     assert isinstance(request, superres_pb2.GenerateRequest)  # SuperresService takes no other
     low_tokens = unpack_grid(
         request.low_tokens,

@@ -61,11 +61,7 @@ class TextEncoderEngine:
     """
 
     def __init__(self, loaded: LoadedTextEncoder, *, max_batch_size: int) -> None:
-        """Prepares to compile.
-
-        Args:
-            loaded: The encoder.
-            max_batch_size: Rows of one call of the device.
+        """Prepares to compile for batches of `max_batch_size` rows.
 
         Raises:
             ValueError: `max_batch_size` is not positive.
@@ -101,11 +97,7 @@ class TextEncoderEngine:
     ) -> "TextEncoderEngine":
         """Loads a checkpoint of ours, or one of Hugging Face's.
 
-        Args:
-            source: A checkpoint folder, or a hub id.
-            max_batch_size: Rows of one call of the device.
-            dtype: Type of parameters and arithmetic: float32 or bfloat16.
-            weights: Format of the matrices of the layers.
+        The arguments are those of `load_text_encoder` and the constructor.
 
         Raises:
             CheckpointNotFound: there is no checkpoint.
@@ -137,11 +129,7 @@ class TextEncoderEngine:
         return [[next(embeddings) for _ in rows] for rows in requests]
 
     def embed(self, rows: Sequence[Sequence[int]]) -> list[Embedding]:
-        """Embeds any number of texts.
-
-        Args:
-            rows: Ids of each text, from `tokenize`.
-        """
+        """Embeds any number of texts, given the ids of each from `tokenize`."""
         found: dict[int, Embedding] = {}
         for length in self.lengths:
             fits = [index for index, row in enumerate(rows) if self._bucket(row) == length]

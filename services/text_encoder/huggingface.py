@@ -69,10 +69,7 @@ def is_huggingface(folder: Path) -> bool:
 
 
 def find_folder(source: str | Path) -> Path:
-    """Returns the local folder of a source, fetched from the hub if it is an id.
-
-    Args:
-        source: A folder, or a hub id such as "google/flan-t5-xxl".
+    """Returns a folder, fetched from the hub if it is an id such as "google/flan-t5-xxl".
 
     Raises:
         CheckpointNotFound: it is neither, or the hub does not give it.
@@ -103,11 +100,7 @@ def find_folder(source: str | Path) -> Path:
 def read_huggingface(
     folder: Path, *, maximum_length: int = TextEncoderConfig.maximum_length
 ) -> HuggingFaceEncoder:
-    """Reads an encoder.
-
-    Args:
-        folder: Holds config.json and *.safetensors.
-        maximum_length: Longest prompt in tokens; T5 itself has no limit. Muse's is 128.
+    """Reads an encoder; T5 itself has no maximum length, Muse's is 128 tokens.
 
     Raises:
         CheckpointNotFound: there are no weights in safetensors.

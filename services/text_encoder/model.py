@@ -75,13 +75,7 @@ class Attention(nnx.Module):
         source: Float[Array, "B T D"],
         bias: Float[Array, "#B #H #Q T"],
     ) -> Float[Array, "B Q D"]:
-        """Attends from features to source.
-
-        Args:
-            features: Features of the attending positions.
-            source: Features of the attended positions; equal to `features` in self-attention.
-            bias: Added to the logits in float32; very negative at masked positions.
-        """
+        """Attends from features to source; `bias` is added to the logits in float32."""
         query = self._heads(product(features, self.query, self.dtype))
         key = self._heads(product(source, self.key, self.dtype))
         value = self._heads(product(source, self.value, self.dtype))
@@ -138,15 +132,8 @@ def relative_buckets(
 
     Each near distance has a bucket of its own. Far distances share buckets that widen
     logarithmically, and all distances from `maximum_distance` on share the last bucket. The result
-    is a constant of the compiled program, since lengths are static.
-
-    Args:
-        queries: Number of query positions.
-        keys: Number of key positions.
-        buckets: Number of buckets.
-        maximum_distance: Distance from which all positions share the last bucket.
-        bidirectional: True gives half of the buckets to keys after the query; False gives them
-            bucket 0.
+    is a constant of the compiled program, since lengths are static. `bidirectional` gives half of
+    the buckets to keys after the query, which otherwise have bucket 0.
 
     Source: Raffel et al. 2020, section 2.1.
     """

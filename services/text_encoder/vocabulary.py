@@ -97,14 +97,7 @@ class Vocabulary:
     def encode_batch(
         self, texts: Sequence[str], length: int
     ) -> tuple[Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
-        """Encodes texts side by side, padded to one length.
-
-        Args:
-            texts: Any number of them.
-            length: Positions of each row.
-
-        Returns:
-            The ids and a mask that is True where there is text.
+        """Returns ids of texts, padded to one length, and a mask that is True where there is text.
 
         Raises:
             PromptTooLong: a text does not fit.
@@ -126,12 +119,8 @@ def train_vocabulary(texts: Iterable[str], size: int, *, examples: int = 20_000)
     By pair merging, where T5's own is a unigram model: on texts of a few hundred words, merging
     makes each of them one piece; the unigram's pruning leaves fragments ("b", "ackgroun", "d").
     Upper case is folded into lower case, and every printable ASCII character has a piece, so that a
-    word no training text had is still spelled out.
-
-    Args:
-        texts: What it is trained on; only the first `examples` are read.
-        size: Most ids it may have, the sentinels included: the rows of the embedding.
-        examples: How many texts to read.
+    word no training text had is still spelled out. It reads the first `examples` texts. `size`
+    bounds the ids, sentinels included: the rows of the embedding.
 
     Raises:
         ValueError: size leaves no room for pieces.

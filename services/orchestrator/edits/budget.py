@@ -34,12 +34,7 @@ class PixelBudget:
     def __init__(
         self, pixels: int = MAX_EDITED_PIXELS, waiting_bytes: int = MAX_WAITING_BYTES
     ) -> None:
-        """Starts with every pixel free.
-
-        Args:
-            pixels: Pixels that all edits in progress may hold together.
-            waiting_bytes: Bytes that all waiting requests may hold together.
-        """
+        """Starts with every pixel free."""
         self.free = pixels
         self._max_bytes = waiting_bytes
         self._waiting: deque[_Waiting] = deque()
@@ -48,12 +43,7 @@ class PixelBudget:
     async def held(
         self, pixels: int, deadline: Deadline, *, request_bytes: int = 0
     ) -> AsyncIterator[None]:
-        """Reserves pixels for the block, once they are free.
-
-        Args:
-            pixels: Pixels to reserve; at most the size of the budget.
-            deadline: Deadline of the request.
-            request_bytes: Bytes that the request holds while it waits.
+        """Reserves pixels for the block, once they are free; waiting holds `request_bytes`.
 
         Raises:
             RequestError: DEADLINE_EXCEEDED: the pixels were not free in time. RESOURCE_EXHAUSTED:

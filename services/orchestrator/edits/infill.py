@@ -53,12 +53,7 @@ class Unknown:
 
 
 async def encode_canvas(context: RequestContext, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
-    """Encodes a canvas at both resolutions.
-
-    Args:
-        context: Request that the calls belong to.
-        canvas: Picture of the high resolution's side; the low resolution is its box-filtered view.
-    """
+    """Encodes a canvas and its box-filtered view at the low resolution."""
     low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
     (low_tokens, low_call), (high_tokens, high_call) = await asyncio.gather(
         context.encode(low_resolution_view(canvas, low.side_px), low.codebook),
@@ -72,11 +67,7 @@ async def decode_unknown(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """Decodes the unknown tokens of a canvas; returns the pixels of the whole canvas.
 
-    Args:
-        task: Image that the canvas is decoded for.
-        tokens: Tokens of the canvas.
-        unknown: Which tokens to decode.
-        seed: Seed of both decodes; the image's seed by default.
+    Both decodes have one seed, by default that of the image.
     """
     task.add_calls(*tokens.calls)
     start = partly_known(tokens.low, unknown.low)
@@ -129,11 +120,7 @@ async def encode_masked(
 ) -> MaskedPicture:
     """Encodes a picture and finds the tokens that its mask leaves unknown.
 
-    Args:
-        context: Request that the calls belong to.
-        old: Pixels of the picture.
-        mask: True at pixels to repaint.
-        feather_px: Pixels of the picture over which new pixels fade in; half a token by default.
+    New pixels fade in over `feather_px` pixels of the picture, by default over half a token.
     """
     low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
     height, width = old.shape[:2]

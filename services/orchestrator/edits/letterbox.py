@@ -76,13 +76,7 @@ class Letterbox:
 
 
 def letterbox_of(height: int, width: int, side: int) -> Letterbox:
-    """Returns the letterbox of a picture.
-
-    Args:
-        height: Height of the picture, in pixels.
-        width: Width of the picture, in pixels.
-        side: Side of the canvas, in pixels.
-    """
+    """Returns the letterbox of a picture on a canvas of `side` x `side` pixels."""
     longer = max(height, width)
     tall, wide = (max(1, round(length * side / longer)) for length in (height, width))
     return Letterbox(

@@ -13,10 +13,6 @@ MAX_WAITING_BYTES = 2**27  # of all edits that wait for memory; any one request 
 def check_share(field: str, share: float) -> None:
     """Checks a share of tokens.
 
-    Args:
-        field: Path of the field, for the error.
-        share: Value of the field.
-
     Raises:
         RequestError: INVALID_ARGUMENT: the share is not more than 0 and at most 1.
     """

@@ -8,12 +8,7 @@ from services.orchestrator.edits.letterbox import Letterbox
 
 
 def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray, "g g"]:
-    """Returns the cells of a grid that contain any marked pixel.
-
-    Args:
-        pixels: Marked pixels of the canvas, whose side is a multiple of `grid`.
-        grid: Cells along a side.
-    """
+    """Returns the cells of a `grid` x `grid` canvas that contain any marked pixel."""
     cell = pixels.shape[0] // grid
     return np.asarray(pixels.reshape(grid, cell, grid, cell).any(axis=(1, 3)))
 
@@ -21,13 +16,7 @@ def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray
 def unknown_cells(
     masked: Bool[np.ndarray, "S S"], inside: Bool[np.ndarray, "S S"], grid: int
 ) -> Bool[np.ndarray, "g g"]:
-    """Returns the tokens to decode: those with a masked pixel, and those outside the picture.
-
-    Args:
-        masked: Masked pixels on the canvas.
-        inside: Pixels of the canvas that the picture covers.
-        grid: Tokens along a side.
-    """
+    """Returns the tokens to decode: those with a masked pixel, and those outside the picture."""
     return touched_cells(masked, grid) | ~touched_cells(inside, grid)
 
 
@@ -60,11 +49,7 @@ def composite(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Blends two pictures inside a mask; pixels outside the mask stay equal to the old picture.
 
-    Args:
-        old: Old picture.
-        new: New picture.
-        mask: True at pixels that may change.
-        weights: Weight of the new picture, 0 to 255.
+    `weights` are those of the new picture, 0 to 255.
     """
     weights_image = Image.fromarray(np.where(mask, weights, 0).astype(np.uint8))
     return np.asarray(Image.composite(Image.fromarray(new), Image.fromarray(old), weights_image))
@@ -77,15 +62,7 @@ def seamless(
     letterbox: Letterbox,
     feather_px: int,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture with a decoded canvas blended into its masked pixels.
-
-    Args:
-        old: Old picture.
-        canvas: Decoded canvas.
-        mask: True at pixels to repaint.
-        letterbox: Position of the picture on the canvas.
-        feather_px: Canvas pixels, inside the mask, over which the new pixels fade in.
-    """
+    """Blends a decoded canvas into a picture's masked pixels, over `feather_px` canvas pixels."""
     masked = letterbox.apply_to_mask(mask) | ~letterbox.inside
     weights = letterbox.undo_weights(seam_weights(masked, feather_px))
     return composite(old, letterbox.undo(canvas), mask, weights)

@@ -93,11 +93,6 @@ def continued(
 
     The receptive field of the encoder reaches beyond a token; the repeated line keeps arbitrary
     pixels out of the known tokens.
-
-    Args:
-        pixels: Pixels of the window; the values of unknown pixels do not matter.
-        known: True at known pixels.
-        window: Position of the window.
     """
     if window.axis == 0:
         line = pixels[None, window.border - window.top]

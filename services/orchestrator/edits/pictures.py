@@ -59,10 +59,6 @@ def declared_size(content: bytes, field: str) -> tuple[int, int]:
 
     The EXIF orientation is not applied, so the two may be swapped.
 
-    Args:
-        content: Bytes of the file.
-        field: Path of its field, for the error.
-
     Raises:
         RequestError: INVALID_ARGUMENT: as `read_picture`, as far as the header shows.
     """
@@ -71,11 +67,7 @@ def declared_size(content: bytes, field: str) -> tuple[int, int]:
 
 
 def read_picture(content: bytes, field: str) -> SourcePicture:
-    """Decodes a picture.
-
-    Args:
-        content: A PNG, JPEG or WebP file.
-        field: Path of its field, for the error.
+    """Decodes a PNG, JPEG or WebP file; `field` is its path in the request.
 
     Raises:
         RequestError: INVALID_ARGUMENT: the file is of another format, broken or an animation, or
@@ -91,12 +83,7 @@ def read_picture(content: bytes, field: str) -> SourcePicture:
 
 
 def read_mask(content: bytes, field: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Decodes a mask: True where its grey value is at least HALF.
-
-    Args:
-        content: A PNG, JPEG or WebP file.
-        field: Path of its field, for the error.
-        size: Height and width of the upright picture that the mask belongs to.
+    """Decodes a mask of a picture's height and width: True from the grey value HALF on.
 
     Raises:
         RequestError: INVALID_ARGUMENT: as `read_picture`, or the size differs.

@@ -12,9 +12,6 @@ from services.runtime.wire.errors import invalid_field
 def result_pixels(request: GenerateRequest) -> int:
     """Returns an upper bound of the pixels of all results, without decoding the picture.
 
-    Args:
-        request: Checked edit request.
-
     Raises:
         RequestError: INVALID_ARGUMENT: the file header is not that of a picture within the
             limits, or the results are too large.
@@ -39,9 +36,6 @@ def result_pixels(request: GenerateRequest) -> int:
 
 def read_source(request: GenerateRequest) -> Source:
     """Decodes the picture and the mask of an edit.
-
-    Args:
-        request: Checked edit request.
 
     Raises:
         RequestError: INVALID_ARGUMENT: the picture or the mask is out of the limits or broken.

@@ -47,10 +47,7 @@ def chosen_cells(
 ) -> Bool[np.ndarray, "g g"]:
     """Returns the tokens to decode anew: a random share of those inside the picture, all outside.
 
-    Args:
-        inside: True at tokens that any pixel of the picture lies in.
-        strength: Share of the tokens inside, more than 0 to 1; at least one token is chosen.
-        seed: Seed of the choice.
+    `strength` is the share, more than 0 to 1; at least one token is chosen.
     """
     of_picture = np.flatnonzero(inside)
     count = max(1, round(strength * len(of_picture)))

@@ -13,11 +13,7 @@ from services.orchestrator.previews import GREY, Show
 
 
 def decoded_view(letterbox: Letterbox) -> Show:
-    """Returns a view that shows every pixel of a picture as decoded.
-
-    Args:
-        letterbox: Position of the picture on the canvas.
-    """
+    """Returns a view that shows every pixel of a picture as decoded."""
     shrunk = letterbox.shrunk
     return lambda square: shrunk.undo(enlarged(square, shrunk.side))
 
@@ -51,35 +47,19 @@ class Overview:
     """
 
     def __init__(self, height: int, width: int, longest_px: int) -> None:
-        """Starts all grey.
-
-        Args:
-            height: Height of the full picture, in pixels.
-            width: Width of the full picture, in pixels.
-            longest_px: Largest side of the reduced copy, in pixels.
-        """
+        """Starts all grey; the copy's longer side has at most `longest_px` pixels."""
         self._scale = min(1.0, longest_px / max(height, width))
         size = (max(1, round(side * self._scale)) for side in (height, width))
         self.pixels = np.full((*size, 3), GREY, np.uint8)
 
     def put(self, pixels: UInt8[np.ndarray, "h w 3"], at: tuple[slice, slice]) -> None:
-        """Writes a part of the picture into the copy.
-
-        Args:
-            pixels: Pixels of the part, at any scale.
-            at: Rows and columns of the part in the full picture.
-        """
+        """Writes a part of the picture, at any scale, to its place in the full picture."""
         self.pixels = self.with_part(pixels, at)
 
     def with_part(
         self, pixels: UInt8[np.ndarray, "h w 3"], at: tuple[slice, slice]
     ) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the copy with a part written into it; does not change this object.
-
-        Args:
-            pixels: Pixels of the part, at any scale.
-            at: Rows and columns of the part in the full picture.
-        """
+        """Returns the copy with a part written into it; does not change this object."""
         rows, columns = (
             self._span(part, length) for part, length in zip(at, self.pixels.shape[:2], strict=True)
         )
@@ -92,10 +72,5 @@ class Overview:
         return slice(first, min(max(first + 1, round(part.stop * self._scale)), length))
 
     def window_view(self, at: tuple[slice, slice], view: Show) -> Show:
-        """Returns a view that shows the copy with one window as decoded so far.
-
-        Args:
-            at: Rows and columns of the window in the full picture.
-            view: View of the window.
-        """
+        """Returns a view that shows the copy with one window as decoded so far."""
         return lambda square: self.with_part(view(square), at)

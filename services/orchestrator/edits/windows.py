@@ -43,11 +43,6 @@ def windows(height: int, width: int, outpaint: Outpaint) -> list[Window]:
     The side of a window is the shorter side of the picture. A window extends the picture by at
     most half its side, so at least half of it is known; neighbouring windows overlap by half, too.
 
-    Args:
-        height: Height of the source picture.
-        width: Width of the source picture.
-        outpaint: Pixels to add on each side.
-
     Raises:
         RequestError: INVALID_ARGUMENT: the result needs more than MAX_WINDOWS windows.
     """

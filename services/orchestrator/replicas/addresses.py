@@ -28,11 +28,7 @@ def names_several(address: str) -> bool:
 
 
 def addresses_of(setting: str, stage: str) -> list[str]:
-    """Returns the addresses of a stage's replicas.
-
-    Args:
-        setting: One or more addresses separated by commas: "host:port" or "dns:///name:port".
-        stage: Name of the stage, for the error.
+    """Returns the addresses in a setting, such as "host:port,dns:///name:port".
 
     Raises:
         ValueError: an address has no host or port, or is repeated.
@@ -47,10 +43,6 @@ def addresses_of(setting: str, stage: str) -> list[str]:
 
 def service_of(setting: str, stage: str) -> ServiceName:
     """Returns the Service that an address names: "dns:///base:50053", or "base.muse:50053".
-
-    Args:
-        setting: Name and port.
-        stage: Name of the stage, for the error.
 
     Raises:
         ValueError: the setting is not a single name and port.

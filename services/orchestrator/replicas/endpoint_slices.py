@@ -17,9 +17,7 @@ Slice = Mapping[str, Any]  # as JSON
 def ready_addresses(slices: Iterable[Slice], port: int) -> list[str]:
     """Returns the sorted "host:port" of every pod that is ready and not terminating.
 
-    Args:
-        slices: All slices of one Service.
-        port: Port of the pods in slices without a port named "grpc".
+    `port` is that of pods in slices without a port named "grpc".
     """
     addresses: dict[tuple[str, str], tuple[int, str]] = {}
     for each in slices:

@@ -59,11 +59,7 @@ class Budget:
     """Budget of hedged calls: a share of all calls."""
 
     def __init__(self, share: float) -> None:
-        """Starts empty.
-
-        Args:
-            share: Hedged calls that each call adds, 0 to 1.
-        """
+        """Starts empty; each call adds `share`, 0 to 1, of a hedged call."""
         self._share, self._saved = share, 0.0
 
     def earn(self) -> None:
@@ -157,16 +153,7 @@ class HedgedCall:
         first: Replica,
         choose_second: Callable[[], Replica | None],
     ) -> None:
-        """Sends the first copy.
-
-        Args:
-            hedging: Hedging policy of the stage.
-            method: Method to call.
-            request: Request of the method.
-            timeout: Seconds that the call may take.
-            first: Replica of the first copy.
-            choose_second: Returns the replica of a second copy, or None without one.
-        """
+        """Sends the first copy; `choose_second` returns the replica of a second one, or None."""
         self._hedging, self._method, self._request = hedging, method, request
         self._timeout, self._choose_second = timeout, choose_second
         self._begun_s = time.monotonic()

@@ -56,13 +56,9 @@ def cluster() -> tuple[client.Configuration, str]:
 
 
 def watch_services(services: Mapping[ServiceName, AddressCallback]) -> list["KubernetesWatch"]:
-    """Starts to watch Services; needs a running event loop.
+    """Starts to watch Services, one watch a namespace; needs a running event loop.
 
-    Args:
-        services: Callback for the addresses of each Service; see `KubernetesWatch`.
-
-    Returns:
-        One watch for each namespace; the caller closes them.
+    The caller closes the watches.
 
     Raises:
         ValueError: there is neither a token nor a kubeconfig.
@@ -91,11 +87,7 @@ class KubernetesWatch:
     ) -> None:
         """Starts to watch; needs a running event loop.
 
-        Args:
-            configuration: Configuration of the API server.
-            namespace: Namespace of the Services.
-            services: Callback for the addresses of each Service; runs in the event loop after the
-                first list and after each change.
+        Each Service's callback runs in the event loop, after the first list and each change.
         """
         self._namespace, self._services = namespace, dict(services)
         self._loop = asyncio.get_running_loop()

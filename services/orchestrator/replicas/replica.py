@@ -69,13 +69,7 @@ class Replica:
     def __init__(
         self, address: str, *, changed: Callable[[], None], max_message_mib: int = 32
     ) -> None:
-        """Starts to connect; needs a running event loop.
-
-        Args:
-            address: "host:port", or a "dns:///" name that gRPC resolves.
-            changed: Called after each change of `health`.
-            max_message_mib: Size of the largest message, in MiB.
-        """
+        """Starts to connect; needs a running event loop. `changed` follows changes of `health`."""
         self.address, self.problem = address, HealthState.UNKNOWN.value
         self.health = HealthState.UNKNOWN
         self.outstanding = 0  # work of the calls in progress, in the unit of `work_of`
@@ -101,16 +95,7 @@ class Replica:
         )
 
     def call(self, method: Method, request: Any, timeout: float | None) -> Any:
-        """Starts a call and counts its work as outstanding until it ends.
-
-        Args:
-            method: Method to call.
-            request: Request of the method.
-            timeout: Seconds that the call may take.
-
-        Returns:
-            The call object that gRPC's stubs return.
-        """
+        """Starts a call, as gRPC's stubs do; counts its work as outstanding until it ends."""
         if method not in self._methods:
             self._methods[method] = getattr(self.channel, method.kind)(
                 method.name,

@@ -35,12 +35,8 @@ class ReplicaSet:
     ) -> None:
         """Starts to connect to every address; needs a running event loop.
 
-        Args:
-            stage: Name of the stage, for errors and logs.
-            addresses: Addresses of the replicas.
-            source: Reason to give in errors while there are no addresses.
-            max_message_mib: Size of the largest message, in MiB.
-            hedging: Policy of hedged calls; None hedges no call.
+        `source` is the reason that errors give while there are no addresses. Without `hedging` no
+        call is hedged.
         """
         self.stage, self._source, self._max_message_mib = stage, source, max_message_mib
         self._hedging = hedging
@@ -58,11 +54,7 @@ class ReplicaSet:
         return list(self._replicas.values())
 
     def update(self, addresses: Iterable[str]) -> None:
-        """Connects to new replicas, and retires missing ones once their calls have ended.
-
-        Args:
-            addresses: Addresses of all current replicas.
-        """
+        """Connects to new replicas, and retires missing ones once their calls have ended."""
         current = set(addresses)
         gone, new = self._replicas.keys() - current, current - self._replicas.keys()
         for address in sorted(gone):

@@ -20,9 +20,6 @@ def work_of(request: Any) -> int:
 
     The work of a decode is its remaining steps times the rows of each step (two with guidance);
     every other call counts as 1.
-
-    Args:
-        request: Request of the call; a decode has its sampling parameters set.
     """
     if not isinstance(request, BaseRequest | SuperresRequest):
         return 1
@@ -38,9 +35,6 @@ def latency_key(request: Any) -> Hashable:
 
     A decode that reports its steps answers sooner than one that does not, and the latencies of the
     tokenizer's two resolutions differ.
-
-    Args:
-        request: Request of the call.
     """
     if isinstance(request, BaseRequest | SuperresRequest):
         return bool(request.progress)

@@ -19,12 +19,7 @@ def check_weights(weights: str) -> None:
 
 
 def precision_name(dtype: str, weights: Weights) -> str:
-    """Returns the name of a precision, such as "float32", "bfloat16" or "int8+bfloat16".
-
-    Args:
-        dtype: Type of the arithmetic, and of all weights that are not int8.
-        weights: Storage of the blocks' matrices.
-    """
+    """Returns the name of a precision, such as "float32", "bfloat16" or "int8+bfloat16"."""
     return dtype if weights == "full" else f"{weights}+{dtype}"
 
 
@@ -33,9 +28,5 @@ def served_digest(digest: str, precision: str) -> str:
 
     Two replicas that serve one checkpoint in different precisions generate different images, so
     their provenance must differ.
-
-    Args:
-        digest: "sha256:" and 64 hex digits.
-        precision: Name from `precision_name`.
     """
     return digest if precision == CHECKPOINT_PRECISION else f"{digest}+{precision}"

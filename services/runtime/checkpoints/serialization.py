@@ -60,10 +60,7 @@ def codebook_fingerprint(codebook: np.ndarray) -> str:
 def parameters_fingerprint(prefix: str, parameters: Mapping[str, np.ndarray], *extra: bytes) -> str:
     """Returns the fingerprint of a model: a prefix and 16 hex digits of the sha256 of its content.
 
-    Args:
-        prefix: Kind of model, such as "t5".
-        parameters: Arrays by name, in any order.
-        extra: Further content, such as a vocabulary file.
+    Further content, such as a vocabulary file, counts too.
     """
     digest = hashlib.sha256()
     for name in sorted(parameters):
@@ -96,14 +93,7 @@ def save_checkpoint(
 ) -> None:
     """Writes a stage's checkpoint.
 
-    Args:
-        folder: Folder, created if missing.
-        stage: Stage that reads it, such as "base".
-        config: The stage's frozen configuration dataclass.
-        parameters: Arrays by dotted name.
-        fingerprint: Fingerprints of the codebooks and encoders that the stage provides or needs.
-        record: Record of the training run, in types that JSON has.
-        files: Further files, copied into the folder under their own names.
+    `record` has the types of JSON. Further files are copied into the folder under their names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file(

@@ -24,12 +24,7 @@ _attributes_at_end: ContextVar[Attributes | None] = ContextVar("attributes_at_en
 
 @contextmanager
 def server_span(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
-    """Opens the server span of a call, as a child of the client's span.
-
-    Args:
-        method: Full name, such as "/muse.base.v1.BaseService/Generate".
-        metadata: Metadata of the call, which carry the client's trace context.
-    """
+    """Opens the server span of a call, as a child of the client's span."""
     token = trace_context.attach(extract(metadata))
     attributes = span_attributes.call(method)
     try:
@@ -43,8 +38,7 @@ def server_span(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
 def client_span_attributes(attributes: Attributes) -> Iterator[None]:
     """Adds attributes to the client span of every call that starts inside the block.
 
-    Args:
-        attributes: Read when a call ends, so that entries added until then are included.
+    They are read when the call ends, entries added until then included.
     """
     token = _attributes_at_end.set(attributes)
     try:

@@ -22,18 +22,10 @@ def record_span(
     links: Sequence[SpanContext] = (),
     attributes: Attributes | None = None,
 ) -> SpanContext:
-    """Records a span whose start and end are known.
+    """Records a span from `start_ns` to `end_ns`, in nanoseconds since the epoch.
 
-    Args:
-        name: Such as "queue".
-        start_ns: Start, in nanoseconds since the epoch.
-        end_ns: End; an end before the start counts as the start.
-        parent: Parent of the span, the current span by default; NEW_TRACE starts a trace.
-        links: Spans to link to.
-        attributes: Attributes of the span.
-
-    Returns:
-        The context of the span.
+    Its parent is the current span by default; NEW_TRACE starts a trace. An end before the start
+    counts as the start.
     """
     context = None
     if parent is not None:

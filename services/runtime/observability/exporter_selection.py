@@ -15,10 +15,6 @@ def selected_exporter(
 ) -> str:
     """Returns the exporter of a signal: "otlp", "console" or "none".
 
-    Args:
-        signal: Part of the variables' names, as in OTEL_TRACES_EXPORTER.
-        environment: Variables by name.
-
     Raises:
         ValueError: OTEL_..._EXPORTER names an unknown exporter.
     """

@@ -77,12 +77,7 @@ class Instrument:
         return (self.name.replace(".", "_") + SUFFIXES.get(self.unit, ""),)
 
     def bind(self, meter: Meter, stage: str) -> None:
-        """Starts recording.
-
-        Args:
-            meter: Creates the OpenTelemetry instrument.
-            stage: Stage of the process.
-        """
+        """Starts recording, for the stage of this process."""
         self._stage, self._bound = stage, self._create(meter)
 
     def unbind(self) -> None:
@@ -128,13 +123,7 @@ class Histogram(Instrument):
         return f"{name}_bucket", f"{name}_sum", f"{name}_count"
 
     def record(self, value: float, *, trace: SpanContext | None = None, **labels: str) -> None:
-        """Records a value, if bound.
-
-        Args:
-            value: In the metric's unit.
-            trace: Span that the value belongs to; it becomes an exemplar if it is sampled.
-            labels: Value of each label.
-        """
+        """Records a value, if bound; a sampled `trace` becomes its exemplar."""
         if self._bound is not None:
             context = None if trace is None else set_span_in_context(NonRecordingSpan(trace))
             self._bound.record(value, {"stage": self._stage, **labels}, context=context)
@@ -243,12 +232,7 @@ _loads: list[Callable[[], Load]] = []
 
 
 def bind(meter: Meter, stage: str) -> None:
-    """Starts recording with all instruments; once a process.
-
-    Args:
-        meter: Creates the OpenTelemetry instruments.
-        stage: Stage of the process.
-    """
+    """Starts recording with all instruments, for the stage of this process; once a process."""
     for instrument in INSTRUMENTS:
         instrument.bind(meter, stage)
 
@@ -260,14 +244,7 @@ def unbind() -> None:
 
 
 def observe(load: Callable[[], Load]) -> Callable[[], None]:
-    """Makes the gauges read a stage's load.
-
-    Args:
-        load: Returns the load; called from any thread.
-
-    Returns:
-        A function that stops the gauges from reading it.
-    """
+    """Makes the gauges read a stage's load, from any thread; returns a function that ends it."""
     _loads.append(load)
     return lambda: _loads.remove(load)
 

@@ -22,11 +22,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON."""
 
     def __init__(self, service_name: str) -> None:
-        """Creates the formatter.
-
-        Args:
-            service_name: Value of the field "service", such as "muse.base".
-        """
+        """Creates the formatter of a service such as "muse.base"."""
         super().__init__()
         self._service_name = service_name
 
@@ -52,12 +48,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(service_name: str, level: str = "INFO") -> None:
-    """Sends all logs of the process to standard error, as JSON.
-
-    Args:
-        service_name: Such as "muse.base".
-        level: The least severe level that is written.
-    """
+    """Sends all logs of the process to standard error, as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service_name))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -33,10 +33,7 @@ def configure_metrics(
 ) -> tuple[int | None, Callable[[], None]]:
     """Starts the export of metrics, if an exporter or a port is selected; once a process.
 
-    Args:
-        stage: Stage of the process, such as "base".
-        host: Address that the endpoint listens on.
-        port: Port of the endpoint, 0 for a free one; None for no endpoint.
+    The endpoint has a free port for 0, and there is none for None.
 
     Returns:
         The endpoint's port, if there is one, and a function to call at the end of the process,

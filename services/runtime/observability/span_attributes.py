@@ -26,11 +26,7 @@ def muse(name: str) -> str:
 
 
 def call(method: str) -> Attributes:
-    """Returns the attributes of a client or server span at its start.
-
-    Args:
-        method: Full name, such as "/muse.base.v1.BaseService/Generate".
-    """
+    """Returns the attributes of a client or server span, given its method's full name."""
     return {RPC_SYSTEM_NAME: "grpc", RPC_METHOD: method.lstrip("/")}
 
 
@@ -42,11 +38,7 @@ def end_of_call(code: grpc.StatusCode) -> Attributes:
 
 
 def caller(context: Context | None = None) -> Attributes:
-    """Returns the caller and the tenant that the baggage names, each cut to its maximum length.
-
-    Args:
-        context: Context with the baggage; the current one by default.
-    """
+    """Returns the caller and the tenant that the baggage names, each cut to its maximum length."""
     entries = baggage.get_all(context)
     return {
         name: str(entries[name])[:MAX_BAGGAGE_LENGTH]
@@ -62,13 +54,7 @@ def picture(index: int, seed: int) -> Attributes:
 
 
 def batch(*, requests: int, rows: int, bucket: int) -> Attributes:
-    """Returns the attributes of one batch, or of one dispatch of slots.
-
-    Args:
-        requests: Requests in the batch.
-        rows: Rows of these requests.
-        bucket: Rows that the device computes, padding included.
-    """
+    """Returns the attributes of a batch or dispatch; a bucket is its rows with padding."""
     return {
         muse("requests"): requests,
         muse("rows"): rows,
@@ -83,9 +69,5 @@ def steps(first: int, last: int) -> Attributes:
 
 
 def hedged(copy: str) -> Attributes:
-    """Returns the attribute that marks both copies of a hedged call.
-
-    Args:
-        copy: "first" or "second".
-    """
+    """Returns the attribute of the "first" or "second" copy of a hedged call."""
     return {muse("hedged"): copy}

@@ -34,15 +34,10 @@ LAST_EXPORT_S = 5.0  # time limit of the last export when the process ends
 def exporting_provider(
     exporter: str, service_name: str
 ) -> tuple[TracerProvider, Callable[[], None]]:
-    """Returns a tracer provider that exports, as the OTEL_ environment variables configure it.
+    """Returns a tracer provider that exports to "otlp" or "console", and a function to end it.
 
-    Args:
-        exporter: "otlp" or "console".
-        service_name: Such as "muse.base".
-
-    Returns:
-        The provider, and a function to call at the end of the process, which sends the last spans
-        within `LAST_EXPORT_S`.
+    The OTEL_ environment variables configure it. The function sends the last spans within
+    `LAST_EXPORT_S`.
     """
     configured = bool(os.environ.get("OTEL_TRACES_SAMPLER"))
     provider = TracerProvider(
@@ -80,11 +75,7 @@ class LinkSampler(Sampler):
     """
 
     def __init__(self, sampler: Sampler) -> None:
-        """Wraps a sampler.
-
-        Args:
-            sampler: Decides about all other spans.
-        """
+        """Wraps the sampler that decides about all other spans."""
         self._sampler = sampler
 
     def should_sample(

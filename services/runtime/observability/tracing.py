@@ -26,11 +26,8 @@ tracer = trace.get_tracer("muse", schema_url=span_attributes.SCHEMA_URL)
 def configure_tracing(service_name: str) -> Callable[[], None]:
     """Starts the export of spans if the environment selects an exporter; once a process.
 
-    Args:
-        service_name: Such as "muse.base"; OTEL_SERVICE_NAME overrides it.
-
-    Returns:
-        A function to call at the end of the process, which sends the last spans.
+    Returns a function to call at the end of the process, which sends the last spans.
+    OTEL_SERVICE_NAME overrides `service_name`.
     """
     exporter = selected_exporter("TRACES")
     if exporter == "none":
@@ -49,13 +46,7 @@ def configure_tracing(service_name: str) -> Callable[[], None]:
 def span(
     name: str, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int | float | bool
 ) -> Iterator[Span]:
-    """Opens a span around a block; an exception or a cancellation makes its status an error.
-
-    Args:
-        name: Such as "decode".
-        kind: Side of a call.
-        attributes: Attributes of the span.
-    """
+    """Opens a span around a block; an exception or a cancellation makes its status an error."""
     with tracer.start_as_current_span(name, kind=kind, attributes=attributes) as opened:
         try:
             yield opened
@@ -72,11 +63,7 @@ def recorded_span() -> SpanContext | None:
 
 @contextmanager
 def caller_baggage(caller: str) -> Iterator[None]:
-    """Names the caller in the baggage of every call made inside the block.
-
-    Args:
-        caller: The caller's id; "" adds nothing.
-    """
+    """Names the caller, if it has an id, in the baggage of every call inside the block."""
     if not caller or recorded_span() is None:
         yield
         return

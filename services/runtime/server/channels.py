@@ -6,11 +6,7 @@ MIN_PING_INTERVAL_MS = KEEPALIVE_TIME_MS // 2  # gRPC refuses pings within 5 min
 
 
 def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
-    """Returns the options of a channel or server: message limits, and no shared ports.
-
-    Args:
-        max_message_mib: Size of the largest message, in MiB.
-    """
+    """Returns the options of a channel or server: message limits, and no shared ports."""
     limit = max_message_mib * 1024 * 1024
     return [
         ("grpc.max_receive_message_length", limit),

@@ -30,12 +30,7 @@ class AroundCalls(grpc.aio.ServerInterceptor):
     """Runs each handler inside a context manager."""
 
     def __init__(self, around: Around, *, wanted: Callable[[str, Handler], bool]) -> None:
-        """Creates the interceptor.
-
-        Args:
-            around: Makes the context manager of a call, given the full name of its method.
-            wanted: Returns whether to wrap a method, given its full name and handler.
-        """
+        """Wraps the methods that `wanted` selects by full name and handler."""
         self._around, self._wanted = around, wanted
 
     async def intercept_service(
@@ -51,13 +46,7 @@ class AroundCalls(grpc.aio.ServerInterceptor):
 
 
 def wrapped(handler: Any, method: str, around: Around) -> Handler:
-    """Returns a handler that runs inside a context manager.
-
-    Args:
-        handler: The handler to run.
-        method: Full name of its method.
-        around: Makes the context manager of a call.
-    """
+    """Returns a handler that runs inside a context manager."""
     if handler.request_streaming and not handler.response_streaming:
         raise TypeError(f"{method} has a stream of requests and one response: not supported")
     kinds = {
@@ -204,10 +193,7 @@ def server_interceptors(
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
-    Args:
-        calls: Counts the calls.
-        endless: Ends the streams without an end of their own.
-        metrics: Interceptors that measure calls; they run inside the span and see the final status.
+    `metrics` run inside the span and see the final status.
     """
 
     def ours(around: Around) -> AroundCalls:

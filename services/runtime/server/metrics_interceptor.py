@@ -15,12 +15,7 @@ from services.runtime.server.interceptors import Context, Handler, is_ours, wrap
 
 
 def kind_of(method: str, request: Any) -> str:
-    """Returns the kind of a request: the name of its edit, or of its method in snake case.
-
-    Args:
-        method: Full name, such as "/muse.base.v1.BaseService/Generate".
-        request: The request's message.
-    """
+    """Returns the kind of a request: the name of its edit, or of its method in snake case."""
     fields = request.DESCRIPTOR.fields_by_name
     if "mask_free_edit" in fields and request.HasField("mask_free_edit"):
         return "mask_free_edit"

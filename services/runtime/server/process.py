@@ -97,10 +97,6 @@ async def running_server(
 ) -> AsyncIterator[RunningServer]:
     """Runs a server: SERVING inside the block, drained and stopped after it.
 
-    Args:
-        service: The servicer and its functions.
-        settings: Address, limits and grace.
-
     Raises:
         ServerError: the port is not available.
     """
@@ -189,12 +185,8 @@ def run_server(
 ) -> None:
     """Runs a server until SIGTERM or SIGINT; the whole life of a process.
 
-    With `compile_only` it returns as soon as the server is warm.
-
-    Args:
-        build: Loads the service; runs before the port opens.
-        settings: Address, limits and grace.
-        name: Short name, such as "tokenizer".
+    With `compile_only` it returns as soon as the server is warm. `build` loads the service before
+    the port opens.
 
     Raises:
         SystemExit: with status 1, if the server cannot start; one line of log says why.
@@ -252,12 +244,7 @@ async def _serve_until_signal(
 
 
 def command_line(name: str, help_text: str) -> App:
-    """Returns the command line of a server: flags, or MUSE_ environment variables.
-
-    Args:
-        name: Module that starts the server, such as "services.tokenizer".
-        help_text: One line that describes the service.
-    """
+    """Returns the command line of a server: flags, or MUSE_ environment variables."""
     return App(name=f"python -m {name}", help=help_text, config=Env("MUSE_", command=False))
 
 

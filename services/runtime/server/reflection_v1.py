@@ -17,12 +17,7 @@ _ALPHA, _V1 = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 
 
 def add_reflection_v1(services: Sequence[str], server: grpc.aio.Server) -> None:
-    """Adds the service grpc.reflection.v1.ServerReflection to a server.
-
-    Args:
-        services: Full names of the services to list.
-        server: The server, not started yet.
-    """
+    """Adds the service grpc.reflection.v1.ServerReflection to a server that has not started."""
     _add_descriptor()
     servicer = reflection.aio.ReflectionServicer(services)
     handler = grpc.stream_stream_rpc_method_handler(

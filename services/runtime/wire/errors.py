@@ -44,14 +44,7 @@ class RequestError(Exception):
         violations: Iterable[FieldViolation] = (),
         retry_after_s: float | None = None,
     ) -> None:
-        """Creates the error.
-
-        Args:
-            code: The gRPC status code.
-            message: One line for a person.
-            violations: Invalid fields.
-            retry_after_s: Seconds after which a retry may succeed.
-        """
+        """Creates the error: a line for a person, and details that programs read."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -116,11 +109,7 @@ def resource_exhausted(message: str, *, retry_after_s: float) -> RequestError:
 
 
 def read_error(error: grpc.RpcError) -> RequestError:
-    """Returns the error that a call ended with, details included.
-
-    Args:
-        error: Exception of the call: a grpc.aio.AioRpcError, or a blocking call's RpcError.
-    """
+    """Returns the error that a call ended with, details included."""
     message = error.details() or error.code().name
     violations: list[FieldViolation] = []
     retry_after_s: float | None = None

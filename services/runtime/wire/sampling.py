@@ -10,11 +10,7 @@ from services.sampling import SAMPLING_PARAMETERS
 
 
 def check_sampling(sampling: Sampling, field: str) -> None:
-    """Checks every sampling parameter that is set.
-
-    Args:
-        sampling: The sampling parameters.
-        field: Path of the message, such as "sampling".
+    """Checks every sampling parameter that a message, at the path `field`, has set.
 
     Raises:
         RequestError: INVALID_ARGUMENT: a parameter is out of its range or not a number.

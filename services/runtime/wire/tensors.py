@@ -26,10 +26,7 @@ MAX_ID = 2**16 - 1
 
 
 def pack_tensor(array: np.ndarray) -> tensor_pb2.Tensor:
-    """Returns the message of an array.
-
-    Args:
-        array: Any shape; float32, bfloat16 or uint8.
+    """Returns the message of a float32, bfloat16 or uint8 array of any shape.
 
     Raises:
         TypeError: the array has another type.
@@ -48,13 +45,9 @@ def unpack_tensor(
     data_types: "Sequence[tensor_pb2.DataType.ValueType]",
     shape: Sequence[int | None],
 ) -> np.ndarray:
-    """Returns the array of a message.
+    """Returns the array of a message; None in `shape` allows any length.
 
-    Args:
-        tensor: The message.
-        field: Path of the message in the request, for the error.
-        data_types: Valid element types.
-        shape: Length of each axis; None for any.
+    `field` is the message's path in the request, for the error.
 
     Returns:
         A read-only array over the message's bytes.
@@ -91,11 +84,7 @@ def unpack_tensor(
 
 
 def pack_grid(ids: Int[np.ndarray, "h w"], codebook: str) -> tensor_pb2.TokenGrid:
-    """Returns the message of a grid of token ids.
-
-    Args:
-        ids: Token ids from 0 to 65535.
-        codebook: Fingerprint of the ids' codebook.
+    """Returns the message of a grid of token ids from 0 to 65535.
 
     Raises:
         ValueError: an id is out of range, or the array has not two axes.
@@ -118,14 +107,7 @@ def unpack_grid(
     codebook_size: int,
     shape: tuple[int, int] | None = None,
 ) -> Int[np.ndarray, "h w"]:
-    """Returns the int32 array of a grid's message.
-
-    Args:
-        grid: The message.
-        field: Path of the message in the request, for the error.
-        codebook: Fingerprint of the expected codebook.
-        codebook_size: Number of ids in the codebook.
-        shape: Expected rows and columns; None for any.
+    """Returns the int32 array of a grid's message; any shape without `shape`.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the grid has another codebook. INVALID_ARGUMENT: the
@@ -156,12 +138,7 @@ def unpack_grid(
 
 
 def pack_embedding(values: Float[np.ndarray, "T D"], encoder: str) -> tensor_pb2.TextEmbedding:
-    """Returns the message of a text embedding.
-
-    Args:
-        values: Float32 or bfloat16, without padding.
-        encoder: Fingerprint of the encoder that computed it.
-    """
+    """Returns the message of a text embedding: float32 or bfloat16, without padding."""
     return tensor_pb2.TextEmbedding(values=pack_tensor(values), encoder=encoder)
 
 
@@ -174,13 +151,6 @@ def unpack_embedding(
     maximum_length: int,
 ) -> Float[np.ndarray, "T D"]:
     """Returns the float32 array of a text embedding's message.
-
-    Args:
-        embedding: The message.
-        field: Path of the message in the request, for the error.
-        encoder: Fingerprint of the expected encoder.
-        hidden: Expected width.
-        maximum_length: Largest number of tokens.
 
     Raises:
         RequestError: FAILED_PRECONDITION: the embedding comes from another encoder.

@@ -28,12 +28,7 @@ class Timed(Generic[Result]):
 
 
 def pack_timing(stage: str, timed: Timed[object]) -> stage_pb2.StageTiming:
-    """Returns the message of a request's times in a stage.
-
-    Args:
-        stage: Name of the stage.
-        timed: The times.
-    """
+    """Returns the message of a request's times in a stage."""
     return stage_pb2.StageTiming(
         stage=stage, queue_s=timed.queue_s, compute_s=timed.compute_s, device_s=timed.device_s
     )
