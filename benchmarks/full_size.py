@@ -182,7 +182,7 @@ def make_images(stages: Stages, system: Preset, count: int, seed: int) -> dict[s
     def sampled(steps: int, index: int) -> Sampling:
         return Sampling(steps=steps, guidance_scale=GUIDANCE, seed=seed * count + index)
 
-    texts = [each.values.astype(np.float32) for each in stages.text_encoder.embed(prompts.tolist())]
+    texts = [each.astype(np.float32) for each in stages.text_encoder.embed(prompts.tolist())]
     clock.append(time.perf_counter())
     requests = [
         stages.base_engine.decode_request(

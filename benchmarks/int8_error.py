@@ -76,7 +76,7 @@ def print_bytes(name: str, modules: Pair) -> None:
 def embeddings(engine: TextEncoderEngine) -> list[np.ndarray]:
     """Embeds the captions; as they travel, in bfloat16."""
     rows = [engine.tokenize(caption) for caption in CAPTIONS]
-    return [each.values.astype(np.float32) for each in engine.embed(rows)]
+    return [each.astype(np.float32) for each in engine.embed(rows)]
 
 
 def compare_embeddings(texts: Pair) -> None:

@@ -20,12 +20,6 @@ def parameters_of(module: nnx.Module) -> dict[str, jax.Array]:
     return {".".join(map(str, path)): variable[...] for path, variable in flat}
 
 
-def parameter_count(build: Callable[[], nnx.Module]) -> int:
-    """Returns the number of parameters of the module that `build` makes; allocates nothing."""
-    abstract = nnx.eval_shape(build)
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
-
-
 def check_parameters(module: nnx.Module, parameters: Mapping[str, np.ndarray | jax.Array]) -> None:
     """Checks that parameters, by dotted path, are those of a module or of its shapes.
 

@@ -15,7 +15,6 @@ from services.stages import DECODING
 
 MAX_PROMPT_LENGTH = 4096
 MAX_IMAGES = 16
-MAX_TOP_K = 65_536  # ids have two bytes on the wire
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:
@@ -95,6 +94,4 @@ def _check_sampling(sampling: Sampling, stage: str) -> None:
         raise invalid_field(
             f"{stage}.seed", expected="not set", got=sampling.seed, advice="set the request's seed"
         )
-    if sampling.top_k > MAX_TOP_K:
-        raise invalid_field(f"{stage}.top_k", expected=f"0 to {MAX_TOP_K}", got=sampling.top_k)
     check_sampling(sampling, stage)

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +24,8 @@ Rows = list[list[int]]
 """The ids of the texts of one request, one list per text."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Embedding:
-    """The embedding of one text, without padding.
-
-    Attributes:
-        values: One row per token, the end-of-sequence token included.
-    """
-
-    values: BFloat16[np.ndarray, "T D"]
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens of the text."""
-        return int(self.values.shape[0])
+Embedding: TypeAlias = BFloat16[np.ndarray, "T D"]
+"""The embedding of one text: one row per token, without padding, the end token included."""
 
 
 class TextEncoderEngine:
@@ -156,7 +144,7 @@ class TextEncoderEngine:
             ids[index, : len(row)] = row
             mask[index, : len(row)] = True
         values = np.asarray(self._embed(self._parameters, ids, mask)).astype(ml_dtypes.bfloat16)
-        return [Embedding(values=values[index, : len(row)]) for index, row in enumerate(rows)]
+        return [values[index, : len(row)] for index, row in enumerate(rows)]
 
 
 def doubling(first: int, last: int) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         with span("encode"):
             return text_encoder_pb2.EncodeResponse(
                 embeddings=[
-                    pack_embedding(embedding.values, self._engine.fingerprint)
+                    pack_embedding(embedding, self._engine.fingerprint)
                     for embedding in timed.result
                 ],
                 timing=pack_timing(STAGE, timed),

@@ -8,8 +8,9 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.nn.parameters import parameter_count, parameters_of
+from services.nn.parameters import parameters_of
 from services.presets import preset
+from tests.counting import parameter_count
 
 MUSE_3B, MUSE_632M, TINY = (preset(name).base for name in ("muse-3b", "muse-632m", "tiny"))
 ROWS = 2

@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 from services.nn.attention import MultiAxisAttention, SelfAttention, attend
-from services.nn.parameters import parameter_count
 from services.presets import preset
 from services.superres.model import SuperresTransformer
+from tests.counting import parameter_count
 
 MUSE, TINY = preset("muse-3b").superres, preset("tiny").superres
 ROWS = 2

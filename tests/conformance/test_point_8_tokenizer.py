@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.nn.parameters import parameter_count, parameters_of
+from services.nn.parameters import parameters_of
 from services.nn.quantizer import nearest_codes
 from services.presets import preset
 from services.tokenizer.model import Tokenizer
+from tests.counting import parameter_count
 from training.optimizers import TOKENIZER_PAPER
 from training.tasks.tokenizer import TokenizerLosses
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from services.nn.parameters import parameter_count
 from services.presets import preset
 from services.text_encoder.config import T5_XXL
 from services.text_encoder.model import TextEncoder, relative_buckets
+from tests.counting import parameter_count
 
 DEMO, TINY = preset("demo").text_encoder, preset("tiny").text_encoder
 

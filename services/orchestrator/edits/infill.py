@@ -13,9 +13,8 @@ from muse.common.v1.decoding_pb2 import DecodeState
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
-from services.orchestrator.edits.letterbox import Letterbox, letterbox_of
+from services.orchestrator.edits.letterbox import Letterbox, enlarged, letterbox_of
 from services.orchestrator.edits.masks import seamless, unknown_cells
-from services.orchestrator.edits.views import repainted_view
 from services.orchestrator.image_task import ImageTask, RequestContext
 from services.orchestrator.previews import Show
 from services.orchestrator.timeline import Call
@@ -103,8 +102,14 @@ class MaskedPicture:
     feather_px: int
 
     def view(self) -> Show:
-        """Returns the view that shows previews of this picture."""
-        return repainted_view(self.old, self.mask, self.letterbox, self.feather_px)
+        """Returns a view that shows the picture with the decoded pixels blended into its mask."""
+        old, mask, letterbox = self.old, self.mask, self.letterbox
+        shrunk = letterbox.shrunk
+        if shrunk is not letterbox:
+            old = letterbox.cut(letterbox.apply(old))
+            mask = letterbox.cut(letterbox.apply_to_mask(mask))
+        side, feather_px = shrunk.side, self.feather_px
+        return lambda square: seamless(old, enlarged(square, side), mask, shrunk, feather_px)
 
     def composite(self, canvas: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the picture with a decoded canvas where the mask is True."""

@@ -5,10 +5,9 @@ other picture is shown at its own size, and its last high-resolution preview equ
 """
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
 from services.orchestrator.edits.letterbox import Letterbox, enlarged, scaled
-from services.orchestrator.edits.masks import seamless
 from services.orchestrator.previews import GREY, Show
 
 
@@ -16,27 +15,6 @@ def decoded_view(letterbox: Letterbox) -> Show:
     """Returns a view that shows every pixel of a picture as decoded."""
     shrunk = letterbox.shrunk
     return lambda square: shrunk.undo(enlarged(square, shrunk.side))
-
-
-def repainted_view(
-    old: UInt8[np.ndarray, "h w 3"],
-    mask: Bool[np.ndarray, "h w"],
-    letterbox: Letterbox,
-    feather_px: int,
-) -> Show:
-    """Returns a view that shows the old picture with the decoded pixels blended into its mask.
-
-    Args:
-        old: Old picture.
-        mask: True at pixels to repaint.
-        letterbox: Position of the picture on the canvas.
-        feather_px: Canvas pixels, inside the mask, over which the new pixels fade in.
-    """
-    shrunk = letterbox.shrunk
-    if shrunk is not letterbox:
-        old = letterbox.cut(letterbox.apply(old))
-        mask = letterbox.cut(letterbox.apply_to_mask(mask))
-    return lambda square: seamless(old, enlarged(square, shrunk.side), mask, shrunk, feather_px)
 
 
 class Overview:

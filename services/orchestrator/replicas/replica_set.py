@@ -118,28 +118,16 @@ class ReplicaSet:
         return f"stage {self.stage} has no ready replica since {since}: {why}"
 
     def unary_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes],
-        response_deserializer: Callable[[bytes], Any],
-        _registered_method: bool = False,
+        self, method: str, _registered_method: bool = False, **serializers: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Returns a callable of a method with one response, as a channel does."""
-        return self._balanced(
-            Method("unary_unary", method, request_serializer, response_deserializer)
-        )
+        return self._balanced(Method("unary_unary", method, **serializers))
 
     def unary_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes],
-        response_deserializer: Callable[[bytes], Any],
-        _registered_method: bool = False,
+        self, method: str, _registered_method: bool = False, **serializers: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Returns a callable of a method with a stream of responses, as a channel does."""
-        return self._balanced(
-            Method("unary_stream", method, request_serializer, response_deserializer)
-        )
+        return self._balanced(Method("unary_stream", method, **serializers))
 
     async def close(self) -> None:
         """Cancels the calls in progress and closes every channel."""

@@ -17,7 +17,6 @@ from services.runtime.wire.errors import (
     DETAILS_KEY,
     RequestError,
     failed_precondition,
-    not_found,
 )
 
 logger = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ async def error_statuses(method: str, context: Context) -> AsyncIterator[None]:
     except RequestError as error:
         await _abort(context, error)
     except CheckpointNotFound as error:
-        await _abort(context, not_found(str(error)))
+        await _abort(context, RequestError(grpc.StatusCode.NOT_FOUND, str(error)))
     except CheckpointMismatch as error:
         await _abort(context, failed_precondition(str(error)))
     except Exception:

@@ -93,11 +93,6 @@ def failed_precondition(message: str) -> RequestError:
     return RequestError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
-def not_found(message: str) -> RequestError:
-    """Returns the NOT_FOUND error of a request for something that does not exist."""
-    return RequestError(grpc.StatusCode.NOT_FOUND, message)
-
-
 def unavailable(message: str, *, retry_after_s: float | None = None) -> RequestError:
     """Returns the UNAVAILABLE error of a request that a retry may serve."""
     return RequestError(grpc.StatusCode.UNAVAILABLE, message, retry_after_s=retry_after_s)
