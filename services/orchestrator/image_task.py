@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +20,6 @@ from muse.common.v1.decoding_pb2 import (
     Sampling,
 )
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
-from muse.common.v1.warning_pb2 import RequestWarning
 from muse.orchestrator.v1.orchestrator_pb2 import (
     DecodeProvenance,
     GeneratedImage,
@@ -64,30 +63,13 @@ class FinishedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptEmbeddings:
-    """Embeddings of a request's prompts.
-
-    Attributes:
-        prompt: Embedding of the prompt; None if the prompt is empty.
-        negative_prompt: Embedding of the negative prompt; None if it is empty.
-        call: Call of the text encoder; None if both prompts are empty.
-        warnings: Warnings of the text encoder about the prompts.
-    """
-
-    prompt: TextEmbedding | None
-    negative_prompt: TextEmbedding | None
-    call: Call | None
-    warnings: Sequence[RequestWarning] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class RequestContext:
     """State that all images of a request share.
 
     Attributes:
         stages: Clients of the stages.
         request: The checked request, every sampling parameter set.
-        embeddings: Embeddings of the prompts.
+        embeddings: Embeddings of the prompts that are not empty, by field.
         provenance: Provenance that every image carries.
         resolutions: Resolutions of the tokenizers, by the role of their codebook.
         deadline: Deadline of the request.
@@ -99,7 +81,7 @@ class RequestContext:
 
     stages: StageClients
     request: GenerateRequest
-    embeddings: PromptEmbeddings
+    embeddings: Mapping[str, TextEmbedding]
     provenance: Provenance
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
@@ -299,10 +281,8 @@ class ImageTask:
     ) -> None:
         """Sets the fields that the requests of base and superres share."""
         context = self.context
-        if context.embeddings.prompt is not None:
-            message.prompt.CopyFrom(context.embeddings.prompt)
-        if context.embeddings.negative_prompt is not None:
-            message.negative_prompt.CopyFrom(context.embeddings.negative_prompt)
+        for prompt, embedding in context.embeddings.items():
+            getattr(message, prompt).CopyFrom(embedding)
         message.sampling.CopyFrom(parameters)
         message.sampling.seed = self.seed if seed is None else seed
         message.caller.CopyFrom(context.request.caller)

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.common.v1.stage_pb2 import StageStatus
+from muse.common.v1.tensor_pb2 import TextEmbedding
+from muse.common.v1.warning_pb2 import RequestWarning
 from muse.orchestrator.v1.orchestrator_pb2 import (
     Accepted,
     Done,
@@ -24,26 +27,20 @@ from services.orchestrator.image_task import (
     FinishedImage,
     ImageHandler,
     ImageTask,
-    PromptEmbeddings,
     RequestContext,
 )
 from services.orchestrator.request_log import log_image
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
-from services.orchestrator.timeline import Timeline, timed
+from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.observability import span_attributes
 from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.wire.errors import FieldViolation, RequestError, failed_precondition
 from services.sampling import SEEDS
 
 
-def provenance_of(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -> Provenance:
-    """Returns the provenance of a request's images.
-
-    Args:
-        request: The checked request, every sampling parameter set.
-        statuses: Status of each stage, by name.
-    """
+def _provenance(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -> Provenance:
+    """Returns the provenance of the images of a request with every sampling parameter set."""
     provenance = Provenance(
         preset=statuses["base"].preset, base=request.base, superres=request.superres
     )
@@ -79,23 +76,23 @@ async def generate(
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
     with caller_baggage(request.caller.id):
-        embeddings = await _encode_prompts(stages, request, deadline)
+        embeddings, warnings, encoding = await _encode_prompts(stages, request, deadline)
     context = RequestContext(
         stages=stages,
         request=request,
         embeddings=embeddings,
-        provenance=provenance_of(request, compatible.statuses),
+        provenance=_provenance(request, compatible.statuses),
         resolutions=compatible.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),
         candidates=[] if request.best_of else None,
+        calls=set(encoding),
     )
-    for warning in embeddings.warnings:
+    for warning in warnings:
         yield GenerateResponse(warning=warning)
-    if embeddings.call is not None:
-        context.calls.add(embeddings.call)
+    timeline = Timeline(arrived_s, encoding)
     with caller_baggage(request.caller.id):
-        running = asyncio.create_task(_run_images(context, arrived_s, source, scorer))
+        running = asyncio.create_task(_run_images(context, timeline, source, scorer))
     try:
         while (event := await context.events.get()) is not None:
             yield _send(event) if isinstance(event, FinishedImage) else event
@@ -103,9 +100,9 @@ async def generate(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    device_s: dict[str, float] = {}
-    for timing in (call.timing for call in context.calls):
-        device_s[timing.stage] = device_s.get(timing.stage, 0.0) + timing.device_s
+    device_s: dict[str, float] = defaultdict(float)
+    for call in context.calls:
+        device_s[call.timing.stage] += call.timing.device_s
     total_s = time.monotonic() - arrived_s
     yield GenerateResponse(
         done=Done(total_s=total_s, provenance=context.provenance, device_s=device_s)
@@ -121,12 +118,16 @@ def _send(finished: FinishedImage) -> GenerateResponse:
 
 async def _encode_prompts(
     stages: StageClients, request: GenerateRequest, deadline: Deadline
-) -> PromptEmbeddings:
-    """Encodes the prompts that are not empty in one call."""
+) -> tuple[dict[str, TextEmbedding], Sequence[RequestWarning], list[Call]]:
+    """Encodes the prompts that are not empty in one call.
+
+    Returns:
+        The embeddings by field, the text encoder's warnings, and the call.
+    """
     begun = time.monotonic()
     fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]
     if not fields:
-        return PromptEmbeddings(prompt=None, negative_prompt=None, call=None)
+        return {}, [], []
     message = EncodeRequest(texts=[getattr(request, name) for name in fields])
     retries = Retries("text_encoder", deadline)
     try:
@@ -134,12 +135,7 @@ async def _encode_prompts(
             async with retries as left_s:
                 encoded = await stages.text_encoder.Encode(message, timeout=left_s)
                 embeddings = dict(zip(fields, encoded.embeddings, strict=True))
-                return PromptEmbeddings(
-                    prompt=embeddings.get("prompt"),
-                    negative_prompt=embeddings.get("negative_prompt"),
-                    call=timed(encoded.timing, begun),
-                    warnings=encoded.warnings,
-                )
+                return embeddings, encoded.warnings, [timed(encoded.timing, begun)]
     except RequestError as error:
         raise _with_request_fields(error, fields) from error
 
@@ -158,7 +154,7 @@ def _with_request_fields(error: RequestError, fields: Sequence[str]) -> RequestE
 
 
 async def _run_images(
-    context: RequestContext, arrived_s: float, source: Source | None, scorer: Scorer | None
+    context: RequestContext, begun: Timeline, source: Source | None, scorer: Scorer | None
 ) -> None:
     """Makes all images concurrently.
 
@@ -173,10 +169,7 @@ async def _run_images(
         tasks = []
         for index in range(context.request.best_of or context.request.count):
             seed = (context.request.seed + index) % SEEDS
-            timeline = Timeline(arrived_s)
-            task = ImageTask(context=context, index=index, seed=seed, timeline=timeline)
-            if context.embeddings.call is not None:
-                task.add_calls(context.embeddings.call)
+            task = ImageTask(context=context, index=index, seed=seed, timeline=begun.fork())
             task.report_step("text_encoder", 1, 1)
             tasks.append(task)
         async with task_group() as group:

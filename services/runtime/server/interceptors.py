@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
@@ -23,14 +23,15 @@ logger = logging.getLogger(__name__)
 Handler = grpc.RpcMethodHandler  # generic in its type stubs only
 Context = grpc.aio.ServicerContext[Any, Any]
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
+Wrap = Callable[[Handler, str], Handler]
 
 
-class AroundCalls(grpc.aio.ServerInterceptor):
-    """Runs each handler inside a context manager."""
+class HandlerInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of the methods that it wants, by full name and handler."""
 
-    def __init__(self, around: Around, *, wanted: Callable[[str, Handler], bool]) -> None:
-        """Wraps the methods that `wanted` selects by full name and handler."""
-        self._around, self._wanted = around, wanted
+    def __init__(self, wrap: Wrap, *, wanted: Callable[[str, Handler], bool]) -> None:
+        """Wraps nothing yet: gRPC calls `intercept_service` for every call."""
+        self._wrap, self._wanted = wrap, wanted
 
     async def intercept_service(
         self,
@@ -41,7 +42,7 @@ class AroundCalls(grpc.aio.ServerInterceptor):
         handler, method = await continuation(handler_call_details), handler_call_details.method
         if handler is None or not self._wanted(method, handler):
             return handler
-        return wrapped(handler, method, self._around)
+        return self._wrap(handler, method)
 
 
 def wrapped(handler: Any, method: str, around: Around) -> Handler:
@@ -186,25 +187,24 @@ class EndlessCalls:
 
 
 def server_interceptors(
-    calls: CallCount,
-    endless: EndlessCalls,
-    metrics: Sequence[grpc.aio.ServerInterceptor] = (),
+    calls: CallCount, endless: EndlessCalls, *measured: Wrap
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
-    `metrics` run inside the span and see the final status.
+    `measured` wraps run inside the span and see the final status.
     """
 
-    def ours(around: Around) -> AroundCalls:
-        return AroundCalls(around, wanted=lambda method, handler: is_ours(method))
+    def around(context_of: Around) -> Wrap:
+        return lambda handler, method: wrapped(handler, method, context_of)
 
+    def ours(wrap: Wrap) -> HandlerInterceptor:
+        return HandlerInterceptor(wrap, wanted=lambda method, handler: is_ours(method))
+
+    traced = [] if selected_exporter("TRACES") == "none" else [around(server_spans)]
     return [
-        ours(calls.counting),
-        *([] if selected_exporter("TRACES") == "none" else [ours(server_spans)]),
-        *metrics,
-        ours(error_statuses),
-        AroundCalls(
-            endless.ending,
+        *map(ours, [around(calls.counting), *traced, *measured, around(error_statuses)]),
+        HandlerInterceptor(
+            around(endless.ending),
             wanted=lambda method, handler: handler.response_streaming and not is_ours(method),
         ),
     ]

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import grpc
 
 from services.runtime.observability.instruments import IO, REQUESTS
 from services.runtime.observability.tracing import recorded_span
-from services.runtime.server.interceptors import Context, Handler, is_ours, wrapped
+from services.runtime.server.interceptors import Context, Handler, wrapped
 
 
 def kind_of(method: str, request: Any) -> str:
@@ -24,19 +24,9 @@ def kind_of(method: str, request: Any) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()
 
 
-class MetricsInterceptor(grpc.aio.ServerInterceptor):
-    """Measures the calls of Muse's own services, not those of health and the like."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Wraps the handler of a call."""
-        handler, method = await continuation(handler_call_details), handler_call_details.method
-        if handler is None or not is_ours(method):
-            return handler
-        return _Call(method).measured(handler)
+def measured(handler: Handler, method: str) -> Handler:
+    """Returns a handler that measures its calls; one is made for each call."""
+    return _Call(method).measured(handler)
 
 
 class _Call:

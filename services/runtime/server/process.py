@@ -24,7 +24,7 @@ from services.runtime.observability.tracing import configure_tracing
 from services.runtime.server import reflection_v1
 from services.runtime.server.channels import server_options
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
-from services.runtime.server.metrics_interceptor import MetricsInterceptor
+from services.runtime.server.metrics_interceptor import measured
 from services.runtime.server.settings import ServerSettings, StageSettings
 from services.stages import generated, service_of
 
@@ -102,7 +102,7 @@ async def running_server(
     """
     calls, endless = CallCount(), EndlessCalls()
     server = grpc.aio.server(
-        interceptors=server_interceptors(calls, endless, [MetricsInterceptor()]),
+        interceptors=server_interceptors(calls, endless, measured),
         options=server_options(settings.max_message_mib),
     )
     register = generated(service.name, f"add_{service_of(service.name)}Servicer_to_server")
