@@ -11,6 +11,7 @@ Source: Vaswani et al. 2017; Zhao et al. 2021, "Improved Transformer for High-Re
 (multi-axis); Henry et al. 2020, "Query-Key Normalization for Transformers".
 """
 
+from functools import partial
 from typing import NamedTuple, Unpack
 
 import jax
@@ -113,29 +114,7 @@ def attend_cfg_batch(
     )
 
 
-def attend_within_blocks(
-    queries: Float[Array, "B N H K"],
-    keys: Float[Array, "B N H K"],
-    values: Float[Array, "B N H K"],
-    *,
-    block: int,
-) -> Float[Array, "B N H K"]:
-    """Attends from every position of a square grid to its own block of `block` x `block`."""
-    return _attend_in_groups(queries, keys, values, block=block, group_axes=(1, 3))
-
-
-def attend_across_blocks(
-    queries: Float[Array, "B N H K"],
-    keys: Float[Array, "B N H K"],
-    values: Float[Array, "B N H K"],
-    *,
-    block: int,
-) -> Float[Array, "B N H K"]:
-    """Attends from every position of a square grid to the same offset in every block."""
-    return _attend_in_groups(queries, keys, values, block=block, group_axes=(2, 4))
-
-
-def _attend_in_groups(
+def attend_in_groups(
     queries: Float[Array, "B N H K"],
     keys: Float[Array, "B N H K"],
     values: Float[Array, "B N H K"],
@@ -145,7 +124,7 @@ def _attend_in_groups(
 ) -> Float[Array, "B N H K"]:
     """Attends within the groups of positions that have two of four grid coordinates in common.
 
-    The grid is [block row, row in block, block column, column in block], axes 1 to 4.
+    The square grid is [block row, row in block, block column, column in block], axes 1 to 4.
     """
     batch, count, heads, width = queries.shape
     side = int(count**0.5)
@@ -161,6 +140,12 @@ def _attend_in_groups(
     ordered = attended.reshape(tuple(grid[axis] for axis in order))
     inverse = sorted(range(len(order)), key=order.__getitem__)
     return ordered.transpose(inverse).reshape(batch, count, heads, width)
+
+
+attend_within_blocks = partial(attend_in_groups, group_axes=(1, 3))
+"""Attends from every position to its own block of `block` x `block`."""
+attend_across_blocks = partial(attend_in_groups, group_axes=(2, 4))
+"""Attends from every position to the same offset in every block."""
 
 
 class HeadNorm(nnx.Module):

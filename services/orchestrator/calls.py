@@ -64,10 +64,7 @@ class Retries:
         if isinstance(error, grpc.aio.AioRpcError):
             return _with_stage(self._stage, read_error(error))
         if isinstance(error, asyncio.CancelledError):
-            # gRPC raises this also for a call that the server cancelled.
-            task = asyncio.current_task()
-            cancelled_here = task is not None and task.cancelling()
-            return None if cancelled_here else unavailable(f"stage {self._stage} ended the call")
+            return None if cancelled() else unavailable(f"stage {self._stage} ended the call")
         return error if isinstance(error, RequestError) else None
 
 
@@ -81,6 +78,15 @@ def _with_stage(stage: str, error: RequestError) -> RequestError:
     else:
         message = f"stage {stage}: {error.message}"
     return RequestError(error.code, message, retry_after_s=error.retry_after_s)
+
+
+def cancelled() -> bool:
+    """Returns whether this task was cancelled, not only a call by its server.
+
+    gRPC raises a CancelledError for both.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @asynccontextmanager

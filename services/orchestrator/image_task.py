@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -31,11 +30,10 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
-from PIL import Image
 
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.metadata import png_metadata
-from services.orchestrator.previews import Show, preview_of
+from services.orchestrator.previews import Show, png_file, preview_of
 from services.orchestrator.stage_clients import Resolution, StageClients
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.observability.tracing import span
@@ -189,17 +187,12 @@ class ImageTask:
         """
         context = self.context
 
-        def png() -> bytes:  # off the event loop: compressing takes many milliseconds
-            file = io.BytesIO()
-            info = png_metadata(context.request, self.seed, context.provenance)
-            level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
-            Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=level)
-            return file.getvalue()
-
         self.report_step("tokenizer", 1, 1)
         height, width = pixels.shape[:2]
-        with span("png"):
-            content = await asyncio.to_thread(png)
+        info = png_metadata(context.request, self.seed, context.provenance)
+        level = 6 if height * width <= LARGE_IMAGE else 1
+        with span("png"):  # off the event loop: compressing takes many milliseconds
+            content = await asyncio.to_thread(png_file, pixels, pnginfo=info, compress_level=level)
         image = GeneratedImage(
             index=self.index,
             seed=self.seed,

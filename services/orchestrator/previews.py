@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -32,7 +33,7 @@ def preview_of(
     if not all_known:
         known = np.frombuffer(state.known, np.uint8).reshape(known.shape) != 0
     square = greyed(pixels, known)
-    png = _png(square if show is None else show(square))
+    png = png_file(square if show is None else show(square))
     return Preview(tokens=tokens, known=known.astype(np.uint8).tobytes(), png=png)
 
 
@@ -45,7 +46,8 @@ def greyed(
     return np.where(shown[..., None], pixels, np.uint8(GREY))
 
 
-def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def png_file(pixels: UInt8[np.ndarray, "h w 3"], **options: Any) -> bytes:
+    """Returns the PNG file of a picture; options as of Pillow's `save`."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG", **options)
     return file.getvalue()

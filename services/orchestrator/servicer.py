@@ -31,7 +31,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     def __init__(
         self, stages: StageClients, compatibility: StageCompatibility, scorer: Scorer | None = None
     ) -> None:
-        """Serves with these stages, on what they compatible on; without a scorer never the best."""
+        """Serves these stages; without a scorer it refuses `best_of`."""
         self._stages, self._compatibility = stages, compatibility
         self._budget, self._scorer = PixelBudget(), scorer
 

@@ -30,14 +30,6 @@ class Source:
     mask: Mask | None
 
 
-def _same_size(request: GenerateRequest, height: int, width: int) -> tuple[int, int]:
-    return height, width
-
-
-def _no_mask(request: GenerateRequest, picture: SourcePicture) -> Mask | None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class EditKind:
     """Everything that the orchestrator needs to know about one edit kind.
@@ -63,5 +55,9 @@ class EditKind:
     needs_prompt: bool = True
     base_sampling: Callable[[GenerateRequest], Sampling] = lambda request: Sampling()
     results: Callable[[GenerateRequest], int] = lambda request: 1
-    result_size: Callable[[GenerateRequest, int, int], tuple[int, int]] = _same_size
-    read_mask: Callable[[GenerateRequest, SourcePicture], Mask | None] = _no_mask
+    result_size: Callable[[GenerateRequest, int, int], tuple[int, int]] = (
+        lambda request, height, width: (height, width)
+    )
+    read_mask: Callable[[GenerateRequest, SourcePicture], Mask | None] = lambda request, picture: (
+        None
+    )

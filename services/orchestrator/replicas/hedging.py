@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from services.orchestrator.calls import cancelled
 from services.orchestrator.replicas.replica import Method, Replica
 from services.orchestrator.replicas.work import is_preempted, latency_key, work_before_response
 from services.runtime.observability import span_attributes
@@ -109,9 +110,7 @@ class Hedging:
         except grpc.aio.AioRpcError:
             return False
         except asyncio.CancelledError:
-            # gRPC raises this also for a call that the server cancelled.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if cancelled():
                 raise
             return False
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.orchestrator.calls import cancelled
 from services.orchestrator.replicas.addresses import names_several
 from services.orchestrator.replicas.work import work_of
 from services.runtime.observability.call_spans import client_interceptors
@@ -166,9 +167,7 @@ class Replica:
             except grpc.aio.AioRpcError as error:
                 problem = f"{error.code().name}: {error.details()}"
             except asyncio.CancelledError:
-                # gRPC raises this also for a call that the server cancelled.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
+                if cancelled():
                     raise
             finally:
                 watch.cancel()

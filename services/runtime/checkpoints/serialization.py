@@ -21,9 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from services.runtime.checkpoints.errors import CheckpointError as CheckpointError
-from services.runtime.checkpoints.errors import CheckpointMismatch as CheckpointMismatch
-from services.runtime.checkpoints.errors import CheckpointNotFound as CheckpointNotFound
+from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 
 FORMAT_VERSION = 1
 

@@ -10,7 +10,7 @@ OpenMetrics compatibility" (how Prometheus calls them).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -23,13 +23,13 @@ Copy: TypeAlias = Literal["first", "second", "neither"]
 Refusal = TypeVar("Refusal", bound=Exception)
 
 OUTCOMES = tuple(code.name for code in grpc.StatusCode)
-REASONS: tuple[Reason, ...] = ("queue_full", "too_late", "stopping", "device_fails", "no_memory")
-SOURCES: tuple[Source, ...] = ("compiler", "cache")
-DIRECTIONS: tuple[Direction, ...] = ("receive", "transmit")
-COPIES: tuple[Copy, ...] = ("first", "second", "neither")
+COPIES: tuple[Copy, ...] = get_args(Copy)
 # From a text's milliseconds to an edit's minutes; the SLO's 2 s is one of them.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 SUFFIXES = {"s": "_seconds", "By": "_bytes"}  # of Prometheus; counts of things have none
+
+
+INSTRUMENTS: list["Instrument"] = []  # every metric below
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,9 @@ class Instrument:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _stage: str = field(default="", init=False)
     _bound: Any = field(default=None, init=False)  # the meter's own instrument
+
+    def __post_init__(self) -> None:
+        INSTRUMENTS.append(self)
 
     @property
     def prometheus_names(self) -> tuple[str, ...]:
@@ -196,7 +199,7 @@ REFUSALS = Counter(
     "muse.admission.refusals",
     "{request}",
     "Refused requests, by reason.",
-    {"reason": REASONS},
+    {"reason": get_args(Reason)},
 )
 DEVICE = Counter("muse.device.duration", "s", "Time the device thread spent computing.")
 STEPS = Counter("muse.device.steps", "{step}", "Steps times rows computed for requests.")
@@ -204,19 +207,19 @@ PROGRAMS = Counter(
     "muse.programs",
     "{program}",
     "Programs loaded, from the compiler or from the cache of compiled programs.",
-    {"source": SOURCES},
+    {"source": get_args(Source)},
 )
 COMPILING = Counter(
     "muse.programs.duration",
     "s",
     "Time spent compiling programs or reading them from the cache.",
-    {"source": SOURCES},
+    {"source": get_args(Source)},
 )
 IO = Counter(
     "muse.io",
     "By",
     "Bytes of the messages of calls, before compression.",
-    {"direction": DIRECTIONS},
+    {"direction": get_args(Direction)},
 )
 HEDGES = Counter(
     "muse.hedges",
@@ -224,23 +227,7 @@ HEDGES = Counter(
     "Calls that were sent to a second replica too, by the copy that was answered first.",
     {"target": (), "answer": COPIES},
 )
-INSTRUMENTS: tuple[Instrument, ...] = (
-    *(REQUESTS, WAITS, QUEUED, QUEUED_STEPS, CAPACITY, ACTIVE, SLOTS, REFUSALS),
-    *(DEVICE, STEPS, PROGRAMS, COMPILING, IO, HEDGES),
-)
 _loads: list[Callable[[], Load]] = []
-
-
-def bind(meter: Meter, stage: str) -> None:
-    """Starts recording with all instruments, for the stage of this process; once a process."""
-    for instrument in INSTRUMENTS:
-        instrument.bind(meter, stage)
-
-
-def unbind() -> None:
-    """Stops recording with all instruments."""
-    for instrument in INSTRUMENTS:
-        instrument.unbind()
 
 
 def observe(load: Callable[[], Load]) -> Callable[[], None]:

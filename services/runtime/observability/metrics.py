@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from services.runtime.observability import instruments
 from services.runtime.observability.exporter_selection import selected_exporter
+from services.runtime.observability.instruments import INSTRUMENTS
 
 logger = logging.getLogger(__name__)
 LAST_EXPORT_MS = 2000.0  # time limit of the last export, should the collector not answer
@@ -57,8 +57,9 @@ def configure_metrics(
     name = os.environ.get("OTEL_SERVICE_NAME") or f"muse.{stage}"
     provider = MeterProvider(readers, resource=Resource.create({SERVICE_NAME: name}))
     at_end.callback(_shut_down, provider)
-    instruments.bind(provider.get_meter("muse"), stage)
-    at_end.callback(instruments.unbind)
+    for instrument in INSTRUMENTS:
+        instrument.bind(provider.get_meter("muse"), stage)
+        at_end.callback(instrument.unbind)
     return port, at_end.close
 
 
