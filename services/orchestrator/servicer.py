@@ -20,6 +20,7 @@ from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
 from services.runtime.observability.tracing import span
+from services.runtime.version import package_version
 from services.runtime.wire.errors import RequestError
 
 INVALIDATING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
@@ -80,9 +81,11 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     async def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: Any
     ) -> orchestrator_pb2.GetStatusResponse:
-        """Returns health and status of every stage, queried now."""
+        """Returns this version, and health and status of every stage, queried now."""
         left_s = context.time_remaining()
         # Less than the time left, so that the report of a hanging stage still reaches the caller.
         timeout_s = STATUS_TIMEOUT_S if left_s is None else min(0.8 * left_s, STATUS_TIMEOUT_S)
         answers = await self._stages.query(timeout_s)
-        return orchestrator_pb2.GetStatusResponse(stages=[each.report for each in answers])
+        return orchestrator_pb2.GetStatusResponse(
+            stages=[each.report for each in answers], version=package_version()
+        )

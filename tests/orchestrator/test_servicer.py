@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -337,6 +338,12 @@ async def test_status_is_never_from_memory(house: Any) -> None:
     assert [report.serving for report in answer.stages] == [True, True, False, True]
     assert "UNAVAILABLE" in answer.stages[2].unavailable_reason
     assert not answer.stages[2].HasField("status")
+
+
+async def test_status_names_the_orchestrators_version(house: Any) -> None:
+    answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
+
+    assert answer.version == version("muse")
 
 
 async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: Any) -> None:

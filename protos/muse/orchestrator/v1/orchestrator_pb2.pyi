@@ -681,11 +681,14 @@ global___GetStatusRequest = GetStatusRequest
 
 @typing.final
 class GetStatusResponse(google.protobuf.message.Message):
-    """Status of every stage."""
+    """Status of the orchestrator and of every stage."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     STAGES_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """Version of the orchestrator's running software."""
     @property
     def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StageReport]:
         """One report for each stage, in the order of the pipeline."""
@@ -694,8 +697,9 @@ class GetStatusResponse(google.protobuf.message.Message):
         self,
         *,
         stages: collections.abc.Iterable[global___StageReport] | None = ...,
+        version: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["stages", b"stages"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["stages", b"stages", "version", b"version"]) -> None: ...
 
 global___GetStatusResponse = GetStatusResponse
 

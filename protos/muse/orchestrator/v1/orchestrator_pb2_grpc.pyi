@@ -45,7 +45,7 @@ class OrchestratorServiceStub:
         muse.orchestrator.v1.orchestrator_pb2.GetStatusRequest,
         muse.orchestrator.v1.orchestrator_pb2.GetStatusResponse,
     ]
-    """Returns the status of every stage."""
+    """Returns the status of the orchestrator and of every stage."""
 
 class OrchestratorServiceAsyncStub:
     """Generates and edits pictures by calling the stages in order."""
@@ -64,7 +64,7 @@ class OrchestratorServiceAsyncStub:
         muse.orchestrator.v1.orchestrator_pb2.GetStatusRequest,
         muse.orchestrator.v1.orchestrator_pb2.GetStatusResponse,
     ]
-    """Returns the status of every stage."""
+    """Returns the status of the orchestrator and of every stage."""
 
 class OrchestratorServiceServicer(metaclass=abc.ABCMeta):
     """Generates and edits pictures by calling the stages in order."""
@@ -87,6 +87,6 @@ class OrchestratorServiceServicer(metaclass=abc.ABCMeta):
         request: muse.orchestrator.v1.orchestrator_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> typing.Union[muse.orchestrator.v1.orchestrator_pb2.GetStatusResponse, collections.abc.Awaitable[muse.orchestrator.v1.orchestrator_pb2.GetStatusResponse]]:
-        """Returns the status of every stage."""
+        """Returns the status of the orchestrator and of every stage."""
 
 def add_OrchestratorServiceServicer_to_server(servicer: OrchestratorServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
