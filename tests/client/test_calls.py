@@ -30,7 +30,7 @@ from muse_client import (
 )
 from muse_client.errors import muse_error
 
-from services.runtime.wire.errors import not_found, resource_exhausted
+from services.runtime.wire.errors import RequestError, resource_exhausted
 from tests.small_stages import ZEBRA_WARNING
 from tests.waiting import until
 
@@ -181,7 +181,7 @@ async def test_stages_of_other_checkpoints_are_a_checkpoint_conflict(house: Any)
 
 async def test_an_answer_of_another_kind_keeps_its_code(house: Any) -> None:
     async def around(seed: int) -> None:
-        raise not_found("no such thing")
+        raise RequestError(grpc.StatusCode.NOT_FOUND, "no such thing")
 
     house.stages["text_encoder"].around = around
     async with AsyncMuseClient(house.address) as client:
