@@ -12,31 +12,13 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Bool, Int
 
 from services.decoding.programs import CompiledPrograms, pool_programs
-from services.decoding.slots import Slots, SlotState
+from services.decoding.slots import Progress, Slots
 from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.nn.attention import Context
 from services.nn.sharding import shard
 from services.nn.stacks import unstack
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """The state of a decode after one of its steps.
-
-    Attributes:
-        tokens: Ids; [MASK] where still unknown.
-        known: Tokens that no further step changes.
-        step: Steps taken.
-        total: Steps of the whole decode.
-    """
-
-    tokens: Int[np.ndarray, " N"]
-    known: Bool[np.ndarray, " N"]
-    step: int
-    total: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +148,10 @@ class DecodePool:
         jax.block_until_ready(slots.state.step)
         self._device_slots = slots  # after the wait: a step that fails leaves none
         stepped_s = time.perf_counter()
-        progress = {slot: _progress(state) for slot, state in states.items()}
+        progress = {
+            slot: Progress(np.asarray(tokens), np.asarray(known), int(step), int(total))
+            for slot, (tokens, known, step, total) in states.items()
+        }
         self.device_to_host_s = time.perf_counter() - stepped_s if wanted else 0.0
         return progress
 
@@ -198,12 +183,3 @@ class DecodePool:
 
     def _context(self, inputs: Sequence[np.ndarray]) -> Context:
         return self._warm().context(self.parameters, *(array[None] for array in inputs))
-
-
-def _progress(state: SlotState) -> Progress:
-    return Progress(
-        tokens=np.asarray(state.tokens),
-        known=np.asarray(state.known),
-        step=int(state.step),
-        total=int(state.total),
-    )

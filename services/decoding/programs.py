@@ -17,7 +17,7 @@ from jax.stages import Wrapped
 from jaxtyping import Array, PyTree
 
 from services.decoding import slots as slot_programs
-from services.decoding.slots import MaskedTransformer, Slots, SlotState
+from services.decoding.slots import MaskedTransformer, Progress, Slots
 from services.decoding.state import DecodeState, idle_state
 from services.nn.attention import Context
 from services.nn.compiling import compiler_options
@@ -47,7 +47,7 @@ class CompiledPrograms:
     empty: Callable[[Context], Slots]
     admit: Callable[[Slots, np.int32, DecodeState, Context, Context, np.bool_], Slots]
     advance: Callable[[nnx.State, Slots, np.int32], Slots]
-    read: Callable[[Slots, np.int32], SlotState]
+    read: Callable[[Slots, np.int32], Progress]
     release: Callable[[Slots, np.int32], Slots]
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from services.decoding.guidance import guidance_at, guided
@@ -66,20 +67,20 @@ class Slots(NamedTuple):
 SLOT_AXES = Context._make((1, 1, 0))  # the axis of rows of keys, values and length
 
 
-class SlotState(NamedTuple):
-    """The state of one slot, copied out of `Slots`.
+class Progress(NamedTuple):
+    """The state of one slot after a step, copied out of `Slots`.
 
     Attributes:
-        tokens: Ids; [MASK] where unknown.
+        tokens: Ids; [MASK] where still unknown.
         known: Tokens that no further step changes.
         step: Steps taken.
         total: Steps of the whole decode.
     """
 
-    tokens: Int[Array, " N"]
-    known: Bool[Array, " N"]
-    step: Int[Array, ""]
-    total: Int[Array, ""]
+    tokens: Int[np.ndarray, " N"]
+    known: Bool[np.ndarray, " N"]
+    step: int
+    total: int
 
 
 def empty_slots(state: DecodeState, context: Context) -> Slots:
@@ -186,14 +187,14 @@ def advance(
     return slots._replace(state=state)
 
 
-def read(slots: Slots, slot: Int[Array, ""]) -> SlotState:
+def read(slots: Slots, slot: Int[Array, ""]) -> Progress:
     """Copies the state of one slot into separate buffers, which outlive the next step."""
     state = slots.state
 
-    def row(array: Array) -> Array:
+    def row(array: Array) -> Any:  # on the device still
         return jax.lax.dynamic_index_in_dim(array, slot, keepdims=False)
 
-    return SlotState(row(state.tokens), row(state.known), row(state.step), row(state.total))
+    return Progress(row(state.tokens), row(state.known), row(state.step), row(state.total))
 
 
 def release(slots: Slots, slot: Int[Array, ""]) -> Slots:

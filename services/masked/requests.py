@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2, stage_pb2, tensor_pb2
 
-from services.decoding.pool import Progress
+from services.decoding.slots import Progress
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
 from services.masked.spec import GenerateRequest
 from services.runtime.wire.errors import invalid_field

@@ -9,7 +9,8 @@ import grpc
 import numpy as np
 from muse.common.v1 import decoding_pb2, stage_pb2
 
-from services.decoding.pool import DecodeRequest, Progress
+from services.decoding.pool import DecodeRequest
+from services.decoding.slots import Progress
 from services.decoding.state import Row
 from services.masked.defaults import checkpoint_defaults
 from services.masked.engine import MaskedEngine

@@ -10,8 +10,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import StageReport
 
-from services.orchestrator.replicas import Budget, Hedging, Replica, ReplicaSet
 from services.orchestrator.replicas.addresses import addresses_of, service_of
+from services.orchestrator.replicas.hedging import Budget, Hedging
+from services.orchestrator.replicas.replica import Replica
+from services.orchestrator.replicas.replica_set import ReplicaSet
 from services.runtime.wire.errors import RequestError
 from services.stages import DECODING, STAGES, StageName
 

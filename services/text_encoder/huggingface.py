@@ -48,13 +48,11 @@ class HuggingFaceEncoder:
         config: Its shape.
         parameters: Arrays by our names, layers stacked, as stored.
         digest: "sha256:" and 64 hex digits of its weight files, in the order of their names.
-        folder: Where it lies.
     """
 
     config: TextEncoderConfig
     parameters: Parameters
     digest: str
-    folder: Path
 
 
 def is_huggingface(folder: Path) -> bool:
@@ -132,7 +130,6 @@ def read_huggingface(
         config=config,
         parameters=_renamed(stored, config, folder),
         digest=f"sha256:{digest.hexdigest()}",
-        folder=folder,
     )
 
 

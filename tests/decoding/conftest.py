@@ -9,7 +9,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, DecodeRequest, Progress
+from services.decoding.pool import DecodePool, DecodeRequest
+from services.decoding.slots import Progress
 from services.decoding.state import Row
 from services.nn.parameters import parameters_of
 from services.nn.quantization import with_weights

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from services.decoding.pool import DecodePool, DecodeRequest, Progress
+from services.decoding.pool import DecodePool, DecodeRequest
+from services.decoding.slots import Progress
 from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
 from services.runtime.scheduling.scheduler import SlotScheduler

@@ -19,7 +19,8 @@ from muse.superres.v1 import superres_pb2, superres_pb2_grpc
 
 from services.base import __main__ as base_server
 from services.base.model import BaseTransformer
-from services.decoding.pool import DecodePool, Progress
+from services.decoding.pool import DecodePool
+from services.decoding.slots import Progress
 from services.nn.parameters import parameters_of
 from services.presets import preset
 from services.runtime.checkpoints.serialization import save_checkpoint

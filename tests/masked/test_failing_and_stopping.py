@@ -10,7 +10,8 @@ import pytest
 from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2
 
-from services.decoding.pool import DecodePool, Progress
+from services.decoding.pool import DecodePool
+from services.decoding.slots import Progress
 from services.runtime.scheduling import inflight
 from services.runtime.wire.errors import read_error
 

@@ -12,8 +12,8 @@ from muse.base.v1.base_pb2 import GenerateRequest
 from muse.base.v1.base_pb2_grpc import BaseServiceStub
 from muse.common.v1.decoding_pb2 import Sampling
 
-from services.orchestrator.replicas import Replica, ReplicaSet
-from services.orchestrator.replicas.replica import ROUND_ROBIN, HealthState
+from services.orchestrator.replicas.replica import ROUND_ROBIN, HealthState, Replica
+from services.orchestrator.replicas.replica_set import ReplicaSet
 from services.runtime.wire.errors import RequestError, invalid_field, unavailable
 from tests.waiting import until
 
