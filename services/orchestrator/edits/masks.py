@@ -8,7 +8,7 @@ from services.orchestrator.edits.letterbox import Letterbox
 
 
 def touched_cells(pixels: Bool[np.ndarray, "S S"], grid: int) -> Bool[np.ndarray, "g g"]:
-    """Returns the cells of a `grid` x `grid` canvas that contain any marked pixel."""
+    """Returns the cells of the canvas, `grid` along a side, that contain any marked pixel."""
     cell = pixels.shape[0] // grid
     return np.asarray(pixels.reshape(grid, cell, grid, cell).any(axis=(1, 3)))
 
