@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from k8s.checks import chips
-from k8s.checks.objects import Objects, Workload
-from k8s.checks.quantities import amount
+from k8s.checks.objects import Objects, Workload, amount
 from k8s.checks.rendering import Manifest
 
 
