@@ -33,16 +33,16 @@ def check(*, overlay: OverlayName, context: str | None = None) -> int:
         from k8s.checks.schemas import schema_mistakes
         from k8s.deployment.nodes import node_mistakes
         from k8s.deployment.overlays import open_overlay
-    opened = open_overlay(overlay)
+    manifests = open_overlay(overlay)
     # Objects that are not what their schemas say cannot be compared with others.
-    found = schema_mistakes(opened.manifests) or mistakes(opened.manifests)
+    found = schema_mistakes(manifests) or mistakes(manifests)
     if context is not None:
         cluster = _connect(context)
         print(f"context {cluster.context}, {cluster.server}")
-        found += node_mistakes(opened.manifests, cluster.objects("v1", "Node"))
+        found += node_mistakes(manifests, cluster.objects("v1", "Node"))
     for line in found:
         print(line)
-    print(f"{overlay}: {len(opened.manifests)} objects, {len(found)} mistakes")
+    print(f"{overlay}: {len(manifests)} objects, {len(found)} mistakes")
     return 1 if found else 0
 
 
@@ -61,27 +61,24 @@ def explain(*, overlay: OverlayName, context: str | None = None) -> int:
     """
     with _packages("discovery"):
         from k8s.deployment.failures import failures
-        from k8s.deployment.overlays import open_overlay
+        from k8s.deployment.overlays import namespace_of, open_overlay
         from k8s.deployment.rollouts import rollout_state
-    opened = open_overlay(overlay)
-    namespace, cluster = opened.namespace, _connect(context)
+    wanted = [each for each in open_overlay(overlay) if each["kind"] == "Deployment"]
+    namespace, cluster = namespace_of(overlay, wanted), _connect(context)
     print(f"context {cluster.context}, {cluster.server}, namespace {namespace}")
-    names = {str(each["metadata"]["name"]) for each in opened.deployments}
-    live = {
-        str(each["metadata"]["name"]): each
-        for each in cluster.objects("apps/v1", "Deployment", namespace)
-        if each["metadata"]["name"] in names
-    }
-    states = dict.fromkeys(names - live.keys(), "is not there")
-    states |= {name: state for name, each in live.items() if (state := rollout_state(each))}
+    states = {each["metadata"]["name"]: "is not there" for each in wanted}
+    deployments = cluster.objects("apps/v1", "Deployment", namespace)
+    live = [each for each in deployments if each["metadata"]["name"] in states]
+    states |= {each["metadata"]["name"]: rollout_state(each) for each in live}
     for name, state in sorted(states.items()):
-        print(f"deployment {name}: {state}")
-    pods = cluster.objects("v1", "Pod", namespace)
-    for failure in failures(cluster, namespace, list(live.values()), pods):
+        if state:
+            print(f"deployment {name}: {state}")
+    for failure in failures(cluster, namespace, live, cluster.objects("v1", "Pod", namespace)):
         print(failure)
-    if not states:
-        print(f"all {len(names)} Deployments have rolled out")
-    return 1 if states else 0
+    if any(states.values()):
+        return 1
+    print(f"all {len(states)} Deployments have rolled out")
+    return 0
 
 
 def _connect(context: str | None) -> "Cluster":
