@@ -26,12 +26,12 @@ class Probe:
     """
 
     port: int
-    service: str = ""
-    delay_s: float = 0.0
-    period_s: float = 10.0
-    timeout_s: float = 1.0
-    successes: int = 1
-    failures: int = 3
+    service: str
+    delay_s: float
+    period_s: float
+    timeout_s: float
+    successes: int
+    failures: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class Service:
             ManifestError: the Deployment's container has no such port.
         """
         target = self.ports[port]
-        number = deployment.ports.get(target, _number(target))
+        number = deployment.ports.get(target, int(target) if target.isdigit() else 0)
         if number not in deployment.ports.values():
             raise ManifestError(
                 f"Service/{self.name}: spec.ports: {port} goes to {target!r}, "
@@ -129,7 +129,10 @@ def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
         if manifest["kind"] == "Deployment":
             deployments.append(_deployment(manifest))
         elif manifest["kind"] == "Service":
-            services.append(_service(manifest))
+            spec, ports = manifest["spec"], manifest["spec"]["ports"]
+            targets = {each["port"]: str(each.get("targetPort", each["port"])) for each in ports}
+            name = manifest["metadata"]["name"]
+            services.append(Service(name=name, selector=spec["selector"], ports=targets))
     overlay = Overlay(deployments=tuple(deployments), services=tuple(services))
     for service in services:
         deployments = overlay.pods_of(service)
@@ -144,20 +147,6 @@ def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
     return overlay
 
 
-def _number(text: str) -> int:
-    """Returns a text as a number; 0, which is no port, if it is none."""
-    return int(text) if text.isdigit() else 0
-
-
-def _service(manifest: Manifest) -> Service:
-    spec = manifest["spec"]
-    return Service(
-        name=manifest["metadata"]["name"],
-        selector=spec["selector"],
-        ports={each["port"]: str(each.get("targetPort", each["port"])) for each in spec["ports"]},
-    )
-
-
 def _deployment(manifest: Manifest) -> Deployment:
     name, template = title(manifest), manifest["spec"]["template"]
     pod, where = template["spec"], "spec.template.spec"
@@ -169,12 +158,12 @@ def _deployment(manifest: Manifest) -> Deployment:
         raise ManifestError(
             f"{name}: {where}.command: expected one: here no image says what to run"
         )
-    numbers = [each["containerPort"] for each in container.get("ports", ())]
-    for index, number in enumerate(numbers):
-        if number in numbers[:index]:
+    ports: dict[str, int] = {}
+    for index, each in enumerate(container.get("ports", ())):
+        if (number := each["containerPort"]) in ports.values():
             raise ManifestError(f"{name}: {where}.ports[{index}]: {number} is there twice")
-    ports = {each.get("name", str(each["containerPort"])): each["containerPort"]
-             for each in container.get("ports", ())}  # fmt: skip
+        ports[each.get("name", str(number))] = number
+    lifecycle = container.get("lifecycle", {})
     return Deployment(
         name=manifest["metadata"]["name"],
         namespace=manifest["metadata"].get("namespace", "default"),
@@ -184,13 +173,10 @@ def _deployment(manifest: Manifest) -> Deployment:
         environment=tuple(_variable(each) for each in container.get("env", ())),
         ports=ports,
         **{
-            kind: _probe(container.get(f"{kind}Probe"), numbers, f"{name}: {where}.{kind}Probe")
+            kind: _probe(container.get(f"{kind}Probe"), ports, f"{name}: {where}.{kind}Probe")
             for kind in ("startup", "readiness", "liveness")
         },
-        pre_stop_s=container.get("lifecycle", {})
-        .get("preStop", {})
-        .get("sleep", {})
-        .get("seconds", 0),
+        pre_stop_s=lifecycle.get("preStop", {}).get("sleep", {}).get("seconds", 0),
         grace_s=pod.get("terminationGracePeriodSeconds", 30),
         mounts=_mounts(pod, container, f"{name}: {where}.volumeMounts"),
     )
@@ -202,17 +188,16 @@ def _variable(variable: Mapping[str, Any]) -> tuple[str, str, bool]:
     return variable["name"], variable.get("value") or "", False
 
 
-def _probe(probe: Mapping[str, Any] | None, ports: list[int], where: str) -> Probe | None:
+def _probe(probe: Mapping[str, Any] | None, ports: Mapping[str, int], where: str) -> Probe | None:
     if probe is None:
         return None
     if "grpc" not in probe:
         raise ManifestError(f"{where}: expected a probe by grpc")
-    if probe["grpc"]["port"] not in ports:
-        raise ManifestError(
-            f"{where}.grpc.port: {probe['grpc']['port']} is none of the container's {ports}"
-        )
+    port, numbers = probe["grpc"]["port"], list(ports.values())
+    if port not in numbers:
+        raise ManifestError(f"{where}.grpc.port: {port} is none of the container's {numbers}")
     return Probe(
-        port=probe["grpc"]["port"],
+        port=port,
         service=probe["grpc"].get("service", ""),
         delay_s=probe.get("initialDelaySeconds", 0),
         period_s=probe.get("periodSeconds", 10),
