@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -39,10 +38,6 @@ class Summary:
     queue_s: dict[str, list[float]]
     compute_s: dict[str, list[float]]
     occupancy: dict[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns the summary as plain data."""
-        return asdict(self)
 
 
 def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:

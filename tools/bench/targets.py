@@ -1,8 +1,9 @@
 """Targets of load: the whole system through its public API, or one stage directly."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import grpc
 from muse.base.v1 import base_pb2
@@ -14,6 +15,7 @@ from muse.text_encoder.v1 import text_encoder_pb2
 from muse.tokenizer.v1 import tokenizer_pb2
 from muse_client import AsyncMuseClient, sampling
 
+from services.runtime.wire.errors import read_error
 from services.stages import DECODING, STAGES, StageName
 from tools.bench.arrivals import Kind
 
@@ -158,3 +160,35 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
         decoded = await result_of(STAGES[stage].stub(channels[stage]).Generate(request))
         inputs = replace(inputs, **{grid: decoded.tokens})
     return inputs
+
+
+@asynccontextmanager
+async def open_target(
+    stage: StageName | Literal["whole"], server: str, prompt: str, *, timeout_s: float
+) -> AsyncIterator[Target]:
+    """Connects to a target, whose address the orchestrator knows, and makes its inputs.
+
+    Args:
+        stage: Stage to call directly, or the whole system.
+        server: Address of the orchestrator.
+        prompt: Prompt of every request.
+        timeout_s: Deadline of each request in seconds.
+
+    Raises:
+        MuseError, RequestError: the orchestrator or a stage refused or is unavailable.
+    """
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=timeout_s))
+        status = await client.status()
+        if stage == "whole":
+            yield WholeTarget(client, prompt)
+            return
+        channels = {
+            report.stage: await stack.enter_async_context(grpc.aio.insecure_channel(report.address))
+            for report in status.stages
+        }
+        try:
+            inputs = await prepare_inputs(channels, prompt)
+        except grpc.aio.AioRpcError as error:
+            raise read_error(error) from error
+        yield StageTarget(stage, channels[stage], inputs, timeout_s=timeout_s)

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import grpc
@@ -133,4 +133,4 @@ def test_a_run_in_which_nothing_was_answered_is_still_shown(tmp_path: Path) -> N
     page = (tmp_path / "bench.html").read_text()
     assert "<svg" in page
     assert "whole &amp; &lt;half&gt;" in page
-    json.dumps(alive.as_json())
+    json.dumps(asdict(alive))
