@@ -9,10 +9,10 @@ from muse_client import GeneratedImage, Progress
 from PIL import Image
 
 from services.pictures.sheets import sheet_of_rows
-from tools.cli.image_files import FORMATS, check_suffix
+from tools.cli.image_files import check_suffix
 
 FRAME_MS, LAST_FRAME_MS = 120, 2000
-ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
+ANIMATIONS = (".gif", ".webp")
 
 
 @dataclass(kw_only=True)
@@ -67,7 +67,6 @@ class PreviewFiles:
         file.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(
             file,
-            ANIMATIONS[file.suffix.lower()],
             save_all=True,
             append_images=frames[1:],
             duration=[FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS],
@@ -111,4 +110,4 @@ def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Ima
 
 def _saved(image: Image.Image, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, FORMATS[file.suffix.lower()])
+    image.save(file)

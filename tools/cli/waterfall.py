@@ -64,20 +64,19 @@ def waterfall(picture: GeneratedImage) -> list[Row]:
     rows = []
     for timing in picture.timings:
         calls = [call for call in picture.calls if call.timing.stage == timing.stage]
+        segments = tuple(segment for call in calls for segment in _segments(call))
+        seconds = {kind: getattr(timing, f"{kind}_s") for kind in ("queue", "compute", "transfer")}
         rows.append(
-            Row(
-                name=timing.stage,
-                segments=tuple(segment for call in calls for segment in _segments(call)),
-                seconds={
-                    "queue": timing.queue_s,
-                    "compute": timing.compute_s,
-                    "transfer": timing.transfer_s,
-                },
-                device_s=timing.device_s,
-            )
+            Row(name=timing.stage, segments=segments, seconds=seconds, device_s=timing.device_s)
         )
     gaps = tuple(_gaps(picture.calls, picture.wall_s))
     return [*rows, Row(name=OVERHEAD, segments=gaps, seconds={OVERHEAD: picture.overhead_s})]
+
+
+def total(rows: Sequence[Row]) -> Row:
+    """Returns a row with the sums of others, without segments."""
+    seconds = {kind: sum(row.seconds.get(kind, 0.0) for row in rows) for kind in KINDS}
+    return Row(name="all", segments=(), seconds=seconds, device_s=sum(row.device_s for row in rows))
 
 
 def _segments(call: StageCall) -> Iterator[Segment]:

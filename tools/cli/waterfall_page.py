@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muse_client import GeneratedImage
 
-from tools.cli.waterfall import KINDS, Segment, waterfall
+from tools.cli.waterfall import KINDS, Row, Segment, total, waterfall
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -62,32 +62,23 @@ def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str
 def _table(picture: GeneratedImage) -> str:
     rows, wall_s = waterfall(picture), picture.wall_s
     after = "" if picture.iteration is None else f", after iteration {picture.iteration}"
-    total = {kind: sum(row.seconds.get(kind, 0.0) for row in rows) for kind in KINDS}
-    device_s = sum(row.device_s for row in rows)
     return "\n".join(
         [
             f"<h2>Picture {picture.index}, seed {picture.seed}{after}: {wall_s * 1e3:.1f} ms</h2>",
             "<table><thead><tr><th>ms</th><th></th>",
             *(f"<th>{kind}</th>" for kind in (*KINDS, "all", "device")),
             "</tr></thead><tbody>",
-            *(_row(row.name, row.segments, row.seconds, row.device_s, wall_s) for row in rows),
-            _row("all", (), total, device_s, wall_s),
+            *(_row(row, wall_s) for row in (*rows, total(rows))),
             "</tbody></table>",
         ]
     )
 
 
-def _row(
-    name: str,
-    segments: Sequence[Segment],
-    seconds: dict[str, float],
-    device_s: float,
-    wall_s: float,
-) -> str:
-    bars = "".join(_bar(segment, wall_s) for segment in segments)
-    values = [*(seconds.get(kind, 0.0) for kind in KINDS), sum(seconds.values()), device_s]
+def _row(row: Row, wall_s: float) -> str:
+    bars = "".join(_bar(segment, wall_s) for segment in row.segments)
+    values = [*(row.seconds.get(kind, 0.0) for kind in KINDS), row.total_s, row.device_s]
     numbers = "".join(f"<td>{value * 1e3:.1f}</td>" for value in values)
-    return f'<tr><th>{escape(name)}</th><td class="bar"><div>{bars}</div></td>{numbers}</tr>'
+    return f'<tr><th>{escape(row.name)}</th><td class="bar"><div>{bars}</div></td>{numbers}</tr>'
 
 
 def _bar(segment: Segment, wall_s: float) -> str:
