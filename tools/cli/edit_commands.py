@@ -41,7 +41,7 @@ def inpaint(
 
     mask_file = mask if mask != image else None
     message = inpainting(image, mask_file, feather_px=feather, composite=composite)
-    run_request(prompt, {**options.generate_options(), "inpaint": message}, options)
+    run_request(prompt, options, inpaint=message)
 
 
 def outpaint(
@@ -76,7 +76,7 @@ def outpaint(
     from tools.cli.generation import run_request
 
     message = outpainting(image, left_px=left, top_px=top, right_px=right, bottom_px=bottom)
-    run_request(prompt, {**options.generate_options(), "outpaint": message}, options)
+    run_request(prompt, options, outpaint=message)
 
 
 def edit(
@@ -117,7 +117,7 @@ def edit(
         return_iterations=_numbers("return_iterations", return_iterations),
         strength=strength,
     )
-    run_request(prompt, {**options.generate_options(), "mask_free_edit": message}, options)
+    run_request(prompt, options, mask_free_edit=message)
 
 
 def vary(
@@ -143,7 +143,7 @@ def vary(
     from tools.cli.generation import run_request
 
     message = variation(image, strength=strength)
-    run_request(prompt, {**options.generate_options(), "vary": message}, options)
+    run_request(prompt, options, vary=message)
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -13,12 +13,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = SUFFIXES) -> None:
-    """Checks that the suffix of a file names a supported format.
-
-    Args:
-        option: Name of the option that gives the file, for the error.
-        file: File to write; None for no file.
-        suffixes: Supported suffixes.
+    """Checks that the suffix of an option's file, if it gives one, is a supported one.
 
     Raises:
         ValueError: the suffix is not supported.
@@ -32,9 +27,7 @@ def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = SUFFI
 def save_picture(picture: GeneratedImage, file: Path) -> None:
     """Writes an image: the received PNG unchanged, or another format with the same XMP packet.
 
-    Args:
-        picture: Image to write.
-        file: File to write; its suffix gives the format. Its folder is created.
+    The suffix of the file gives the format. Its folder is created.
 
     Raises:
         ValueError: the suffix is of no supported format.
@@ -49,12 +42,7 @@ def save_picture(picture: GeneratedImage, file: Path) -> None:
 
 
 def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:
-    """Writes a contact sheet with about as many rows as columns.
-
-    Args:
-        pictures: Images in order; at least one, all of one size.
-        file: File to write; its suffix gives the format.
-    """
+    """Writes a contact sheet of images of one size, with about as many rows as columns."""
     columns = math.ceil(math.sqrt(len(pictures)))
     sheet = contact_sheet([picture.image for picture in pictures], columns=columns)
     sheet.save(file, quality=QUALITY)

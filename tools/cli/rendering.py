@@ -20,12 +20,7 @@ MARKS = {  # distinguishable without colours too
 
 
 def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
-    """Returns a table of the timings by stage, in milliseconds.
-
-    Args:
-        pictures: Images of one request; the table shows their mean.
-        total_s: Duration of the whole request.
-    """
+    """Returns a table of the timings by stage, in milliseconds: the mean of a request's images."""
     mean = f", mean of {len(pictures)} pictures" if len(pictures) > 1 else ""
     table = Table("stage", title=f"where the time went, ms{mean}")
     for column in ("queue", "compute", "transfer"):
@@ -43,11 +38,7 @@ def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
 
 
 def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
-    """Returns the timeline of an image as lines of bars with milliseconds.
-
-    Args:
-        picture: Image to draw.
-        width: Columns to fill; at least 72.
+    """Returns the timeline of an image as lines of bars, `width` >= 72 columns, with milliseconds.
 
     Raises:
         ValueError: the server is of a version that does not report its calls.

@@ -12,14 +12,7 @@ OVERHEAD = "overhead"
 
 @dataclass(frozen=True)
 class Segment:
-    """An interval of a timeline.
-
-    Attributes:
-        kind: One of KINDS.
-        start_s: Seconds from the arrival of the request to its start.
-        end_s: Seconds from the arrival of the request to its end.
-        beside: Whether it belongs to a call that ran while a longer one did.
-    """
+    """An interval of one of KINDS, in seconds from the request; another call ran if concurrent."""
 
     kind: str
     start_s: float
@@ -114,12 +107,7 @@ def cells(row: Row, wall_s: float, width: int) -> list[str]:
     """Returns the kind of segment that fills most of each cell of a row, or "" for an empty cell.
 
     Any segment wins over empty time, so that short segments stay visible; segments that the image
-    waited for win over concurrent ones.
-
-    Args:
-        row: Row to draw.
-        wall_s: Seconds that all cells cover; more than 0.
-        width: Number of cells.
+    waited for win over concurrent ones. All `width` cells cover `wall_s` seconds.
     """
     shown = []
     for index in range(width):

@@ -27,25 +27,12 @@ i.concurrent { opacity: .35; }
 
 
 def write_page(file: Path, pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> None:
-    """Writes the page.
-
-    Args:
-        file: File to write; its folder is created.
-        pictures: Images of one request.
-        total_s: Duration of the whole request.
-        prompt: Prompt of the request.
+    """Writes the page of a request's images; the file's folder is created.
 
     Raises:
         ValueError: the server is of a version that does not report its calls.
         OSError: the file cannot be written.
     """
-    content = page(pictures, total_s, prompt)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content, encoding="utf-8")
-
-
-def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str:
-    """Returns the page; see `write_page`."""
     key = "".join(f'<span class="{kind}"></span>{kind}' for kind in KINDS)
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -56,7 +43,8 @@ def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str
         "Pale calls ran concurrently with a longer one.</p>",
     ]
     parts += [_table(picture) for picture in pictures]
-    return "\n".join([*parts, "</body></html>\n"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([*parts, "</body></html>\n"]), encoding="utf-8")
 
 
 def _table(picture: GeneratedImage) -> str:
