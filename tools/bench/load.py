@@ -34,15 +34,7 @@ class Outcome:
 
 
 async def run_load(target: Target, arrivals: Sequence[Arrival]) -> list[Outcome]:
-    """Sends every request at its time, without waiting for earlier ones.
-
-    Args:
-        target: Target of the requests.
-        arrivals: Scheduled requests, in order of time.
-
-    Returns:
-        The outcome of each request, in order.
-    """
+    """Sends requests at their times, without waiting for earlier ones; returns their outcomes."""
     begun = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         sent = []
@@ -61,11 +53,6 @@ async def _send(target: Target, arrival: Arrival, begun: float) -> Outcome:
         code = error.code().name
     except MuseError as error:
         code = error.code.name
-    latency_s = asyncio.get_running_loop().time() - begun - arrival.at_s
-    return Outcome(
-        kind=arrival.kind.name,
-        at_s=arrival.at_s,
-        latency_s=latency_s,
-        code=code,
-        timings=tuple(timings),
-    )
+    at_s, kind = arrival.at_s, arrival.kind.name
+    latency_s = asyncio.get_running_loop().time() - begun - at_s
+    return Outcome(kind=kind, at_s=at_s, latency_s=latency_s, code=code, timings=tuple(timings))

@@ -1,11 +1,12 @@
 """Summary of a run: percentiles, goodput, refusals, occupancy."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
 import numpy as np
+from muse.common.v1.stage_pb2 import StageTiming
 
 from tools.bench.load import OK, Outcome
 
@@ -41,11 +42,7 @@ class Summary:
 
 
 def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
-    """Summarises a run.
-
-    Args:
-        outcomes: Outcome of each request; at least one.
-        seconds: Duration of the arrivals.
+    """Summarises a run whose requests arrived in so many seconds.
 
     Raises:
         ValueError: there is no outcome.
@@ -59,11 +56,9 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
     if len(kinds) > 1:
         for kind in sorted(kinds):
             latencies[kind] = [each.latency_s for each in answered if each.kind == kind]
-    stages = list(dict.fromkeys(row.stage for each in answered for row in each.timings))
-    rows = {
-        stage: [row for each in answered for row in each.timings if row.stage == stage]
-        for stage in stages
-    }
+    rows: dict[str, list[StageTiming]] = defaultdict(list)
+    for row in (row for each in answered for row in each.timings):
+        rows[row.stage].append(row)
     return Summary(
         offered_per_s=len(outcomes) / seconds,
         goodput_per_s=len(answered) / span_s,

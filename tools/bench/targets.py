@@ -26,10 +26,7 @@ class Target(Protocol):
     """A target of load."""
 
     async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Sends one request and waits for its end.
-
-        Returns:
-            Timings by stage.
+        """Sends one request, waits for its end and returns its timings by stage.
 
         Raises:
             grpc.aio.AioRpcError, MuseError: the request failed.
@@ -38,12 +35,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class WholeTarget:
-    """The whole system: each request generates one image.
-
-    Attributes:
-        client: Client whose timeout is the deadline of each request.
-        prompt: Prompt of every image.
-    """
+    """The whole system: each request generates one image."""
 
     client: AsyncMuseClient
     prompt: str
@@ -62,15 +54,7 @@ class WholeTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Inputs for calling each stage directly.
-
-    Attributes:
-        text: Prompt.
-        prompt: Embedding of the prompt.
-        negative: Embedding of the negative prompt.
-        low: A low-resolution grid.
-        high: A high-resolution grid.
-    """
+    """Inputs for calling each stage directly: a text, embeddings and grids."""
 
     text: str
     prompt: TextEmbedding
@@ -85,14 +69,7 @@ class StageTarget:
     def __init__(
         self, stage: StageName, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
     ) -> None:
-        """Creates a target.
-
-        Args:
-            stage: Name of the stage, such as "base".
-            channel: Channel to the stage.
-            inputs: Inputs of its requests.
-            timeout_s: Deadline of each request in seconds.
-        """
+        """Creates a target with a deadline of `timeout_s` seconds for each request."""
         self._stage, self._inputs, self._timeout_s = stage, inputs, timeout_s
         self._stub = STAGES[stage].stub(channel)
 
@@ -144,10 +121,6 @@ async def result_of(call: Any) -> Any:
 async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> Inputs:
     """Makes the inputs of each stage with text encoder, base and superres.
 
-    Args:
-        channels: Channel to every stage, by name.
-        text: Prompt.
-
     Raises:
         grpc.aio.AioRpcError: a stage refused or is unavailable.
     """
@@ -166,13 +139,7 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
 async def open_target(
     stage: StageName | Literal["whole"], server: str, prompt: str, *, timeout_s: float
 ) -> AsyncIterator[Target]:
-    """Connects to a target, whose address the orchestrator knows, and makes its inputs.
-
-    Args:
-        stage: Stage to call directly, or the whole system.
-        server: Address of the orchestrator.
-        prompt: Prompt of every request.
-        timeout_s: Deadline of each request in seconds.
+    """Connects to the whole system, or to a stage that the orchestrator at `server` calls.
 
     Raises:
         MuseError, RequestError: the orchestrator or a stage refused or is unavailable.
