@@ -85,13 +85,7 @@ class StageDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class SystemDescription:
-    """A preset on a chip.
-
-    Attributes:
-        preset: Its name.
-        chip: What the floors are for.
-        stages: By name, in the order a prompt passes them.
-    """
+    """A preset on a chip, with its stages in the order that a prompt passes them."""
 
     preset: str
     chip: Chip

@@ -13,17 +13,7 @@ OVERLAY = "local-cpu.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A gRPC health probe.
-
-    Attributes:
-        port: Port of the container.
-        service: Service name in the health request.
-        delay_s: Seconds before the first check.
-        period_s: Seconds between two checks.
-        timeout_s: Seconds that a check may take.
-        successes: Successes in a row after which the probe passes again.
-        failures: Failures in a row after which the probe fails.
-    """
+    """A gRPC health probe, with the numbers of its manifest."""
 
     port: int
     service: str
@@ -71,13 +61,7 @@ class Deployment:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A Service.
-
-    Attributes:
-        name: Name.
-        selector: Labels that select its pods.
-        ports: Name or number of the container's port, by port of the Service.
-    """
+    """A Service; `ports` has the name or number of the container's port by the Service's own."""
 
     name: str
     selector: Mapping[str, str]

@@ -13,12 +13,7 @@ ONLY = "127.0.0.1"
 
 @dataclass(frozen=True)
 class PodAddress:
-    """Address of a pod.
-
-    Attributes:
-        host: Loopback address.
-        ports: Ports on this machine, by port of the container.
-    """
+    """Address of a pod; `ports` are those of this machine, by port of the container."""
 
     host: str
     ports: Mapping[int, int]

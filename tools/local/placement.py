@@ -26,15 +26,7 @@ Flags = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class LocalPod:
-    """A pod as a process of this machine.
-
-    Attributes:
-        name: Name of the pod, such as "base-0".
-        deployment: Deployment of the pod.
-        address: Address of the pod.
-        command: Command of the process.
-        environment: All environment variables of the process.
-    """
+    """A pod, such as "base-0", as a process of this machine."""
 
     name: str
     deployment: Deployment

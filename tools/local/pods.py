@@ -67,19 +67,9 @@ class Pod:
         restarts: Restarts,
         pre_stop: bool,
     ) -> None:
-        """Creates a pod; `run` starts its process.
-
-        Args:
-            local: Command, environment and address of the pod.
-            write: Writes a log line of the pod.
-            log_event: Logs an event of the pod, as a message and fields.
-            restarts: Policy of restarts.
-            pre_stop: Whether the preStop sleep runs before SIGTERM.
-        """
-        self.local = local
-        self.ready = False
+        """Creates a pod, of which functions write lines and events; `run` starts its process."""
+        self.local, self.ready, self.restarts = local, False, 0
         self.ready_after_s: float | None = None
-        self.restarts = 0
         self._write, self._log_event = write, log_event
         self._policy, self._pre_stop = restarts, pre_stop
         self._ending = asyncio.Event()
