@@ -108,11 +108,7 @@ def environment(container: Mapping[str, Any]) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class Objects:
-    """All objects of one overlay.
-
-    Attributes:
-        all: In the order they were rendered.
-    """
+    """All objects of one overlay, in the order they were rendered."""
 
     all: list[Manifest]
 

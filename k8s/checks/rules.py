@@ -17,12 +17,7 @@ def check(function: Check) -> Check:
 def check_workloads(
     *kinds: str, component: str = ""
 ) -> Callable[[Callable[[Workload], Iterator[str]]], Check]:
-    """Adds a check of each workload, whose lines begin with the workload's title.
-
-    Args:
-        kinds: Kinds to check; all that make pods by default.
-        component: The only component to check; all by default.
-    """
+    """Adds a check of each workload of some kinds, or of all; its title begins each line."""
 
     def add(function: Callable[[Workload], Iterator[str]]) -> Check:
         def lines(objects: Objects) -> Iterator[str]:

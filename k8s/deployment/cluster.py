@@ -25,10 +25,7 @@ class Cluster:
     """A cluster that a context of the user's kubeconfig names."""
 
     def __init__(self, context: str | None = None) -> None:
-        """Reads the kubeconfig; sends the cluster nothing.
-
-        Args:
-            context: A context's name; the current one if None.
+        """Reads a context of the kubeconfig, or its current one; sends the cluster nothing.
 
         Raises:
             ValueError: there is no kubeconfig, or no such context in it.
@@ -53,13 +50,7 @@ class Cluster:
     def objects(
         self, api_version: str, kind: str, namespace: str | None = None, **query: str
     ) -> list[Manifest]:
-        """Returns the objects of a kind, of one namespace or of the cluster.
-
-        Args:
-            api_version: Such as "apps/v1".
-            kind: Such as "Deployment".
-            namespace: Of the objects; None for all.
-            query: Parameters of the API, such as fieldSelector.
+        """Returns the objects of a kind, such as "apps/v1" "Deployment", by a query if any.
 
         Raises:
             ClusterError: the server refuses, or does not answer as an API server.
@@ -79,12 +70,7 @@ class Cluster:
             ) from error
 
     def log(self, namespace: str, pod: str, **query: str) -> list[str]:
-        """Returns lines of a pod's log.
-
-        Args:
-            namespace: Of the pod.
-            pod: Its name.
-            query: Parameters of the API, such as container, previous and tailLines.
+        """Returns lines of a pod's log, by a query such as container, previous and tailLines.
 
         Raises:
             ClusterError: the server refuses, or does not answer.

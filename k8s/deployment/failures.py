@@ -27,14 +27,7 @@ EXPLAINED = frozenset(
 def failures(
     cluster: Cluster, namespace: str, deployments: Sequence[Manifest], pods: Sequence[Manifest]
 ) -> list[str]:
-    """Returns a reason for each pod that is not ready, and for pods that could not be made.
-
-    Args:
-        cluster: The cluster that has them.
-        namespace: The Deployments' namespace.
-        deployments: Deployments with their status.
-        pods: All pods of the namespace.
-    """
+    """Returns a reason for each pod of Deployments that is not ready, or could not be made."""
     found = []
     for each in deployments:
         failed = _condition(each, "ReplicaFailure")  # admission or a quota refuses its pods

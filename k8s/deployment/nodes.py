@@ -12,10 +12,6 @@ def node_mistakes(manifests: list[Manifest], nodes: list[Manifest]) -> list[str]
 
     A node pool that scales to zero has no node to look at: its line says so, for the reader to
     know whether the pool may grow.
-
-    Args:
-        manifests: The objects of an overlay.
-        nodes: All nodes of the cluster.
     """
     return [
         f"{workload.title}: {line}"

@@ -13,10 +13,7 @@ def names() -> list[str]:
 
 
 def open_overlay(name: str) -> list[Manifest]:
-    """Renders an overlay, and returns its objects.
-
-    Args:
-        name: One of `names()`, or a folder.
+    """Renders an overlay, one of `names()` or a folder, and returns its objects.
 
     Raises:
         ValueError: no overlay has the name; the message lists those that there are.
