@@ -64,9 +64,9 @@ def bench(
         loads = [
             poisson_arrivals(kinds, rate=each, seconds=seconds, seed=seed) for each in rate or [0.5]
         ]
-        async with open_target(stage, server, prompt, timeout_s=deadline_s) as target:
-            await target.send(kinds[0], seed)  # connected and warm before the clock starts
-            return [summarise(await run_load(target, load), seconds=seconds) for load in loads]
+        async with open_target(stage, server, prompt, timeout_s=deadline_s) as send:
+            await send(kinds[0], seed)  # connected and warm before the clock starts
+            return [summarise(await run_load(send, load), seconds=seconds) for load in loads]
 
     runs = asyncio.run(measure())
     out.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """Targets of load: the whole system through its public API, or one stage directly."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal
 
 import grpc
 from muse.base.v1 import base_pb2
@@ -22,34 +23,11 @@ from tools.bench.arrivals import Kind
 NEGATIVE_PROMPT = "a fox"
 
 
-class Target(Protocol):
-    """A target of load."""
+Send = Callable[[Kind, int], Awaitable[Sequence[StageTiming]]]
+"""Sends one request of a kind with a seed, waits for its end and returns its timings by stage.
 
-    async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Sends one request, waits for its end and returns its timings by stage.
-
-        Raises:
-            grpc.aio.AioRpcError, MuseError: the request failed.
-        """
-
-
-@dataclass(frozen=True)
-class WholeTarget:
-    """The whole system: each request generates one image."""
-
-    client: AsyncMuseClient
-    prompt: str
-
-    async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Generates one image."""
-        (picture,) = await self.client.generate(
-            self.prompt,
-            negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
-            seed=seed,
-            base=sampling(steps=kind.steps, guidance_scale=kind.guidance_scale),
-            superres=sampling(steps=kind.superres_steps, guidance_scale=kind.guidance_scale),
-        )
-        return picture.timings
+Raises grpc.aio.AioRpcError or MuseError if the request failed.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,32 +41,35 @@ class Inputs:
     high: TokenGrid
 
 
-class StageTarget:
-    """One stage, called directly with inputs that the earlier stages made once."""
+async def _send_to_all(
+    client: AsyncMuseClient, prompt: str, kind: Kind, seed: int
+) -> Sequence[StageTiming]:
+    """Generates one image through the public API."""
+    (picture,) = await client.generate(
+        prompt,
+        negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
+        seed=seed,
+        base=sampling(steps=kind.steps, guidance_scale=kind.guidance_scale),
+        superres=sampling(steps=kind.superres_steps, guidance_scale=kind.guidance_scale),
+    )
+    return picture.timings
 
-    def __init__(
-        self, stage: StageName, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
-    ) -> None:
-        """Creates a target with a deadline of `timeout_s` seconds for each request."""
-        self._stage, self._inputs, self._timeout_s = stage, inputs, timeout_s
-        self._stub = STAGES[stage].stub(channel)
 
-    async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Sends the stage's own request: encode a text, decode a grid, or generate one."""
-        if self._stage == "text_encoder":
-            texts = [self._inputs.text, *([NEGATIVE_PROMPT] if kind.negative else [])]
-            request: Any = text_encoder_pb2.EncodeRequest(texts=texts)
-            return [(await self._stub.Encode(request, timeout=self._timeout_s)).timing]
-        if self._stage == "tokenizer":
-            request = tokenizer_pb2.DecodeRequest(tokens=self._inputs.high)
-            return [(await self._stub.Decode(request, timeout=self._timeout_s)).timing]
-        steps = kind.steps if self._stage == "base" else kind.superres_steps
-        parameters = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
-        request = decode_request(
-            self._stage, self._inputs, parameters, negative=bool(kind.negative)
-        )
-        call = self._stub.Generate(request, timeout=self._timeout_s)
-        return [(await result_of(call)).timing]
+async def _send_to_stage(
+    stage: StageName, stub: Any, inputs: Inputs, timeout_s: float, kind: Kind, seed: int
+) -> Sequence[StageTiming]:
+    """Sends a stage's own request: encode a text, decode a grid, or generate one."""
+    if stage == "text_encoder":
+        texts = [inputs.text, *([NEGATIVE_PROMPT] if kind.negative else [])]
+        request: Any = text_encoder_pb2.EncodeRequest(texts=texts)
+        return [(await stub.Encode(request, timeout=timeout_s)).timing]
+    if stage == "tokenizer":
+        request = tokenizer_pb2.DecodeRequest(tokens=inputs.high)
+        return [(await stub.Decode(request, timeout=timeout_s)).timing]
+    steps = kind.steps if stage == "base" else kind.superres_steps
+    parameters = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
+    request = decode_request(stage, inputs, parameters, negative=bool(kind.negative))
+    return [(await result_of(stub.Generate(request, timeout=timeout_s))).timing]
 
 
 def decode_request(stage: str, inputs: Inputs, parameters: Sampling, *, negative: bool) -> Any:
@@ -138,8 +119,10 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
 @asynccontextmanager
 async def open_target(
     stage: StageName | Literal["whole"], server: str, prompt: str, *, timeout_s: float
-) -> AsyncIterator[Target]:
+) -> AsyncIterator[Send]:
     """Connects to the whole system, or to a stage that the orchestrator at `server` calls.
+
+    Yields what sends a request, each with a deadline of `timeout_s` seconds.
 
     Raises:
         MuseError, RequestError: the orchestrator or a stage refused or is unavailable.
@@ -148,7 +131,7 @@ async def open_target(
         client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=timeout_s))
         status = await client.status()
         if stage == "whole":
-            yield WholeTarget(client, prompt)
+            yield partial(_send_to_all, client, prompt)
             return
         channels = {
             report.stage: await stack.enter_async_context(grpc.aio.insecure_channel(report.address))
@@ -158,4 +141,5 @@ async def open_target(
             inputs = await prepare_inputs(channels, prompt)
         except grpc.aio.AioRpcError as error:
             raise read_error(error) from error
-        yield StageTarget(stage, channels[stage], inputs, timeout_s=timeout_s)
+        stub = STAGES[stage].stub(channels[stage])
+        yield partial(_send_to_stage, stage, stub, inputs, timeout_s)
