@@ -7,11 +7,12 @@ from cyclopts import Parameter
 
 from tools.cli.options import DEFAULTS, CommandOptions
 
+Picture = Annotated[Path, Parameter(help="Source picture: PNG, JPEG or WebP of any size.")]
 Options = Annotated[CommandOptions, Parameter(name="*")]
 
 
 def inpaint(
-    image: Path,
+    image: Picture,
     mask: Path,
     prompt: str,
     *,
@@ -23,8 +24,6 @@ def inpaint(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     mask
         Mask of the picture's size: white is repainted, black kept. The picture's own file as mask
         stands for its transparent pixels.
@@ -45,7 +44,7 @@ def inpaint(
 
 
 def outpaint(
-    image: Path,
+    image: Picture,
     prompt: str,
     *,
     left: int = 0,
@@ -58,8 +57,6 @@ def outpaint(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     prompt
         Description of the whole picture.
     left
@@ -80,7 +77,7 @@ def outpaint(
 
 
 def edit(
-    image: Path,
+    image: Picture,
     prompt: str,
     *,
     iterations: int | None = None,
@@ -93,8 +90,6 @@ def edit(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     prompt
         Description of the changed picture.
     iterations
@@ -121,7 +116,7 @@ def edit(
 
 
 def vary(
-    image: Path,
+    image: Picture,
     prompt: str = "",
     *,
     strength: float | None = None,
@@ -131,8 +126,6 @@ def vary(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     prompt
         Description of the variation; empty for none.
     strength
