@@ -212,7 +212,6 @@ def local_stack(
     flags: Flags | None = None,
     replicas: Mapping[str, int] | None = None,
     base_port: int | None = None,
-    restarts: Restarts = KUBELET,
     pre_stop: bool = False,
 ) -> Iterator[Runner]:
     """Runs k8s/overlays/local-cpu on this machine; yields its runner once all pods are ready.
@@ -224,7 +223,6 @@ def local_stack(
         replicas: Numbers of pods that differ from the manifests.
         base_port: Port of 127.0.0.1 for the orchestrator; see `forwarded_ports`. None forwards no
             ports.
-        restarts: Policy of restarts.
         pre_stop: Whether the preStop sleep runs before SIGTERM, for clients that still call.
 
     Raises:
@@ -239,8 +237,6 @@ def local_stack(
     with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
         folders = Folders(checkpoints, compiled_folder(), Path(own))
         pods = place_pods(overlay, network, folders, flags)
-        runner = Runner(
-            overlay, pods, log, base_port=base_port, restarts=restarts, pre_stop=pre_stop
-        )
+        runner = Runner(overlay, pods, log, base_port=base_port, pre_stop=pre_stop)
         with running(runner):
             yield runner
