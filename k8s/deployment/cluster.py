@@ -5,6 +5,7 @@ some of it. The message of a failed call says what was requested, what came, and
 """
 
 import json
+import logging
 import os
 from typing import Any
 
@@ -45,6 +46,7 @@ class Cluster:
             ) from error
         configuration.retries = urllib3.Retry(total=3, backoff_factor=0.2)
         self.server: str = configuration.host
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of every retry
         self._client = client.ApiClient(configuration)
 
     def objects(

@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
-
-if TYPE_CHECKING:
-    from k8s.deployment.cluster import Cluster
 
 app = App(
     name="deploy",
@@ -31,13 +28,14 @@ def check(*, overlay: OverlayName, context: str | None = None) -> int:
     with _packages("manifests"):
         from k8s.checks.cross_object import mistakes
         from k8s.checks.schemas import schema_mistakes
+        from k8s.deployment.cluster import Cluster
         from k8s.deployment.nodes import node_mistakes
         from k8s.deployment.overlays import open_overlay
     manifests = open_overlay(overlay)
     # Objects that are not what their schemas say cannot be compared with others.
     found = schema_mistakes(manifests) or mistakes(manifests)
     if context is not None:
-        cluster = _connect(context)
+        cluster = Cluster(context)
         print(f"context {cluster.context}, {cluster.server}")
         found += node_mistakes(manifests, cluster.objects("v1", "Node"))
     for line in found:
@@ -60,11 +58,12 @@ def explain(*, overlay: OverlayName, context: str | None = None) -> int:
         Context of the kubeconfig; the current one if it is left out.
     """
     with _packages("discovery"):
+        from k8s.deployment.cluster import Cluster
         from k8s.deployment.failures import failures
         from k8s.deployment.overlays import namespace_of, open_overlay
         from k8s.deployment.rollouts import rollout_state
     wanted = [each for each in open_overlay(overlay) if each["kind"] == "Deployment"]
-    namespace, cluster = namespace_of(overlay, wanted), _connect(context)
+    namespace, cluster = namespace_of(overlay, wanted), Cluster(context)
     print(f"context {cluster.context}, {cluster.server}, namespace {namespace}")
     states = {each["metadata"]["name"]: "is not there" for each in wanted}
     deployments = cluster.objects("apps/v1", "Deployment", namespace)
@@ -79,16 +78,6 @@ def explain(*, overlay: OverlayName, context: str | None = None) -> int:
         return 1
     print(f"all {len(states)} Deployments have rolled out")
     return 0
-
-
-def _connect(context: str | None) -> "Cluster":
-    import logging
-
-    with _packages("discovery"):
-        from k8s.deployment.cluster import Cluster
-
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of every retry
-    return Cluster(context)
 
 
 @contextmanager
