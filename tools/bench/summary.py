@@ -16,17 +16,14 @@ REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One run at one offered load.
+    """One run at one offered load. Times are p50, p95 and p99; [] without a value.
 
     Attributes:
-        offered_per_s: Requests sent a second.
         goodput_per_s: Requests answered a second, from the first arrival to the last end.
-        requests: Requests sent.
         codes: Number of requests by gRPC status.
-        latency_s: p50, p95 and p99 of the latency of answered requests, by kind, and "all".
-        refusal_s: p50, p95 and p99 of the time until a RESOURCE_EXHAUSTED refusal.
-        queue_s: p50, p95 and p99 of the time queued, by stage.
-        compute_s: p50, p95 and p99 of the time computed, by stage.
+        latency_s: Of answered requests, by kind, and "all".
+        refusal_s: Until a RESOURCE_EXHAUSTED refusal.
+        queue_s: By stage, as compute_s.
         occupancy: Mean number of requests in compute, by stage.
     """
 

@@ -26,19 +26,11 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A Deployment with one container.
+    """A Deployment with one container, whose `ports` are by name, or by number without one.
 
     Attributes:
-        name: Name, such as "text-encoder".
-        namespace: Namespace.
-        labels: Labels of its pods.
-        replicas: Number of pods.
-        command: Command and arguments of the container.
         environment: (name, value or field of the pod, whether it is a field), in order.
-        ports: Numbers of the container's ports, by name; unnamed ports by number.
         startup: Startup probe; the other probes start after it passes.
-        readiness: Readiness probe: whether a pod gets calls.
-        liveness: Liveness probe: whether a pod is restarted.
         pre_stop_s: Seconds from the decision to end a pod to SIGTERM.
         grace_s: Seconds from that decision to SIGKILL.
         mounts: Claim of each mounted path; None for an emptyDir.
