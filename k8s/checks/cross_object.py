@@ -1,16 +1,19 @@
 """All checks that no schema makes, in the order they are reported."""
 
-from importlib import import_module
-
+from k8s.checks import chips, jobs, network, pods, references, settings
 from k8s.checks.objects import Objects
 from k8s.checks.rendering import Manifest
-from k8s.checks.rules import CHECKS
+from k8s.checks.rules import Check
 
-for _module in ("references", "pods", "jobs", "chips", "network", "settings"):  # this order
-    import_module(f"k8s.checks.{_module}")
+CHECKS = [
+    each
+    for module in (references, pods, jobs, chips, network, settings)
+    for each in vars(module).values()
+    if isinstance(each, Check)
+]
 
 
 def mistakes(manifests: list[Manifest]) -> list[str]:
     """Returns what is wrong between the objects of one overlay, one line each."""
     objects = Objects(manifests)
-    return [message for check in CHECKS for message in check(objects)]
+    return [line for check in CHECKS for line in check.lines(objects)]

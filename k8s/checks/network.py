@@ -5,12 +5,12 @@ from itertools import product
 
 from k8s.checks.objects import Objects, Workload, selects, title
 from k8s.checks.rendering import Manifest
-from k8s.checks.rules import check
+from k8s.checks.rules import Check
 
 PEERS = {"Ingress": "from", "Egress": "to"}
 
 
-@check
+@Check
 def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]:
     """The orchestrator calls each stage's port "grpc"; no other pod of ours calls another."""
     if not objects.of("NetworkPolicy"):
@@ -33,7 +33,7 @@ def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]
                 yield f"{caller.title} may not call {callee.title} at port {number}, and has to"
 
 
-@check
+@Check
 def policies_govern_somebody(objects: Objects) -> Iterator[str]:
     """A policy with a misspelt label is no error: it selects no pod."""
     for policy in objects.of("NetworkPolicy"):

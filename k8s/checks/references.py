@@ -13,13 +13,13 @@ from k8s.checks.objects import (
     selects,
     title,
 )
-from k8s.checks.rules import check, check_workloads
+from k8s.checks.rules import Check, check_workloads
 
 LONGEST_PORT_NAME = 15  # RFC 6335, which Kubernetes holds ports' names to
 ADDRESS = "dns:///"
 
 
-@check
+@Check
 def no_object_is_there_twice(objects: Objects) -> Iterator[str]:
     """A second object of the same name replaces the first, unseen."""
     for name, count in Counter(map(title, objects.all)).items():
@@ -27,7 +27,7 @@ def no_object_is_there_twice(objects: Objects) -> Iterator[str]:
             yield f"{name}: is there {count} times"
 
 
-@check
+@Check
 def all_are_in_the_overlays_namespace(objects: Objects) -> Iterator[str]:
     """An object without a namespace lands in whichever one kubectl points to."""
     names = [each["metadata"]["name"] for each in objects.of("Namespace")]
@@ -55,7 +55,7 @@ def deployments_do_not_share_pods(each: Workload) -> Iterator[str]:
         yield f"its selector also selects the pods of {', '.join(others)}"
 
 
-@check
+@Check
 def services_reach_a_port(objects: Objects) -> Iterator[str]:
     """A Service whose selector or target is wrong has no endpoints, and nothing says so."""
     for service in objects.of("Service"):
@@ -86,7 +86,7 @@ def port_names_are_short(each: Workload) -> Iterator[str]:
             yield f"port name {port['name']!r} has more than 15 characters"
 
 
-@check
+@Check
 def budgets_can_be_kept(objects: Objects) -> Iterator[str]:
     """A budget that allows no eviction blocks every node upgrade."""
     for budget in objects.of("PodDisruptionBudget"):
@@ -122,7 +122,7 @@ def service_accounts_are_there(each: Workload) -> Iterator[str]:
         yield f"there is no ServiceAccount {each.account!r}"
 
 
-@check
+@Check
 def role_bindings_bind_what_is_there(objects: Objects) -> Iterator[str]:
     """A binding to a misspelt role or account is no error: it grants nothing."""
     for binding in objects.of("RoleBinding"):
@@ -153,7 +153,7 @@ def mounts_have_volumes(each: Workload) -> Iterator[str]:
             yield f"there is no PersistentVolumeClaim {claim!r}"
 
 
-@check
+@Check
 def claims_can_be_bound(objects: Objects) -> Iterator[str]:
     """A claim that its volume cannot serve stays Pending, and every pod with it."""
     for claim in objects.of("PersistentVolumeClaim"):
@@ -187,7 +187,7 @@ def addresses_name_a_service(each: Workload) -> Iterator[str]:
             yield f"{name} names port {port} of the Service {service!r}"
 
 
-@check
+@Check
 def autoscalers_have_a_target_to_themselves(objects: Objects) -> Iterator[str]:
     """Two autoscalers, or one and a fixed number, set the same replicas in turn."""
     targets: list[str] = []
