@@ -1,72 +1,35 @@
 """The Python SDK: `MuseClient().generate("an owl")`. It imports neither JAX nor the servers."""
 
-from muse.common.v1.caller_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE, Caller
-from muse.common.v1.decoding_pb2 import Sampling
+from muse.common.v1.caller_pb2 import PRIORITY_BATCH as PRIORITY_BATCH
+from muse.common.v1.caller_pb2 import PRIORITY_INTERACTIVE as PRIORITY_INTERACTIVE
+from muse.common.v1.caller_pb2 import Caller as Caller
+from muse.common.v1.decoding_pb2 import Sampling as Sampling
 
-from muse_client.asynchronous import AsyncMuseClient
-from muse_client.blocking import MuseClient
-from muse_client.calls import DEFAULT_ADDRESS, GenerateOptions, sampling
-from muse_client.edits import (
-    ImageFile,
-    inpainting,
-    mask_free_editing,
-    outpainting,
-    variation,
-)
-from muse_client.errors import (
-    CheckpointConflict,
-    DeadlineExceeded,
-    FieldViolation,
-    InvalidRequest,
-    MuseError,
-    NotFound,
-    NotServed,
-    Overloaded,
-    Unavailable,
-)
-from muse_client.events import (
-    Accepted,
-    Done,
-    Event,
-    GeneratedImage,
-    MuseWarning,
-    Preview,
-    Progress,
-    RequestWarning,
-)
-from muse_client.version import __version__
-
-__all__ = [
-    "DEFAULT_ADDRESS",
-    "PRIORITY_BATCH",
-    "PRIORITY_INTERACTIVE",
-    "Accepted",
-    "AsyncMuseClient",
-    "Caller",
-    "CheckpointConflict",
-    "DeadlineExceeded",
-    "Done",
-    "Event",
-    "FieldViolation",
-    "GenerateOptions",
-    "GeneratedImage",
-    "ImageFile",
-    "InvalidRequest",
-    "MuseClient",
-    "MuseError",
-    "MuseWarning",
-    "NotFound",
-    "NotServed",
-    "Overloaded",
-    "Preview",
-    "Progress",
-    "RequestWarning",
-    "Sampling",
-    "Unavailable",
-    "__version__",
-    "inpainting",
-    "mask_free_editing",
-    "outpainting",
-    "sampling",
-    "variation",
-]
+from muse_client.asynchronous import AsyncMuseClient as AsyncMuseClient
+from muse_client.blocking import MuseClient as MuseClient
+from muse_client.calls import DEFAULT_ADDRESS as DEFAULT_ADDRESS
+from muse_client.calls import GenerateOptions as GenerateOptions
+from muse_client.calls import sampling as sampling
+from muse_client.edits import ImageFile as ImageFile
+from muse_client.edits import inpainting as inpainting
+from muse_client.edits import mask_free_editing as mask_free_editing
+from muse_client.edits import outpainting as outpainting
+from muse_client.edits import variation as variation
+from muse_client.errors import CheckpointConflict as CheckpointConflict
+from muse_client.errors import DeadlineExceeded as DeadlineExceeded
+from muse_client.errors import FieldViolation as FieldViolation
+from muse_client.errors import InvalidRequest as InvalidRequest
+from muse_client.errors import MuseError as MuseError
+from muse_client.errors import NotFound as NotFound
+from muse_client.errors import NotServed as NotServed
+from muse_client.errors import Overloaded as Overloaded
+from muse_client.errors import Unavailable as Unavailable
+from muse_client.events import Accepted as Accepted
+from muse_client.events import Done as Done
+from muse_client.events import Event as Event
+from muse_client.events import GeneratedImage as GeneratedImage
+from muse_client.events import MuseWarning as MuseWarning
+from muse_client.events import Preview as Preview
+from muse_client.events import Progress as Progress
+from muse_client.events import RequestWarning as RequestWarning
+from muse_client.version import __version__ as __version__

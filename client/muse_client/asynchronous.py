@@ -30,12 +30,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     def __init__(
         self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> None:
-        """Creates a client, which connects at its first call.
-
-        Args:
-            address: "host:port" of the orchestrator.
-            timeout_s: Deadline of each request in seconds; the servers cancel the request then.
-        """
+        """Creates a client, which connects at its first call; see `MuseClient`."""
         self._address, self._timeout_s = address, timeout_s
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)

@@ -9,11 +9,7 @@ from k8s.checks.schemas import schema_mistakes
 
 
 def main(folders: list[str]) -> int:
-    """Returns the exit status: 0 if nothing is wrong.
-
-    Args:
-        folders: Each with a kustomization.yaml.
-    """
+    """Returns the exit status: 0 if nothing is wrong with the overlays in these folders."""
     if not folders:
         sys.exit("usage: python -m k8s.checks FOLDER...")
     wrong = 0

@@ -4,110 +4,97 @@ import re
 from collections.abc import Iterator
 from math import prod
 
-from k8s.checks.objects import Objects, environment
-from k8s.checks.quantities import amount
+from k8s.checks.objects import Workload, amount, at, environment
+from k8s.checks.rules import check_workloads
 
 TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
+PLATFORMS = {TPU: "tpu", GPU: "cuda"}  # as JAX names them
 ACCELERATOR = "cloud.google.com/gke-tpu-accelerator"
 TOPOLOGY = "cloud.google.com/gke-tpu-topology"
 GPU_ACCELERATOR = "cloud.google.com/gke-accelerator"
 # Cores and bytes of the machine with one: ct5lp-hightpu-1t, ct6e-standard-1t, g2-standard-8.
 MACHINES = {
-    "tpu-v5-lite-podslice": (24, 48e9),
-    "tpu-v6e-slice": (44, 176e9),
-    "nvidia-l4": (8, 32e9),
+    "tpu-v5-lite-podslice": {"cpu": 24, "memory": 48e9},
+    "tpu-v6e-slice": {"cpu": 44, "memory": 176e9},
+    "nvidia-l4": {"cpu": 8, "memory": 32e9},
 }
 FOR_PODS = 0.85  # share of a machine that the system and kubelet leave
 
 
-def chips_come_with_their_shape(objects: Objects) -> Iterator[str]:
+@check_workloads()
+def chips_come_with_their_shape(each: Workload) -> Iterator[str]:
     """GKE finds nodes with chips by kind and shape, and a pod takes all chips of its node."""
-    for each in objects.workloads():
-        chips, selector = each.chips(TPU), each.pod.get("nodeSelector", {})
-        if not chips:
-            continue
-        for label in (ACCELERATOR, TOPOLOGY):
-            if label not in selector:
-                yield f"{each.title}: asks for {TPU} without the nodeSelector {label}"
-        shape = selector.get(TOPOLOGY, "")
-        if not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}", shape):
-            if shape:
-                yield f"{each.title}: its shape is {shape!r}, expected one such as 1x1 or 2x2"
-        elif chips != prod(map(int, shape.split("x"))):
-            yield f"{each.title}: asks for {chips} chips, its shape {shape} has another number"
+    chips, shape = each.chips(TPU), each.node_selector.get(TOPOLOGY, "")
+    if not chips:
+        return
+    for label in (ACCELERATOR, TOPOLOGY):
+        if label not in each.node_selector:
+            yield f"asks for {TPU} without the nodeSelector {label}"
+    if not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}", shape):
+        if shape:
+            yield f"its shape is {shape!r}, expected one such as 1x1 or 2x2"
+    elif chips != prod(map(int, shape.split("x"))):
+        yield f"asks for {chips} chips, its shape {shape} has another number"
 
 
-def machines_have_the_chips(objects: Objects) -> Iterator[str]:
+@check_workloads()
+def machines_have_the_chips(each: Workload) -> Iterator[str]:
     """The shape of a GPU pool is its machine's: one of a kind that MACHINES knows has one chip."""
-    for each in objects.workloads():
-        kind, chips = each.pod.get("nodeSelector", {}).get(GPU_ACCELERATOR), each.chips(GPU)
-        if kind in MACHINES and chips > 1:
-            yield f"{each.title}: asks for {chips} {GPU}, a node with one {kind} has 1"
+    kind, chips = each.node_selector.get(GPU_ACCELERATOR), each.chips(GPU)
+    if kind in MACHINES and chips > 1:
+        yield f"asks for {chips} {GPU}, a node with one {kind} has 1"
 
 
-def chips_are_used(objects: Objects) -> Iterator[str]:
+@check_workloads()
+def chips_are_used(each: Workload) -> Iterator[str]:
     """A stage uses as many chips as its MUSE_MESH says, one by default; others of the pod idle."""
-    for each in objects.workloads():
-        chips = each.chips(TPU) or each.chips(GPU)
-        if not chips or each.component not in ("stage", "compile-job"):
-            continue
-        for box in each.containers:
-            mesh = environment(box).get("MUSE_MESH") or "model=1"
-            used = prod(int(axis.partition("=")[2]) for axis in mesh.split(","))
-            if used != chips:
-                yield f"{each.title}: asks for {chips} chips and uses {used}, by its MUSE_MESH"
+    chips = each.chips(TPU) or each.chips(GPU)
+    if not chips or each.component not in ("stage", "compile-job"):
+        return
+    for box in each.containers:
+        mesh = environment(box).get("MUSE_MESH") or "model=1"
+        used = prod(int(axis.partition("=")[2]) for axis in mesh.split(","))
+        if used != chips:
+            yield f"asks for {chips} chips and uses {used}, by its MUSE_MESH"
 
 
-def taints_are_tolerated(objects: Objects) -> Iterator[str]:
+@check_workloads()
+def taints_are_tolerated(each: Workload) -> Iterator[str]:
     """Nodes with accelerators are tainted."""
-    for each in objects.workloads():
-        tolerated = {toleration.get("key") for toleration in each.pod.get("tolerations", ())}
-        for resource in (TPU, GPU):
-            if each.chips(resource) and resource not in tolerated:
-                yield f"{each.title}: asks for {resource} and does not tolerate its taint"
-            if not each.chips(resource) and resource in tolerated:
-                yield f"{each.title}: tolerates {resource}, which it does not ask for"
+    tolerated = {toleration.get("key") for toleration in each.pod.get("tolerations", ())}
+    for resource in PLATFORMS:
+        if each.chips(resource) and resource not in tolerated:
+            yield f"asks for {resource} and does not tolerate its taint"
+        if not each.chips(resource) and resource in tolerated:
+            yield f"tolerates {resource}, which it does not ask for"
 
 
-def pods_fit_their_node(objects: Objects) -> Iterator[str]:
+@check_workloads()
+def pods_fit_their_node(each: Workload) -> Iterator[str]:
     """A pod that is larger than its node stays Pending."""
-    for each in objects.workloads():
-        selector = each.pod.get("nodeSelector", {})
-        kind = selector.get(ACCELERATOR) or selector.get(GPU_ACCELERATOR)
-        if kind not in MACHINES:
-            continue
-        for resource, has in zip(("cpu", "memory"), MACHINES[kind], strict=True):
-            asked = sum(
-                amount(box.get("resources", {}).get("requests", {}).get(resource, 0))
-                for box in each.containers
+    kind = each.node_selector.get(ACCELERATOR) or each.node_selector.get(GPU_ACCELERATOR) or ""
+    for resource, has in MACHINES.get(kind, {}).items():
+        asked = sum(amount(at(box, f"resources.requests.{resource}", 0)) for box in each.containers)
+        if asked > has * FOR_PODS:
+            yield (
+                f"asks for {asked:.3g} of {resource}, a node with one {kind} has "
+                f"{has * FOR_PODS:.3g} for pods"
             )
-            if asked > has * FOR_PODS:
-                yield (
-                    f"{each.title}: asks for {asked:.3g} of {resource}, a node with one {kind} has "
-                    f"{has * FOR_PODS:.3g} for pods"
-                )
 
 
-def roll_outs_do_not_wait_for_chips(objects: Objects) -> Iterator[str]:
+@check_workloads("Deployment")
+def roll_outs_do_not_wait_for_chips(each: Workload) -> Iterator[str]:
     """A surge pod waits for a chip that the pod it replaces holds."""
-    for each in objects.workloads():
-        if each.kind != "Deployment" or not (each.chips(TPU) or each.chips(GPU)):
-            continue
-        surge = each.spec.get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", "25%")
-        if surge not in (0, "0%"):
-            yield f"{each.title}: maxSurge is {surge}, expected 0: there is no chip to spare"
+    surge = at(each.spec, "strategy.rollingUpdate.maxSurge", "25%")
+    if any(map(each.chips, PLATFORMS)) and surge not in (0, "0%"):
+        yield f"maxSurge is {surge}, expected 0: there is no chip to spare"
 
 
-def accelerators_do_not_fall_back(objects: Objects) -> Iterator[str]:
+@check_workloads()
+def accelerators_do_not_fall_back(each: Workload) -> Iterator[str]:
     """JAX without a chip computes on the CPU, a thousand times slower, if it may."""
-    for each in objects.workloads():
-        for resource, platform in ((TPU, "tpu"), (GPU, "cuda")):
-            if not each.chips(resource):
-                continue
-            for box in each.containers:
-                said = {entry["name"]: entry.get("value", "") for entry in box.get("env", ())}
-                if platform not in said.get("JAX_PLATFORMS", "").split(","):
-                    yield (
-                        f"{each.title}: asks for {resource}, expected JAX_PLATFORMS to name "
-                        f"{platform}"
-                    )
+    for resource, platform in PLATFORMS.items():
+        for box in each.containers if each.chips(resource) else ():
+            platforms = environment(box).get("JAX_PLATFORMS") or ""
+            if platform not in platforms.split(","):
+                yield f"asks for {resource}, expected JAX_PLATFORMS to name {platform}"

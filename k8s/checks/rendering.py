@@ -25,10 +25,7 @@ def renderer() -> list[str] | None:
 
 
 def render(folder: Path) -> str:
-    """Returns the YAML of an overlay.
-
-    Args:
-        folder: One with a kustomization.yaml.
+    """Returns the YAML of an overlay, a folder with a kustomization.yaml.
 
     Raises:
         RenderError: nothing here renders, or the folder is wrong.

@@ -1,10 +1,9 @@
 """Reasons why pods are not ready, from kubelet, scheduler, admission and the container's log."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from k8s.checks.objects import selects
+from k8s.checks.objects import at, selects
 from k8s.checks.rendering import Manifest
 from k8s.deployment.cluster import Cluster, ClusterError
 
@@ -25,102 +24,51 @@ EXPLAINED = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a pod is not ready, or is not even made.
-
-    Attributes:
-        deployment: Name of the Deployment.
-        pod: Name of the pod; "" if none was made.
-        kind: Such as "ImagePullBackOff" or "Unschedulable".
-        text: The message; may have several lines.
-        current: Whether the pod is of the newest revision, and not about to be replaced.
-    """
-
-    deployment: str
-    pod: str
-    kind: str
-    text: str
-    current: bool = True
-
-    def __str__(self) -> str:
-        subject = f"pod {self.pod}" if self.pod else f"deployment {self.deployment}"
-        revision = "" if self.current else " (of an old revision)"
-        return f"{subject}{revision}: {self.kind}: {self.text}"
-
-
-def pods_of(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
-    """Returns the pods that a Deployment selects."""
-    selector = deployment["spec"]["selector"]
-    return [each for each in pods if selects(selector, each["metadata"].get("labels", {}))]
-
-
-def is_ready(pod: Manifest) -> bool:
-    """Returns whether a pod's readiness probe succeeds."""
-    return _condition(pod, "Ready").get("status") == "True"
-
-
 def failures(
     cluster: Cluster, namespace: str, deployments: Sequence[Manifest], pods: Sequence[Manifest]
-) -> list[Failure]:
-    """Returns a reason for each pod that is not ready, and for pods that could not be made.
-
-    Args:
-        cluster: The cluster that has them.
-        namespace: The Deployments' namespace.
-        deployments: Deployments with their status.
-        pods: All pods of the namespace.
-    """
+) -> list[str]:
+    """Returns a reason for each pod of Deployments that is not ready, or could not be made."""
+    found = []
+    for each in deployments:
+        failed = _condition(each, "ReplicaFailure")  # admission or a quota refuses its pods
+        if failed.get("status") == "True":
+            message = failed.get("message", "")
+            found.append(f"deployment {each['metadata']['name']}: ReplicaFailure: {message}")
     waiting = [
         (deployment, pod)
         for deployment in deployments
-        for pod in pods_of(deployment, pods)
-        if not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+        for pod in pods
+        if selects(deployment["spec"]["selector"], pod["metadata"].get("labels", {}))
+        and _condition(pod, "Ready").get("status") != "True"
+        and "deletionTimestamp" not in pod["metadata"]
     ]
-    found = [failure for each in deployments for failure in _not_made(each)]
     if waiting:
-        newest = _newest(cluster.objects("apps/v1", "ReplicaSet", namespace), deployments)
+        sets = cluster.objects("apps/v1", "ReplicaSet", namespace)
         warnings = _warnings(cluster, namespace)
         for deployment, pod in waiting:
             kind, text = _reason(cluster, namespace, pod, warnings)
-            owners = {each["name"] for each in pod["metadata"].get("ownerReferences", ())}
-            name = deployment["metadata"]["name"]
-            found.append(
-                Failure(
-                    deployment=name,
-                    pod=pod["metadata"]["name"],
-                    kind=kind,
-                    text=text,
-                    current=newest.get(name) in owners,
-                )
-            )
+            old = "" if _is_newest(pod, deployment, sets) else " (of an old revision)"
+            found.append(f"pod {pod['metadata']['name']}{old}: {kind}: {text}")
     return found
 
 
-def _not_made(deployment: Manifest) -> Iterator[Failure]:
-    """Yields why a Deployment has no pod to look at: admission or a quota refuses it."""
-    failed = _condition(deployment, "ReplicaFailure")
-    if failed.get("status") == "True":
-        yield Failure(
-            deployment=deployment["metadata"]["name"],
-            pod="",
-            kind="ReplicaFailure",
-            text=failed.get("message", ""),
-        )
+def _is_newest(pod: Manifest, deployment: Manifest, sets: Sequence[Manifest]) -> bool:
+    """Returns whether a pod is of its Deployment's newest ReplicaSet, so that it will stay."""
+    return any(
+        each["metadata"]["name"] in _owners(pod)
+        and deployment["metadata"]["name"] in _owners(each)
+        and _revision(each) == _revision(deployment)
+        for each in sets
+    )
 
 
-def _newest(sets: Sequence[Manifest], deployments: Sequence[Manifest]) -> dict[str, str]:
-    """Returns the name of each Deployment's newest ReplicaSet."""
-    found = {}
-    for deployment in deployments:
-        metadata = deployment["metadata"]
-        revision = metadata.get("annotations", {}).get(REVISION)
-        for each in sets:
-            owners = {owner["name"] for owner in each["metadata"].get("ownerReferences", ())}
-            said = each["metadata"].get("annotations", {}).get(REVISION)
-            if metadata["name"] in owners and said == revision:
-                found[metadata["name"]] = each["metadata"]["name"]
-    return found
+def _owners(manifest: Manifest) -> set[str]:
+    return {each["name"] for each in manifest["metadata"].get("ownerReferences", ())}
+
+
+def _revision(manifest: Manifest) -> str | None:
+    revision: str | None = at(manifest, "metadata.annotations", {}).get(REVISION)
+    return revision
 
 
 def _warnings(cluster: Cluster, namespace: str) -> dict[str, Manifest]:
@@ -145,39 +93,37 @@ def _reason(
     if scheduled.get("status") == "False":
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")
     boxes = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-    for box in boxes:
-        waiting = box.get("state", {}).get("waiting", {})
+    waits = [at(box, "state.waiting", {}) for box in boxes]
+    for box, waiting in zip(boxes, waits, strict=True):
+        if waiting.get("reason") == "CrashLoopBackOff":
+            return waiting["reason"], _crash(cluster, namespace, name, box)
         if waiting.get("reason") in EXPLAINED:
-            if waiting["reason"] == "CrashLoopBackOff":
-                return waiting["reason"], _crash(cluster, namespace, name, box)
             return waiting["reason"], waiting.get("message", "")
     for box in boxes:
         if box.get("restartCount") and not box.get("ready"):
             return "Restarted", _crash(cluster, namespace, name, box)
-    event = warnings.get(name)
-    if event is not None:
-        times = event.get("count") or event.get("series", {}).get("count") or 1
+    if event := warnings.get(name):
+        times = event.get("count") or at(event, "series.count") or 1
         return event.get("reason", "Warning"), f"{event.get('message', '')} ({times} times)"
-    for box in boxes:
-        reason = box.get("state", {}).get("waiting", {}).get("reason")
-        if reason:
-            return reason, "nothing is wrong with it yet"
+    for waiting in waits:
+        if waiting.get("reason"):
+            return waiting["reason"], "nothing is wrong with it yet"
     return status.get("phase", "Unknown"), "not ready yet"
 
 
 def _crash(cluster: Cluster, namespace: str, pod: str, box: Mapping[str, Any]) -> str:
     """Returns how a container ended, and the last lines of its log."""
-    ended = box.get("lastState", {}).get("terminated", {})
+    ended = at(box, "lastState.terminated", {})
     how = f"{box['name']} ended {box['restartCount']} times, last with exit code "
     how += f"{ended.get('exitCode', 'unknown')} ({ended.get('reason', 'no reason')})"
     query = {"container": box["name"], "previous": "true", "tailLines": str(LAST_LINES)}
     try:
-        lines = list(cluster.log(namespace, pod, query))
+        lines = cluster.log(namespace, pod, **query)
     except ClusterError as error:
         lines = [f"its log cannot be read: {error}"]
     return "\n".join([how, *(f"    {line}" for line in lines)])
 
 
 def _condition(manifest: Manifest, kind: str) -> Mapping[str, Any]:
-    conditions = manifest.get("status", {}).get("conditions", ())
+    conditions = at(manifest, "status.conditions", ())
     return next((each for each in conditions if each["type"] == kind), {})

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from k8s.checks import chips
-from k8s.checks.objects import Objects, Workload
-from k8s.checks.quantities import amount
+from k8s.checks.chips import PLATFORMS
+from k8s.checks.objects import Objects, Workload, amount
 from k8s.checks.rendering import Manifest
 
 
@@ -13,39 +12,32 @@ def node_mistakes(manifests: list[Manifest], nodes: list[Manifest]) -> list[str]
 
     A node pool that scales to zero has no node to look at: its line says so, for the reader to
     know whether the pool may grow.
-
-    Args:
-        manifests: The objects of an overlay.
-        nodes: All nodes of the cluster.
     """
     return [
-        line
+        f"{workload.title}: {line}"
         for workload in Objects(manifests).workloads()
-        for resource in (chips.TPU, chips.GPU)
+        for resource in PLATFORMS
         if workload.chips(resource)
         for line in _mistakes(workload, resource, nodes)
     ]
 
 
 def _mistakes(workload: Workload, resource: str, nodes: list[Manifest]) -> Iterator[str]:
-    selector = workload.pod.get("nodeSelector", {})
-    per_pod = workload.chips(resource)
+    selector, per_pod = workload.node_selector, workload.chips(resource)
+    replicas = workload.spec.get("replicas", 1) if workload.kind == "Deployment" else 0
     pool = [each for each in nodes if selector.items() <= each["metadata"]["labels"].items()]
     allocatable = [int(amount(each["status"]["allocatable"].get(resource, 0))) for each in pool]
+    places = sum(each // per_pod for each in allocatable)
     labels = ", ".join(f"{name}={value}" for name, value in selector.items()) or "any label"
     if not pool:
-        yield f"{workload.title}: no node has {labels}: expected a pool that has, or may grow one"
+        yield f"no node has {labels}: expected a pool that has, or may grow one"
     elif max(allocatable) < per_pod:
         yield (
-            f"{workload.title}: a pod requests {per_pod} {resource}, the largest node with "
-            f"{labels} has {max(allocatable)}"
+            f"a pod requests {per_pod} {resource}, the largest node with {labels} has "
+            f"{max(allocatable)}"
         )
-    elif workload.kind == "Deployment":
-        replicas = workload.spec.get("replicas", 1)
-        places = sum(each // per_pod for each in allocatable)
-        if replicas > places:
-            yield (
-                f"{workload.title}: {replicas} replicas request {per_pod} {resource} each, the "
-                f"{len(pool)} nodes with {labels} have room for {places}: expected a pool that "
-                "may grow, or fewer replicas"
-            )
+    elif replicas > places:
+        yield (
+            f"{replicas} replicas request {per_pod} {resource} each, the {len(pool)} nodes with "
+            f"{labels} have room for {places}: expected a pool that may grow, or fewer replicas"
+        )

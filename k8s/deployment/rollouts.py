@@ -6,9 +6,6 @@ from k8s.checks.rendering import Manifest
 def rollout_state(deployment: Manifest) -> str:
     """Returns what a Deployment's roll-out waits for; "" once it is complete.
 
-    Args:
-        deployment: The object with its status.
-
     Source: `kubectl rollout status`, which compares the same numbers.
     """
     metadata, status = deployment["metadata"], deployment.get("status", {})

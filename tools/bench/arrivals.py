@@ -32,11 +32,10 @@ class Kind:
     @property
     def name(self) -> str:
         """Name in tables, such as "steps=8 guidance_scale=0"; "default" if nothing is set."""
-        numbers = {"steps": self.steps, "superres_steps": self.superres_steps}
-        words = [f"{name}={value}" for name, value in numbers.items() if value is not None]
-        words += [] if self.guidance_scale is None else [f"guidance_scale={self.guidance_scale:g}"]
-        words += ["negative"] if self.negative else []
-        return " ".join(words) or "default"
+        names = ("steps", "superres_steps", "guidance_scale")
+        values = [(name, getattr(self, name)) for name in names]
+        words = [f"{name}={value:g}" for name, value in values if value is not None]
+        return " ".join([*words, *(["negative"] if self.negative else [])]) or "default"
 
 
 def parse_kind(text: str) -> Kind:
@@ -65,13 +64,7 @@ def parse_kind(text: str) -> Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """One scheduled request.
-
-    Attributes:
-        at_s: Seconds from the start of the run.
-        kind: Kind of the request.
-        seed: Seed of its image.
-    """
+    """One scheduled request, `at_s` seconds after the start of the run."""
 
     at_s: float
     kind: Kind
@@ -81,13 +74,7 @@ class Arrival:
 def poisson_arrivals(
     kinds: Sequence[Kind], *, rate: float, seconds: float, seed: int
 ) -> list[Arrival]:
-    """Draws the requests of a run; equal seeds give equal requests.
-
-    Args:
-        kinds: Kinds of the mix.
-        rate: Mean requests a second.
-        seconds: Duration of the arrivals.
-        seed: Seed of the times, the kinds and the images.
+    """Draws the requests of a run of some seconds, `rate` a second; equal seeds give equal ones.
 
     Raises:
         ValueError: rate or seconds are not above 0, or there is no kind.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,6 @@ from cyclopts import Parameter
 from services.stages import ORCHESTRATOR_PORT, StageName
 
 if TYPE_CHECKING:
-    from tools.bench.arrivals import Kind
     from tools.bench.summary import Summary
 
 
@@ -52,13 +52,23 @@ def bench(
     """
     from rich.console import Console
 
-    from tools.bench.arrivals import parse_kind
+    from tools.bench.arrivals import parse_kind, poisson_arrivals
+    from tools.bench.load import run_load
     from tools.bench.rendering import stage_table, summary_table, write_plot
+    from tools.bench.summary import summarise
+    from tools.bench.targets import open_target
 
     kinds = [parse_kind(text) for text in kind or [""]]
-    runs = asyncio.run(
-        _runs(stage, server, prompt, kinds, rate or [0.5], seconds, deadline_s, seed)
-    )
+
+    async def measure() -> "list[Summary]":
+        loads = [
+            poisson_arrivals(kinds, rate=each, seconds=seconds, seed=seed) for each in rate or [0.5]
+        ]
+        async with open_target(stage, server, prompt, timeout_s=deadline_s) as send:
+            await send(kinds[0], seed)  # connected and warm before the clock starts
+            return [summarise(await run_load(send, load), seconds=seconds) for load in loads]
+
+    runs = asyncio.run(measure())
     out.mkdir(parents=True, exist_ok=True)
     report = {
         "stage": stage,
@@ -66,7 +76,7 @@ def bench(
         "seed": seed,
         "seconds": seconds,
         "kinds": [each.name for each in kinds],
-        "runs": [run.as_json() for run in runs],
+        "runs": [asdict(run) for run in runs],
     }
     (out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
     console = Console()
@@ -76,45 +86,3 @@ def bench(
     title = f"{stage}: {seconds:g} s a load, Poisson arrivals, seed {seed}"
     write_plot(runs, out, title=title)
     console.print(f"{out}/bench.json, bench.png, bench.html", highlight=False)
-
-
-async def _runs(
-    stage: StageName | Literal["whole"],
-    server: str,
-    prompt: str,
-    kinds: "list[Kind]",
-    rates: list[float],
-    seconds: float,
-    deadline_s: float,
-    seed: int,
-) -> "list[Summary]":
-    from contextlib import AsyncExitStack
-
-    import grpc
-    from muse_client import AsyncMuseClient
-
-    from services.runtime.wire.errors import read_error
-    from tools.bench.arrivals import poisson_arrivals
-    from tools.bench.load import run_load
-    from tools.bench.summary import summarise
-    from tools.bench.targets import StageTarget, Target, WholeTarget, prepare_inputs
-
-    loads = [poisson_arrivals(kinds, rate=r, seconds=seconds, seed=seed) for r in rates]
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=deadline_s))
-        status = await client.status()
-        target: Target = WholeTarget(client, prompt)
-        if stage != "whole":
-            channels = {
-                report.stage: await stack.enter_async_context(
-                    grpc.aio.insecure_channel(report.address)
-                )
-                for report in status.stages
-            }
-            try:
-                inputs = await prepare_inputs(channels, prompt)
-            except grpc.aio.AioRpcError as error:
-                raise read_error(error) from error
-            target = StageTarget(stage, channels[stage], inputs, timeout_s=deadline_s)
-        await target.send(kinds[0], seed)  # connected and warm before the clock starts
-        return [summarise(await run_load(target, load), seconds=seconds) for load in loads]

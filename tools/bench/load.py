@@ -9,7 +9,7 @@ from muse.common.v1.stage_pb2 import StageTiming
 from muse_client import MuseError
 
 from tools.bench.arrivals import Arrival
-from tools.bench.targets import Target
+from tools.bench.targets import Send
 
 OK = "OK"
 
@@ -33,39 +33,26 @@ class Outcome:
     timings: tuple[StageTiming, ...]
 
 
-async def run_load(target: Target, arrivals: Sequence[Arrival]) -> list[Outcome]:
-    """Sends every request at its time, without waiting for earlier ones.
-
-    Args:
-        target: Target of the requests.
-        arrivals: Scheduled requests, in order of time.
-
-    Returns:
-        The outcome of each request, in order.
-    """
+async def run_load(send: Send, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    """Sends requests at their times, without waiting for earlier ones; returns their outcomes."""
     begun = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         sent = []
         for arrival in arrivals:
             await asyncio.sleep(begun + arrival.at_s - asyncio.get_running_loop().time())
-            sent.append(group.create_task(_send(target, arrival, begun)))
+            sent.append(group.create_task(_outcome(send, arrival, begun)))
     return [task.result() for task in sent]
 
 
-async def _send(target: Target, arrival: Arrival, begun: float) -> Outcome:
+async def _outcome(send: Send, arrival: Arrival, begun: float) -> Outcome:
     timings: Sequence[StageTiming] = ()
     code = OK
     try:
-        timings = await target.send(arrival.kind, arrival.seed)
+        timings = await send(arrival.kind, arrival.seed)
     except grpc.aio.AioRpcError as error:
         code = error.code().name
     except MuseError as error:
         code = error.code.name
-    latency_s = asyncio.get_running_loop().time() - begun - arrival.at_s
-    return Outcome(
-        kind=arrival.kind.name,
-        at_s=arrival.at_s,
-        latency_s=latency_s,
-        code=code,
-        timings=tuple(timings),
-    )
+    at_s, kind = arrival.at_s, arrival.kind.name
+    latency_s = asyncio.get_running_loop().time() - begun - at_s
+    return Outcome(kind=kind, at_s=at_s, latency_s=latency_s, code=code, timings=tuple(timings))

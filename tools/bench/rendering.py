@@ -68,14 +68,7 @@ def plotting() -> Any:
 
 
 def save_page(figure: Any, file: Path, *, title: str, table: str) -> None:
-    """Writes a figure as a PNG, and as a page (HTML) with a table below it.
-
-    Args:
-        figure: Figure of matplotlib.
-        file: File without suffix.
-        title: Title of the page.
-        table: Table as HTML.
-    """
+    """Writes a figure as `file`.png, and as the page `file`.html with an HTML table below it."""
     figure.savefig(file.with_suffix(".png"), dpi=120)
     drawing = io.StringIO()
     figure.savefig(drawing, format="svg")
@@ -90,11 +83,6 @@ def save_page(figure: Any, file: Path, *, title: str, table: str) -> None:
 
 def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
     """Writes latency against offered load as bench.png and, with the table, as bench.html.
-
-    Args:
-        runs: One run for each load.
-        folder: Folder to write into.
-        title: Title of plot and page.
 
     Raises:
         RuntimeError: matplotlib is not installed.

@@ -1,12 +1,12 @@
 """Summary of a run: percentiles, goodput, refusals, occupancy."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
+from muse.common.v1.stage_pb2 import StageTiming
 
 from tools.bench.load import OK, Outcome
 
@@ -16,17 +16,14 @@ REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One run at one offered load.
+    """One run at one offered load. Times are p50, p95 and p99; [] without a value.
 
     Attributes:
-        offered_per_s: Requests sent a second.
         goodput_per_s: Requests answered a second, from the first arrival to the last end.
-        requests: Requests sent.
         codes: Number of requests by gRPC status.
-        latency_s: p50, p95 and p99 of the latency of answered requests, by kind, and "all".
-        refusal_s: p50, p95 and p99 of the time until a RESOURCE_EXHAUSTED refusal.
-        queue_s: p50, p95 and p99 of the time queued, by stage.
-        compute_s: p50, p95 and p99 of the time computed, by stage.
+        latency_s: Of answered requests, by kind, and "all".
+        refusal_s: Until a RESOURCE_EXHAUSTED refusal.
+        queue_s: By stage, as compute_s.
         occupancy: Mean number of requests in compute, by stage.
     """
 
@@ -40,17 +37,9 @@ class Summary:
     compute_s: dict[str, list[float]]
     occupancy: dict[str, float]
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns the summary as plain data."""
-        return asdict(self)
-
 
 def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
-    """Summarises a run.
-
-    Args:
-        outcomes: Outcome of each request; at least one.
-        seconds: Duration of the arrivals.
+    """Summarises a run whose requests arrived in so many seconds.
 
     Raises:
         ValueError: there is no outcome.
@@ -64,11 +53,9 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float) -> Summary:
     if len(kinds) > 1:
         for kind in sorted(kinds):
             latencies[kind] = [each.latency_s for each in answered if each.kind == kind]
-    stages = list(dict.fromkeys(row.stage for each in answered for row in each.timings))
-    rows = {
-        stage: [row for each in answered for row in each.timings if row.stage == stage]
-        for stage in stages
-    }
+    rows: dict[str, list[StageTiming]] = defaultdict(list)
+    for row in (row for each in answered for row in each.timings):
+        rows[row.stage].append(row)
     return Summary(
         offered_per_s=len(outcomes) / seconds,
         goodput_per_s=len(answered) / span_s,

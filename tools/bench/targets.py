@@ -1,8 +1,10 @@
 """Targets of load: the whole system through its public API, or one stage directly."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal
 
 import grpc
 from muse.base.v1 import base_pb2
@@ -14,61 +16,23 @@ from muse.text_encoder.v1 import text_encoder_pb2
 from muse.tokenizer.v1 import tokenizer_pb2
 from muse_client import AsyncMuseClient, sampling
 
+from services.runtime.wire.errors import read_error
 from services.stages import DECODING, STAGES, StageName
 from tools.bench.arrivals import Kind
 
 NEGATIVE_PROMPT = "a fox"
 
 
-class Target(Protocol):
-    """A target of load."""
+Send = Callable[[Kind, int], Awaitable[Sequence[StageTiming]]]
+"""Sends one request of a kind with a seed, waits for its end and returns its timings by stage.
 
-    async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Sends one request and waits for its end.
-
-        Returns:
-            Timings by stage.
-
-        Raises:
-            grpc.aio.AioRpcError, MuseError: the request failed.
-        """
-
-
-@dataclass(frozen=True)
-class WholeTarget:
-    """The whole system: each request generates one image.
-
-    Attributes:
-        client: Client whose timeout is the deadline of each request.
-        prompt: Prompt of every image.
-    """
-
-    client: AsyncMuseClient
-    prompt: str
-
-    async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Generates one image."""
-        (picture,) = await self.client.generate(
-            self.prompt,
-            negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
-            seed=seed,
-            base=sampling(steps=kind.steps, guidance_scale=kind.guidance_scale),
-            superres=sampling(steps=kind.superres_steps, guidance_scale=kind.guidance_scale),
-        )
-        return picture.timings
+Raises grpc.aio.AioRpcError or MuseError if the request failed.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Inputs for calling each stage directly.
-
-    Attributes:
-        text: Prompt.
-        prompt: Embedding of the prompt.
-        negative: Embedding of the negative prompt.
-        low: A low-resolution grid.
-        high: A high-resolution grid.
-    """
+    """Inputs for calling each stage directly: a text, embeddings and grids."""
 
     text: str
     prompt: TextEmbedding
@@ -77,39 +41,35 @@ class Inputs:
     high: TokenGrid
 
 
-class StageTarget:
-    """One stage, called directly with inputs that the earlier stages made once."""
+async def _send_to_all(
+    client: AsyncMuseClient, prompt: str, kind: Kind, seed: int
+) -> Sequence[StageTiming]:
+    """Generates one image through the public API."""
+    (picture,) = await client.generate(
+        prompt,
+        negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
+        seed=seed,
+        base=sampling(steps=kind.steps, guidance_scale=kind.guidance_scale),
+        superres=sampling(steps=kind.superres_steps, guidance_scale=kind.guidance_scale),
+    )
+    return picture.timings
 
-    def __init__(
-        self, stage: StageName, channel: grpc.aio.Channel, inputs: Inputs, *, timeout_s: float
-    ) -> None:
-        """Creates a target.
 
-        Args:
-            stage: Name of the stage, such as "base".
-            channel: Channel to the stage.
-            inputs: Inputs of its requests.
-            timeout_s: Deadline of each request in seconds.
-        """
-        self._stage, self._inputs, self._timeout_s = stage, inputs, timeout_s
-        self._stub = STAGES[stage].stub(channel)
-
-    async def send(self, kind: Kind, seed: int) -> Sequence[StageTiming]:
-        """Sends the stage's own request: encode a text, decode a grid, or generate one."""
-        if self._stage == "text_encoder":
-            texts = [self._inputs.text, *([NEGATIVE_PROMPT] if kind.negative else [])]
-            request: Any = text_encoder_pb2.EncodeRequest(texts=texts)
-            return [(await self._stub.Encode(request, timeout=self._timeout_s)).timing]
-        if self._stage == "tokenizer":
-            request = tokenizer_pb2.DecodeRequest(tokens=self._inputs.high)
-            return [(await self._stub.Decode(request, timeout=self._timeout_s)).timing]
-        steps = kind.steps if self._stage == "base" else kind.superres_steps
-        parameters = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
-        request = decode_request(
-            self._stage, self._inputs, parameters, negative=bool(kind.negative)
-        )
-        call = self._stub.Generate(request, timeout=self._timeout_s)
-        return [(await result_of(call)).timing]
+async def _send_to_stage(
+    stage: StageName, stub: Any, inputs: Inputs, timeout_s: float, kind: Kind, seed: int
+) -> Sequence[StageTiming]:
+    """Sends a stage's own request: encode a text, decode a grid, or generate one."""
+    if stage == "text_encoder":
+        texts = [inputs.text, *([NEGATIVE_PROMPT] if kind.negative else [])]
+        request: Any = text_encoder_pb2.EncodeRequest(texts=texts)
+        return [(await stub.Encode(request, timeout=timeout_s)).timing]
+    if stage == "tokenizer":
+        request = tokenizer_pb2.DecodeRequest(tokens=inputs.high)
+        return [(await stub.Decode(request, timeout=timeout_s)).timing]
+    steps = kind.steps if stage == "base" else kind.superres_steps
+    parameters = sampling(steps=steps, guidance_scale=kind.guidance_scale, seed=seed)
+    request = decode_request(stage, inputs, parameters, negative=bool(kind.negative))
+    return [(await result_of(stub.Generate(request, timeout=timeout_s))).timing]
 
 
 def decode_request(stage: str, inputs: Inputs, parameters: Sampling, *, negative: bool) -> Any:
@@ -142,10 +102,6 @@ async def result_of(call: Any) -> Any:
 async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> Inputs:
     """Makes the inputs of each stage with text encoder, base and superres.
 
-    Args:
-        channels: Channel to every stage, by name.
-        text: Prompt.
-
     Raises:
         grpc.aio.AioRpcError: a stage refused or is unavailable.
     """
@@ -158,3 +114,32 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
         decoded = await result_of(STAGES[stage].stub(channels[stage]).Generate(request))
         inputs = replace(inputs, **{grid: decoded.tokens})
     return inputs
+
+
+@asynccontextmanager
+async def open_target(
+    stage: StageName | Literal["whole"], server: str, prompt: str, *, timeout_s: float
+) -> AsyncIterator[Send]:
+    """Connects to the whole system, or to a stage that the orchestrator at `server` calls.
+
+    Yields what sends a request, each with a deadline of `timeout_s` seconds.
+
+    Raises:
+        MuseError, RequestError: the orchestrator or a stage refused or is unavailable.
+    """
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=timeout_s))
+        status = await client.status()
+        if stage == "whole":
+            yield partial(_send_to_all, client, prompt)
+            return
+        channels = {
+            report.stage: await stack.enter_async_context(grpc.aio.insecure_channel(report.address))
+            for report in status.stages
+        }
+        try:
+            inputs = await prepare_inputs(channels, prompt)
+        except grpc.aio.AioRpcError as error:
+            raise read_error(error) from error
+        stub = STAGES[stage].stub(channels[stage])
+        yield partial(_send_to_stage, stage, stub, inputs, timeout_s)

@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
-
-if TYPE_CHECKING:
-    from k8s.deployment.cluster import Cluster
 
 app = App(
     name="deploy",
@@ -31,18 +28,19 @@ def check(*, overlay: OverlayName, context: str | None = None) -> int:
     with _packages("manifests"):
         from k8s.checks.cross_object import mistakes
         from k8s.checks.schemas import schema_mistakes
+        from k8s.deployment.cluster import Cluster
         from k8s.deployment.nodes import node_mistakes
         from k8s.deployment.overlays import open_overlay
-    opened = open_overlay(overlay)
+    manifests = open_overlay(overlay)
     # Objects that are not what their schemas say cannot be compared with others.
-    found = schema_mistakes(opened.manifests) or mistakes(opened.manifests)
+    found = schema_mistakes(manifests) or mistakes(manifests)
     if context is not None:
-        cluster = _connect(context)
+        cluster = Cluster(context)
         print(f"context {cluster.context}, {cluster.server}")
-        found += node_mistakes(opened.manifests, cluster.objects("v1", "Node"))
+        found += node_mistakes(manifests, cluster.objects("v1", "Node"))
     for line in found:
         print(line)
-    print(f"{overlay}: {len(opened.manifests)} objects, {len(found)} mistakes")
+    print(f"{overlay}: {len(manifests)} objects, {len(found)} mistakes")
     return 1 if found else 0
 
 
@@ -60,38 +58,26 @@ def explain(*, overlay: OverlayName, context: str | None = None) -> int:
         Context of the kubeconfig; the current one if it is left out.
     """
     with _packages("discovery"):
-        from k8s.deployment.failures import failures
-        from k8s.deployment.overlays import open_overlay
-        from k8s.deployment.rollouts import rollout_state
-    opened = open_overlay(overlay)
-    namespace, cluster = opened.namespace, _connect(context)
-    print(f"context {cluster.context}, {cluster.server}, namespace {namespace}")
-    names = {str(each["metadata"]["name"]) for each in opened.deployments}
-    live = {
-        str(each["metadata"]["name"]): each
-        for each in cluster.objects("apps/v1", "Deployment", namespace)
-        if each["metadata"]["name"] in names
-    }
-    states = dict.fromkeys(names - live.keys(), "is not there")
-    states |= {name: state for name, each in live.items() if (state := rollout_state(each))}
-    for name, state in sorted(states.items()):
-        print(f"deployment {name}: {state}")
-    pods = cluster.objects("v1", "Pod", namespace)
-    for failure in failures(cluster, namespace, list(live.values()), pods):
-        print(failure)
-    if not states:
-        print(f"all {len(names)} Deployments have rolled out")
-    return 1 if states else 0
-
-
-def _connect(context: str | None) -> "Cluster":
-    import logging
-
-    with _packages("discovery"):
         from k8s.deployment.cluster import Cluster
-
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of every retry
-    return Cluster(context)
+        from k8s.deployment.failures import failures
+        from k8s.deployment.overlays import namespace_of, open_overlay
+        from k8s.deployment.rollouts import rollout_state
+    wanted = [each for each in open_overlay(overlay) if each["kind"] == "Deployment"]
+    namespace, cluster = namespace_of(overlay, wanted), Cluster(context)
+    print(f"context {cluster.context}, {cluster.server}, namespace {namespace}")
+    states = {each["metadata"]["name"]: "is not there" for each in wanted}
+    deployments = cluster.objects("apps/v1", "Deployment", namespace)
+    live = [each for each in deployments if each["metadata"]["name"] in states]
+    states |= {each["metadata"]["name"]: rollout_state(each) for each in live}
+    for name, state in sorted(states.items()):
+        if state:
+            print(f"deployment {name}: {state}")
+    for failure in failures(cluster, namespace, live, cluster.objects("v1", "Pod", namespace)):
+        print(failure)
+    if any(states.values()):
+        return 1
+    print(f"all {len(states)} Deployments have rolled out")
+    return 0
 
 
 @contextmanager

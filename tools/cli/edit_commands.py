@@ -7,11 +7,12 @@ from cyclopts import Parameter
 
 from tools.cli.options import DEFAULTS, CommandOptions
 
+Picture = Annotated[Path, Parameter(help="Source picture: PNG, JPEG or WebP of any size.")]
 Options = Annotated[CommandOptions, Parameter(name="*")]
 
 
 def inpaint(
-    image: Path,
+    image: Picture,
     mask: Path,
     prompt: str,
     *,
@@ -23,8 +24,6 @@ def inpaint(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     mask
         Mask of the picture's size: white is repainted, black kept. The picture's own file as mask
         stands for its transparent pixels.
@@ -41,11 +40,11 @@ def inpaint(
 
     mask_file = mask if mask != image else None
     message = inpainting(image, mask_file, feather_px=feather, composite=composite)
-    run_request(prompt, {**options.generate_options(), "inpaint": message}, options)
+    run_request(prompt, options, inpaint=message)
 
 
 def outpaint(
-    image: Path,
+    image: Picture,
     prompt: str,
     *,
     left: int = 0,
@@ -58,8 +57,6 @@ def outpaint(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     prompt
         Description of the whole picture.
     left
@@ -76,11 +73,11 @@ def outpaint(
     from tools.cli.generation import run_request
 
     message = outpainting(image, left_px=left, top_px=top, right_px=right, bottom_px=bottom)
-    run_request(prompt, {**options.generate_options(), "outpaint": message}, options)
+    run_request(prompt, options, outpaint=message)
 
 
 def edit(
-    image: Path,
+    image: Picture,
     prompt: str,
     *,
     iterations: int | None = None,
@@ -93,8 +90,6 @@ def edit(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     prompt
         Description of the changed picture.
     iterations
@@ -117,11 +112,11 @@ def edit(
         return_iterations=_numbers("return_iterations", return_iterations),
         strength=strength,
     )
-    run_request(prompt, {**options.generate_options(), "mask_free_edit": message}, options)
+    run_request(prompt, options, mask_free_edit=message)
 
 
 def vary(
-    image: Path,
+    image: Picture,
     prompt: str = "",
     *,
     strength: float | None = None,
@@ -131,8 +126,6 @@ def vary(
 
     Parameters
     ----------
-    image
-        Source picture: PNG, JPEG or WebP of any size.
     prompt
         Description of the variation; empty for none.
     strength
@@ -143,7 +136,7 @@ def vary(
     from tools.cli.generation import run_request
 
     message = variation(image, strength=strength)
-    run_request(prompt, {**options.generate_options(), "vary": message}, options)
+    run_request(prompt, options, vary=message)
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Unpack
 
 from muse_client import (
     DEFAULT_ADDRESS,
@@ -16,6 +17,7 @@ from muse_client import (
     Progress,
     RequestWarning,
 )
+from muse_client.edits import EditOptions
 from muse_client.events import in_order
 from rich import progress as bars
 from rich.console import Console
@@ -30,16 +32,11 @@ from tools.local import check_checkpoints, local_stack, serving
 LOG = Path("out/muse.log")
 
 
-def run_request(prompt: str, options: GenerateOptions, command: CommandOptions) -> None:
-    """Sends a request, writes its images to files, and prints its timings.
+def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions]) -> None:
+    """Sends a request, which may be an edit, writes its images to files, and prints its timings.
 
     Without `command.server` the request goes to the default address or, if no server answers
     there, to five servers that run for this call only.
-
-    Args:
-        prompt: Description of the images.
-        options: Other options of the request.
-        command: Server and files.
 
     Raises:
         MuseError: the server refused the request, or could not be reached.
@@ -51,6 +48,7 @@ def run_request(prompt: str, options: GenerateOptions, command: CommandOptions) 
     previews = PreviewFiles(
         folder=command.preview_dir, filmstrip=command.filmstrip, animation=command.animate
     )
+    options: GenerateOptions = {**command.generate_options(), **edit}
     messages, server = Console(stderr=True), command.server
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
@@ -85,12 +83,11 @@ def _collect(
 ) -> tuple[list[GeneratedImage], float]:
     """Writes each image as it arrives; returns all in order, and the seconds they took."""
     images: list[GeneratedImage] = []
+    tasks: dict[str, bars.TaskID] = {}
     count, total_s = 1, 0.0
-    several_iterations = "mask_free_edit" in options and bool(
-        options["mask_free_edit"].return_iterations
-    )
+    edit = options.get("mask_free_edit")
+    several_iterations = edit is not None and bool(edit.return_iterations)
     with _bars(messages) as shown:
-        tasks: dict[str, bars.TaskID] = {}
         for event in events:
             match event:
                 case Accepted():

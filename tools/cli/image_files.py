@@ -1,26 +1,19 @@
 """Image files: PNG, JPEG or WebP by suffix, and contact sheets."""
 
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from muse_client import GeneratedImage
-from PIL import Image
 
 from services.pictures.sheets import contact_sheet
 
 QUALITY = 95  # of JPEG and WebP
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = FORMATS) -> None:
-    """Checks that the suffix of a file names a supported format.
-
-    Args:
-        option: Name of the option that gives the file, for the error.
-        file: File to write; None for no file.
-        suffixes: Supported suffixes.
+def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = SUFFIXES) -> None:
+    """Checks that the suffix of an option's file, if it gives one, is a supported one.
 
     Raises:
         ValueError: the suffix is not supported.
@@ -34,35 +27,22 @@ def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = FORMA
 def save_picture(picture: GeneratedImage, file: Path) -> None:
     """Writes an image: the received PNG unchanged, or another format with the same XMP packet.
 
-    Args:
-        picture: Image to write.
-        file: File to write; its suffix gives the format. Its folder is created.
+    The suffix of the file gives the format. Its folder is created.
 
     Raises:
         ValueError: the suffix is of no supported format.
     """
     check_suffix("out", file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    if FORMATS[file.suffix.lower()] == "PNG":
+    if file.suffix.lower() == ".png":
         file.write_bytes(picture.png)
         return
-    file.write_bytes(_encoded(picture.image, file, picture.image.info.get("xmp", b"")))
+    xmp = picture.image.info.get("xmp", b"")
+    picture.image.save(file, quality=QUALITY, **({"xmp": xmp} if xmp else {}))
 
 
 def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:
-    """Writes a contact sheet with about as many rows as columns.
-
-    Args:
-        pictures: Images in order; at least one, all of one size.
-        file: File to write; its suffix gives the format.
-    """
+    """Writes a contact sheet of images of one size, with about as many rows as columns."""
     columns = math.ceil(math.sqrt(len(pictures)))
     sheet = contact_sheet([picture.image for picture in pictures], columns=columns)
-    file.write_bytes(_encoded(sheet, file, b""))
-
-
-def _encoded(image: Image.Image, file: Path, xmp: bytes) -> bytes:
-    content = io.BytesIO()
-    extra = {"xmp": xmp} if xmp else {}
-    image.save(content, FORMATS[file.suffix.lower()], quality=QUALITY, **extra)
-    return content.getvalue()
+    sheet.save(file, quality=QUALITY)

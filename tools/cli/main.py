@@ -37,7 +37,7 @@ app.command(
 app.command(
     "tools.cli.deploy_commands:app",
     name="deploy",
-    help="Renders an overlay of k8s/, applies it, and says how it is.",
+    help="Checks an overlay of k8s/ before it is applied, and explains what is not ready after.",
 )
 for _command in COMMANDS:
     app.command(_command)
@@ -120,7 +120,7 @@ def generate(
     """
     from tools.cli.generation import run_request
 
-    run_request(prompt, options.generate_options(), options)
+    run_request(prompt, options)
 
 
 @app.command

@@ -9,21 +9,15 @@ from muse_client import GeneratedImage, Progress
 from PIL import Image
 
 from services.pictures.sheets import sheet_of_rows
-from tools.cli.image_files import FORMATS, check_suffix
+from tools.cli.image_files import check_suffix
 
 FRAME_MS, LAST_FRAME_MS = 120, 2000
-ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
+ANIMATIONS = (".gif", ".webp")
 
 
 @dataclass(kw_only=True)
 class PreviewFiles:
-    """Collects the previews of a request and writes files of them.
-
-    Attributes:
-        folder: Folder to write every preview into; None for none.
-        filmstrip: File with a row of previews, and their steps, for each image; None for none.
-        animation: File of an animation of the first image's previews: .gif or .webp; None for none.
-    """
+    """Collects the previews of a request and writes files of them: each, all in rows, moving."""
 
     folder: Path | None = None
     filmstrip: Path | None = None
@@ -46,38 +40,27 @@ class PreviewFiles:
             step.preview.image.save(self.folder / name)
 
     def finish(self, pictures: Sequence[GeneratedImage]) -> list[Path]:
-        """Writes filmstrip and animation; returns the files written.
-
-        Args:
-            pictures: Finished images, in order.
-        """
-        written = []
-        if self.filmstrip is not None and self._steps:
-            _saved(_strip(_ordered(self._steps), pictures), self.filmstrip)
-            written.append(self.filmstrip)
-        if self.animation is not None and self._steps:
-            self._animate(pictures[0], self.animation)
-            written.append(self.animation)
-        return written
-
-    def _animate(self, picture: GeneratedImage, file: Path) -> None:
-        steps = [step for step in _ordered(self._steps) if step.index == picture.index]
-        previews = [step.preview.image for step in steps if step.preview is not None]
-        frames = [_sized(image, _largest(steps)) for image in [*previews, picture.image]]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        frames[0].save(
-            file,
-            ANIMATIONS[file.suffix.lower()],
-            save_all=True,
-            append_images=frames[1:],
-            duration=[FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS],
-            loop=0,
-        )
+        """Writes filmstrip and animation of finished images; returns the files written."""
+        steps = sorted(self._steps, key=lambda step: step.index)  # each image's in order of time
+        files = [file for file in (self.filmstrip, self.animation) if file is not None and steps]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        if steps and self.filmstrip is not None:
+            _strip(steps, pictures).save(self.filmstrip)
+        if steps and self.animation is not None:
+            _animate(
+                [each for each in steps if each.index == pictures[0].index],
+                pictures[0],
+                self.animation,
+            )
+        return files
 
 
-def _ordered(steps: Sequence[Progress]) -> list[Progress]:
-    """Returns steps grouped by image, each group in order of time."""
-    return sorted(steps, key=lambda step: step.index)
+def _animate(steps: Sequence[Progress], picture: GeneratedImage, file: Path) -> None:
+    previews = [step.preview.image for step in steps if step.preview is not None]
+    frames = [_sized(image, _largest(steps)) for image in [*previews, picture.image]]
+    durations = [FRAME_MS] * len(previews) + [LAST_FRAME_MS]
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def _largest(steps: Sequence[Progress]) -> tuple[int, int]:
@@ -92,23 +75,15 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _strip(steps: Sequence[Progress], pictures: Sequence[GeneratedImage]) -> Image.Image:
     """Returns a row of previews for each image, with their steps, the finished image last."""
     size = _largest(steps)
-    rows = []
+    rows, captions = [], []
     for index, members in groupby(steps, key=lambda step: step.index):
         row = [
-            (f"{step.stage} {step.step}/{step.total}", _sized(step.preview.image, size))
+            (f"{step.stage} {step.step}/{step.total}", step.preview.image)
             for step in members
             if step.preview is not None
         ]
-        for picture in pictures:
-            if picture.index == index:
-                row.append((f"seed {picture.seed}"[: size[0] // 6], _sized(picture.image, size)))
-        rows.append(row)
-    return sheet_of_rows(
-        [[image for _, image in row] for row in rows],
-        captions=[[caption for caption, _ in row] for row in rows],
-    )
-
-
-def _saved(image: Image.Image, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, FORMATS[file.suffix.lower()])
+        done = [picture for picture in pictures if picture.index == index]
+        row += [(f"seed {picture.seed}"[: size[0] // 6], picture.image) for picture in done]
+        captions.append([caption for caption, _ in row])
+        rows.append([_sized(image, size) for _, image in row])
+    return sheet_of_rows(rows, captions=captions)

@@ -7,7 +7,7 @@ from muse_client import GeneratedImage
 from rich.table import Table
 from rich.text import Text
 
-from tools.cli.waterfall import KINDS, cells, waterfall
+from tools.cli.waterfall import cells, total, waterfall
 
 NAME_COLUMNS, NUMBER_COLUMNS = 14, 20
 MARKS = {  # distinguishable without colours too
@@ -20,12 +20,7 @@ MARKS = {  # distinguishable without colours too
 
 
 def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
-    """Returns a table of the timings by stage, in milliseconds.
-
-    Args:
-        pictures: Images of one request; the table shows their mean.
-        total_s: Duration of the whole request.
-    """
+    """Returns a table of the timings by stage, in milliseconds: the mean of a request's images."""
     mean = f", mean of {len(pictures)} pictures" if len(pictures) > 1 else ""
     table = Table("stage", title=f"where the time went, ms{mean}")
     for column in ("queue", "compute", "transfer"):
@@ -43,11 +38,7 @@ def timing_table(pictures: Sequence[GeneratedImage], total_s: float) -> Table:
 
 
 def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
-    """Returns the timeline of an image as lines of bars with milliseconds.
-
-    Args:
-        picture: Image to draw.
-        width: Columns to fill; at least 72.
+    """Returns the timeline of an image as lines of bars, `width` >= 72 columns, with milliseconds.
 
     Raises:
         ValueError: the server is of a version that does not report its calls.
@@ -59,21 +50,14 @@ def waterfall_lines(picture: GeneratedImage, width: int) -> list[Text]:
         Text(f"picture {picture.index}{after}: {wall_s * 1e3:.1f} ms", style="bold"),
         Text(f"{'':{NAME_COLUMNS}}{'0':{bar - 8}}{wall_s * 1e3:>8.1f}{'ms':>10}{'device':>10}"),
     ]
-    for row in rows:
+    for row in (*rows, total(rows)):
         line = Text(f"{row.name:{NAME_COLUMNS}}")
         for kind in cells(row, wall_s, bar):
             line.append(*MARKS[kind])
         line.append(f"{row.total_s * 1e3:10.1f}{row.device_s * 1e3:10.1f}")
         lines.append(line)
-    total_s, device_s = (
-        sum(getattr(row, name) for row in rows) for name in ("total_s", "device_s")
-    )
-    lines.append(
-        Text(f"{'all':{NAME_COLUMNS}}{'':{bar}}{total_s * 1e3:10.1f}{device_s * 1e3:10.1f}")
-    )
     key = Text()
-    for kind in KINDS:
-        seconds = sum(row.seconds.get(kind, 0.0) for row in rows)
+    for kind, seconds in total(rows).seconds.items():
         key.append(*MARKS[kind])
         key.append(f" {kind} {seconds * 1e3:.1f}  ")
     return [*lines, key]

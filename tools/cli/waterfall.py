@@ -12,14 +12,7 @@ OVERHEAD = "overhead"
 
 @dataclass(frozen=True)
 class Segment:
-    """An interval of a timeline.
-
-    Attributes:
-        kind: One of KINDS.
-        start_s: Seconds from the arrival of the request to its start.
-        end_s: Seconds from the arrival of the request to its end.
-        beside: Whether it belongs to a call that ran while a longer one did.
-    """
+    """An interval of one of KINDS, in seconds from the request; another call ran if concurrent."""
 
     kind: str
     start_s: float
@@ -64,20 +57,19 @@ def waterfall(picture: GeneratedImage) -> list[Row]:
     rows = []
     for timing in picture.timings:
         calls = [call for call in picture.calls if call.timing.stage == timing.stage]
+        segments = tuple(segment for call in calls for segment in _segments(call))
+        seconds = {kind: getattr(timing, f"{kind}_s") for kind in ("queue", "compute", "transfer")}
         rows.append(
-            Row(
-                name=timing.stage,
-                segments=tuple(segment for call in calls for segment in _segments(call)),
-                seconds={
-                    "queue": timing.queue_s,
-                    "compute": timing.compute_s,
-                    "transfer": timing.transfer_s,
-                },
-                device_s=timing.device_s,
-            )
+            Row(name=timing.stage, segments=segments, seconds=seconds, device_s=timing.device_s)
         )
     gaps = tuple(_gaps(picture.calls, picture.wall_s))
     return [*rows, Row(name=OVERHEAD, segments=gaps, seconds={OVERHEAD: picture.overhead_s})]
+
+
+def total(rows: Sequence[Row]) -> Row:
+    """Returns a row with the sums of others, without segments."""
+    seconds = {kind: sum(row.seconds.get(kind, 0.0) for row in rows) for kind in KINDS}
+    return Row(name="all", segments=(), seconds=seconds, device_s=sum(row.device_s for row in rows))
 
 
 def _segments(call: StageCall) -> Iterator[Segment]:
@@ -115,12 +107,7 @@ def cells(row: Row, wall_s: float, width: int) -> list[str]:
     """Returns the kind of segment that fills most of each cell of a row, or "" for an empty cell.
 
     Any segment wins over empty time, so that short segments stay visible; segments that the image
-    waited for win over concurrent ones.
-
-    Args:
-        row: Row to draw.
-        wall_s: Seconds that all cells cover; more than 0.
-        width: Number of cells.
+    waited for win over concurrent ones. All `width` cells cover `wall_s` seconds.
     """
     shown = []
     for index in range(width):

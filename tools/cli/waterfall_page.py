@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muse_client import GeneratedImage
 
-from tools.cli.waterfall import KINDS, Segment, waterfall
+from tools.cli.waterfall import KINDS, Row, Segment, total, waterfall
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -27,25 +27,12 @@ i.concurrent { opacity: .35; }
 
 
 def write_page(file: Path, pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> None:
-    """Writes the page.
-
-    Args:
-        file: File to write; its folder is created.
-        pictures: Images of one request.
-        total_s: Duration of the whole request.
-        prompt: Prompt of the request.
+    """Writes the page of a request's images; the file's folder is created.
 
     Raises:
         ValueError: the server is of a version that does not report its calls.
         OSError: the file cannot be written.
     """
-    content = page(pictures, total_s, prompt)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content, encoding="utf-8")
-
-
-def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str:
-    """Returns the page; see `write_page`."""
     key = "".join(f'<span class="{kind}"></span>{kind}' for kind in KINDS)
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -56,38 +43,30 @@ def page(pictures: Sequence[GeneratedImage], total_s: float, prompt: str) -> str
         "Pale calls ran concurrently with a longer one.</p>",
     ]
     parts += [_table(picture) for picture in pictures]
-    return "\n".join([*parts, "</body></html>\n"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([*parts, "</body></html>\n"]), encoding="utf-8")
 
 
 def _table(picture: GeneratedImage) -> str:
     rows, wall_s = waterfall(picture), picture.wall_s
     after = "" if picture.iteration is None else f", after iteration {picture.iteration}"
-    total = {kind: sum(row.seconds.get(kind, 0.0) for row in rows) for kind in KINDS}
-    device_s = sum(row.device_s for row in rows)
     return "\n".join(
         [
             f"<h2>Picture {picture.index}, seed {picture.seed}{after}: {wall_s * 1e3:.1f} ms</h2>",
             "<table><thead><tr><th>ms</th><th></th>",
             *(f"<th>{kind}</th>" for kind in (*KINDS, "all", "device")),
             "</tr></thead><tbody>",
-            *(_row(row.name, row.segments, row.seconds, row.device_s, wall_s) for row in rows),
-            _row("all", (), total, device_s, wall_s),
+            *(_row(row, wall_s) for row in (*rows, total(rows))),
             "</tbody></table>",
         ]
     )
 
 
-def _row(
-    name: str,
-    segments: Sequence[Segment],
-    seconds: dict[str, float],
-    device_s: float,
-    wall_s: float,
-) -> str:
-    bars = "".join(_bar(segment, wall_s) for segment in segments)
-    values = [*(seconds.get(kind, 0.0) for kind in KINDS), sum(seconds.values()), device_s]
+def _row(row: Row, wall_s: float) -> str:
+    bars = "".join(_bar(segment, wall_s) for segment in row.segments)
+    values = [*(row.seconds.get(kind, 0.0) for kind in KINDS), row.total_s, row.device_s]
     numbers = "".join(f"<td>{value * 1e3:.1f}</td>" for value in values)
-    return f'<tr><th>{escape(name)}</th><td class="bar"><div>{bars}</div></td>{numbers}</tr>'
+    return f'<tr><th>{escape(row.name)}</th><td class="bar"><div>{bars}</div></td>{numbers}</tr>'
 
 
 def _bar(segment: Segment, wall_s: float) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chip:
     """One accelerator, at its published peak.
 
@@ -30,55 +30,19 @@ class Chip:
         return 1e3 * max(arithmetic_s, traffic_s)
 
 
-CHIPS = {
-    chip.name: chip
-    for chip in (
-        # The data sheet states 1,979 TFLOPS with sparsity: dense is half of that.
-        Chip(
-            name="h200",
-            label="NVIDIA H200 SXM",
-            peak_flops_per_s=989.5e12,
-            bandwidth_bytes_per_s=4.8e12,
-            memory_bytes=141e9,
-            source="NVIDIA H200 Tensor Core GPU data sheet",
-        ),
-        Chip(
-            name="v4",
-            label="Cloud TPU v4",
-            peak_flops_per_s=275e12,
-            bandwidth_bytes_per_s=1200e9,
-            memory_bytes=32e9,
-            source="https://docs.cloud.google.com/tpu/docs/v4",
-        ),
-        Chip(
-            name="v5e",
-            label="Cloud TPU v5e",
-            peak_flops_per_s=197e12,
-            bandwidth_bytes_per_s=819e9,
-            memory_bytes=16e9,
-            source="https://docs.cloud.google.com/tpu/docs/v5e",
-        ),
-        Chip(
-            name="v6e",
-            label="Cloud TPU v6e",
-            peak_flops_per_s=918e12,
-            bandwidth_bytes_per_s=1638e9,
-            memory_bytes=32e9,
-            source="https://docs.cloud.google.com/tpu/docs/v6e",
-        ),
-        # Nominal, not measured: 16 cores x 3.0 GHz x two 256-bit fused multiply-adds a cycle
-        # (32 FLOP) in float32, and eight channels of DDR4-3200 at 25.6 GB/s with 32 GB
-        # each.
-        Chip(
-            name="cpu",
-            label="nominal 16-core server CPU",
-            peak_flops_per_s=16 * 3.0e9 * 32,
-            bandwidth_bytes_per_s=8 * 25.6e9,
-            memory_bytes=256e9,
-            source="nominal: 16 cores x 3.0 GHz x 32 FLOP a cycle, 8 channels of 32 GB DDR4-3200",
-        ),
-    )
-}
+_TPU_DOCS = "https://docs.cloud.google.com/tpu/docs"
+_NOMINAL = "nominal: 16 cores x 3.0 GHz x 32 FLOP a cycle, 8 channels of 32 GB DDR4-3200"
+_TABLE = (  # FLOP/s, bytes/s and bytes
+    # The data sheet states 1,979 TFLOPS with sparsity: dense is half of that.
+    ("h200", "NVIDIA H200 SXM", 989.5e12, 4.8e12, 141e9, "NVIDIA H200 Tensor Core GPU data sheet"),
+    ("v4", "Cloud TPU v4", 275e12, 1200e9, 32e9, f"{_TPU_DOCS}/v4"),
+    ("v5e", "Cloud TPU v5e", 197e12, 819e9, 16e9, f"{_TPU_DOCS}/v5e"),
+    ("v6e", "Cloud TPU v6e", 918e12, 1638e9, 32e9, f"{_TPU_DOCS}/v6e"),
+    # Nominal, not measured: 16 cores x 3.0 GHz x two 256-bit fused multiply-adds a cycle
+    # (32 FLOP) in float32, and eight channels of DDR4-3200 at 25.6 GB/s with 32 GB each.
+    ("cpu", "nominal 16-core server CPU", 16 * 3.0e9 * 32, 8 * 25.6e9, 256e9, _NOMINAL),
+)
+CHIPS = {row[0]: Chip(*row) for row in _TABLE}
 
 
 def chip(name: str) -> Chip:

@@ -1,5 +1,6 @@
 """Describes every stage of a preset from its shapes alone: nothing is allocated."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,7 +14,6 @@ from services.decoding.schedule import unmasked_per_step
 from services.presets import Preset
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
-from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.model import TextEncoder
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
@@ -44,8 +44,8 @@ class StageDescription:
         configuration: Its shape; of the tokenizer stage, none of its own.
         parameters: How many numbers it learned.
         parameters_by_part: The same by the model's top-level parts.
-        token_grid: Rows and columns of its image tokens; None where there are none.
         cost: Of one generated image.
+        token_grid: Rows and columns of its image tokens; None where there are none.
         encode: Of a tokenizer: what turning one image into tokens costs; `cost` is decoding.
         unmasked_per_step: Tokens each decoding step reveals; None where nothing is masked.
         members: The tokenizer stage's two tokenizers.
@@ -54,8 +54,8 @@ class StageDescription:
     configuration: Mapping[str, Any]
     parameters: int
     parameters_by_part: Mapping[str, int]
-    token_grid: tuple[int, int] | None
     cost: Cost
+    token_grid: tuple[int, int] | None = None
     encode: Cost | None = None
     unmasked_per_step: list[int] | None = None
     members: Mapping[str, "StageDescription"] = field(default_factory=dict)
@@ -85,13 +85,7 @@ class StageDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class SystemDescription:
-    """A preset on a chip.
-
-    Attributes:
-        preset: Its name.
-        chip: What the floors are for.
-        stages: By name, in the order a prompt passes them.
-    """
+    """A preset on a chip, with its stages in the order that a prompt passes them."""
 
     preset: str
     chip: Chip
@@ -100,12 +94,8 @@ class SystemDescription:
     @property
     def cost(self) -> Cost:
         """Of one image through all stages, one after the other."""
-        costs = [stage.cost for stage in self.stages.values()]
-        return Cost(
-            flops_per_image=sum(cost.flops_per_image for cost in costs),
-            least_bytes_per_image=sum(cost.least_bytes_per_image for cost in costs),
-            floor_ms=sum(cost.floor_ms for cost in costs),
-        )
+        costs = [asdict(stage.cost) for stage in self.stages.values()]
+        return Cost(**{name: sum(cost[name] for cost in costs) for name in costs[0]})
 
     @property
     def parameters(self) -> int:
@@ -126,13 +116,22 @@ class SystemDescription:
 
 def describe(preset: Preset, chip: Chip) -> SystemDescription:
     """Describes every stage of a preset, with floors on a chip."""
+    text = preset.text_encoder
+    sizes = _sizes(TextEncoder, text)
+    text_bytes = traffic.text_encoder(text, sizes).of(1)
+    base, superres = preset.base, preset.superres
+    base_flops, superres_flops = arithmetic.base_decode(base), arithmetic.superres_decode(superres)
     return SystemDescription(
         preset=preset.name,
         chip=chip,
         stages={
-            "text_encoder": _text_encoder(preset.text_encoder, chip),
-            "base": _base(preset.base, preset.base_steps, chip),
-            "superres": _superres(preset.superres, preset.superres_steps, chip),
+            "text_encoder": _stage(
+                text, sizes, _cost(arithmetic.text_encoder(text), text_bytes, chip)
+            ),
+            "base": _masked(base, BaseTransformer, base_flops, preset.base_steps, chip),
+            "superres": _masked(
+                superres, SuperresTransformer, superres_flops, preset.superres_steps, chip
+            ),
             "tokenizer": _tokenizers(preset.low_tokenizer, preset.high_tokenizer, chip),
         },
     )
@@ -148,12 +147,8 @@ def parameter_sizes(build: Callable[[], nnx.Module]) -> dict[str, int]:
     return {".".join(map(str, path)): int(np.prod(leaf.shape)) for path, leaf in flat}
 
 
-def _by_part(sizes: Mapping[str, int]) -> dict[str, int]:
-    parts: dict[str, int] = {}
-    for name, size in sizes.items():
-        part = name.split(".")[0]
-        parts[part] = parts.get(part, 0) + size
-    return parts
+def _sizes(model: Callable[..., nnx.Module], config: Any) -> dict[str, int]:
+    return parameter_sizes(lambda: model(config, rngs=nnx.Rngs(0)))
 
 
 def _cost(flops: int, least_bytes: int, chip: Chip) -> Cost:
@@ -164,64 +159,40 @@ def _cost(flops: int, least_bytes: int, chip: Chip) -> Cost:
     )
 
 
-def _text_encoder(config: TextEncoderConfig, chip: Chip) -> StageDescription:
-    sizes = parameter_sizes(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+def _stage(config: Any, sizes: Mapping[str, int], cost: Cost, **more: Any) -> StageDescription:
+    parts: dict[str, int] = defaultdict(int)
+    for name, size in sizes.items():
+        parts[name.split(".")[0]] += size
     return StageDescription(
         configuration=asdict(config),
         parameters=sum(sizes.values()),
-        parameters_by_part=_by_part(sizes),
-        token_grid=None,
-        cost=_cost(
-            arithmetic.text_encoder(config), traffic.text_encoder(config, sizes).of(1), chip
-        ),
+        parameters_by_part=dict(parts),
+        cost=cost,
+        **more,
     )
-
-
-def _base(config: BaseConfig, steps: int, chip: Chip) -> StageDescription:
-    sizes = parameter_sizes(lambda: BaseTransformer(config, rngs=nnx.Rngs(0)))
-    return _masked(config, sizes, arithmetic.base_decode(config), steps, chip)
-
-
-def _superres(config: SuperresConfig, steps: int, chip: Chip) -> StageDescription:
-    sizes = parameter_sizes(lambda: SuperresTransformer(config, rngs=nnx.Rngs(0)))
-    return _masked(config, sizes, arithmetic.superres_decode(config), steps, chip)
 
 
 def _masked(
     config: BaseConfig | SuperresConfig,
-    sizes: Mapping[str, int],
+    model: Callable[..., nnx.Module],
     flops: arithmetic.DecodeFlops,
     steps: int,
     chip: Chip,
 ) -> StageDescription:
-    unmasked = unmasked_per_step(config.tokens, steps)
+    sizes, unmasked = _sizes(model, config), unmasked_per_step(config.tokens, steps)
     taken = len(unmasked)
-    return StageDescription(
-        configuration=asdict(config),
-        parameters=sum(sizes.values()),
-        parameters_by_part=_by_part(sizes),
-        token_grid=(config.grid, config.grid),
-        unmasked_per_step=unmasked,
-        cost=_cost(
-            flops.image(taken),
-            traffic.masked_decode(config, sizes, steps=taken),
-            chip,
-        ),
-    )
+    cost = _cost(flops.image(taken), traffic.masked_decode(config, sizes, steps=taken), chip)
+    grid = (config.grid, config.grid)
+    return _stage(config, sizes, cost, token_grid=grid, unmasked_per_step=unmasked)
 
 
 def _tokenizer(config: TokenizerConfig, chip: Chip) -> StageDescription:
-    sizes = parameter_sizes(lambda: Tokenizer(config, rngs=nnx.Rngs(0)))
+    sizes = _sizes(Tokenizer, config)
     encoding = arithmetic.tokenizer_encode(config), traffic.tokenizer_encode(config, sizes)
     decoding = arithmetic.tokenizer_decode(config), traffic.tokenizer_decode(config, sizes)
-    return StageDescription(
-        configuration=asdict(config),
-        parameters=sum(sizes.values()),
-        parameters_by_part=_by_part(sizes),
-        token_grid=(config.grid, config.grid),
-        cost=_cost(*decoding, chip),
-        encode=_cost(*encoding, chip),
-    )
+    grid = (config.grid, config.grid)
+    cost, encode = _cost(*decoding, chip), _cost(*encoding, chip)
+    return _stage(config, sizes, cost, token_grid=grid, encode=encode)
 
 
 def _tokenizers(low: TokenizerConfig, high: TokenizerConfig, chip: Chip) -> StageDescription:

@@ -97,13 +97,7 @@ def masked_step(config: BaseConfig | SuperresConfig, sizes: Mapping[str, int]) -
 def masked_decode(
     config: BaseConfig | SuperresConfig, sizes: Mapping[str, int], *, steps: int
 ) -> int:
-    """Bytes of a whole decode of base or superres.
-
-    Args:
-        config: The transformer's shape.
-        sizes: How many numbers each of its parameters holds, by dotted path.
-        steps: Decoding steps.
-    """
+    """Bytes of a whole decode of base or superres; `sizes` as `parameter_sizes` returns them."""
     low_tokens = config.low_tokens if isinstance(config, SuperresConfig) else 0
     ids = TOKEN_BYTES * (low_tokens + config.tokens)
     context, step = masked_context(config, sizes), masked_step(config, sizes)

@@ -16,65 +16,43 @@ KINDS_WITHOUT_EFFECT = frozenset(
         "ServiceAccount",
     }
 )
-_POD = "spec.template.spec."
-_CONTAINER = _POD + "containers[]."
-_PROBE = (
-    *("grpc.port", "grpc.service", "initialDelaySeconds", "periodSeconds", "timeoutSeconds"),
-    *("successThreshold", "failureThreshold"),
-)
-_ANYWHERE = ("apiVersion", "kind", "metadata")
+# Fields by kind, and by the field that they are in; all that is in one of them counts, too.
 UNDERSTOOD = {
-    "Service": frozenset(
-        {"spec.clusterIP", "spec.selector", "spec.ports[].name", "spec.ports[].port"}
-        | {"spec.ports[].targetPort"}
-    ),
-    "Deployment": frozenset(
-        {
-            "spec.replicas",
-            "spec.template.metadata.labels",
-            _POD + "terminationGracePeriodSeconds",
-            _POD + "volumes[].name",
-            _POD + "volumes[].emptyDir",
-            _POD + "volumes[].persistentVolumeClaim.claimName",
-            _CONTAINER + "name",
-            _CONTAINER + "command[]",
-            _CONTAINER + "args[]",
-            _CONTAINER + "env[].name",
-            _CONTAINER + "env[].value",
-            _CONTAINER + "env[].valueFrom.fieldRef.apiVersion",
-            _CONTAINER + "env[].valueFrom.fieldRef.fieldPath",
-            _CONTAINER + "ports[].name",
-            _CONTAINER + "ports[].containerPort",
-            _CONTAINER + "ports[].protocol",
-            _CONTAINER + "lifecycle.preStop.sleep.seconds",
-            _CONTAINER + "volumeMounts[].name",
-            _CONTAINER + "volumeMounts[].mountPath",
-            *(
-                _CONTAINER + f"{probe}Probe.{field}"
-                for probe in ("startup", "readiness", "liveness")
-                for field in _PROBE
-            ),
-        }
-    ),
+    "Service": {"spec": "clusterIP selector ports[].name ports[].port ports[].targetPort"},
+    "Deployment": {
+        "spec": "replicas template.metadata.labels",
+        "spec.template.spec": """
+            terminationGracePeriodSeconds
+            volumes[].name volumes[].emptyDir volumes[].persistentVolumeClaim.claimName
+        """,
+        "spec.template.spec.containers[]": """
+            name command args env[].name env[].value env[].valueFrom.fieldRef
+            ports[].name ports[].containerPort ports[].protocol
+            lifecycle.preStop.sleep.seconds volumeMounts[].name volumeMounts[].mountPath
+        """,
+        **{
+            f"spec.template.spec.containers[].{probe}Probe": """
+                grpc.port grpc.service initialDelaySeconds periodSeconds timeoutSeconds
+                successThreshold failureThreshold
+            """
+            for probe in ("startup", "readiness", "liveness")
+        },
+    },
 }
+# Nothing is rolled out, there is one node, `python` is this interpreter with its packages, and
+# processes run as the caller, with all that this machine has.
 WITHOUT_EFFECT = {
-    "Service": ("spec.ports[].appProtocol", "spec.ports[].protocol"),
-    "Deployment": (
-        "spec.selector",
-        "spec.strategy",  # nothing is rolled out
-        "spec.progressDeadlineSeconds",
-        "spec.revisionHistoryLimit",
-        _POD + "automountServiceAccountToken",
-        _POD + "enableServiceLinks",
-        _POD + "securityContext",  # not enforced: processes run as the caller
-        _POD + "serviceAccountName",
-        _POD + "topologySpreadConstraints",  # there is one node
-        _POD + "volumes[].persistentVolumeClaim.readOnly",
-        _CONTAINER + "image",  # `python` is this interpreter, with its packages
-        _CONTAINER + "resources",  # not enforced
-        _CONTAINER + "securityContext",
-        _CONTAINER + "volumeMounts[].readOnly",
-    ),
+    "Service": {"spec": "ports[].appProtocol ports[].protocol"},
+    "Deployment": {
+        "spec": "selector strategy progressDeadlineSeconds revisionHistoryLimit",
+        "spec.template.spec": """
+            automountServiceAccountToken enableServiceLinks securityContext serviceAccountName
+            topologySpreadConstraints volumes[].persistentVolumeClaim.readOnly
+        """,
+        "spec.template.spec.containers[]": """
+            image resources securityContext volumeMounts[].readOnly
+        """,
+    },
 }
 
 
@@ -99,30 +77,26 @@ def check_fields(manifest: Manifest) -> None:
     if kind not in UNDERSTOOD:
         expected = sorted(UNDERSTOOD.keys() | KINDS_WITHOUT_EFFECT)
         raise ManifestError(f"{title(manifest)}: kind: expected one of {expected}")
-    understood = UNDERSTOOD[kind]
-    ignored = (*_ANYWHERE, *WITHOUT_EFFECT[kind])
-    for path in _leaves(manifest, "", understood):
+    known = ["apiVersion", "kind", "metadata"]
+    for table in (UNDERSTOOD[kind], WITHOUT_EFFECT[kind]):
+        known += [f"{outer}.{field}" for outer, text in table.items() for field in text.split()]
+    for path in _leaves(manifest, ""):
         general = re.sub(r"\[\d+\]", "[]", path)
-        if general in understood or any(_within(general, each) for each in ignored):
-            continue
-        raise ManifestError(
-            f"{title(manifest)}: {path}: the local runner does not understand this field"
-        )
+        if not any(
+            general == each or general.startswith((f"{each}.", f"{each}[")) for each in known
+        ):
+            raise ManifestError(
+                f"{title(manifest)}: {path}: the local runner does not understand this field"
+            )
 
 
-def _within(path: str, of: str) -> bool:
-    return path == of or path.startswith((f"{of}.", f"{of}["))
-
-
-def _leaves(value: object, path: str, whole: frozenset[str]) -> Iterator[str]:
-    """Yields the paths of all leaves; a path in `whole` counts as a leaf."""
-    if re.sub(r"\[\d+\]", "[]", path) in whole:
-        yield path
-    elif isinstance(value, Mapping):
+def _leaves(value: object, path: str) -> Iterator[str]:
+    """Yields the paths of all leaves."""
+    if isinstance(value, Mapping):
         for name, part in value.items():
-            yield from _leaves(part, f"{path}.{name}" if path else name, whole)
+            yield from _leaves(part, f"{path}.{name}" if path else name)
     elif isinstance(value, list):
         for index, part in enumerate(value):
-            yield from _leaves(part, f"{path}[{index}]", whole)
+            yield from _leaves(part, f"{path}[{index}]")
     else:
         yield path

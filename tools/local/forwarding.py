@@ -34,12 +34,7 @@ class Forward:
     """Forwards each connection to one of the ready pods, in turns."""
 
     def __init__(self, listening: socket.socket, ready: Callable[[], Sequence[str]]) -> None:
-        """Takes over a listening socket; `start` begins to accept connections.
-
-        Args:
-            listening: Listening socket, which this object closes.
-            ready: Returns the addresses of the ready pods.
-        """
+        """Takes over a listening socket, which it closes; `ready` returns addresses of pods."""
         self._listening, self._ready = listening, ready
         self._turns = itertools.count()
         self._connections: set[asyncio.Task[None]] = set()

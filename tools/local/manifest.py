@@ -13,42 +13,24 @@ OVERLAY = "local-cpu.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A gRPC health probe.
-
-    Attributes:
-        port: Port of the container.
-        service: Service name in the health request.
-        delay_s: Seconds before the first check.
-        period_s: Seconds between two checks.
-        timeout_s: Seconds that a check may take.
-        successes: Successes in a row after which the probe passes again.
-        failures: Failures in a row after which the probe fails.
-    """
+    """A gRPC health probe, with the numbers of its manifest."""
 
     port: int
-    service: str = ""
-    delay_s: float = 0.0
-    period_s: float = 10.0
-    timeout_s: float = 1.0
-    successes: int = 1
-    failures: int = 3
+    service: str
+    delay_s: float
+    period_s: float
+    timeout_s: float
+    successes: int
+    failures: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A Deployment with one container.
+    """A Deployment with one container, whose `ports` are by name, or by number without one.
 
     Attributes:
-        name: Name, such as "text-encoder".
-        namespace: Namespace.
-        labels: Labels of its pods.
-        replicas: Number of pods.
-        command: Command and arguments of the container.
         environment: (name, value or field of the pod, whether it is a field), in order.
-        ports: Numbers of the container's ports, by name; unnamed ports by number.
         startup: Startup probe; the other probes start after it passes.
-        readiness: Readiness probe: whether a pod gets calls.
-        liveness: Liveness probe: whether a pod is restarted.
         pre_stop_s: Seconds from the decision to end a pod to SIGTERM.
         grace_s: Seconds from that decision to SIGKILL.
         mounts: Claim of each mounted path; None for an emptyDir.
@@ -71,13 +53,7 @@ class Deployment:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A Service.
-
-    Attributes:
-        name: Name.
-        selector: Labels that select its pods.
-        ports: Name or number of the container's port, by port of the Service.
-    """
+    """A Service; `ports` has the name or number of the container's port by the Service's own."""
 
     name: str
     selector: Mapping[str, str]
@@ -90,7 +66,7 @@ class Service:
             ManifestError: the Deployment's container has no such port.
         """
         target = self.ports[port]
-        number = deployment.ports.get(target, _number(target))
+        number = deployment.ports.get(target, int(target) if target.isdigit() else 0)
         if number not in deployment.ports.values():
             raise ManifestError(
                 f"Service/{self.name}: spec.ports: {port} goes to {target!r}, "
@@ -129,7 +105,10 @@ def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
         if manifest["kind"] == "Deployment":
             deployments.append(_deployment(manifest))
         elif manifest["kind"] == "Service":
-            services.append(_service(manifest))
+            spec, ports = manifest["spec"], manifest["spec"]["ports"]
+            targets = {each["port"]: str(each.get("targetPort", each["port"])) for each in ports}
+            name = manifest["metadata"]["name"]
+            services.append(Service(name=name, selector=spec["selector"], ports=targets))
     overlay = Overlay(deployments=tuple(deployments), services=tuple(services))
     for service in services:
         deployments = overlay.pods_of(service)
@@ -144,20 +123,6 @@ def read_overlay(manifests: Iterable[Manifest]) -> Overlay:
     return overlay
 
 
-def _number(text: str) -> int:
-    """Returns a text as a number; 0, which is no port, if it is none."""
-    return int(text) if text.isdigit() else 0
-
-
-def _service(manifest: Manifest) -> Service:
-    spec = manifest["spec"]
-    return Service(
-        name=manifest["metadata"]["name"],
-        selector=spec["selector"],
-        ports={each["port"]: str(each.get("targetPort", each["port"])) for each in spec["ports"]},
-    )
-
-
 def _deployment(manifest: Manifest) -> Deployment:
     name, template = title(manifest), manifest["spec"]["template"]
     pod, where = template["spec"], "spec.template.spec"
@@ -169,12 +134,12 @@ def _deployment(manifest: Manifest) -> Deployment:
         raise ManifestError(
             f"{name}: {where}.command: expected one: here no image says what to run"
         )
-    numbers = [each["containerPort"] for each in container.get("ports", ())]
-    for index, number in enumerate(numbers):
-        if number in numbers[:index]:
+    ports: dict[str, int] = {}
+    for index, each in enumerate(container.get("ports", ())):
+        if (number := each["containerPort"]) in ports.values():
             raise ManifestError(f"{name}: {where}.ports[{index}]: {number} is there twice")
-    ports = {each.get("name", str(each["containerPort"])): each["containerPort"]
-             for each in container.get("ports", ())}  # fmt: skip
+        ports[each.get("name", str(number))] = number
+    lifecycle = container.get("lifecycle", {})
     return Deployment(
         name=manifest["metadata"]["name"],
         namespace=manifest["metadata"].get("namespace", "default"),
@@ -184,13 +149,10 @@ def _deployment(manifest: Manifest) -> Deployment:
         environment=tuple(_variable(each) for each in container.get("env", ())),
         ports=ports,
         **{
-            kind: _probe(container.get(f"{kind}Probe"), numbers, f"{name}: {where}.{kind}Probe")
+            kind: _probe(container.get(f"{kind}Probe"), ports, f"{name}: {where}.{kind}Probe")
             for kind in ("startup", "readiness", "liveness")
         },
-        pre_stop_s=container.get("lifecycle", {})
-        .get("preStop", {})
-        .get("sleep", {})
-        .get("seconds", 0),
+        pre_stop_s=lifecycle.get("preStop", {}).get("sleep", {}).get("seconds", 0),
         grace_s=pod.get("terminationGracePeriodSeconds", 30),
         mounts=_mounts(pod, container, f"{name}: {where}.volumeMounts"),
     )
@@ -202,17 +164,16 @@ def _variable(variable: Mapping[str, Any]) -> tuple[str, str, bool]:
     return variable["name"], variable.get("value") or "", False
 
 
-def _probe(probe: Mapping[str, Any] | None, ports: list[int], where: str) -> Probe | None:
+def _probe(probe: Mapping[str, Any] | None, ports: Mapping[str, int], where: str) -> Probe | None:
     if probe is None:
         return None
     if "grpc" not in probe:
         raise ManifestError(f"{where}: expected a probe by grpc")
-    if probe["grpc"]["port"] not in ports:
-        raise ManifestError(
-            f"{where}.grpc.port: {probe['grpc']['port']} is none of the container's {ports}"
-        )
+    port, numbers = probe["grpc"]["port"], list(ports.values())
+    if port not in numbers:
+        raise ManifestError(f"{where}.grpc.port: {port} is none of the container's {numbers}")
     return Probe(
-        port=probe["grpc"]["port"],
+        port=port,
         service=probe["grpc"].get("service", ""),
         delay_s=probe.get("initialDelaySeconds", 0),
         period_s=probe.get("periodSeconds", 10),

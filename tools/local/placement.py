@@ -26,15 +26,7 @@ Flags = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class LocalPod:
-    """A pod as a process of this machine.
-
-    Attributes:
-        name: Name of the pod, such as "base-0".
-        deployment: Deployment of the pod.
-        address: Address of the pod.
-        command: Command of the process.
-        environment: All environment variables of the process.
-    """
+    """A pod, such as "base-0", as a process of this machine."""
 
     name: str
     deployment: Deployment
@@ -53,15 +45,13 @@ def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> F
     Raises:
         ValueError: the mesh is malformed.
     """
-    flags: dict[str, list[str]] = {}
-    if weights is not None:
-        for name in ("text-encoder", "base", "superres"):
-            flags.setdefault(name, []).append(f"--weights={weights}")
     if mesh is not None:
         parse_mesh(mesh)
-        for name in DECODING:
-            flags.setdefault(name, []).append(f"--mesh={mesh}")
-    return flags
+    stored = [] if weights is None else [f"--weights={weights}"]
+    cut = [] if mesh is None else [f"--mesh={mesh}"]
+    flags: dict[str, list[str]] = {"text-encoder": stored}
+    flags |= {name: [*stored, *cut] for name in DECODING}
+    return {name: each for name, each in flags.items() if each}
 
 
 def parse_replicas(words: Sequence[str]) -> dict[str, int]:
@@ -88,17 +78,12 @@ def scaled(overlay: Overlay, replicas: Mapping[str, int]) -> Overlay:
     Raises:
         ValueError: the overlay has no such Deployment.
     """
-    names = [each.name for each in overlay.deployments]
-    for name in replicas:
-        if name not in names:
-            raise ValueError(f"replicas: expected one of {names}, got {name!r}")
-    return replace(
-        overlay,
-        deployments=tuple(
-            replace(each, replicas=replicas.get(each.name, each.replicas))
-            for each in overlay.deployments
-        ),
-    )
+    deployments = {each.name: each for each in overlay.deployments}
+    for name, number in replicas.items():
+        if name not in deployments:
+            raise ValueError(f"replicas: expected one of {list(deployments)}, got {name!r}")
+        deployments[name] = replace(deployments[name], replicas=number)
+    return replace(overlay, deployments=tuple(deployments.values()))
 
 
 def place_pods(
@@ -115,9 +100,7 @@ def place_pods(
         for each in overlay.deployments
     }
     return [
-        _Translation(overlay, each, addresses, folders, index).translate(
-            (flags or {}).get(each.name, ())
-        )
+        _Translation(overlay, each, addresses, folders, index).pod((flags or {}).get(each.name, ()))
         for each in overlay.deployments
         for index in range(each.replicas)
     ]
@@ -137,23 +120,31 @@ class _Translation:
         self._overlay, self._deployment, self._addresses = overlay, deployment, addresses
         self._name = f"{deployment.name}-{index}"
         self._address = addresses[deployment.name][index]
-        self._mounts, self._own = {}, folders.own / self._name
-        self._compiled = folders.claims["compiled"]
+        self._mounts, claims = {}, folders.claims
+        self._compiled = claims["compiled"]
         for path, claim in deployment.mounts.items():
-            if claim is not None and claim not in folders.claims:
+            if claim is not None and claim not in claims:
                 raise ManifestError(
-                    f"Deployment/{deployment.name}: claim {claim!r} is none of "
-                    f"{sorted(folders.claims)}, which have folders here"
+                    f"Deployment/{deployment.name}: claim {claim!r} is none of {sorted(claims)}, "
+                    "which have folders here"
                 )
-            own = self._own / path.strip("/").replace("/", "-")
-            self._mounts[path] = own if claim is None else folders.claims[claim]
+            own = folders.own / self._name / path.strip("/").replace("/", "-")
+            self._mounts[path] = own if claim is None else claims[claim]
 
-    def translate(self, flags: Sequence[str]) -> LocalPod:
+    def pod(self, flags: Sequence[str]) -> LocalPod:
         """Returns the translated pod, and creates its folders."""
         for path, claim in self._deployment.mounts.items():
             if claim is None:
                 self._mounts[path].mkdir(parents=True)
-        variables = self._variables()
+        variables: dict[str, str] = {}
+        for name, value, is_field in self._deployment.environment:
+            if is_field:
+                variables[name] = self._field(name, value)
+                continue
+            value = self._translated(value, variables, name)
+            if name.endswith("_PORT") and value.isdigit():
+                value = str(self._address.ports.get(int(value), value))
+            variables[name] = value
         environment = {
             **os.environ,
             "PYTHONUSERBASE": site.getuserbase(),  # otherwise another HOME would move it
@@ -162,30 +153,16 @@ class _Translation:
             **variables,
             **{name: value for name, value in os.environ.items() if name.startswith(CALLERS_OWN)},
         }
-        command = [
-            self._translated(word, variables, "command") for word in self._deployment.command
-        ]
-        if command[0] == "python":
-            command[0] = sys.executable
+        words = [self._translated(each, variables, "command") for each in self._deployment.command]
+        if words[0] == "python":
+            words[0] = sys.executable
         return LocalPod(
             name=self._name,
             deployment=self._deployment,
             address=self._address,
-            command=(*command, *flags),
+            command=(*words, *flags),
             environment=environment,
         )
-
-    def _variables(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name, value, is_field in self._deployment.environment:
-            if is_field:
-                found[name] = self._field(name, value)
-            else:
-                value = self._translated(value, found, name)
-                if name.endswith("_PORT") and value.isdigit():
-                    value = str(self._address.ports.get(int(value), value))
-                found[name] = value
-        return found
 
     def _field(self, variable: str, path: str) -> str:
         fields = {

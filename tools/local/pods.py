@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
-from typing import Any
 
 from tools.local.manifest import Probe
 from tools.local.placement import LocalPod
@@ -68,19 +67,9 @@ class Pod:
         restarts: Restarts,
         pre_stop: bool,
     ) -> None:
-        """Creates a pod; `run` starts its process.
-
-        Args:
-            local: Command, environment and address of the pod.
-            write: Writes a log line of the pod.
-            log_event: Logs an event of the pod, as a message and fields.
-            restarts: Policy of restarts.
-            pre_stop: Whether the preStop sleep runs before SIGTERM.
-        """
-        self.local = local
-        self.ready = False
+        """Creates a pod, of which functions write lines and events; `run` starts its process."""
+        self.local, self.ready, self.restarts = local, False, 0
         self.ready_after_s: float | None = None
-        self.restarts = 0
         self._write, self._log_event = write, log_event
         self._policy, self._pre_stop = restarts, pre_stop
         self._ending = asyncio.Event()
@@ -123,29 +112,27 @@ class Pod:
             if self._ending.is_set():
                 return
             ended = 1 if loop.time() - since_s >= self._policy.reset_after_s else ended + 1
-            self._check_start(ended, unhealthy)
+            assert self._process is not None
+            end = self._end(self._process.returncode)
+            if self.ready_after_s is None:
+                if not unhealthy and (self._process.returncode or 0) >= 0:
+                    raise PodError(end)  # it would every time: a wrong setting, no checkpoint
+                if ended >= self._policy.max_starts:
+                    times = f"{self.local.name} was started {ended} times"
+                    raise PodError(f"{times}, never ready: {unhealthy or end}")
             wait_s = self._policy.wait_s(ended)
-            self._log_event("restarting", after=unhealthy or self._end(), back_off_s=wait_s)
+            self._log_event("restarting", after=unhealthy or end, back_off_s=wait_s)
             try:
                 await asyncio.wait_for(self._ending.wait(), wait_s)
             except TimeoutError:
                 self.restarts += 1
 
-    def _check_start(self, ended: int, unhealthy: str) -> None:
-        if self.ready_after_s is not None:
-            return
-        assert self._process is not None
-        by_itself = not unhealthy and (self._process.returncode or 0) >= 0
-        if by_itself:  # it would every time: a wrong setting, a missing checkpoint
-            raise PodError(self._end())
-        if ended >= self._policy.max_starts:
-            why = unhealthy or self._end()
-            raise PodError(f"{self.local.name} was started {ended} times, never ready: {why}")
-
-    def _end(self) -> str:
-        assert self._process is not None
+    def _end(self, returncode: int | None) -> str:
+        """Returns how the process ended, with the message of its last log line."""
         last = self._last_words[-1] if self._last_words else "it said nothing"
-        return f"{self.local.name} died with {self._process.returncode}: {_message(last)}"
+        with suppress(JSONDecodeError, KeyError, TypeError):  # any other line stays as it is
+            last = str(loads(last)["message"])
+        return f"{self.local.name} died with {returncode}: {last}"
 
     async def _run_container(self) -> str:
         """Runs one process to its end; returns the failed probe, or "" if it ended by itself."""
@@ -219,25 +206,26 @@ class Pod:
     async def _watch(self) -> str:
         """Probes the container until a probe fails; returns which one."""
         deployment = self.local.deployment
-        if deployment.startup is not None and not await self._starts(deployment.startup):
-            return f"the startup probe has failed {deployment.startup.failures} times"
+        if (startup := deployment.startup) is not None:
+            deadline_s = asyncio.get_running_loop().time() + startup.delay_s
+            deadline_s += startup.failures * startup.period_s
+            await asyncio.sleep(startup.delay_s)
+            while not await self._probe(startup):
+                if asyncio.get_running_loop().time() >= deadline_s:
+                    return f"the startup probe has failed {startup.failures} times"
+                await asyncio.sleep(min(EAGER_S, startup.period_s))
         async with asyncio.TaskGroup() as group:
             following = group.create_task(self._follow_readiness(deployment.readiness))
-            await self._while_alive(deployment.liveness)
+            if (liveness := deployment.liveness) is None:
+                await asyncio.Event().wait()
+            assert liveness is not None
+            await asyncio.sleep(liveness.delay_s)
+            failures = 0 if await self._probe(liveness) else 1
+            while failures < liveness.failures:
+                await asyncio.sleep(liveness.period_s)
+                failures = 0 if await self._probe(liveness) else failures + 1
             following.cancel()
-        assert deployment.liveness is not None
-        return f"the liveness probe has failed {deployment.liveness.failures} times"
-
-    async def _starts(self, probe: Probe) -> bool:
-        """Waits for the startup probe; returns whether it passed in time."""
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + probe.delay_s + probe.failures * probe.period_s
-        await asyncio.sleep(probe.delay_s)
-        while not await self._probe(probe):
-            if loop.time() >= deadline_s:
-                return False
-            await asyncio.sleep(min(EAGER_S, probe.period_s))
-        return True
+        return f"the liveness probe has failed {failures} times"
 
     async def _follow_readiness(self, probe: Probe | None) -> None:
         if probe is None:
@@ -255,18 +243,6 @@ class Pod:
                 self._set_ready(False)
             await asyncio.sleep(probe.period_s if was_ready else min(EAGER_S, probe.period_s))
 
-    async def _while_alive(self, probe: Probe | None) -> None:
-        if probe is None:
-            await asyncio.Event().wait()
-            return
-        await asyncio.sleep(probe.delay_s)
-        failures = 0
-        while True:
-            failures = 0 if await self._probe(probe) else failures + 1
-            if failures >= probe.failures:
-                return
-            await asyncio.sleep(probe.period_s)
-
     async def _probe(self, probe: Probe) -> bool:
         address = self.local.address.endpoint(probe.port)
         return await asyncio.to_thread(serving, address, probe.service, probe.timeout_s)
@@ -277,14 +253,6 @@ class Pod:
         self.ready = ready
         if ready and self.ready_after_s is None:
             self.ready_after_s = asyncio.get_running_loop().time() - self._begun_s
-        place: dict[str, Any] = {"host": self.local.address.host, "ports": [
-            *self.local.address.ports.values()]}  # fmt: skip
-        self._log_event("ready" if ready else "not ready", **place)
-
-
-def _message(line: str) -> str:
-    """Returns the message of a JSON log line, or any other line unchanged."""
-    try:
-        return str(loads(line)["message"])
-    except (JSONDecodeError, KeyError, TypeError):
-        return line
+        address = self.local.address
+        message, ports = "ready" if ready else "not ready", list(address.ports.values())
+        self._log_event(message, host=address.host, ports=ports)

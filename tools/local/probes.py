@@ -7,13 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def serving(address: str, service: str = "", timeout_s: float = 1.0) -> bool:
-    """Returns whether the health service of a server reports SERVING.
-
-    Args:
-        address: "host:port".
-        service: Service name in the health request; the whole server by default.
-        timeout_s: Seconds that the probe may take.
-    """
+    """Returns whether a server reports SERVING for a service, by default for all of it, in time."""
     with grpc.insecure_channel(address) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)

@@ -18,12 +18,7 @@ from tools.local.folders import Folders, check_checkpoints, compiled_folder
 from tools.local.forwarding import Forward, listen
 from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
-from tools.local.placement import (
-    Flags,
-    LocalPod,
-    place_pods,
-    scaled,
-)
+from tools.local.placement import Flags, LocalPod, place_pods, scaled
 from tools.local.pods import KUBELET, Pod, PodError, Restarts
 
 PAUSE_S = 0.1
@@ -31,11 +26,7 @@ PROBES_AT_ONCE = 32
 
 
 class Runner:
-    """Runner of the pods of an overlay.
-
-    Attributes:
-        pods: All pods, in the order of the overlay.
-    """
+    """Runner of the pods of an overlay, which are in its order."""
 
     def __init__(
         self,
@@ -47,31 +38,17 @@ class Runner:
         restarts: Restarts = KUBELET,
         pre_stop: bool = True,
     ) -> None:
-        """Creates a runner; `start` starts its pods.
-
-        Args:
-            overlay: Overlay of the pods.
-            pods: Translated pods.
-            log: File for the log lines of all pods and for their events.
-            base_port: Port of 127.0.0.1 for the orchestrator; see `forwarded_ports`. None forwards
-                no ports.
-            restarts: Policy of restarts.
-            pre_stop: Whether the preStop sleep runs before SIGTERM.
+        """Creates a runner of translated pods; `start` starts them. See `local_stack`.
 
         Raises:
             ValueError: base_port leaves no valid ports for the other Services.
         """
         self._overlay, self._log, self._formatter = overlay, log, JsonFormatter("muse.up")
-        self.pods = [
-            Pod(
-                each,
-                self._write,
-                partial(self._log_event, each),
-                restarts=restarts,
-                pre_stop=pre_stop,
-            )
-            for each in pods
-        ]
+        self.pods = []
+        for each in pods:
+            log_event = partial(self._log_event, each)
+            pod = Pod(each, self._write, log_event, restarts=restarts, pre_stop=pre_stop)
+            self.pods.append(pod)
         self._ports = {} if base_port is None else forwarded_ports(overlay, base_port)
         self._forwards: list[Forward] = []
         self._problem: str | None = None
@@ -86,12 +63,7 @@ class Runner:
         return self.addresses(ORCHESTRATOR)[0]
 
     def addresses(self, name: str, *, ready: bool = False) -> list[str]:
-        """Returns the addresses of the pods of a Service.
-
-        Args:
-            name: Name of the Service, whose first port is used.
-            ready: Whether to leave out pods that are not ready.
-        """
+        """Returns the addresses of all or of the ready pods behind a Service's first port."""
         service = next(each for each in self._overlay.services if each.name == name)
         return self._addresses(service, next(iter(service.ports)), ready=ready)
 
@@ -128,17 +100,15 @@ class Runner:
             raise RuntimeError(self._problem)
 
     def stop(self) -> None:
-        """Ends all pods concurrently; a further Ctrl-C kills them.
-
-        Does nothing before `start`.
-        """
+        """Ends all pods concurrently; a further Ctrl-C kills them. Does nothing before `start`."""
         if self._thread.ident is None:
             return
         try:
             self._call(self._ending.set)
             self._thread.join()
         except KeyboardInterrupt:
-            self._call(self._kill)
+            for pod in self.pods:
+                self._call(pod.kill)
             self._thread.join()
             raise
 
@@ -148,10 +118,6 @@ class Runner:
             return
         with suppress(RuntimeError):  # the loop is closed: all have ended
             self._loop.call_soon_threadsafe(what)
-
-    def _kill(self) -> None:
-        for pod in self.pods:
-            pod.kill()
 
     def _run(self) -> None:
         try:
@@ -189,12 +155,12 @@ class Runner:
                 each.end(pre_stop=False)
 
     def _addresses(self, service: Service, port: int, *, ready: bool) -> list[str]:
-        found, deployments = [], self._overlay.pods_of(service)
-        for pod in self.pods:
-            of = pod.local.deployment
-            if of in deployments and (pod.ready or not ready):
-                found.append(pod.local.address.endpoint(service.container_port(port, of)))
-        return found
+        deployments = self._overlay.pods_of(service)
+        return [
+            pod.local.address.endpoint(service.container_port(port, pod.local.deployment))
+            for pod in self.pods
+            if pod.local.deployment in deployments and (pod.ready or not ready)
+        ]
 
     def _write(self, line: str) -> None:
         self._log.write(line)
@@ -225,10 +191,7 @@ def forwarded_ports(overlay: Overlay, base_port: int) -> dict[int, tuple[Service
 
 @contextmanager
 def running(runner: Runner) -> Iterator[Runner]:
-    """Runs a runner for the block.
-
-    Yields:
-        The runner, once all pods are ready.
+    """Runs a runner for the block, and yields it once all pods are ready.
 
     Raises:
         RuntimeError: a pod does not run, or a port is in use.
@@ -249,22 +212,18 @@ def local_stack(
     flags: Flags | None = None,
     replicas: Mapping[str, int] | None = None,
     base_port: int | None = None,
-    restarts: Restarts = KUBELET,
     pre_stop: bool = False,
 ) -> Iterator[Runner]:
-    """Runs k8s/overlays/local-cpu on this machine.
+    """Runs k8s/overlays/local-cpu on this machine; yields its runner once all pods are ready.
 
     Args:
         checkpoints: Folder with the checkpoint of every stage.
         log: File for the log lines of all pods and for their events.
         flags: Additional flags by name of the Deployment.
         replicas: Numbers of pods that differ from the manifests.
-        base_port: Port of 127.0.0.1 for the orchestrator; None forwards no ports.
-        restarts: Policy of restarts.
+        base_port: Port of 127.0.0.1 for the orchestrator; see `forwarded_ports`. None forwards no
+            ports.
         pre_stop: Whether the preStop sleep runs before SIGTERM, for clients that still call.
-
-    Yields:
-        The runner, once all pods are ready.
 
     Raises:
         FileNotFoundError: a stage has no checkpoint.
@@ -278,8 +237,6 @@ def local_stack(
     with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
         folders = Folders(checkpoints, compiled_folder(), Path(own))
         pods = place_pods(overlay, network, folders, flags)
-        runner = Runner(
-            overlay, pods, log, base_port=base_port, restarts=restarts, pre_stop=pre_stop
-        )
+        runner = Runner(overlay, pods, log, base_port=base_port, pre_stop=pre_stop)
         with running(runner):
             yield runner

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import grpc
@@ -41,7 +41,7 @@ class Slow:
 async def test_a_slow_answer_holds_up_no_arrival() -> None:
     target = Slow(0.2)
     arrivals = [Arrival(at_s=0.01 * index, kind=Kind(), seed=index) for index in range(8)]
-    outcomes = await run_load(target, arrivals)
+    outcomes = await run_load(target.send, arrivals)
     assert target.most == 8
     assert [outcome.at_s for outcome in outcomes] == [arrival.at_s for arrival in arrivals]
     assert all(0.2 <= outcome.latency_s < 1 for outcome in outcomes)
@@ -50,7 +50,7 @@ async def test_a_slow_answer_holds_up_no_arrival() -> None:
 async def test_a_refusal_is_an_outcome_and_costs_no_other_request_its_own() -> None:
     kinds = [Kind(), Kind(guidance_scale=0), Kind()]
     arrivals = [Arrival(at_s=0, kind=kind, seed=0) for kind in kinds]
-    outcomes = await run_load(Slow(0.01), arrivals)
+    outcomes = await run_load(Slow(0.01).send, arrivals)
     assert [outcome.code for outcome in outcomes] == ["OK", "RESOURCE_EXHAUSTED", "OK"]
 
 
@@ -133,4 +133,4 @@ def test_a_run_in_which_nothing_was_answered_is_still_shown(tmp_path: Path) -> N
     page = (tmp_path / "bench.html").read_text()
     assert "<svg" in page
     assert "whole &amp; &lt;half&gt;" in page
-    json.dumps(alive.as_json())
+    json.dumps(asdict(alive))
