@@ -1,4 +1,4 @@
-"""`muse inpaint`, `outpaint`, `edit` and `vary`: edits of image files."""
+"""`muse inpaint`, `outpaint`, `mask-free-edit` and `vary`: edits of image files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -76,7 +76,7 @@ def outpaint(
     run_request(prompt, options, outpaint=message)
 
 
-def edit(
+def mask_free_edit(
     image: Picture,
     prompt: str,
     *,
@@ -146,4 +146,4 @@ def _numbers(name: str, text: str) -> list[int]:
         raise ValueError(f"{name}: expected numbers such as 25,50,75, got {text!r}") from error
 
 
-COMMANDS = (inpaint, outpaint, edit, vary)
+COMMANDS = (inpaint, outpaint, mask_free_edit, vary)

@@ -29,7 +29,7 @@ COMMANDS: list[tuple[list[str], dict[str, tuple[int, int]]]] = [
     (["outpaint", "picture.png", "a fox", "--right=10", "--top=2"], {"muse": (42, 42)}),
     (
         [
-            "edit",
+            "mask-free-edit",
             "picture.png",
             "a fox",
             "--iterations=6",
@@ -66,7 +66,7 @@ async def test_a_command_writes_its_pictures(
         (["inpaint", "none.png", "mask.png", "a fox"], "muse: [Errno 2] No such file"),
         (["outpaint", "picture.png", "a fox", "--right=-1"], "muse: outpaint.right_px: expected a"),
         (
-            ["edit", "picture.png", "a fox", "--return-iterations=x"],
+            ["mask-free-edit", "picture.png", "a fox", "--return-iterations=x"],
             "muse: return_iterations: expected numbers such as 25",
         ),
         (["vary", "mask.png", "--out=a.gif"], "muse: out: expected a name that ends in .png"),
@@ -83,8 +83,14 @@ def test_a_wrong_one_says_why_in_one_line(folder: Path, words: list[str], said: 
     [
         (["inpaint", "picture.png", "picture.png", "a fox"], "muse: inpaint.mask: expected a mask"),
         (["outpaint", "picture.png", "a fox"], "muse: outpaint: expected pixels to add on a side"),
-        (["edit", "picture.png", "a fox", "--fraction=2"], "muse: mask_free_edit.fraction: expect"),
-        (["edit", "picture.png", "a fox", "--steps=5"], "muse: base.steps: expected not set in a"),
+        (
+            ["mask-free-edit", "picture.png", "a fox", "--fraction=2"],
+            "muse: mask_free_edit.fraction: expect",
+        ),
+        (
+            ["mask-free-edit", "picture.png", "a fox", "--steps=5"],
+            "muse: base.steps: expected not set in a",
+        ),
         (["vary", "picture.png", "--strength=0"], "muse: vary.strength: expected more than 0 to 1"),
     ],
 )
