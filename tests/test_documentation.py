@@ -59,3 +59,16 @@ def test_the_readme_fits_its_length_and_its_python_compiles() -> None:
     assert text.count("\n") <= LONGEST_README
     (program,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     compile(program, "README.md", "exec")
+
+
+def test_the_diffs_of_extending_apply_and_touch_as_few_product_files_as_it_says() -> None:
+    text = (ROOT / "docs" / "extending.md").read_text()
+    diffs = re.findall(r"^```diff\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    touched = []
+    for diff in diffs:
+        command = ["git", "apply", "--check", "-"]
+        ended = subprocess.run(command, cwd=ROOT, input=diff, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        files = set(re.findall(r"^diff --git a/(\S+)", diff, re.MULTILINE))
+        touched.append(len({file for file in files if not file.startswith("tests/")}))
+    assert touched == [4, 6]  # a sampling parameter, an edit kind
