@@ -34,7 +34,6 @@ from training.recipes import RECIPES
 from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
 from training.tasks.masked_tokens import MaskedTokensTask
-from training.tasks.text_encoder import RECIPES as TEXT_ENCODER_RECIPES
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
 from training.tasks.tokenizer import TokenizerTask
@@ -109,12 +108,14 @@ def text_encoder_task(
     Raises:
         ValueError: the preset's text encoder is T5's own, which is not trained here.
     """
-    if preset.name not in TEXT_ENCODER_RECIPES:
+    recipe = RECIPES[preset.name].text_encoder
+    if recipe is None:
+        trained = [name for name, recipes in RECIPES.items() if recipes.text_encoder is not None]
         raise ValueError(
             f"preset {preset.name!r} has T5's own text encoder, which is not trained here: "
-            f"expected one of {', '.join(TEXT_ENCODER_RECIPES)}"
+            f"expected one of {', '.join(trained)}"
         )
-    recipe = with_changes(TEXT_ENCODER_RECIPES[preset.name], steps=steps)
+    recipe = with_changes(recipe, steps=steps)
     source = _source(preset, data, recipe.batch_size, seed)
     vocabulary = vocabulary_for(
         out, source.captions, preset.text_encoder.vocabulary_size, seed=seed

@@ -9,7 +9,7 @@ Source: Raffel et al. 2020, section 3.1.4.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,32 +39,6 @@ from training.tasks.span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanBatch, 
 from training.tasks.span_decoder import SpanModel
 
 Captions = Callable[[int], Iterator[Caption]]  # seed to an endless iterator of captions
-
-# A few minutes on one CPU core. At a rate of 2e-3 the loss falls as far, but embeddings lose what
-# a fresh encoder has: a linear probe reads which of four places a noun names in 58% of pairs from
-# this rate, in 42% from that one.
-DEMO_RECIPE = Recipe(
-    steps=1200,
-    batch_size=32,
-    learning_rate=3e-4,
-    warm_up_steps=50,
-    first_decay=0.9,
-    second_decay=0.99,
-    weight_decay=1e-4,
-    average_every=50,
-)
-DEMO256_RECIPE = replace(DEMO_RECIPE, steps=1400, warm_up_steps=100)
-TINY_RECIPE = Recipe(
-    steps=20,
-    batch_size=8,
-    learning_rate=2e-3,
-    warm_up_steps=2,
-    first_decay=0.9,
-    second_decay=0.99,
-    weight_decay=1e-4,
-    average_every=5,
-)
-RECIPES = {"demo": DEMO_RECIPE, "demo256": DEMO256_RECIPE, "tiny": TINY_RECIPE}
 
 
 def vocabulary_for(folder: Path, captions: Captions, size: int, *, seed: int = 0) -> Vocabulary:

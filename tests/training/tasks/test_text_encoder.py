@@ -16,10 +16,13 @@ from services.text_encoder.known_words import known_words
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import Vocabulary
 from training.data.captions import Caption, Noun
+from training.recipes import RECIPES
 from training.tasks.span_decoder import SpanModel
-from training.tasks.text_encoder import TINY_RECIPE, TextEncoderTask, noun_labels, vocabulary_for
+from training.tasks.text_encoder import TextEncoderTask, noun_labels, vocabulary_for
 
 TINY = preset("tiny").text_encoder
+TINY_RECIPE = RECIPES["tiny"].text_encoder
+assert TINY_RECIPE is not None
 THINGS = ("fox", "key", "sun", "car")
 
 
