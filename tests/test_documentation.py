@@ -71,4 +71,4 @@ def test_the_diffs_of_extending_apply_and_touch_as_few_product_files_as_it_says(
         assert ended.returncode == 0, ended.stderr
         files = set(re.findall(r"^diff --git a/(\S+)", diff, re.MULTILINE))
         touched.append(len({file for file in files if not file.startswith("tests/")}))
-    assert touched == [4, 6]  # a sampling parameter, an edit kind
+    assert touched == [4, 6, 3]  # a sampling parameter, an edit kind, a preset
