@@ -1,41 +1,46 @@
 """Which replica a call goes to, chosen in O(log n) where services.orchestrator looks at all."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 
 class Balance:
     """One orchestrator's view of a stage's replicas: it knows its own calls alone.
 
     The rule is that of `services.orchestrator.replicas.ReplicaSet`: the least outstanding work, of
-    equal ones the one whose turn is longest ago. A heap holds what each replica had outstanding at
-    some time; entries that a later one has replaced are thrown away when they come up.
+    equal ones the one whose turn is longest ago, first those that had no turn yet. A heap holds
+    what each of the others had outstanding at some time; entries that a later one has replaced are
+    thrown away when they come up.
     """
 
-    def __init__(self, order: Sequence[int]) -> None:
+    def __init__(self, order: Iterable[int]) -> None:
         """Begins with nothing outstanding and all replicas up.
 
         Args:
             order: The replicas, in the order in which the first calls go to them.
         """
-        replicas = len(order)
-        self._outstanding, self._chosen = [0] * replicas, [0] * replicas
-        self._up = [True] * replicas
-        for place, index in enumerate(order):
-            self._chosen[index] = place - replicas
-        self._heap = [(0, self._chosen[index], index) for index in order]
+        self._unused = iter(order)
+        self._outstanding: dict[int, int] = {}  # of those that had a turn
+        self._chosen: dict[int, int] = {}  # turn of each
+        self._down: set[int] = set()
+        self._heap: list[tuple[int, int, int]] = []
         self._turn = 0
 
     def choose(self, work: int) -> int | None:
         """Returns the replica that a call goes to, and counts its work; None if none is up."""
+        self._turn += 1
+        for index in self._unused:
+            if index not in self._chosen and index not in self._down:
+                self._outstanding[index], self._chosen[index] = work, self._turn
+                heapq.heappush(self._heap, (work, self._turn, index))
+                return index
         heap = self._heap
         while heap:
             outstanding, chosen, index = heap[0]
             current = outstanding == self._outstanding[index] and chosen == self._chosen[index]
-            if not current or not self._up[index]:
+            if not current or index in self._down:
                 heapq.heappop(heap)
                 continue
-            self._turn += 1
             self._outstanding[index], self._chosen[index] = outstanding + work, self._turn
             heapq.heapreplace(heap, (outstanding + work, self._turn, index))
             return index
@@ -48,21 +53,23 @@ class Balance:
 
     def lose(self, index: int) -> None:
         """Sends nothing to a replica any more."""
-        self._up[index] = False
+        self._down.add(index)
 
     def gain(self, index: int) -> None:
         """Sends calls to a replica again, which begins anew."""
-        self._up[index], self._chosen[index] = True, 0
+        self._down.discard(index)
+        self._chosen[index] = 0
+        self._outstanding.setdefault(index, 0)
         self._push(index)
 
     def _push(self, index: int) -> None:
-        if not self._up[index]:
+        if index in self._down:
             return
         heapq.heappush(self._heap, (self._outstanding[index], self._chosen[index], index))
-        if len(self._heap) > 64 + 4 * len(self._up):  # mostly replaced ones: keep the others
+        if len(self._heap) > 64 + 4 * len(self._chosen):  # mostly replaced ones: keep the others
             self._heap = [
-                (self._outstanding[each], self._chosen[each], each)
-                for each, up in enumerate(self._up)
-                if up
+                (outstanding, self._chosen[each], each)
+                for each, outstanding in self._outstanding.items()
+                if each not in self._down
             ]
             heapq.heapify(self._heap)

@@ -62,8 +62,18 @@ def computed(
     batches = [max_batch_size] if max_batch_size else list(BATCHES)
     of_batch: dict[str, Callable[[], OfBatch]] = {
         "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds),
-        "base": lambda: _base(preset.base, seconds),
-        "superres": lambda: _superres(preset.superres, seconds),
+        "base": lambda: _masked(
+            preset.base,
+            parameter_sizes(lambda: BaseTransformer(preset.base, rngs=nnx.Rngs(0))),
+            arithmetic.base_decode(preset.base),
+            seconds,
+        ),
+        "superres": lambda: _masked(
+            preset.superres,
+            parameter_sizes(lambda: SuperresTransformer(preset.superres, rngs=nnx.Rngs(0))),
+            arithmetic.superres_decode(preset.superres),
+            seconds,
+        ),
         "tokenizer": lambda: _tokenizer(preset.low_tokenizer, preset.high_tokenizer, seconds),
     }
     found = {}
@@ -123,16 +133,6 @@ def _tokenizer(low: TokenizerConfig, high: TokenizerConfig, seconds: Seconds) ->
         )
 
     return option
-
-
-def _base(config: BaseConfig, seconds: Seconds) -> OfBatch:
-    sizes = parameter_sizes(lambda: BaseTransformer(config, rngs=nnx.Rngs(0)))
-    return _masked(config, sizes, arithmetic.base_decode(config), seconds)
-
-
-def _superres(config: SuperresConfig, seconds: Seconds) -> OfBatch:
-    sizes = parameter_sizes(lambda: SuperresTransformer(config, rngs=nnx.Rngs(0)))
-    return _masked(config, sizes, arithmetic.superres_decode(config), seconds)
 
 
 def _masked(

@@ -21,14 +21,17 @@ class Work:
     amounts: Mapping[str, int]
     guided: bool = False
 
-    def calls_for(self, stage: str) -> int:
-        """Returns what a call asks of a replica, as replicas of a stage are compared.
+    def call_of(self, stage: str) -> tuple[int, int, int]:
+        """Returns the steps of a call, its rows, and its work as replicas are compared by it.
 
-        The same as `services.orchestrator.replicas.work.work_of` says of the message.
+        Rows are those of a step, or those of a batch where a stage has no steps. The work is what
+        `services.orchestrator.replicas.work.work_of` says of the message.
         """
+        amount = self.amounts[stage]
         if stage not in DECODING:
-            return 1
-        return self.amounts[stage] * (2 if self.guided else 1)
+            return 0, amount, 1
+        rows = 2 if self.guided else 1
+        return amount, rows, amount * rows
 
 
 @dataclass(frozen=True, kw_only=True)

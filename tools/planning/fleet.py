@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.stages import ORCHESTRATOR
 from tools.planning.step_times import StageTimes
 
 
@@ -52,6 +53,11 @@ class Failures:
 
 
 NO_FAILURES = Failures()
+
+
+def chips(replicas: Mapping[str, int]) -> int:
+    """Returns the chips of a fleet: one a replica, none for the orchestrator."""
+    return sum(count for stage, count in replicas.items() if stage != ORCHESTRATOR)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,27 +7,15 @@ from typing import Any
 
 from services.stages import ORCHESTRATOR
 from tools.planning.demand import Demand
-from tools.planning.fleet import Failures, Loss, Outcome
-from tools.planning.search import Search, Tried, run_seconds
-from tools.planning.sizing import PERCENT, Sizing, floor_s, size
+from tools.planning.fleet import Failures, Loss, Outcome, chips
+from tools.planning.search import Search, run_seconds
+from tools.planning.sizing import PERCENT, floor_s, size
 from tools.planning.step_times import Option
 
 RARELY = 0.001  # of the time may more replicas of a stage be down than it has spares
 GROWTH, MOST_ROUNDS = 0.02, 10  # of a fleet that is late on arrivals it was not sized by
+AS_PLANNED = "as planned, failures by chance"  # name of a check
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)  # of the rate, for the plot
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """A run of a fleet.
-
-    Attributes:
-        name: What was different about it.
-        outcome: What became of it.
-    """
-
-    name: str
-    outcome: Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,64 +23,47 @@ class Plan:
     """How many replicas, and what simulations say of them.
 
     Attributes:
-        demand: What is asked.
-        p99_s: In which 99% are to be answered.
-        sizing: What the arithmetic said.
+        search: What is asked, what the arithmetic said, and the fleets that were simulated.
         floor_s: p99 over the mix of a request alone, with the sizes of batch that are best so.
         needed: Replicas by stage that keep the target in the simulation.
         replicas: The same with spares.
-        checks: Runs of the two; the second is of the fleet as planned, on another seed.
+        checks: Runs of the two by name; the second is of the fleet as planned, on another seed.
         loads: The fleet as planned at other loads, by share of the rate.
-        tried: Fleets that were simulated to find the smallest.
         retried_share: Of all requests: made again since a replica failed.
         lost_share: Of all requests: lost since an orchestrator failed.
-        runs: Simulations.
-        events: Of all of them.
-        seconds: That requests arrive in each.
     """
 
-    demand: Demand
-    p99_s: float
-    sizing: Sizing
+    search: Search
     floor_s: float
     needed: Mapping[str, int]
     replicas: Mapping[str, int]
-    checks: Sequence[Check]
+    checks: Mapping[str, Outcome]
     loads: Mapping[float, Outcome]
-    tried: Sequence[Tried]
     retried_share: float
     lost_share: float
-    runs: int
-    events: int
-    seconds: float
 
     @property
     def planned(self) -> Outcome:
         """The run of the fleet as planned."""
-        return self.checks[1].outcome
-
-    @property
-    def chips(self) -> int:
-        """Of the fleet as planned: one a replica, none for the orchestrator."""
-        return sum(count for stage, count in self.replicas.items() if stage != ORCHESTRATOR)
+        return self.checks[AS_PLANNED]
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain data; every latency is simulated."""
-        planned = self.planned
+        planned, demand, sizing = self.planned, self.search.demand, self.search.sizing
         return {
             "simulated": True,
-            "images_per_second": self.demand.rate,
-            "mix": {kind.name: share for kind, share in self.demand.shares.items()},
-            "p99_target_s": self.p99_s,
+            "images_per_second": demand.rate,
+            "mix": {kind.name: share for kind, share in demand.shares.items()},
+            "p99_target_s": self.search.p99_s,
             "floor_s": self.floor_s,
-            "chips": self.chips,
+            "chips": chips(self.replicas),
             "stages": {
                 stage: {
                     "replicas": count,
                     "needed": self.needed[stage],
-                    "by_arithmetic": self.sizing.replicas[stage],
+                    "by_arithmetic": sizing.replicas[stage],
                     "chips": 0 if stage == ORCHESTRATOR else count,
-                    "max_batch_size": self.sizing.options[stage].times.together,
+                    "max_batch_size": sizing.options[stage].times.together,
                     "utilisation": planned.utilisation[stage],
                     "filled": planned.filled[stage],
                     "p50_s": _finite(planned.stage_percentile_s(stage, 50)),
@@ -100,14 +71,13 @@ class Plan:
                 }
                 for stage, count in self.replicas.items()
             },
-            "checks": {check.name: _summary(check.outcome) for check in self.checks},
+            "checks": {name: _summary(outcome) for name, outcome in self.checks.items()},
             "loads": {
-                str(load * self.demand.rate): _summary(outcome)
-                for load, outcome in self.loads.items()
+                str(load * demand.rate): _summary(outcome) for load, outcome in self.loads.items()
             },
             "tried": [
                 {"replicas": dict(each.replicas), "p99_s": _finite(each.p99_s)}
-                for each in self.tried
+                for each in self.search.tried
             ],
             "retried_share": self.retried_share,
             "lost_share": self.lost_share,
@@ -169,27 +139,21 @@ def make_plan(
     one_each = Failures(
         replace_s=replace_s, losses=[Loss(stage=stage, at_s=amid) for stage in replicas]
     )
-    checks = [
-        Check(name="without spares, all up", outcome=search.run(needed)),
-        Check(name="as planned, failures by chance", outcome=planned),
-        Check(
-            name="as planned, one of each stage fails",
-            outcome=search.run(replicas, seed=seed + 1, failures=one_each),
-        ),
-    ]
+    failing = search.run(replicas, seed=seed + 1, failures=one_each)
+    checks = {
+        "without spares, all up": search.run(needed),
+        AS_PLANNED: planned,
+        "as planned, one of each stage fails": failing,
+    }
     loads = {load: search.run(replicas, load=load, seed=seed + 1) for load in LOADS}
-    failing = checks[2].outcome
     each_s = mean_failure_s * demand.rate
     return Plan(
-        demand=demand,
-        p99_s=p99_s,
-        sizing=sizing,
+        search=search,
         floor_s=floor,
         needed=needed,
         replicas=replicas,
         checks=checks,
         loads=loads,
-        tried=search.tried,
         retried_share=sum(
             count * failing.again[stage]
             for stage, count in replicas.items()
@@ -197,9 +161,6 @@ def make_plan(
         )
         / each_s,
         lost_share=replicas.get(ORCHESTRATOR, 0) * failing.lost / each_s,
-        runs=search.runs,
-        events=search.events,
-        seconds=search.seconds,
     )
 
 

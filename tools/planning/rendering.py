@@ -11,8 +11,9 @@ from rich.text import Text
 from services.stages import ORCHESTRATOR
 from tools.description.chips import Chip
 from tools.description.rendering import scaled
+from tools.planning.fleet import chips
 from tools.planning.plan import Plan
-from tools.planning.sizing import PERCENT, alone_s
+from tools.planning.sizing import PERCENT, service_times
 from tools.planning.step_times import Measured, SlotTimes, StageTimes
 
 
@@ -20,17 +21,18 @@ def heading(
     preset: str, chip: Chip, measured: Measured, efficiency: float, plan: Plan
 ) -> list[str]:
     """Returns what was asked, what is needed, and what the times are based on, a line each."""
-    demand = plan.demand
+    demand = plan.search.demand
     mix = ", ".join(f"{share:.0%} {kind.name}" for kind, share in demand.shares.items())
     computed = [
         name for name in plan.replicas if name not in measured.stages and name != ORCHESTRATOR
     ]
     lines = [
-        f"{preset} on {chip.label}: {demand.rate:g} images/s with a p99 of {plan.p99_s:g} s "
-        f"need {plan.chips} chips (simulated)",
+        f"{preset} on {chip.label}: {demand.rate:g} images/s with a p99 of {plan.search.p99_s:g} s "
+        f"need {chips(plan.replicas)} chips (simulated)",
         f"Mix: {mix}. Arrivals are a Poisson process.",
     ]
-    late = [each.name for each in plan.checks if each.outcome.percentile_s(PERCENT) > plan.p99_s]
+    target_s = plan.search.p99_s
+    late = [name for name, run in plan.checks.items() if run.percentile_s(PERCENT) > target_s]
     if late:
         lines.append(f"Not in time in every run: {'; '.join(late)}.")
     if computed:
@@ -42,7 +44,7 @@ def heading(
     if measured.stages:
         lines.append(f"Times of {', '.join(measured.stages)} are measured: {measured.source}.")
     if ORCHESTRATOR not in measured.stages:
-        seconds = plan.sizing.options[ORCHESTRATOR].times
+        seconds = plan.search.sizing.options[ORCHESTRATOR].times
         lines.append(
             f"The orchestrator is taken to work {_milliseconds(_full_s(seconds))} ms on a request: "
             "overhead and transfer in benchmarks/RESULTS.md, of small pictures on a CPU."
@@ -82,19 +84,19 @@ def _fleet(plan: Plan) -> Table:
     columns = ("stage", "full\nstep, ms", "max\nbatch", "by\nformula", "needed")
     table = _table("Replicas", *columns, "spare", "replicas", "chips")
     for stage, count in plan.replicas.items():
-        times = plan.sizing.options[stage].times
+        times = plan.search.sizing.options[stage].times
         table.add_row(
             stage,
             _milliseconds(_full_s(times)),
             str(times.together),
-            str(plan.sizing.replicas[stage]),
+            str(plan.search.sizing.replicas[stage]),
             "-" if stage == ORCHESTRATOR else str(plan.needed[stage]),
             f"+{count - _without_spares(plan, stage)}",
             str(count),
             "-" if stage == ORCHESTRATOR else str(count),
         )
     table.add_section()
-    table.add_row("all", *[""] * 5, str(sum(plan.replicas.values())), str(plan.chips))
+    table.add_row("all", *[""] * 5, str(sum(plan.replicas.values())), str(chips(plan.replicas)))
     return table
 
 
@@ -105,19 +107,19 @@ def _stages(plan: Plan) -> Table:
         "p99, s",
     )  # fmt: skip
     for stage in plan.replicas:
-        alone = alone_s(stage, plan.sizing.options[stage].times, plan.demand)
+        alone = service_times(stage, plan.search.sizing.options[stage].times, plan.search.demand)
         table.add_row(
             stage,
             f"{planned.utilisation[stage]:.0%}",
             f"{planned.filled[stage]:.0%}",
-            f"{plan.demand.mean(alone):.3f}",
+            f"{plan.search.demand.mean(alone):.3f}",
             _seconds(planned.stage_percentile_s(stage, 50)),
             _seconds(planned.stage_percentile_s(stage, PERCENT)),
         )
     table.add_section()
     table.add_row(
-        "end to end", "", "", f"{plan.sizing.alone_s:.3f}", _seconds(planned.percentile_s(50)),
-        _seconds(planned.percentile_s(PERCENT)),
+        "end to end", "", "", f"{plan.search.sizing.alone_s:.3f}",
+        _seconds(planned.percentile_s(50)), _seconds(planned.percentile_s(PERCENT)),
     )  # fmt: skip
     return table
 
@@ -127,26 +129,27 @@ def _checks(plan: Plan) -> Table:
         "Runs, simulated", "fleet", "sent", "failed", "again", "lost", "p50, s",
         "p99, s", "in time",
     )  # fmt: skip
-    for check in plan.checks:
-        outcome = check.outcome
+    for name, outcome in plan.checks.items():
         p99_s = outcome.percentile_s(PERCENT)
         table.add_row(
-            check.name,
+            name,
             str(outcome.requests),
             str(outcome.failures),
             str(outcome.retried),
             str(outcome.lost),
             _seconds(outcome.percentile_s(50)),
             _seconds(p99_s),
-            "yes" if p99_s <= plan.p99_s else "no",
+            "yes" if p99_s <= plan.search.p99_s else "no",
         )
     return table
 
 
 def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[str]:
+    search = plan.search
     return [
         "by formula: enough slots that 1% wait too long, by Erlang's formula for M/M/c queues.",
-        f"needed: the fewest whose simulated p99 over {plan.seconds:.0f} s of arrivals is in time.",
+        f"needed: the fewest whose simulated p99 over {search.seconds:.0f} s of arrivals is in "
+        "time.",
         "spare: one at least, since a roll-out takes one away; enough that for 99.9% of the time",
         f"  not more are down, where each fails once in {_span(mean_failure_s)} and is back in "
         f"{_span(replace_s)};",
@@ -156,14 +159,14 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
         "sent: requests. failed: replicas. again: requests with a call that had to be made again.",
         f"Over time, failures make {_share(plan.retried_share)} of the requests start a stage "
         f"again, and lose {_share(plan.lost_share)}.",
-        f"{plan.runs} runs of a discrete-event simulation, {plan.events} events. Not modelled: the "
-        "network, refusals and",
+        f"{search.runs} runs of a discrete-event simulation, {search.events} events. Not modelled: "
+        "the network, refusals and",
         "  deadlines, edits, start-up of a replica other than as the time to replace it.",
     ]
 
 
 def _without_spares(plan: Plan, stage: str) -> int:
-    return (plan.sizing.replicas if stage == ORCHESTRATOR else plan.needed)[stage]
+    return (plan.search.sizing.replicas if stage == ORCHESTRATOR else plan.needed)[stage]
 
 
 def _full_s(times: StageTimes) -> float:

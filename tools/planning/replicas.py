@@ -1,181 +1,195 @@
-"""A replica in virtual time: the policies of the servers' scheduler and batcher, without work.
+"""Replicas in virtual time: the servers' own policies, on devices that only take time.
 
-A replica returns the time of its next event. It passes steps between which no call joins or
-leaves in one go, so that a decode is a handful of events whatever its steps.
+`SlotReplica` asks `SlotPolicy` and `BatchReplica` asks `BatchQueue`, as `SlotScheduler` and
+`Batcher` do. A replica returns the time of its next event. Dispatches that are alike are one event,
+so that a decode is a handful of events whatever its steps.
 """
 
 import math
-from collections import deque
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 
-from services.runtime.scheduling.dispatch import steps_to_take
+from services.runtime.scheduling.batch_queue import BatchQueue
+from services.runtime.scheduling.slot_policy import SlotPolicy
+from services.runtime.scheduling.slots import Event, RequestState
 from tools.planning.step_times import BatchTimes, SlotTimes
+
+UNBOUNDED = sys.maxsize  # requests that may wait: refusals are not simulated
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """A request's call of one stage.
+    """A request's call of one stage; a `DecodeRequest`.
 
     Attributes:
-        request: Whose, an index.
-        amount: Steps, or rows of a batch.
-        guided: 1 if both branches are computed, else 0.
-        arrival_s: When it came.
-        left: Steps left.
-        abandoned: Whether its caller has gone.
+        request: Index of the request.
+        steps_left: Steps of base and superres.
+        rows: Rows of a step (2 with guidance, else 1), or rows of a batch.
+        cancelled: Whether its caller is gone.
     """
 
     request: int
-    amount: int
-    guided: int
-    arrival_s: float
-    left: int = 0
-    abandoned: bool = False
+    steps_left: int
+    rows: int
+    cancelled: bool = False
 
 
 class SlotReplica:
-    """Requests that join and leave between steps, as in `services.runtime.scheduling.scheduler`."""
+    """A replica of base or superres, whose requests join and leave between steps.
+
+    Attributes:
+        busy_s: Seconds that the device worked.
+        filled_s: The same, times the share of slots that were taken.
+    """
 
     def __init__(self, times: SlotTimes) -> None:
         """Starts with free slots."""
-        self._times, self._slots = times, times.together
-        self._waiting: deque[Call] = deque()
-        self._running_calls: list[Call] = []
-        self._running = False
-        self._begun_s = self._first_s = self._dispatch_s = 0.0
+        self._times = times
+        self._policy: SlotPolicy[Call, None] = SlotPolicy(times.together, UNBOUNDED)
+        # The dispatches under way; the first one is longer by the time to admit requests.
+        self._start_s = self._first_s = self._dispatch_s = 0.0
         self._steps = self._dispatches = 0
-        self.busy_s = self.filled_s = 0.0  # time at work, and that times the share of slots taken
+        self._cancelled = False  # whether some request is
+        self.busy_s = self.filled_s = 0.0
 
     def arrive(self, now_s: float, call: Call) -> float | None:
-        """Takes a call; returns when to be woken instead, if that changes."""
-        self._waiting.append(call)
-        if not self._running:
-            return now_s
-        joins = len(self._running_calls) < self._slots
-        return self._look_up(now_s) if joins or self._steps > 1 else None
+        """Takes a call; returns the time to wake up instead, if that changes."""
+        self._policy.submit(RequestState(call, _ignore, False, now_s, call.steps_left))
+        return self._interrupt(now_s) if self._dispatches else now_s
 
-    def abandon(self, now_s: float, call: Call) -> float | None:
-        """Forgets a call before the next dispatch; returns when to be woken instead."""
-        call.abandoned = True
-        return self._look_up(now_s) if self._running else None
+    def cancel(self, now_s: float, call: Call) -> float | None:
+        """Cancels a call; returns the time to wake up instead, if that changes."""
+        for state in (*self._policy.running.values(), *self._policy.queue.items()):
+            if state.request is call:
+                self._policy.cancel(state)
+        self._cancelled = True
+        return self._interrupt(now_s) if self._dispatches else None
 
     def wake(self, now_s: float) -> tuple[list[Call], float | None]:
-        """Ends what is done and begins what can be.
+        """Ends the dispatches under way, and begins the next ones.
 
         Returns:
-            Calls that ended, and when to be woken next; None if there is nothing to do.
+            Calls that ended, and the time to wake up next; None if there is nothing to do.
         """
-        ended = self._pass(now_s) if self._running else []
-        running_calls = [call for call in self._running_calls if not call.abandoned]
+        policy = self._policy
+        ended = self._finish(now_s) if self._dispatches else []
+        if self._cancelled:
+            self._cancelled = False
+            for slot in policy.cancelled_slots():
+                policy.free(slot)
         admitted = 0
-        while self._waiting and len(running_calls) < self._slots:
-            call = self._waiting.popleft()
-            if not call.abandoned:
-                call.left = call.amount
-                running_calls.append(call)
-                admitted += 1
-        self._running_calls, self._running = running_calls, bool(running_calls)
-        return ended, self._dispatch(now_s, admitted) if running_calls else None
+        if policy.queue:
+            for slot in policy.free_slots():
+                admitted += policy.start_next(slot, now_s) is not None
+        self._dispatches = 0
+        return ended, self._dispatch(now_s, admitted) if policy.running else None
 
-    def lose(self) -> list[Call]:
-        """Forgets everything; returns whose calls it had."""
-        calls = [call for call in (*self._running_calls, *self._waiting) if not call.abandoned]
-        self._running_calls, self._running = [], False
-        self._waiting.clear()
-        return calls
+    def fail(self) -> list[Call]:
+        """Forgets all calls and returns them."""
+        states = (*self._policy.running.values(), *self._policy.queue.items())
+        self._policy = SlotPolicy(self._times.together, UNBOUNDED)
+        self._dispatches = 0
+        return [state.request for state in states if not state.cancelled]
 
     def _dispatch(self, now_s: float, admitted: int) -> float:
-        times, running_calls = self._times, self._running_calls
-        step_s = times.step_s[len(running_calls)][sum(call.guided for call in running_calls)]
-        left = [call.left for call in running_calls]
-        self._steps = steps_to_take(
-            left,
-            stream=False,
-            waiting=bool(self._waiting),
-            step_s=step_s + times.dispatch_s,
-        )
-        self._dispatches = min(left) // self._steps
-        self._dispatch_s = times.dispatch_s + self._steps * step_s
-        self._begun_s, self._first_s = now_s, now_s + admitted * times.admit_s
-        return self._first_s + self._dispatches * self._dispatch_s
+        """Begins as many dispatches as are alike while no call comes or goes."""
+        policy, times = self._policy, self._times
+        running, steps = len(policy.running), policy.next_steps()
+        step_s = times.step_s[running][policy.rows - running]
+        self._steps, self._dispatch_s = steps, times.dispatch_s + steps * step_s
+        self._start_s, self._first_s = now_s, admitted * times.admit_s + self._dispatch_s
+        self._dispatches = min([state.steps_left for state in policy.running.values()]) // steps
+        if self._dispatches > 1 and not (
+            # The measured time of a step moves from the first dispatch's to that of the others.
+            policy.steps_if(self._dispatch_s / steps) == steps
+            and (not admitted or policy.steps_if(self._first_s / steps) == steps)
+        ):
+            self._dispatches = 1
+        return self._end_s()
 
-    def _look_up(self, now_s: float) -> float | None:
-        """Has the replica look up after the dispatch under way."""
-        passed = max(1, math.ceil((now_s - self._first_s) / self._dispatch_s - 1e-9))
-        if passed >= self._dispatches:
+    def _end_s(self) -> float:
+        return self._start_s + self._first_s + (self._dispatches - 1) * self._dispatch_s
+
+    def _interrupt(self, now_s: float) -> float | None:
+        """Makes the dispatch under way the last one before the policy decides again."""
+        under_way = math.ceil((now_s - self._start_s - self._first_s) / self._dispatch_s - 1e-9) + 1
+        if max(1, under_way) >= self._dispatches:
             return None
-        self._dispatches = passed
-        return self._first_s + passed * self._dispatch_s
+        self._dispatches = max(1, under_way)
+        return self._end_s()
 
-    def _pass(self, now_s: float) -> list[Call]:
-        taken = self._steps * self._dispatches
-        self.busy_s += now_s - self._begun_s
-        self.filled_s += (now_s - self._begun_s) * len(self._running_calls) / self._slots
-        for call in self._running_calls:
-            call.left -= taken
-        ended = [call for call in self._running_calls if call.left <= 0]
-        self._running_calls = [call for call in self._running_calls if call.left > 0]
-        return [call for call in ended if not call.abandoned]
+    def _finish(self, now_s: float) -> list[Call]:
+        policy, taken_s = self._policy, now_s - self._start_s
+        self.busy_s += taken_s
+        self.filled_s += taken_s * len(policy.running) / self._times.together
+        steps, others = self._steps, self._dispatches
+        ended: list[int] = []
+        if self._first_s != self._dispatch_s:
+            ended = policy.finish(steps, self._first_s / steps)
+            others -= 1
+        if others:
+            ended = policy.finish(steps, self._dispatch_s / steps, others)
+        states = [policy.free(slot) for slot in ended]
+        return [state.request for state in states if not state.cancelled]
 
 
 class BatchReplica:
-    """Whole requests in batches that end together, as in `services.runtime.scheduling.batching`."""
+    """A replica whose requests are computed in batches that end together.
+
+    Attributes:
+        busy_s: Seconds that the device worked.
+        filled_s: The same, times the share of a full batch that was taken.
+    """
 
     def __init__(self, times: BatchTimes) -> None:
         """Starts idle."""
         self._times = times
-        self._waiting: deque[Call] = deque()
+        self._queue: BatchQueue[Call] = BatchQueue(times.together, times.max_wait_s)
         self._batch: list[Call] = []
-        self._begun_s = self._ends_s = 0.0
+        self._start_s, self._wake_s = 0.0, math.inf
         self.busy_s = self.filled_s = 0.0
 
     def arrive(self, now_s: float, call: Call) -> float | None:
-        """Takes a call; returns when to be woken instead, if that changes."""
-        self._waiting.append(call)
-        if self._batch:
-            return None
-        if len(self._waiting) >= self._times.together:
-            return now_s
-        return now_s + self._times.max_wait_s if len(self._waiting) == 1 else None
+        """Takes a call; returns the time to wake up instead, if that changes."""
+        self._queue.push(call, now_s)
+        return None if self._batch else self._plan(now_s)
 
-    def abandon(self, now_s: float, call: Call) -> float | None:
-        """Forgets a call unless its batch runs, which goes on."""
-        del now_s
-        call.abandoned = True
-        return None
+    def cancel(self, now_s: float, call: Call) -> float | None:
+        """Cancels a call, unless its batch runs; returns the time to wake up instead."""
+        call.cancelled = True
+        self._queue.remove(call)
+        return None if self._batch else self._plan(now_s)
 
     def wake(self, now_s: float) -> tuple[list[Call], float | None]:
-        """Ends what is done and begins what can be.
+        """Ends the batch under way, and begins the next one.
 
         Returns:
-            Calls that ended, and when to be woken next; None if there is nothing to do.
+            Calls that ended, and the time to wake up next; None if there is nothing to do.
         """
-        ended: Sequence[Call] = self._batch
+        ended = [call for call in self._batch if not call.cancelled]
         if self._batch:
-            self.busy_s += now_s - self._begun_s
-            self.filled_s += (now_s - self._begun_s) * len(self._batch) / self._times.together
+            self.busy_s += now_s - self._start_s
+            self.filled_s += (now_s - self._start_s) * len(self._batch) / self._times.together
             self._batch = []
-        answered = [call for call in ended if not call.abandoned]
-        while self._waiting and self._waiting[0].abandoned:
-            self._waiting.popleft()
-        if not self._waiting:
-            return answered, None
-        starts_s = self._waiting[0].arrival_s + self._times.max_wait_s
-        if len(self._waiting) < self._times.together and starts_s > now_s:
-            return answered, starts_s
-        size = min(self._times.together, len(self._waiting))
-        taken = [self._waiting.popleft() for _ in range(size)]
-        self._batch = [call for call in taken if not call.abandoned]
-        self._begun_s = now_s
-        return answered, now_s + self._times.seconds(sum(call.amount for call in self._batch))
+        self._wake_s = math.inf
+        next_s = self._plan(now_s)
+        if next_s != now_s:
+            return ended, next_s
+        self._batch, self._start_s = self._queue.pop_batch(), now_s
+        return ended, now_s + self._times.seconds(sum([call.rows for call in self._batch]))
 
-    def lose(self) -> list[Call]:
-        """Forgets everything; returns whose calls it had."""
-        calls = [call for call in (*self._batch, *self._waiting) if not call.abandoned]
-        self._batch = []
-        self._waiting.clear()
-        return calls
+    def _plan(self, now_s: float) -> float | None:
+        """Returns the time when the next batch starts; None if it is planned already, or never."""
+        planned_s, self._wake_s = self._wake_s, max(now_s, self._queue.start_s)
+        return None if self._wake_s in (planned_s, math.inf) else self._wake_s
+
+    def fail(self) -> list[Call]:
+        """Forgets all calls and returns them."""
+        calls = list(self._batch)
+        while batch := self._queue.pop_batch():
+            calls += batch
+        self._batch, self._wake_s = [], math.inf
+        return [call for call in calls if not call.cancelled]
 
 
 Replica = SlotReplica | BatchReplica
@@ -184,3 +198,7 @@ Replica = SlotReplica | BatchReplica
 def new_replica(times: SlotTimes | BatchTimes) -> Replica:
     """Returns a replica with nothing to do."""
     return SlotReplica(times) if isinstance(times, SlotTimes) else BatchReplica(times)
+
+
+def _ignore(_: Event[None]) -> None:
+    """Receives the events of a call, of which the policy sends none."""

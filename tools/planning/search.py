@@ -30,11 +30,6 @@ class Tried:
     replicas: Mapping[str, int]
     p99_s: float
 
-    @property
-    def chips(self) -> int:
-        """One for each replica; the orchestrator needs none."""
-        return sum(count for stage, count in self.replicas.items() if stage != ORCHESTRATOR)
-
 
 def run_seconds(demand: Demand, p99_s: float, requests: int) -> float:
     """Returns how long requests arrive in a run.

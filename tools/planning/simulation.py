@@ -11,10 +11,11 @@ Not modelled: the network, deadlines and refusals (whoever waits, waits), edits,
 
 import heapq
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
+from math import nan
 
 import numpy as np
 
@@ -24,44 +25,33 @@ from tools.bench.arrivals import Arrival
 from tools.planning.balance import Balance
 from tools.planning.demand import Demand
 from tools.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
-from tools.planning.replicas import Call, Replica, new_replica
-
-
-class _Event(IntEnum):
-    CALL = 0  # of a request
-    WAKE = 1  # of a replica
-    LOSE = 2
-    REPLACE = 3
+from tools.planning.replicas import Call, new_replica
 
 
 @dataclass(eq=False, slots=True)
 class _Request:
-    arrival_s: float
-    door: int  # the orchestrator it is with
-    amounts: Sequence[int]
-    works: Sequence[int]
-    guided: int
-    draw: float
+    index: int
+    orchestrator: int
+    calls: Sequence[tuple[int, int, int]]  # steps, rows and work of each stage
     stage: int = 0
-    begun_s: float = 0.0  # of the call of this stage
     tries: int = 0
     retried: bool = False
     lost: bool = False
-    done_s: float | None = None
     replica: int = 0
     call: Call | None = None
-    stage_s: list[float] = field(default_factory=list)
 
 
 class _Stage:
-    def __init__(self, stage: FleetStage, doors: int, chance: random.Random) -> None:
-        self.name, self.times = stage.name, stage.times
-        self.replicas: list[Replica] = [new_replica(stage.times) for _ in range(stage.replicas)]
-        self.epochs = [0] * stage.replicas  # what is to happen to an earlier one does not
+    def __init__(self, stage: FleetStage, orchestrators: int, seed: int) -> None:
+        self.name = stage.name
+        self.replicas = [new_replica(stage.times) for _ in range(stage.replicas)]
+        self.epochs = [0] * stage.replicas  # an event of an earlier epoch no longer happens
         self.up = [True] * stage.replicas
         self.again = 0
-        orders = [chance.sample(range(stage.replicas), stage.replicas) for _ in range(doors)]
-        self.balances = [Balance(order) for order in orders]
+        self.balances = [
+            Balance(_shuffled(stage.replicas, f"{seed} order of {stage.name} for {each}"))
+            for each in range(orchestrators)
+        ]
 
 
 def simulate(
@@ -92,7 +82,9 @@ def simulate(
     for stage in fleet:
         if stage.replicas < 1:
             raise ValueError(f"{stage.name}: expected at least 1 replica, got {stage.replicas}")
-    return _Run(fleet, demand, arrivals, seed, failures).outcome(warm_up_s)
+    run = _Run(fleet, demand, arrivals, seed, failures)
+    run.play()
+    return run.outcome(warm_up_s)
 
 
 class _Run:
@@ -104,212 +96,221 @@ class _Run:
         seed: int,
         failures: Failures,
     ) -> None:
-        self._has_doors = fleet[0].name == ORCHESTRATOR
-        doors = fleet[0].replicas if self._has_doors else 1
-        orders = random.Random(f"{seed} orders")
-        self._stages = [_Stage(stage, doors, orders) for stage in fleet]
-        self._horizon_s = arrivals[-1].at_s
-        self._failures = failures
+        self._has_orchestrators = fleet[0].name == ORCHESTRATOR
+        orchestrators = fleet[0].replicas if self._has_orchestrators else 1
+        self._stages = [_Stage(stage, orchestrators, seed) for stage in fleet]
+        self._arrivals, self._failures = arrivals, failures
         self._chance = random.Random(f"{seed} failures")
-        draws = random.Random(f"{seed} doors")
-        asked = {
-            kind: (
-                [work.amounts[stage.name] for stage in fleet],
-                [work.calls_for(stage.name) for stage in fleet],
-                int(work.guided),
-            )
+        self._draws = random.Random(f"{seed} doors")
+        self._calls = {
+            kind: [work.call_of(stage.name) for stage in fleet]
             for kind, work in demand.works.items()
         }
-        self._requests = [
-            _Request(each.at_s, 0, *asked[each.kind], draw=draws.random()) for each in arrivals
-        ]
-        self._heap: list[tuple[float, int, int, int, int, int]] = []
-        self._order = count()
-        self._under_way: list[set[int]] = [set() for _ in range(doors)]
-        self._failed = self._events = 0
-        self._plan_failures()
-        self._play()
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._order = count()  # of events at the same time
+        self._requests: dict[int, _Request] = {}  # under way
+        self._under_way: list[set[int]] = [set() for _ in range(orchestrators)]
+        self._ends_s = [array("d", [nan]) * len(arrivals) for _ in fleet]  # of every request's call
+        self._failed = self._lost = self._retried = self._events = 0
 
-    def _plan_failures(self) -> None:
-        for index, stage in enumerate(self._stages):
+    def play(self) -> None:
+        """Plays all events in order of time."""
+        for stage in self._stages:
             for replica in range(len(stage.replicas)):
-                self._plan_failure(0.0, index, replica)
-        names = [stage.name for stage in self._stages]
+                self._plan_failure(0.0, stage, replica)
+        stages = {stage.name: stage for stage in self._stages}
         for loss in self._failures.losses:
-            self._push(loss.at_s, _Event.LOSE, names.index(loss.stage), -1, -1)
-
-    def _plan_failure(self, now_s: float, stage: int, replica: int) -> None:
-        if self._failures.mean_s is None:
-            return
-        at_s = now_s + self._chance.expovariate(1 / self._failures.mean_s)
-        if at_s < self._horizon_s:
-            self._push(at_s, _Event.LOSE, stage, replica, 0)
-
-    def _push(self, at_s: float, event: _Event, stage: int, index: int, epoch: int) -> None:
-        heapq.heappush(self._heap, (at_s, next(self._order), event, stage, index, epoch))
-
-    def _play(self) -> None:
-        heap, arrived, total = self._heap, 0, len(self._requests)
-        while heap or arrived < total:
+            self._push(loss.at_s, self._lose_some, stages[loss.stage])
+        heap = self._heap
+        for index, arrival in enumerate(self._arrivals):
+            while heap and heap[0][0] < arrival.at_s:
+                self._next()
             self._events += 1
-            if arrived < total and (not heap or self._requests[arrived].arrival_s <= heap[0][0]):
-                self._enter(arrived)
-                arrived += 1
-                continue
-            now_s, _, event, stage, index, epoch = heapq.heappop(heap)
-            if event == _Event.WAKE:
-                if epoch == self._stages[stage].epochs[index]:
-                    self._wake(now_s, stage, index)
-            elif event == _Event.CALL:
-                self._call(now_s, index)
-            elif event == _Event.LOSE:
-                self._lose(now_s, stage, index)
-            else:
-                self._replace(now_s, stage, index)
+            self._enter(index, arrival)
+        while heap:
+            self._next()
 
-    def _enter(self, index: int) -> None:
-        request = self._requests[index]
-        request.begun_s = request.arrival_s
-        if self._has_doors:
+    def _next(self) -> None:
+        self._events += 1
+        now_s, _, happen, arguments = heapq.heappop(self._heap)
+        happen(now_s, *arguments)
+
+    def _push(self, at_s: float, happen: Callable[..., None], *arguments: object) -> None:
+        heapq.heappush(self._heap, (at_s, next(self._order), happen, arguments))
+
+    def _enter(self, index: int, arrival: Arrival) -> None:
+        orchestrator, draw = 0, self._draws.random()
+        if self._has_orchestrators:
             up = self._stages[0].up
-            open_doors = range(len(up)) if all(up) else [door for door, on in enumerate(up) if on]
-            if not open_doors:
-                request.lost = True
+            choices = range(len(up)) if all(up) else [each for each, on in enumerate(up) if on]
+            if not choices:
+                self._lost += 1
                 return
-            request.door = open_doors[int(request.draw * len(open_doors))]
-        self._under_way[request.door].add(index)
-        self._call(request.arrival_s, index)
+            orchestrator = choices[int(draw * len(choices))]
+        request = _Request(index, orchestrator, self._calls[arrival.kind])
+        self._requests[index] = request
+        self._under_way[orchestrator].add(index)
+        self._call(arrival.at_s, request)
 
-    def _call(self, now_s: float, index: int) -> None:
-        request = self._requests[index]
+    def _leave(self, request: _Request) -> None:
+        del self._requests[request.index]
+        self._under_way[request.orchestrator].remove(request.index)
+
+    def _lose_request(self, request: _Request) -> None:
+        request.lost = True
+        self._lost += 1
+        self._leave(request)
+
+    def _call(self, now_s: float, request: _Request) -> None:
         if request.lost:
             return
-        stage = self._stages[request.stage]
-        if self._has_doors and request.stage == 0:
-            replica: int | None = request.door
+        stage, (steps, rows, work) = self._stages[request.stage], request.calls[request.stage]
+        if self._is_own(request):
+            replica: int | None = request.orchestrator
         else:
-            replica = stage.balances[request.door].choose(request.works[request.stage])
+            replica = stage.balances[request.orchestrator].choose(work)
         if replica is None:
-            self._again(now_s, index)
+            self._again(now_s, request)
             return
-        call = Call(index, request.amounts[request.stage], request.guided, now_s)
-        request.call, request.replica = call, replica
-        self._schedule(request.stage, replica, stage.replicas[replica].arrive(now_s, call))
+        request.replica, request.call = replica, Call(request.index, steps, rows)
+        self._schedule(stage, replica, stage.replicas[replica].arrive(now_s, request.call))
 
-    def _schedule(self, stage: int, replica: int, at_s: float | None) -> None:
+    def _is_own(self, request: _Request) -> bool:
+        """Returns whether a request's stage is its orchestrator, which does the work itself."""
+        return self._has_orchestrators and not request.stage
+
+    def _schedule(self, stage: _Stage, replica: int, at_s: float | None) -> None:
         if at_s is not None:
-            epochs = self._stages[stage].epochs
-            epochs[replica] += 1
-            self._push(at_s, _Event.WAKE, stage, replica, epochs[replica])
+            stage.epochs[replica] += 1
+            event = self._wake, (stage, replica, stage.epochs[replica])
+            heapq.heappush(self._heap, (at_s, next(self._order), *event))
 
-    def _wake(self, now_s: float, stage: int, replica: int) -> None:
-        ended, next_s = self._stages[stage].replicas[replica].wake(now_s)
+    def _wake(self, now_s: float, stage: _Stage, replica: int, epoch: int) -> None:
+        if epoch != stage.epochs[replica]:
+            return
+        ended, next_s = stage.replicas[replica].wake(now_s)
         self._schedule(stage, replica, next_s)
         for call in ended:
-            self._answer(now_s, call.request)
-
-    def _answer(self, now_s: float, index: int) -> None:
-        request = self._requests[index]
-        self._release(request)
-        request.stage_s.append(now_s - request.begun_s)
-        request.stage += 1
-        request.begun_s, request.tries = now_s, 0
-        if request.stage < len(self._stages):
-            self._call(now_s, index)
-        else:
-            request.done_s = now_s
-            self._under_way[request.door].discard(index)
+            request = self._requests[call.request]
+            self._release(request)
+            self._ends_s[request.stage][request.index] = now_s
+            request.stage += 1
+            request.tries = 0
+            if request.stage < len(self._stages):
+                self._call(now_s, request)
+            else:
+                self._leave(request)
 
     def _release(self, request: _Request) -> None:
         request.call = None
-        if not self._has_doors or request.stage > 0:
-            balance = self._stages[request.stage].balances[request.door]
-            balance.end(request.replica, request.works[request.stage])
+        if not self._is_own(request):
+            balance = self._stages[request.stage].balances[request.orchestrator]
+            balance.end(request.replica, request.calls[request.stage][2])
 
-    def _again(self, now_s: float, index: int) -> None:
+    def _again(self, now_s: float, request: _Request) -> None:
         """Makes a call again after a pause, or gives the request up."""
-        request = self._requests[index]
         request.tries += 1
         if request.tries >= TRIES:
-            request.lost = True
-            self._under_way[request.door].discard(index)
+            self._lose_request(request)
             return
+        self._retried += not request.retried
         request.retried = True
         self._stages[request.stage].again += 1
-        pause_s = FIRST_PAUSE_S * 2 ** (request.tries - 1)
-        self._push(now_s + pause_s, _Event.CALL, request.stage, index, 0)
+        self._push(now_s + FIRST_PAUSE_S * 2 ** (request.tries - 1), self._call, request)
 
-    def _lose(self, now_s: float, index: int, replica: int) -> None:
-        stage = self._stages[index]
-        if replica < 0:  # the first that is up and has something to lose, or else any that is up
-            up = [each for each, on in enumerate(stage.up) if on]
-            busy = {
-                request.replica
-                for request in self._requests
-                if request.call is not None and request.stage == index
-            }
-            replica = next((each for each in up if each in busy), up[0] if up else -1)
-        else:  # by chance, which does not know what happened before
-            self._plan_failure(now_s, index, replica)
-        if replica < 0 or not stage.up[replica]:
+    def _plan_failure(self, now_s: float, stage: _Stage, replica: int) -> None:
+        if self._failures.mean_s is None:
             return
+        at_s = now_s + self._chance.expovariate(1 / self._failures.mean_s)
+        if at_s < self._arrivals[-1].at_s:
+            self._push(at_s, self._lose_by_chance, stage, replica)
+
+    def _lose_by_chance(self, now_s: float, stage: _Stage, replica: int) -> None:
+        self._plan_failure(now_s, stage, replica)  # whether it is up does not matter to chance
+        if stage.up[replica]:
+            self._lose(now_s, stage, replica)
+
+    def _lose_some(self, now_s: float, stage: _Stage) -> None:
+        """Loses the first replica that is up and has something to lose, or else any that is up."""
+        called = {
+            each.replica
+            for each in self._requests.values()
+            if each.call and self._stages[each.stage] is stage
+        }
+        up = [each for each, on in enumerate(stage.up) if on]
+        for replica in ([each for each in up if each in called] or up)[:1]:
+            self._lose(now_s, stage, replica)
+
+    def _lose(self, now_s: float, stage: _Stage, replica: int) -> None:
         self._failed += 1
         stage.up[replica] = False
         stage.epochs[replica] += 1
-        calls = stage.replicas[replica].lose()
-        self._push(now_s + self._failures.replace_s, _Event.REPLACE, index, replica, 0)
-        if self._has_doors and index == 0:
-            self._lose_door(now_s, replica)
+        calls = stage.replicas[replica].fail()
+        self._push(now_s + self._failures.replace_s, self._replace, stage, replica)
+        if self._has_orchestrators and stage is self._stages[0]:
+            self._lose_requests(now_s, self._under_way[replica])
             return
         for balance in stage.balances:
             balance.lose(replica)
         for call in calls:
-            self._release(self._requests[call.request])
-            self._again(now_s, call.request)
-
-    def _lose_door(self, now_s: float, door: int) -> None:
-        for index in self._under_way[door]:
-            request = self._requests[index]
-            request.lost = True
-            if request.call is None or request.stage == 0:
-                continue
-            at = self._stages[request.stage].replicas[request.replica]
-            self._schedule(request.stage, request.replica, at.abandon(now_s, request.call))
+            request = self._requests[call.request]
             self._release(request)
-        self._under_way[door].clear()
+            self._again(now_s, request)
 
-    def _replace(self, now_s: float, index: int, replica: int) -> None:
-        stage = self._stages[index]
+    def _lose_requests(self, now_s: float, indexes: set[int]) -> None:
+        """Loses the requests of an orchestrator, and cancels their calls of other stages."""
+        for request in [self._requests[index] for index in indexes]:
+            self._lose_request(request)
+            if request.call is not None and not self._is_own(request):
+                stage = self._stages[request.stage]
+                at_s = stage.replicas[request.replica].cancel(now_s, request.call)
+                self._schedule(stage, request.replica, at_s)
+                self._release(request)
+
+    def _replace(self, _: float, stage: _Stage, replica: int) -> None:
         stage.up[replica] = True
         for balance in stage.balances:
             balance.gain(replica)
 
     def outcome(self, warm_up_s: float) -> Outcome:
         """Sums the run up."""
-        done = [each for each in self._requests if each.done_s is not None]
-        counted = [each for each in done if each.arrival_s >= warm_up_s]
-        ends = [each.done_s or 0.0 for each in done]
-        span_s = max(self._horizon_s, *ends) if ends else self._horizon_s
-        shares = {
-            stage.name: (
-                sum(each.busy_s for each in stage.replicas) / (span_s * len(stage.replicas)),
-                sum(each.filled_s for each in stage.replicas) / (span_s * len(stage.replicas)),
-            )
-            for stage in self._stages
-        }
+        times_s = np.array([[each.at_s for each in self._arrivals], *self._ends_s])
+        arrivals_s, done_s = times_s[0], times_s[-1]
+        counted = times_s[:, ~np.isnan(done_s) & (arrivals_s >= warm_up_s)]
+        span_s = float(np.nanmax(times_s[[0, -1]]))
+        stages_s = np.diff(counted, axis=0)
+        utilisation, filled = (
+            {
+                stage.name: sum(getattr(each, seconds) for each in stage.replicas)
+                / (span_s * len(stage.replicas))
+                for stage in self._stages
+            }
+            for seconds in ("busy_s", "filled_s")
+        )
         return Outcome(
-            latency_s=np.array([(each.done_s or 0.0) - each.arrival_s for each in counted]),
-            stage_s={
-                stage.name: np.array([each.stage_s[index] for each in counted])
-                for index, stage in enumerate(self._stages)
-            },
-            utilisation={name: busy for name, (busy, _) in shares.items()},
-            filled={name: filled for name, (_, filled) in shares.items()},
-            requests=len(self._requests),
-            answered=len(done),
-            lost=sum(each.lost for each in self._requests),
-            retried=sum(each.retried for each in self._requests),
+            latency_s=counted[-1] - counted[0],
+            stage_s={stage.name: stages_s[index] for index, stage in enumerate(self._stages)},
+            utilisation=utilisation,
+            filled=filled,
+            requests=len(self._arrivals),
+            answered=int(np.count_nonzero(~np.isnan(done_s))),
+            lost=self._lost,
+            retried=self._retried,
             again={stage.name: stage.again for stage in self._stages},
             failures=self._failed,
             events=self._events,
         )
+
+
+def _shuffled(total: int, seed: str) -> Iterator[int]:
+    """Yields 0 to total - 1 in random order, and draws no more of it than is asked for.
+
+    A fleet has an order for each orchestrator and stage, of which a run uses a few entries.
+
+    Source: Fisher and Yates's shuffle, on an array of which only the moved entries are kept.
+    """
+    chance, moved = random.Random(seed), dict[int, int]()
+    for last in range(total - 1, -1, -1):
+        drawn = int(chance.random() * (last + 1))
+        yield moved.get(drawn, drawn)
+        moved[drawn] = moved.pop(last, last)

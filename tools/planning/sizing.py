@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.stages import ORCHESTRATOR
 from tools.bench.arrivals import Kind
 from tools.planning.demand import Demand
+from tools.planning.fleet import chips
 from tools.planning.step_times import Option, SlotTimes, StageTimes
 
 PERCENT = 99
@@ -61,32 +61,27 @@ def late_share(servers: int, rate: float, service_s: float, wait_s: float) -> fl
     return erlang_c(servers, offered) * math.exp(-(servers - offered) / service_s * wait_s)
 
 
-def alone_s(stage: str, times: StageTimes, demand: Demand) -> dict[Kind, float]:
-    """Returns what a stage takes of each kind if nothing else is in the fleet."""
-    found = {}
-    for kind, work in demand.works.items():
-        amount, guided = work.amounts[stage], int(work.guided)
-        if isinstance(times, SlotTimes):
-            found[kind] = times.residence_s(amount, present=1, guided=guided)
-        else:
-            found[kind] = times.max_wait_s + times.seconds(amount)
-    return found
+def service_times(
+    stage: str, times: StageTimes, demand: Demand, *, present: int = 1
+) -> dict[Kind, float]:
+    """Returns what a stage takes of each kind, without a queue.
 
-
-def in_company_s(stage: str, times: StageTimes, demand: Demand) -> dict[Kind, float]:
-    """Returns what a stage takes of each kind in full slots, or a full batch of its kind.
-
-    If some kind has guidance, whoever is in the other slots has it.
+    Args:
+        stage: Its name.
+        times: Of a replica.
+        demand: What is asked.
+        present: Requests in slots or in the batch, itself as well; the others are of its kind in a
+            batch, and have guidance in slots if some kind has it.
     """
-    some_guided = any(work.guided for work in demand.works.values())
+    others_guided = (present - 1) * any(work.guided for work in demand.works.values())
     found = {}
     for kind, work in demand.works.items():
-        amount, full = work.amounts[stage], times.together
+        amount = work.amounts[stage]
         if isinstance(times, SlotTimes):
-            guided = full if work.guided else full - 1 if some_guided else 0
-            found[kind] = times.residence_s(amount, present=full, guided=guided)
+            guided = others_guided + work.guided
+            found[kind] = times.residence_s(amount, present=present, guided=guided)
         else:
-            found[kind] = times.max_wait_s + times.seconds(amount * full)
+            found[kind] = times.max_wait_s + times.seconds(amount * present)
     return found
 
 
@@ -94,7 +89,7 @@ def floor_s(options: Mapping[str, Sequence[Option]], demand: Demand) -> float:
     """Returns the p99 over the mix of a request alone, each stage with the size that is best so."""
     fastest = {
         stage: min(
-            (alone_s(stage, each.times, demand) for each in found),
+            (service_times(stage, each.times, demand) for each in found),
             key=lambda of_each: demand.mean(of_each),
         )
         for stage, found in options.items()
@@ -119,9 +114,9 @@ def size(options: Mapping[str, Sequence[Option]], demand: Demand, p99_s: float) 
         found = _sized(dict(zip(worth, chosen, strict=True)), demand, p99_s)
         if found is None:
             continue
-        chips = sum(count for stage, count in found.replicas.items() if stage != ORCHESTRATOR)
-        if best is None or (chips, found.in_company_s) < best[:2]:
-            best = (chips, found.in_company_s, found)
+        needed = chips(found.replicas)
+        if best is None or (needed, found.in_company_s) < best[:2]:
+            best = (needed, found.in_company_s, found)
     return None if best is None else best[2]
 
 
@@ -130,8 +125,7 @@ def _worth_trying(stage: str, options: Sequence[Option], demand: Demand) -> list
     kept: list[Option] = []
     best = 0.0
     for option in options:
-        service_s = demand.mean(in_company_s(stage, option.times, demand))
-        rate = option.times.together / service_s
+        rate = option.times.together / demand.mean(_full_s(stage, option, demand))
         if rate > WORTH_IT * best:
             kept.append(option)
             best = rate
@@ -139,7 +133,7 @@ def _worth_trying(stage: str, options: Sequence[Option], demand: Demand) -> list
 
 
 def _sized(options: Mapping[str, Option], demand: Demand, p99_s: float) -> Sizing | None:
-    full = {stage: in_company_s(stage, each.times, demand) for stage, each in options.items()}
+    full = {stage: _full_s(stage, each, demand) for stage, each in options.items()}
     taken_s = _p99_of_sum(full.values(), demand)
     slack_s = p99_s - taken_s
     if slack_s <= 0:
@@ -153,10 +147,14 @@ def _sized(options: Mapping[str, Option], demand: Demand, p99_s: float) -> Sizin
         options=options,
         replicas=replicas,
         alone_s=_p99_of_sum(
-            [alone_s(stage, each.times, demand) for stage, each in options.items()], demand
+            [service_times(stage, each.times, demand) for stage, each in options.items()], demand
         ),
         in_company_s=taken_s,
     )
+
+
+def _full_s(stage: str, option: Option, demand: Demand) -> dict[Kind, float]:
+    return service_times(stage, option.times, demand, present=option.times.together)
 
 
 def _least_replicas(together: int, rate: float, service_s: float, wait_s: float) -> int:

@@ -149,19 +149,14 @@ def read_step_times(file: Path) -> Measured:
 def _stage(name: str, fields: Any) -> StageTimes:
     if not isinstance(fields, dict):
         raise ValueError(f"step_times: {name}: expected an object, got {fields!r}")
-    known = (
-        {"batch_s", "max_wait_s"}
-        if name in BATCHED
-        else {
-            "slots",
-            "step_s",
-            "admit_s",
-            "dispatch_s",
-        }
+    batch_fields, slot_fields = (
+        ("batch_s", "max_wait_s"),
+        ("admit_s", "dispatch_s", "slots", "step_s"),
     )
-    if unknown := set(fields) - known:
+    known = batch_fields if name in BATCHED else slot_fields
+    if unknown := set(fields).difference(known):
         raise ValueError(
-            f"step_times: {name}: expected some of {', '.join(sorted(known))}, "
+            f"step_times: {name}: expected some of {', '.join(known)}, "
             f"got {', '.join(sorted(unknown))}"
         )
     if name in BATCHED:

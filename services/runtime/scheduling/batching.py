@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from services.runtime.observability.completed_spans import (
 )
 from services.runtime.observability.instruments import DEVICE, WAITS, Load, count_refusal
 from services.runtime.observability.tracing import recorded_span
+from services.runtime.scheduling.batch_queue import BatchQueue
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.forecast import smoothed
 from services.runtime.wire.errors import RequestError, resource_exhausted
@@ -58,8 +59,8 @@ class _CompletedBatch:
 class _Waiter(Generic[Request, Result]):
     request: Request
     answer: "asyncio.Future[tuple[Result, _CompletedBatch]]"
+    arrival_s: float
     trace: SpanContext | None = field(default_factory=recorded_span)
-    arrival_s: float = field(default_factory=time.monotonic)
 
 
 class Batcher(Generic[Request, Result]):
@@ -77,6 +78,7 @@ class Batcher(Generic[Request, Result]):
         max_wait_s: float,
         max_queued: int,
         shape_of: Callable[[Sequence[Request]], BatchShape] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates an idle batcher.
 
@@ -89,6 +91,7 @@ class Batcher(Generic[Request, Result]):
             max_wait_s: Seconds a request waits for others while the device is free.
             max_queued: Requests that may wait; further ones are refused.
             shape_of: Returns the batch shape of requests, for traces; one row each by default.
+            clock: Returns seconds, as the event loop counts them.
 
         Raises:
             ValueError: a limit is below 1, or max_wait_s is negative.
@@ -98,10 +101,11 @@ class Batcher(Generic[Request, Result]):
                 f"expected max_batch_size >= 1, max_queued >= 1 and max_wait_s >= 0, "
                 f"got {max_batch_size}, {max_queued} and {max_wait_s}"
             )
+        self._queue: BatchQueue[_Waiter[Request, Result]] = BatchQueue(max_batch_size, max_wait_s)
         self._run_batch, self._device, self._shape_of = run_batch, device, shape_of
+        self._clock = clock
         self._max_batch_size, self._max_queued = max_batch_size, max_queued
         self._max_wait_s = max_wait_s
-        self._waiters: deque[_Waiter[Request, Result]] = deque()
         self._full = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._active = 0
@@ -110,7 +114,7 @@ class Batcher(Generic[Request, Result]):
     @property
     def queued(self) -> int:
         """Requests that wait for their batch."""
-        return len(self._waiters)
+        return len(self._queue)
 
     @property
     def active(self) -> int:
@@ -147,9 +151,10 @@ class Batcher(Generic[Request, Result]):
                     retry_after_s=retry_after_s,
                 ),
             )
-        waiter = _Waiter[Request, Result](request, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
-        if self.queued >= self._max_batch_size:
+        answer = asyncio.get_running_loop().create_future()
+        waiter = _Waiter[Request, Result](request, answer, self._clock())
+        self._queue.push(waiter, waiter.arrival_s)
+        if self._queue.full:
             self._full.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
@@ -157,9 +162,9 @@ class Batcher(Generic[Request, Result]):
         try:
             result, batch = await waiter.answer
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            _record_request(waiter, batch)
+            if batch is None:
+                self._queue.remove(waiter)
+            _record_request(waiter, batch, self._clock())
         queue_s, compute_s = batch.start_s - waiter.arrival_s, batch.end_s - batch.start_s
         WAITS.record(queue_s, trace=waiter.trace)
         return Timed(result, queue_s, compute_s, compute_s / batch.requests)
@@ -171,27 +176,24 @@ class Batcher(Generic[Request, Result]):
 
     async def _work(self) -> None:
         try:
-            while self._waiters:
+            while self._queue:
                 await self._wait_for_batch()
-                size = min(self._max_batch_size, len(self._waiters))
-                await self._compute([self._waiters.popleft() for _ in range(size)])
+                if batch := self._queue.pop_batch():
+                    await self._compute(batch)
         finally:
             self._worker = None
 
     async def _wait_for_batch(self) -> None:
-        self._full.clear()
-        remaining_s = self._waiters[0].arrival_s + self._max_wait_s - time.monotonic()
-        if self.queued < self._max_batch_size and remaining_s > 0:
-            try:
+        while self._queue and (remaining_s := self._queue.start_s - self._clock()) > 0:
+            self._full.clear()
+            with suppress(TimeoutError):  # the batch starts as it is
                 await asyncio.wait_for(self._full.wait(), remaining_s)
-            except TimeoutError:
-                return  # the batch starts as it is
 
     async def _compute(self, batch: list[_Waiter[Request, Result]]) -> None:
         def run() -> tuple[list[tuple[_Waiter[Request, Result], Result]], float]:
             # Filtered here, when the device is free: callers may be gone by now.
             live = [waiter for waiter in batch if not waiter.answer.done()]
-            start_s = time.monotonic()
+            start_s = self._clock()
             if not live:
                 return [], start_s
             results = self._run_batch([waiter.request for waiter in live])
@@ -242,14 +244,16 @@ class Batcher(Generic[Request, Result]):
         return _CompletedBatch(start_s, end_s, len(batch), attributes, span)
 
 
-def _record_request(waiter: _Waiter[Request, Result], batch: _CompletedBatch | None) -> None:
+def _record_request(
+    waiter: _Waiter[Request, Result], batch: _CompletedBatch | None, now_s: float
+) -> None:
     """Records a request's time in the queue and in its batch as children of the current span."""
     if waiter.trace is None:
         return
     offset_ns = clock_offset_ns()
     arrival_ns = epoch_ns(waiter.arrival_s, offset_ns)
     if batch is None:
-        record_span("queue", arrival_ns, epoch_ns(time.monotonic(), offset_ns))
+        record_span("queue", arrival_ns, epoch_ns(now_s, offset_ns))
         return
     start_ns, end_ns = epoch_ns(batch.start_s, offset_ns), epoch_ns(batch.end_s, offset_ns)
     record_span("queue", arrival_ns, start_ns)

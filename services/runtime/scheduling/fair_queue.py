@@ -6,31 +6,30 @@ Source: Goyal, Vin and Cheng 1996, "Start-time fair queuing" (order); Choudhury 
 
 from bisect import bisect_right, insort_right
 from collections import Counter
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from operator import attrgetter
+from typing import Generic, NamedTuple, TypeVar
 
 from services.runtime.wire.caller import Caller, Priority
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry(Generic[Item]):
+class _Entry(NamedTuple, Generic[Item]):
     """One waiting item.
 
     Attributes:
-        start_time: Virtual time at which the item may start.
-        finish_time: `start_time` plus the item's cost.
+        order: Priority, and virtual time at which the item may start.
+        finish_time: The start time plus the item's cost.
     """
 
     item: Item
     caller: Caller
-    start_time: float
+    order: tuple[Priority, float]
     finish_time: float
 
     @property
-    def order(self) -> tuple[Priority, float]:
-        return self.caller.priority, self.start_time
+    def start_time(self) -> float:
+        return self.order[1]
 
 
 class FairQueue(Generic[Item]):
@@ -69,8 +68,8 @@ class FairQueue(Generic[Item]):
         """
         start_time = self._next_start_time(caller)
         finish_time = self._finish_time[caller] = start_time + cost
-        entry = _Entry(item=item, caller=caller, start_time=start_time, finish_time=finish_time)
-        insort_right(self._entries, entry, key=lambda each: each.order)
+        entry = _Entry(item, caller, (caller.priority, start_time), finish_time)
+        insort_right(self._entries, entry, key=attrgetter("order"))
         self._counts[caller] += 1
 
     def remove(self, item: Item) -> bool:
@@ -101,7 +100,7 @@ class FairQueue(Generic[Item]):
     def split(self, caller: Caller) -> tuple[list[Item], list[Item]]:
         """Returns the items before and after the place of the caller's next item, in order."""
         place = caller.priority, self._next_start_time(caller)
-        index = bisect_right(self._entries, place, key=lambda each: each.order)
+        index = bisect_right(self._entries, place, key=attrgetter("order"))
         items = self.items()
         return items[:index], items[index:]
 
@@ -110,7 +109,9 @@ class FairQueue(Generic[Item]):
 
     def _take(self, index: int) -> _Entry[Item]:
         entry = self._entries.pop(index)
-        self._counts -= Counter([entry.caller])  # drops callers that hold nothing
+        self._counts[entry.caller] -= 1
+        if not self._counts[entry.caller]:
+            del self._counts[entry.caller]
         if not self._entries:  # fairness only concerns callers that wait at the same time
             self._finish_time.clear()
         return entry

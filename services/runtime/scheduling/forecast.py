@@ -7,9 +7,9 @@ from dataclasses import dataclass
 SMOOTHING = 0.2  # weight of the newest measurement in a running mean
 
 
-def smoothed(mean: float, newest: float) -> float:
-    """Returns a running mean after one more measurement."""
-    return mean + SMOOTHING * (newest - mean)
+def smoothed(mean: float, newest: float, count: int = 1) -> float:
+    """Returns a running mean after one more measurement, or several that are equal."""
+    return newest + (1 - SMOOTHING) ** count * (mean - newest)
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class StepTimes:
         """Starts without measurements."""
         self._seconds: dict[int, float] = {}
 
-    def measure(self, rows: int, seconds: float) -> None:
-        """Adds a measurement.
+    def measure(self, rows: int, seconds: float, count: int = 1) -> None:
+        """Adds measurements.
 
         Args:
             rows: Rows in the step.
             seconds: Seconds it took.
+            count: Number of steps that took so long.
         """
-        self._seconds[rows] = smoothed(self._seconds.get(rows, seconds), seconds)
+        self._seconds[rows] = smoothed(self._seconds.get(rows, seconds), seconds, count)
 
     def seconds(self, rows: int) -> float | None:
         """Returns the seconds of a step of this many rows; None before the first measurement.

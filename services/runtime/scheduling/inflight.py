@@ -68,14 +68,7 @@ class InflightBatcher(Generic[Request, State]):
     def max_steps_within(
         self, steps: int, rows: int, within_s: float | None, caller: Caller = ANONYMOUS
     ) -> int:
-        """Returns the largest number of steps that a new request finishes before its deadline.
-
-        Args:
-            steps: Upper bound.
-            rows: Rows that one step computes.
-            within_s: Seconds until the caller's deadline; None for no deadline.
-            caller: Caller of the request.
-        """
+        """Returns the largest number of steps that ends in time; see `SlotPolicy`."""
         return self._scheduler.max_steps_within(steps, rows, within_s, caller)
 
     async def health(self) -> AsyncGenerator[bool, None]:

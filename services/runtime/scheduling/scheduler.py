@@ -1,32 +1,21 @@
 """Iteration-level scheduler: requests join and leave the slots of a device between its steps.
 
-Plain Python over a protocol, without threads or a model: `services.runtime.scheduling.inflight`
-runs it on the device thread, tests and benchmarks run it on simulated devices and clocks.
-
-Source: Yu et al. 2022, "Orca" (iteration-level scheduling).
+`SlotPolicy` decides, `SlotScheduler` applies its decisions to a device. Plain Python over a
+protocol, without threads or a model: `services.runtime.scheduling.inflight` runs it on the device
+thread, tests and benchmarks run it on simulated devices and clocks.
 """
 
 import logging
 import time
 import uuid
-from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from threading import Lock
 from typing import Generic
 
 from opentelemetry.trace import SpanContext
 
-from services.runtime.observability.instruments import (
-    DEVICE,
-    STEPS,
-    WAITS,
-    Load,
-    Reason,
-    count_refusal,
-)
-from services.runtime.scheduling.dispatch import steps_to_take
-from services.runtime.scheduling.fair_queue import FairQueue
-from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
+from services.runtime.observability.instruments import DEVICE, STEPS, WAITS, Load, count_refusal
+from services.runtime.scheduling.slot_policy import SlotPolicy
 from services.runtime.scheduling.slots import (
     Dispatch,
     Event,
@@ -38,17 +27,15 @@ from services.runtime.scheduling.slots import (
     State,
 )
 from services.runtime.wire.caller import ANONYMOUS, Caller
-from services.runtime.wire.errors import RequestError, resource_exhausted, unavailable
+from services.runtime.wire.errors import unavailable
 from services.runtime.wire.timing import Timed
 
 logger = logging.getLogger(__name__)
-MIN_RETRY_S = 0.01
 RECOVERY_INTERVAL_S = 2.0  # between attempts to reset a device that failed
-PLANNED_SHARE = 0.9  # of a caller's deadline; the rest covers the response and slower steps
 
 
 class SlotScheduler(Generic[Request, State]):
-    """Gives waiting requests the slots of a device, in the order of `FairQueue`.
+    """Applies a `SlotPolicy` to a device.
 
     Only the device thread calls `tick`; any thread may call the other methods.
     """
@@ -76,40 +63,31 @@ class SlotScheduler(Generic[Request, State]):
         if max_queued < 1:
             raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
         self._device, self._clock, self._observe = device, clock, observe
-        self._queue: FairQueue[RequestState[Request, State]] = FairQueue(max_queued)
-        self._running: dict[int, RequestState[Request, State]] = {}
-        self._lock = Lock()  # guards the two above; never held while the device computes
-        self._times = StepTimes()
+        self._policy: SlotPolicy[Request, State] = SlotPolicy(device.slots, max_queued)
+        self._lock = Lock()  # guards the policy; never held while the device computes
         self._usable = self._healthy = True  # unusable: a reset is due; unhealthy: a reset failed
         self._stopping = False
 
     @property
     def queued(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._queue)
+        return len(self._policy.queue)
 
     @property
     def active(self) -> int:
         """Requests that hold a slot."""
-        return len(self._running)
+        return len(self._policy.running)
 
     def load(self) -> Load:
         """Returns the current load."""
         with self._lock:
-            waiting = self._queue.items()
-            return Load(
-                slots=self._device.slots,
-                active=len(self._running),
-                capacity=self._queue.capacity,
-                queued=len(waiting),
-                queued_steps=sum(state.steps_left * state.request.rows for state in waiting),
-            )
+            return self._policy.load()
 
     @property
     def busy(self) -> bool:
         """Whether `tick` has anything to do, a reset of the device included."""
         with self._lock:
-            return bool(self._queue or self._running or not self._usable)
+            return bool(self._policy.queue or self._policy.running or not self._usable)
 
     @property
     def healthy(self) -> bool:
@@ -155,46 +133,15 @@ class SlotScheduler(Generic[Request, State]):
                         retry_after_s=RECOVERY_INTERVAL_S,
                     ),
                 )
-            if not self._queue.has_room(caller):
-                raise _refusal(
-                    "queue_full",
-                    f"{len(self._queue)} requests wait already, this caller may add no more",
-                    self._seconds_to_finish(0, 1, caller),
-                )
-            # An idle device accepts every request; otherwise one slow step would refuse all others.
-            if within_s is not None and (self._queue or self._running):
-                finish_s = self._seconds_to_finish(steps, request.rows, caller)
-                planned_s = PLANNED_SHARE * within_s
-                if finish_s is not None and finish_s > planned_s:
-                    raise _refusal(
-                        "too_late",
-                        f"{steps} steps from now would end in {finish_s:.3g} s; the caller's "
-                        f"deadline is in {within_s:.3g} s, of which {planned_s:.3g} s are usable",
-                        finish_s - planned_s,
-                    )
-            self._queue.push(state, caller, steps * request.rows)
+            self._policy.submit(state, caller, within_s)
         return state
 
     def max_steps_within(
         self, steps: int, rows: int, within_s: float | None, caller: Caller = ANONYMOUS
     ) -> int:
-        """Returns the largest number of steps that a new request finishes before its deadline.
-
-        Args:
-            steps: Upper bound.
-            rows: Rows that one step computes.
-            within_s: Seconds until the caller's deadline; None for no deadline.
-            caller: Caller of the request.
-        """
+        """Returns the largest number of steps that ends in time; see `SlotPolicy`."""
         with self._lock:
-            if within_s is None or self._seconds_to_finish(steps, rows, caller) is None:
-                return steps
-            # More steps never end sooner, so the largest number is found by bisection.
-            return bisect_right(
-                range(1, steps + 1),
-                PLANNED_SHARE * within_s,
-                key=lambda each: self._seconds_to_finish(each, rows, caller) or 0.0,
-            )
+            return self._policy.max_steps_within(steps, rows, within_s, caller)
 
     def cancel(self, state: RequestState[Request, State]) -> None:
         """Cancels a request: it leaves the queue or its slot before the next dispatch.
@@ -202,8 +149,7 @@ class SlotScheduler(Generic[Request, State]):
         A finished request stays finished.
         """
         with self._lock:
-            state.cancelled = True
-            self._queue.remove(state)
+            self._policy.cancel(state)
 
     def preempt(self) -> None:
         """Makes the next tick preempt all requests, and refuses new ones.
@@ -232,7 +178,7 @@ class SlotScheduler(Generic[Request, State]):
                 self._preempt_all()
                 return self.busy
             self._admit_waiting()
-            if self._running:
+            if self._policy.running:
                 self._dispatch(start_s)
         except Exception as error:
             self._fail_running(error)
@@ -252,24 +198,21 @@ class SlotScheduler(Generic[Request, State]):
         return self._healthy
 
     def _release_cancelled(self) -> None:
-        for slot in [slot for slot, state in self._running.items() if state.cancelled]:
+        for slot in self._policy.cancelled_slots():
             self._device.release(slot)
             self._free(slot)
 
     def _admit_waiting(self) -> None:
-        for slot in range(self._device.slots):
-            if slot in self._running:
-                continue
+        for slot in self._policy.free_slots():
             with self._lock:
-                state = self._queue.pop()
-                if state is None:
-                    return
-                self._running[slot] = state
-                state.start_s = self._clock()
-            WAITS.record(state.start_s - state.arrival_s, trace=state.trace)
+                start_s = self._clock()
+                state = self._policy.start_next(slot, start_s)
+            if state is None:
+                return
+            WAITS.record(start_s - state.arrival_s, trace=state.trace)
             try:
                 self._device.admit(slot, state.request)
-                state.prefill_s = self._clock() - state.start_s
+                state.prefill_s = self._clock() - start_s
             except Exception as error:  # the other slots are not affected
                 self._free(slot)
                 self._fail([state], error)
@@ -277,28 +220,23 @@ class SlotScheduler(Generic[Request, State]):
     def _preempt_waiting(self) -> None:
         while True:
             with self._lock:
-                state = self._queue.pop()
+                state = self._policy.queue.pop()
             if state is None:
                 return
             state.callback(Preempted(None))
 
     def _preempt_all(self) -> None:
         self._preempt_waiting()
-        states = self._device.advance(0, set(self._running)) if self._running else {}
-        for slot, state in list(self._running.items()):
+        running = dict(self._policy.running)
+        states = self._device.advance(0, set(running)) if running else {}
+        for slot, state in running.items():
             self._device.release(slot)
             self._free(slot)
             state.callback(Preempted(states[slot]))
 
     def _dispatch(self, start_s: float) -> None:
-        running = dict(self._running)
-        rows = sum(state.request.rows for state in running.values())
-        steps = steps_to_take(
-            [state.steps_left for state in running.values()],
-            stream=any(state.stream for state in running.values()),
-            waiting=self.queued > 0,
-            step_s=self._times.seconds(rows),
-        )
+        policy, running = self._policy, dict(self._policy.running)
+        rows, steps = policy.rows, policy.next_steps()
         ending = {slot for slot, state in running.items() if state.steps_left == steps}
         streaming = {slot for slot, state in running.items() if state.stream}
         advance_s = self._clock()
@@ -316,10 +254,9 @@ class SlotScheduler(Generic[Request, State]):
                     requests=list(running.values()),
                 )
             )
-        if steps:  # includes the time to admit new requests, which delays every slot's step
-            self._times.measure(rows, (end_s - start_s) / steps)
+        with self._lock:
+            policy.finish(steps, (end_s - start_s) / max(1, steps))
         for slot, state in running.items():
-            state.steps_left -= steps
             state.device_s += (end_s - start_s) * state.request.rows / rows
             if slot in streaming and steps:
                 state.callback(states[slot])
@@ -332,8 +269,7 @@ class SlotScheduler(Generic[Request, State]):
     def _fail_running(self, error: Exception) -> None:
         self._usable = False
         with self._lock:
-            failed = list(self._running.values())
-            self._running.clear()
+            failed = [self._policy.free(slot) for slot in list(self._policy.running)]
         self._fail(failed, error)
 
     def _fail(self, states: list[RequestState[Request, State]], error: Exception) -> None:
@@ -346,27 +282,4 @@ class SlotScheduler(Generic[Request, State]):
 
     def _free(self, slot: int) -> None:
         with self._lock:
-            del self._running[slot]
-
-    def _seconds_to_finish(self, steps: int, rows: int, caller: Caller) -> float | None:
-        """Returns the seconds until a new request would finish; None if no step was measured."""
-        ahead, behind = self._queue.split(caller)
-        return seconds_to_finish(
-            Work(steps, rows),
-            running=_work(self._running.values()),
-            ahead=_work(ahead),
-            behind=_work(behind),
-            slots=self._device.slots,
-            times=self._times,
-        )
-
-
-def _work(states: Iterable[RequestState[Request, State]]) -> list[Work]:
-    return [Work(state.steps_left, state.request.rows) for state in states]
-
-
-def _refusal(reason: Reason, sentence: str, retry_after_s: float | None) -> RequestError:
-    retry_after_s = max(MIN_RETRY_S, retry_after_s or 0.0)
-    return count_refusal(
-        reason, resource_exhausted(f"{sentence}: try again later", retry_after_s=retry_after_s)
-    )
+            self._policy.free(slot)

@@ -96,7 +96,7 @@ class TracedDispatch:
     attributes: Attributes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class RequestState(Generic[Request, State]):
     """A request in the scheduler, from its arrival to its end.
 

@@ -55,5 +55,5 @@ def test_work_is_counted_as_the_orchestrator_counts_it() -> None:
     for guidance_scale in (0.0, 4.0):
         sampling = Sampling(steps=24, guidance_scale=guidance_scale)
         ours = Work(amounts={"base": 24, "text_encoder": 2}, guided=guidance_scale > 0)
-        assert ours.calls_for("base") == work_of(BaseRequest(sampling=sampling))
-        assert ours.calls_for("text_encoder") == work_of(EncodeRequest(texts=["a", "b"]))
+        assert ours.call_of("base")[2] == work_of(BaseRequest(sampling=sampling))
+        assert ours.call_of("text_encoder")[2] == work_of(EncodeRequest(texts=["a", "b"]))

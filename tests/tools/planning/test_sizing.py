@@ -8,7 +8,7 @@ import pytest
 from tools.bench.arrivals import Kind
 from tools.description.chips import chip
 from tools.planning.demand import Demand, Work
-from tools.planning.fleet import NO_FAILURES, Outcome
+from tools.planning.fleet import NO_FAILURES, Outcome, chips
 from tools.planning.plan import _in_time, make_plan, spares
 from tools.planning.rendering import heading
 from tools.planning.search import Search
@@ -120,15 +120,17 @@ def test_a_plan_keeps_the_target_with_the_fewest_and_has_spares() -> None:
         requests=2000,
         seed=0,
     )
-    assert plan.checks[0].outcome.percentile_s(99) <= 1.3
+    assert plan.checks["without spares, all up"].percentile_s(99) <= 1.3
     for stage in plan.needed:  # one fewer was tried, with as many of the others or more, and failed
-        fewer = [each for each in plan.tried if each.replicas[stage] == plan.needed[stage] - 1]
+        fewer = [
+            each for each in plan.search.tried if each.replicas[stage] == plan.needed[stage] - 1
+        ]
         assert all(each.p99_s > 1.3 for each in fewer)
-    assert any(each.replicas["base"] == plan.needed["base"] - 1 for each in plan.tried)
+    assert any(each.replicas["base"] == plan.needed["base"] - 1 for each in plan.search.tried)
     assert plan.replicas == {stage: count + 1 for stage, count in plan.needed.items()}
     assert plan.planned.percentile_s(99) <= 1.3
-    assert plan.chips == sum(plan.replicas.values())
-    failing = plan.checks[2].outcome
+    assert chips(plan.replicas) == sum(plan.replicas.values())
+    failing = plan.checks["as planned, one of each stage fails"]
     assert failing.failures == 2
     assert plan.retried_share > 0
     assert plan.lost_share == 0  # no orchestrator in it

@@ -1,0 +1,190 @@
+"""Policy of slots: the requests that are accepted, those that run, and the steps of a dispatch.
+
+Plain data without a thread, a device or a clock. `SlotScheduler` applies it to a device, a
+simulation applies it to virtual time.
+
+Source: Yu et al. 2022, "Orca" (iteration-level scheduling).
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Generic
+
+from services.runtime.observability.instruments import Load, Reason, count_refusal
+from services.runtime.scheduling.dispatch import steps_to_take
+from services.runtime.scheduling.fair_queue import FairQueue
+from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
+from services.runtime.scheduling.slots import Request, RequestState, State
+from services.runtime.wire.caller import ANONYMOUS, Caller
+from services.runtime.wire.errors import RequestError, resource_exhausted
+
+MIN_RETRY_S = 0.01
+PLANNED_SHARE = 0.9  # of a caller's deadline; the rest covers the response and slower steps
+
+
+class SlotPolicy(Generic[Request, State]):
+    """Gives waiting requests the slots of a device, in the order of `FairQueue`.
+
+    Attributes:
+        running: Requests that hold a slot, by slot.
+        rows: Rows that one step of theirs computes.
+        queue: Requests that wait for a slot.
+    """
+
+    def __init__(self, slots: int, max_queued: int) -> None:
+        """Starts with free slots.
+
+        Args:
+            slots: Requests that run at a time.
+            max_queued: Capacity of the queue.
+        """
+        self.running: dict[int, RequestState[Request, State]] = {}
+        self.queue: FairQueue[RequestState[Request, State]] = FairQueue(max_queued)
+        self.rows = 0
+        self._slots, self._times = slots, StepTimes()
+        self._streaming = 0  # running requests that receive each step
+
+    def load(self) -> Load:
+        """Returns the current load."""
+        waiting = self.queue.items()
+        return Load(
+            slots=self._slots,
+            active=len(self.running),
+            capacity=self.queue.capacity,
+            queued=len(waiting),
+            queued_steps=sum(state.steps_left * state.request.rows for state in waiting),
+        )
+
+    def submit(
+        self,
+        state: RequestState[Request, State],
+        caller: Caller = ANONYMOUS,
+        within_s: float | None = None,
+    ) -> None:
+        """Queues a request, or raises RESOURCE_EXHAUSTED; see `SlotScheduler.submit`."""
+        steps, rows = state.steps_left, state.request.rows
+        if not self.queue.has_room(caller):
+            raise _refusal(
+                "queue_full",
+                f"{len(self.queue)} requests wait already, this caller may add no more",
+                self._seconds_to_finish(0, 1, caller),
+            )
+        # An idle device accepts every request; otherwise one slow step would refuse all others.
+        if within_s is not None and (self.queue or self.running):
+            finish_s = self._seconds_to_finish(steps, rows, caller)
+            planned_s = PLANNED_SHARE * within_s
+            if finish_s is not None and finish_s > planned_s:
+                raise _refusal(
+                    "too_late",
+                    f"{steps} steps from now would end in {finish_s:.3g} s; the caller's "
+                    f"deadline is in {within_s:.3g} s, of which {planned_s:.3g} s are usable",
+                    finish_s - planned_s,
+                )
+        self.queue.push(state, caller, steps * rows)
+
+    def max_steps_within(
+        self, steps: int, rows: int, within_s: float | None, caller: Caller
+    ) -> int:
+        """Returns the largest number of steps that a new request finishes before its deadline.
+
+        Args:
+            steps: Upper bound.
+            rows: Rows that one step computes.
+            within_s: Seconds until the caller's deadline; None for no deadline.
+            caller: Caller of the request.
+        """
+        if within_s is None or self._seconds_to_finish(steps, rows, caller) is None:
+            return steps
+        # More steps never end sooner, so the largest number is found by bisection.
+        return bisect_right(
+            range(1, steps + 1),
+            PLANNED_SHARE * within_s,
+            key=lambda each: self._seconds_to_finish(each, rows, caller) or 0.0,
+        )
+
+    def cancel(self, state: RequestState[Request, State]) -> None:
+        """Takes a request out of the queue, or marks it to leave its slot before the next step."""
+        state.cancelled = True
+        self.queue.remove(state)
+
+    def cancelled_slots(self) -> list[int]:
+        """Returns the slots to free before the next dispatch."""
+        return [slot for slot, state in self.running.items() if state.cancelled]
+
+    def free_slots(self) -> list[int]:
+        """Returns the slots that waiting requests may take."""
+        return [slot for slot in range(self._slots) if slot not in self.running]
+
+    def start_next(self, slot: int, now_s: float) -> RequestState[Request, State] | None:
+        """Moves the next waiting request into a free slot; returns None if none waits."""
+        state = self.queue.pop()
+        if state is not None:
+            self.running[slot] = state
+            self.rows += state.request.rows
+            self._streaming += state.stream
+            state.start_s = now_s
+        return state
+
+    def next_steps(self) -> int:
+        """Returns the number of steps of the next dispatch; at least one request runs."""
+        return self.steps_if(self._times.seconds(self.rows))
+
+    def steps_if(self, step_s: float | None) -> int:
+        """Returns what `next_steps` would be if a step took a number of seconds."""
+        return steps_to_take(
+            [state.steps_left for state in self.running.values()],
+            stream=self._streaming > 0,
+            waiting=len(self.queue) > 0,
+            step_s=step_s,
+        )
+
+    def finish(self, steps: int, step_s: float, dispatches: int = 1) -> list[int]:
+        """Counts completed dispatches.
+
+        Args:
+            steps: Steps of each dispatch.
+            step_s: Measured seconds of a step. The time to admit new requests counts, since it
+                delays every slot's step.
+            dispatches: Number of dispatches that were alike.
+
+        Returns:
+            The slots whose request has ended, for `free`.
+        """
+        if steps:
+            self._times.measure(self.rows, step_s, dispatches)
+        ended = []
+        for slot, state in self.running.items():
+            state.steps_left -= steps * dispatches
+            if not state.steps_left:
+                ended.append(slot)
+        return ended
+
+    def free(self, slot: int) -> RequestState[Request, State]:
+        """Frees a slot; returns the request that held it."""
+        state = self.running.pop(slot)
+        self.rows -= state.request.rows
+        self._streaming -= state.stream
+        return state
+
+    def _seconds_to_finish(self, steps: int, rows: int, caller: Caller) -> float | None:
+        """Returns the seconds until a new request would finish; None if no step was measured."""
+        ahead, behind = self.queue.split(caller)
+        return seconds_to_finish(
+            Work(steps, rows),
+            running=_work(self.running.values()),
+            ahead=_work(ahead),
+            behind=_work(behind),
+            slots=self._slots,
+            times=self._times,
+        )
+
+
+def _work(states: Iterable[RequestState[Request, State]]) -> list[Work]:
+    return [Work(state.steps_left, state.request.rows) for state in states]
+
+
+def _refusal(reason: Reason, sentence: str, retry_after_s: float | None) -> RequestError:
+    retry_after_s = max(MIN_RETRY_S, retry_after_s or 0.0)
+    return count_refusal(
+        reason, resource_exhausted(f"{sentence}: try again later", retry_after_s=retry_after_s)
+    )
