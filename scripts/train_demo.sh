@@ -8,7 +8,8 @@
 # --accelerator  trains the transformers in batches that fill a GPU or TPU, base first, each from
 #                RUNS/STAGE/unfinished if a run on a CPU has left one there. All scenes are composed
 #                by every core before the first step, so that the device never waits for them.
-# --perceptual   LPIPS file for the tokenizers; docs/training.md says how to make one.
+# --perceptual   LPIPS file for the high-resolution tokenizer; docs/training.md says how to make
+#                one.
 # --quick        takes 20 steps of each stage: a trial of the whole way.
 set -eu
 cd "$(dirname "$0")/.."
@@ -59,19 +60,17 @@ on_accelerator() { # STAGE STEPS BATCH-SIZE
     train "$stage" "$stage" "$stage-accelerator" "$@"
 }
 
-tokenizer() { # RESOLUTION FLAGS...
-    resolution=$1
-    shift
-    [ -z "$perceptual" ] || set -- "$@" --perceptual "$perceptual"
-    train tokenizer "tokenizer/$resolution" "$resolution" --resolution "$resolution" "$@"
+high_tokenizer() {
+    [ -z "$perceptual" ] || set -- --perceptual "$perceptual"
+    train tokenizer tokenizer/high high --resolution high "$@"
 }
 
 command -v "$python" >/dev/null || make setup
 train text_encoder text_encoder text
-tokenizer low
+train tokenizer tokenizer/low low --resolution low
 if [ -n "$accelerator" ]; then
     on_accelerator base 8000 256
-    tokenizer high --initialize-from "$checkpoints/tokenizer/low"
+    high_tokenizer
     on_accelerator superres 3000 128
     exit
 fi
@@ -79,6 +78,6 @@ fi
 train base base base >"$runs/base.log" 2>&1 &
 base=$!
 trap 'kill "$base" 2>/dev/null || true' EXIT
-tokenizer high --initialize-from "$checkpoints/tokenizer/low"
+high_tokenizer
 train superres superres superres
 wait "$base"

@@ -1,4 +1,4 @@
-"""The tokenizer's loss has a perceptual part where a network is given."""
+"""The tokenizer's task: its perceptual loss, and the convolutions it trains with."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from services.nn.parameters import with_parameters
 from services.presets import preset
+from services.tokenizer.model import Convolution, Tokenizer
 from training import runs
 from training.perceptual.backbones import VGG16
 from training.perceptual.errors import LpipsError
@@ -85,3 +88,21 @@ def test_a_missing_network_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(LpipsError, match=r"training\.perceptual convert"):
         task(artwork, tmp_path / "missing.safetensors")
+
+
+def test_training_multiplies_matrices_in_wide_convolutions_and_serving_agrees(
+    artwork: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.tasks.tokenizer.LEAST_INPUTS", 8)
+    trained = task(artwork, None)
+    images = to_float(trained.batch(0))
+    parameters = trained.initial_state().tokenizer.params
+    mine = trained._tokenizer(parameters)
+    served = with_parameters(lambda: Tokenizer(TINY.low_tokenizer, rngs=nnx.Rngs(0)), parameters)
+    products = [
+        [layer.in_products for _, layer in nnx.iter_graph(model) if isinstance(layer, Convolution)]
+        for model in (mine, served)
+    ]
+
+    assert sum(products[0]) > sum(products[1])
+    np.testing.assert_allclose(mine.encoder(images), served.encoder(images), atol=1e-4)
