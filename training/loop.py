@@ -12,19 +12,28 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from PIL import Image
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.resuming import (
+    ResumeError,
+    State,
+    States,
+    check_same_run,
+    last_reported,
+    locked,
+    open_log,
+)
 from training.snapshots import Snapshots
 
-State = Any  # a pytree of arrays; each task has its own
 Batch = Any  # a pytree of numpy arrays
 
 
@@ -107,10 +116,6 @@ class Run:
     seconds: float
 
 
-class ResumeError(ValueError):
-    """A run cannot go on in a folder that holds a run of another task, shape or data."""
-
-
 class _StopOnSignal:
     """Notes SIGTERM and SIGINT, so that the loop saves before it ends."""
 
@@ -141,30 +146,34 @@ def train(task: Task, settings: LoopSettings) -> Run:
     Raises:
         FloatingPointError: the loss is no longer finite; the last saved state is kept.
         OSError: a state or snapshot cannot be written; those written before are kept.
-        ResumeError: the folder holds a run of another task, shape or data.
+        ResumeError: the folder holds a run of another task, shape or data, or of more steps;
+            none of its states can be read; or another process trains there.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
-    _check_same_run(settings.out / "run.json", {"task": task.name, **task.shape})
-    manager = ocp.CheckpointManager(
-        (settings.out / "state").absolute(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True),
-    )
-    # Closing waits for a save under way: an error must not leave half a state behind.
-    with closing(manager):
-        return _run(task, settings, manager)
+    with locked(settings.out):
+        check_same_run(settings.out / "run.json", {"task": task.name, **task.shape})
+        # Closing waits for a save in progress: an error must not leave half a state behind.
+        with closing(States(settings.out / "state")) as states:
+            return _run(task, settings, states)
 
 
-def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> Run:
-    start, state, earlier_seconds = _restore(manager, task)
+def _run(task: Task, settings: LoopSettings, states: States) -> Run:
+    saved = states.restore(jax.eval_shape(task.initial_state))
+    start, state, earlier_seconds = saved or (0, task.initial_state(), 0.0)
+    if start > settings.steps:
+        raise ResumeError(
+            f"{settings.out} holds a run of {start} steps already, more than the {settings.steps} "
+            "that are asked for: ask for more, or give another --out"
+        )
     snapshots = Snapshots(settings.out / "snapshots")
     snapshots.discard_after(start)
-    began, metrics = time.monotonic(), _last_reported(settings.out / "metrics.jsonl")
+    began, metrics = time.monotonic(), last_reported(settings.out / "metrics.jsonl")
     step = start
     with (
         _StopOnSignal() as signals,
         ThreadPoolExecutor(max_workers=1) as composer,
         _progress() as progress,
-        (settings.out / "metrics.jsonl").open("a") as log,
+        open_log(settings.out / "metrics.jsonl") as log,
     ):
         bar = progress.add_task(task.name, total=settings.steps, completed=start, loss="")
         following = composer.submit(task.batch, start)
@@ -182,14 +191,17 @@ def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> 
                 log.write("\n")
                 log.flush()
                 progress.update(bar, completed=step, loss=f"loss {metrics['loss']:.4f}")
+                if not progress.console.is_terminal:
+                    step_s = (time.monotonic() - began) / (step - start)
+                    print(_line(task.name, step, settings.steps, metrics, step_s), flush=True)
             if step % settings.picture_every == 0 or step == settings.steps:
                 _draw(task, state, settings.out / "pictures", step)
             if step % settings.snapshot_every == 0:
                 snapshots.save(step, task.params(state))
             if step % settings.save_every == 0:
-                _save(manager, step, state, earlier_seconds + time.monotonic() - began)
+                states.save(step, state, earlier_seconds + time.monotonic() - began)
     seconds = earlier_seconds + time.monotonic() - began
-    _save(manager, step, state, seconds)
+    states.save(step, state, seconds)
     return Run(
         state=state,
         snapshots=snapshots,
@@ -198,53 +210,6 @@ def _run(task: Task, settings: LoopSettings, manager: ocp.CheckpointManager) -> 
         metrics=metrics,
         seconds=seconds,
     )
-
-
-def _check_same_run(file: Path, shape: Mapping[str, Any]) -> None:
-    """Records what a run is of, or compares it with what an earlier session recorded."""
-    wanted = json.loads(json.dumps(shape))  # as it reads back: tuples are lists
-    if not file.is_file():
-        file.write_text(json.dumps(wanted, indent=2) + "\n")
-        return
-    recorded = json.loads(file.read_text())
-    for name in sorted({*recorded, *wanted}):
-        if recorded.get(name) != wanted.get(name):
-            raise ResumeError(
-                f"{file.parent} holds a run whose {name} is {recorded.get(name)!r}, this one's is "
-                f"{wanted.get(name)!r}: give another --out, or what the run began with"
-            )
-
-
-def _restore(manager: ocp.CheckpointManager, task: Task) -> tuple[int, State, float]:
-    """Returns the step, state and seconds to go on from."""
-    latest = manager.latest_step()
-    if latest is None:
-        return 0, task.initial_state(), 0.0
-    template = jax.eval_shape(task.initial_state)
-    restored = manager.restore(
-        latest,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(template), clock=ocp.args.JsonRestore()
-        ),
-    )
-    return latest, restored["state"], float(restored["clock"]["seconds"])
-
-
-def _save(manager: ocp.CheckpointManager, step: int, state: State, seconds: float) -> None:
-    if manager.latest_step() != step:
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave({"seconds": seconds})
-            ),
-        )
-
-
-def _last_reported(log: Path) -> dict[str, float]:
-    """Returns the scalars that an earlier session reported last."""
-    lines = log.read_text().splitlines() if log.is_file() else []
-    last = json.loads(lines[-1]) if lines else {}
-    return {name: value for name, value in last.items() if name not in ("step", "seconds")}
 
 
 def _draw(task: Task, state: State, folder: Path, step: int) -> None:
@@ -258,11 +223,21 @@ def _finite(value: float) -> bool:
     return value == value and abs(value) != float("inf")
 
 
+def _line(name: str, step: int, steps: int, metrics: Mapping[str, float], step_s: float) -> str:
+    """Returns a report for a log, where no progress bar is seen."""
+    scalars = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+    left = timedelta(seconds=round(step_s * (steps - step)))
+    return f"{name}: step {step} of {steps}, {scalars}, {step_s:.3g} s a step, {left} left"
+
+
 def _progress() -> Progress:
+    console = Console()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
     )

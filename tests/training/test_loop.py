@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from training.__main__ import INTERRUPTED, _train
-from training.loop import LoopSettings, ResumeError, train
+from training.loop import LoopSettings, train
 from training.optimizers import Recipe
+from training.resuming import ResumeError, locked
 from training.snapshots import Snapshots
 
 
@@ -182,3 +183,64 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(
             train(Counting(), settings(tmp_path))
     resumed = train(Counting(), settings(tmp_path))
     assert resumed.finished
+
+
+def test_a_damaged_newest_state_is_set_aside_and_the_one_before_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(Counting(), settings(tmp_path, steps=10))
+    for file in (tmp_path / "state" / "10").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+    resumed = train(Counting(), settings(tmp_path))
+    whole = train(Counting(), settings(tmp_path / "whole"))
+
+    assert "the state of step 10 cannot be read" in caplog.text
+    assert (tmp_path / "10.damaged").is_dir()
+    assert float(resumed.state["total"]) == float(whole.state["total"])
+
+
+def test_a_run_without_one_whole_state_is_refused(tmp_path: Path) -> None:
+    train(Counting(), settings(tmp_path, steps=10))
+    for file in (tmp_path / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+    with pytest.raises(ResumeError, match=r"none of the states .*10, .*5 can be read"):
+        train(Counting(), settings(tmp_path))
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ResumeError, match="another process trains in"):
+        train(Counting(), settings(tmp_path))
+    assert train(Counting(), settings(tmp_path)).finished
+
+
+def test_fewer_steps_than_are_done_are_refused(tmp_path: Path) -> None:
+    train(Counting(), settings(tmp_path, steps=7))
+
+    with pytest.raises(ResumeError, match="a run of 7 steps already, more than the 6 that are"):
+        train(Counting(), settings(tmp_path, steps=6))
+
+
+def test_a_report_that_was_cut_short_is_ignored(tmp_path: Path) -> None:
+    first = train(Counting(), settings(tmp_path))
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 12, "los')
+
+    assert train(Counting(), settings(tmp_path)).metrics == first.metrics
+    train(Counting(), settings(tmp_path, steps=13))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 13
+
+
+def test_without_a_terminal_every_report_is_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(Counting(), settings(tmp_path, steps=3))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(", loss")[0] for line in lines] == [
+        f"counting: step {step} of 3" for step in (1, 2, 3)
+    ]
+    assert lines[-1].endswith("0:00:00 left")
