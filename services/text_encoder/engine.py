@@ -108,7 +108,7 @@ class TextEncoderEngine:
         """
         ids = self.vocabulary.encode(text)
         if len(ids) > self.config.maximum_length:
-            raise PromptTooLong(0, len(ids), self.config.maximum_length)
+            raise PromptTooLong(len(ids), self.config.maximum_length)
         return ids
 
     def run(self, requests: list[Rows]) -> list[list[Embedding]]:

@@ -20,17 +20,15 @@ class PromptTooLong(ValueError):
     """A text has more tokens than fit.
 
     Attributes:
-        index: Which of the texts it was.
         tokens: How many tokens it has, the end-of-sequence token included.
         limit: How many fit.
     """
 
-    def __init__(self, index: int, tokens: int, limit: int) -> None:
+    def __init__(self, tokens: int, limit: int) -> None:
         """Writes the message from the counts."""
-        self.index, self.tokens, self.limit = index, tokens, limit
+        self.tokens, self.limit = tokens, limit
         super().__init__(
-            f"text {index} has {tokens} tokens, the end token included: "
-            f"at most {limit} fit; shorten it"
+            f"the text has {tokens} tokens, the end token included: at most {limit} fit; shorten it"
         )
 
 
@@ -96,21 +94,22 @@ class Vocabulary:
 
     def encode_batch(
         self, texts: Sequence[str], length: int
-    ) -> tuple[Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
-        """Returns ids of texts, padded to one length, and a mask that is True where there is text.
+    ) -> tuple[Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"], int]:
+        """Encodes texts side by side, each padded or cut to `length` positions.
 
-        Raises:
-            PromptTooLong: a text does not fit.
+        Returns:
+            The ids; a mask that is True where there is text; and the number of texts that were
+            cut. A text that was cut ends with the end-of-sequence id as the others do.
         """
         ids = np.full((len(texts), length), PADDING, np.int32)
-        mask = np.zeros((len(texts), length), bool)
+        cut = 0
         for row, text in enumerate(texts):
             encoded = self.encode(text)
             if len(encoded) > length:
-                raise PromptTooLong(row, len(encoded), length)
+                encoded = [*encoded[: length - 1], END]
+                cut += 1
             ids[row, : len(encoded)] = encoded
-            mask[row, : len(encoded)] = True
-        return ids, mask
+        return ids, ids != PADDING, cut
 
 
 def train_vocabulary(texts: Iterable[str], size: int, *, examples: int = 20_000) -> Vocabulary:

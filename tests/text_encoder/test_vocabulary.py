@@ -7,7 +7,6 @@ from services.text_encoder.vocabulary import (
     END,
     SENTINELS,
     UNKNOWN,
-    PromptTooLong,
     Vocabulary,
     train_vocabulary,
 )
@@ -65,17 +64,21 @@ def test_the_same_texts_train_the_same_vocabulary(vocabulary: Vocabulary) -> Non
 
 
 def test_rows_are_padded_and_the_mask_marks_text(vocabulary: Vocabulary) -> None:
-    ids, mask = vocabulary.encode_batch(["two keys", ""], 6)
+    ids, mask, cut = vocabulary.encode_batch(["two keys", ""], 6)
 
+    assert cut == 0
     assert ids.shape == mask.shape == (2, 6)
     assert mask.sum(axis=1).tolist() == [3, 1]
     assert not np.any(ids[~mask])
 
 
-def test_a_text_that_does_not_fit_is_named_with_its_counts(vocabulary: Vocabulary) -> None:
-    with pytest.raises(PromptTooLong, match=r"text 1 has 4 tokens.*at most 3 fit") as caught:
-        vocabulary.encode_batch(["two keys", "one two three"], 3)
-    assert (caught.value.index, caught.value.tokens, caught.value.limit) == (1, 4, 3)
+def test_a_text_that_does_not_fit_is_cut_and_counted_and_still_ends(vocabulary: Vocabulary) -> None:
+    ids, mask, cut = vocabulary.encode_batch(["two keys", "one two three"], 3)
+
+    assert cut == 1
+    assert ids[0].tolist() == vocabulary.encode("two keys")
+    assert ids[1].tolist() == [*vocabulary.encode("one two three")[:2], END]
+    assert np.all(mask)
 
 
 def test_bytes_that_are_no_model_are_refused() -> None:

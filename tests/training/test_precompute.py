@@ -21,6 +21,7 @@ from training.loop import Task
 from training.precompute.__main__ import CONFIGURATION, DATA, main
 from training.precompute.shards import Shard, ShardError, find_shards
 from training.recipes import RECIPES
+from training.tasks.frozen import FrozenTextEncoder
 
 TINY = preset("tiny")
 EXAMPLES, SHARDS = 11, 3
@@ -112,6 +113,18 @@ def made(tars: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
                     main()
             assert not ended.value.code
     return folder
+
+
+def test_captions_that_are_too_long_are_cut_and_counted(
+    checkpoints: Path,
+) -> None:
+    encoder = FrozenTextEncoder(checkpoints / "text_encoder")
+    longest = encoder.maximum_length
+    text, mask = encoder.embeddings(["a fox", "a fox " * longest])
+
+    assert (encoder.captions_read, encoder.captions_cut) == (2, 1)
+    assert text.shape[1] == longest
+    assert int(mask[1].sum()) == longest
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from cyclopts import App, Parameter
 
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
-from services.text_encoder.vocabulary import PromptTooLong
 from training.data.sprites import has_sprites
 from training.data.webdataset import WebDatasetError, WebDatasetSource
 from training.precompute.computing import write_embeddings, write_tokens
@@ -82,6 +81,8 @@ def embeddings(
         made_by={"encoder": encoder.fingerprint, "dtype": dtype},
     )
     _make(part, out, lambda: write_embeddings(part, source, encoder, out, batch_size=batch_size))
+    if encoder.captions_cut:
+        print(f"{encoder.captions_cut} captions were cut to {encoder.maximum_length} tokens")
 
 
 def _source(data: Path, preset: str, batch_size: int) -> WebDatasetSource:
@@ -101,7 +102,7 @@ def _make(part: Shard, out: Path, write: Callable[[], None]) -> None:
         return
     try:
         write()
-    except (WebDatasetError, PromptTooLong) as error:
+    except WebDatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(DATA)
     print(f"{file}: {len(part.rows)} of {part.examples} examples")

@@ -55,7 +55,6 @@ def write_embeddings(
 
     Raises:
         WebDatasetError: a caption cannot be read.
-        PromptTooLong: one is longer than the encoder's maximum length.
     """
     words: list[np.ndarray] = []
     lengths: list[np.ndarray] = []

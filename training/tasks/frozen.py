@@ -67,7 +67,14 @@ class FrozenTokenizer:
 
 
 class FrozenTextEncoder:
-    """The trained text encoder, which no longer learns."""
+    """The trained text encoder, which no longer learns.
+
+    Attributes:
+        fingerprint: Of the encoder.
+        maximum_length: Tokens that a caption is cut to.
+        captions_read: Captions embedded so far.
+        captions_cut: Captions among them that were too long.
+    """
 
     def __init__(self, folder: Path, *, dtype: DTypeLike = jnp.float32) -> None:
         """Loads it.
@@ -82,18 +89,17 @@ class FrozenTextEncoder:
         loaded = load_text_encoder(folder, dtype=dtype)
         self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.vocabulary
         self.maximum_length = loaded.config.maximum_length
+        self.captions_read = self.captions_cut = 0
         graph, self._parameters = nnx.split(loaded.encoder)
         self._embed = jax.jit(lambda parameters, ids, mask: nnx.merge(graph, parameters)(ids, mask))
 
     def embeddings(
         self, captions: Sequence[str]
     ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
-        """Returns the embeddings of captions and which positions are real.
-
-        Raises:
-            PromptTooLong: a caption is longer than the encoder's maximum length.
-        """
-        ids, mask = self._vocabulary.encode_batch(captions, self.maximum_length)
+        """Returns the embeddings of captions, cut to the maximum length, and what is no padding."""
+        ids, mask, cut = self._vocabulary.encode_batch(captions, self.maximum_length)
+        self.captions_read += len(captions)
+        self.captions_cut += cut
         # Captions are short: padding them to a short length saves attention to nothing.
         length = padded_length(int(mask.sum(axis=1).max()), self.maximum_length)
         ids, mask = ids[:, :length], mask[:, :length]
@@ -104,7 +110,7 @@ class FrozenTextEncoder:
     ) -> tuple[Float[np.ndarray, "M D"], Int[np.ndarray, " M"]]:
         """Returns the embeddings of all words of captions and their ids, no padding."""
         values, mask = self.embeddings(captions)
-        ids, _ = self._vocabulary.encode_batch(captions, self.maximum_length)
+        ids, _, _ = self._vocabulary.encode_batch(captions, self.maximum_length)
         kept = np.asarray(mask)
         return np.asarray(values)[kept], ids[:, : kept.shape[1]][kept]
 

@@ -164,13 +164,15 @@ class MaskedTokensTask:
         self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
     ) -> None:
         """Writes the transformer's checkpoint, with the names of what it was trained for."""
+        text_encoder = self._frozen.text_encoder
+        captions = {"read": text_encoder.captions_read, "cut": text_encoder.captions_cut}
         save_checkpoint(
             folder,
             stage=self.name,
             config=self.config,
             parameters=round_to_bfloat16(params),
             fingerprint=self._frozen.fingerprint(),
-            record={**record, "recipe": asdict(self.recipe)},
+            record={**record, "recipe": asdict(self.recipe), "captions_of_last_session": captions},
         )
 
 

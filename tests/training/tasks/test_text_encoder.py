@@ -100,7 +100,7 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
     task.export(task.params(state), tmp_path, {"steps": TINY_RECIPE.steps})
 
     loaded = load_text_encoder(tmp_path)
-    ids, mask = loaded.vocabulary.encode_batch(["a fox above a key"], 16)
+    ids, mask, _ = loaded.vocabulary.encode_batch(["a fox above a key"], 16)
     embeddings = loaded.encoder(jnp.asarray(ids), jnp.asarray(mask))
 
     assert losses[-1] < losses[0] - 0.5
