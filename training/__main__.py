@@ -14,8 +14,7 @@ from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
 from training.loop import LoopSettings, Task, train
-from training.optimizers import Recipe
-from training.recipes import RECIPES
+from training.recipe_changes import NO_CHANGES, RecipeChanges
 
 app = App(
     name="python -m training",
@@ -26,71 +25,16 @@ console = Console()
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be run again
 
 
-@app.command
-def tokenizer(
-    *,
-    data: Path,
-    out: Path,
-    checkpoints: Path,
-    preset: str = "demo",
-    resolution: Literal["low", "high"],
-    seed: int = 0,
-    steps: int | None = None,
-    initialize_from: Path | None = None,
-    perceptual: Path | None = None,
-) -> None:
-    """Trains a VQGAN.
-
-    Parameters
-    ----------
-    perceptual
-        LPIPS file that `python -m training.perceptual convert` wrote; without one the loss has no
-        perceptual part.
-    """
-    task = runs.tokenizer_task(
-        named_preset(preset),
-        data,
-        resolution=resolution,
-        seed=seed,
-        steps=steps,
-        initialize_from=initialize_from,
-        perceptual=perceptual,
-    )
-    _train(task, task.recipe, out, checkpoints / "tokenizer" / resolution, data, preset)
-
-
-@app.command
-def text_encoder(
-    *,
-    data: Path,
-    out: Path,
-    checkpoints: Path,
-    preset: str = "demo",
-    seed: int = 0,
-    steps: int | None = None,
-) -> None:
-    """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
-    task = runs.text_encoder_task(named_preset(preset), data, out, seed=seed, steps=steps)
-    _train(task, task.recipe, out, checkpoints / "text_encoder", data, preset)
-
-
 @dataclass(frozen=True, kw_only=True)
-class TransformerFlags:
-    """Flags of both transformers' commands.
+class RunFlags:
+    """Flags of every command.
 
     Attributes:
         data: Folder of sprites or of WebDataset tars.
         out: Folder of the run: its state, log and pictures.
         checkpoints: Root of the frozen stages; the trained one is exported there too.
-        preset: System that the transformer belongs to.
-        seed: Of the data, the initial parameters and the masks.
-        steps: Optimizer steps instead of the recipe's.
-        batch_size: Examples a step instead of the recipe's.
-        learning_rate: Peak learning rate instead of the recipe's.
-        precomputed: Folder of shards that `python -m training.precompute` wrote of the same data.
-        workers: Processes that compose all scenes before the first step; for a GPU or TPU.
-        initialize_from: Checkpoint of the same stage to start from, such as OUT/unfinished of a
-            stopped run.
+        preset: System that the stage belongs to.
+        seed: Of the data, the initial parameters and all chance of the training.
     """
 
     data: Path
@@ -98,80 +42,137 @@ class TransformerFlags:
     checkpoints: Path
     preset: str = "demo"
     seed: int = 0
-    steps: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerFlags:
+    """Further flags of both transformers' commands.
+
+    Attributes:
+        precomputed: Folder of shards that `python -m training.precompute` wrote of the same data.
+        workers: Processes that compose all scenes before the first step; for a GPU or TPU.
+        initialize_from: Checkpoint of the same stage to start from, such as OUT/unfinished of a
+            stopped run.
+    """
+
     precomputed: Path | None = None
     workers: int | None = None
     initialize_from: Path | None = None
 
 
-Flags = Annotated[TransformerFlags, Parameter(name="*")]
+NO_TRANSFORMER_FLAGS = TransformerFlags()
+
+Run = Annotated[RunFlags, Parameter(name="*")]
+Changes = Annotated[RecipeChanges, Parameter(name="*")]
+Transformer = Annotated[TransformerFlags, Parameter(name="*")]
 
 
 @app.command
-def base(flags: Flags) -> None:
+def tokenizer(
+    run: Run,
+    *,
+    resolution: Literal["low", "high"],
+    initialize_from: Path | None = None,
+    perceptual: Path | None = None,
+    changes: Changes = NO_CHANGES,
+) -> None:
+    """Trains a VQGAN.
+
+    Parameters
+    ----------
+    resolution
+        Whose tokenizer: the base's (low) or the superres's (high).
+    initialize_from
+        Checkpoint of a tokenizer of the same shape to start from.
+    perceptual
+        LPIPS file that `python -m training.perceptual convert` wrote; without one the loss has no
+        perceptual part.
+    """
+    task = runs.tokenizer_task(
+        named_preset(run.preset),
+        run.data,
+        resolution=resolution,
+        seed=run.seed,
+        changes=changes,
+        initialize_from=initialize_from,
+        perceptual=perceptual,
+    )
+    _train(task, run, run.checkpoints / "tokenizer" / resolution)
+
+
+@app.command
+def text_encoder(run: Run, *, changes: Changes = NO_CHANGES) -> None:
+    """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
+    task = runs.text_encoder_task(
+        named_preset(run.preset), run.data, run.out, seed=run.seed, changes=changes
+    )
+    _train(task, run, run.checkpoints / "text_encoder")
+
+
+@app.command
+def base(
+    run: Run, *, flags: Transformer = NO_TRANSFORMER_FLAGS, changes: Changes = NO_CHANGES
+) -> None:
     """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
-    _transformer("base", flags, RECIPES[named_preset(flags.preset).name].base)
+    _transformer("base", run, flags, changes)
 
 
 @app.command
-def superres(flags: Flags) -> None:
+def superres(
+    run: Run, *, flags: Transformer = NO_TRANSFORMER_FLAGS, changes: Changes = NO_CHANGES
+) -> None:
     """Trains the super-resolution transformer on the text encoder and both tokenizers."""
-    _transformer("superres", flags, RECIPES[named_preset(flags.preset).name].superres)
+    _transformer("superres", run, flags, changes)
 
 
 def _transformer(
-    stage: Literal["base", "superres"], flags: TransformerFlags, recipe: Recipe
+    stage: Literal["base", "superres"],
+    run: RunFlags,
+    flags: TransformerFlags,
+    changes: RecipeChanges,
 ) -> None:
-    recipe = runs.with_changes(
-        recipe,
-        steps=flags.steps,
-        batch_size=flags.batch_size,
-        learning_rate=flags.learning_rate,
-    )
     task = runs.transformer_task(
-        named_preset(flags.preset),
+        named_preset(run.preset),
         stage,
-        flags.data,
-        flags.checkpoints,
-        flags.out,
-        seed=flags.seed,
-        recipe=recipe,
-        precomputed=flags.precomputed,
-        workers=flags.workers,
-        initialize_from=flags.initialize_from,
+        run.data,
+        run.checkpoints,
+        run.out,
+        seed=run.seed,
+        changes=changes,
+        **vars(flags),
     )
-    _train(task, recipe, flags.out, flags.checkpoints / stage, flags.data, flags.preset)
+    _train(task, run, run.checkpoints / stage)
 
 
-def _train(
-    task: Task, recipe: Recipe, out: Path, checkpoint: Path, data: Path, preset: str
-) -> None:
+def _train(task: Task, run: RunFlags, checkpoint: Path) -> None:
     """Trains a task, then exports the average of its snapshots; a stopped run exports into OUT."""
-    settings = LoopSettings(steps=recipe.steps, out=out, snapshot_every=recipe.average_every)
-    run = train(task, settings)
+    recipe = task.recipe
+    ended = train(
+        task,
+        LoopSettings(steps=recipe.steps, out=run.out, snapshot_every=recipe.average_every),
+    )
     params = (
-        run.snapshots.average(recipe.average_decay)
-        if run.snapshots.steps
-        else {name: np.asarray(value) for name, value in task.params(run.state).items()}
+        ended.snapshots.average(recipe.average_decay)
+        if ended.snapshots.steps
+        else {name: np.asarray(value) for name, value in task.params(ended.state).items()}
     )
     record = {
-        "preset": preset,
-        "steps": run.step,
-        "seconds": round(run.seconds),
-        "metrics": dict(run.metrics),
-        "data": data.name,
-        "finished": run.finished,
+        "preset": run.preset,
+        "steps": ended.step,
+        "seconds": round(ended.seconds),
+        "metrics": dict(ended.metrics),
+        "data": run.data.name,
+        "finished": ended.finished,
     }
-    if run.finished:
+    if ended.finished:
         task.export(params, checkpoint, record)
-        console.print(f"{task.name}: {run.step} steps, exported to {checkpoint}")
+        console.print(f"{task.name}: {ended.step} steps, exported to {checkpoint}")
     else:
-        task.export(params, out / "unfinished", record)
+        unfinished = run.out / "unfinished"
+        task.export(params, unfinished, record)
         console.print(
-            f"{task.name}: stopped at step {run.step}; the same command goes on; "
-            f"{out / 'unfinished'} is its checkpoint so far"
+            f"{task.name}: stopped at step {ended.step}; the same command goes on; "
+            f"{unfinished} is its checkpoint so far"
         )
         sys.exit(INTERRUPTED)
 

@@ -23,6 +23,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.optimizers import Recipe
 from training.resuming import (
     ResumeError,
     State,
@@ -38,7 +39,13 @@ Batch = Any  # a pytree of numpy arrays
 
 
 class Task(Protocol):
-    """What one stage learns."""
+    """What one stage learns.
+
+    Attributes:
+        recipe: Steps, batch size and optimizer.
+    """
+
+    recipe: Recipe
 
     @property
     def name(self) -> str:

@@ -46,6 +46,12 @@ class Recipe:
     factors: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not 0 < self.learning_rate <= 1:
+            raise ValueError(
+                f"learning_rate must be more than 0 and at most 1, got {self.learning_rate:g}"
+            )
         if not 0 < self.warm_up_steps < self.steps:
             raise ValueError(
                 f"warm_up_steps must lie between 0 and steps {self.steps}, got {self.warm_up_steps}"

@@ -7,7 +7,6 @@ A run reads the checkpoints of the stages before its own from one root, the fold
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -26,10 +25,10 @@ from services.text_encoder.known_words import known_words
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
 from training.data.sources import ImageSource, open_source
-from training.optimizers import Recipe
 from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
+from training.recipe_changes import NO_CHANGES, RecipeChanges
 from training.recipes import RECIPES
 from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
@@ -47,8 +46,8 @@ def tokenizer_task(
     *,
     resolution: str,
     seed: int,
-    steps: int | None,
-    initialize_from: Path | None,
+    changes: RecipeChanges = NO_CHANGES,
+    initialize_from: Path | None = None,
     perceptual: Path | None = None,
 ) -> TokenizerTask:
     """Returns the task that trains one of the two tokenizers.
@@ -58,7 +57,7 @@ def tokenizer_task(
         data: Folder of sprites or of WebDataset tars.
         resolution: "low" for the base's tokenizer, "high" for the superres's.
         seed: Of the data and the initial parameters.
-        steps: Optimizer steps instead of the recipe's.
+        changes: Of the preset's recipe.
         initialize_from: Checkpoint folder of a tokenizer of the same shape to start from.
         perceptual: LPIPS file of the perceptual loss; None leaves that loss out.
 
@@ -69,7 +68,7 @@ def tokenizer_task(
     recipes = RECIPES[preset.name]
     low = resolution == "low"
     config = preset.low_tokenizer if low else preset.high_tokenizer
-    recipe = with_changes(recipes.low_tokenizer if low else recipes.high_tokenizer, steps=steps)
+    recipe = changes.applied(recipes.low_tokenizer if low else recipes.high_tokenizer)
     source = _source(preset, data, recipe.batch_size, seed)
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
@@ -94,7 +93,7 @@ def tokenizer_task(
 
 
 def text_encoder_task(
-    preset: Preset, data: Path, out: Path, *, seed: int, steps: int | None
+    preset: Preset, data: Path, out: Path, *, seed: int, changes: RecipeChanges = NO_CHANGES
 ) -> TextEncoderTask:
     """Returns the task that trains a small text encoder on captions.
 
@@ -103,7 +102,7 @@ def text_encoder_task(
         data: Folder of sprites or of WebDataset tars.
         out: Folder of the run, where its vocabulary is kept.
         seed: Of the captions, the initial parameters and the spans.
-        steps: Optimizer steps instead of the recipe's.
+        changes: Of the preset's recipe.
 
     Raises:
         ValueError: the preset's text encoder is T5's own, which is not trained here.
@@ -115,7 +114,7 @@ def text_encoder_task(
             f"preset {preset.name!r} has T5's own text encoder, which is not trained here: "
             f"expected one of {', '.join(trained)}"
         )
-    recipe = with_changes(recipe, steps=steps)
+    recipe = changes.applied(recipe)
     source = _source(preset, data, recipe.batch_size, seed)
     vocabulary = vocabulary_for(
         out, source.captions, preset.text_encoder.vocabulary_size, seed=seed
@@ -141,7 +140,7 @@ def transformer_task(
     out: Path,
     *,
     seed: int,
-    recipe: Recipe,
+    changes: RecipeChanges = NO_CHANGES,
     precomputed: Path | None = None,
     workers: int | None = None,
     initialize_from: Path | None = None,
@@ -155,7 +154,7 @@ def transformer_task(
         checkpoints: Root of the frozen stages.
         out: Folder of the run, where the tokens of examples that come again are kept.
         seed: Of the data, the initial parameters and the masks.
-        recipe: Steps, batch size and optimizer.
+        changes: Of the preset's recipe.
         precomputed: Folder of shards of the same data, instead of computing its tokens and
             embeddings at each step.
         workers: Processes that compose all examples that come again before the first step; by
@@ -169,6 +168,8 @@ def transformer_task(
     """
     high = stage == "superres"
     config = preset.superres if high else preset.base
+    recipes = RECIPES[preset.name]
+    recipe = changes.applied(recipes.superres if high else recipes.base)
     frozen = load_frozen_stages(checkpoints, high=high)
     source = _source(preset, data, recipe.batch_size, seed)
     initial: Mapping[str, np.ndarray]
@@ -256,24 +257,3 @@ def _source(preset: Preset, data: Path, batch_size: int, seed: int) -> ImageSour
 
 def _parameters(folder: Path) -> Mapping[str, np.ndarray]:
     return load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig).parameters
-
-
-def with_changes(
-    recipe: Recipe,
-    *,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-) -> Recipe:
-    """Returns a recipe with some of its numbers changed; None leaves one as it is.
-
-    The warm-up shrinks with the steps, to a tenth of them at most.
-    """
-    if steps is not None:
-        warm_up_steps = max(1, min(recipe.warm_up_steps, steps // 10))
-        recipe = replace(recipe, steps=steps, warm_up_steps=warm_up_steps)
-    return replace(
-        recipe,
-        batch_size=recipe.batch_size if batch_size is None else batch_size,
-        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
-    )

@@ -12,17 +12,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.__main__ import INTERRUPTED, _train
+from training.__main__ import INTERRUPTED, RunFlags, _train
 from training.loop import LoopSettings, train
 from training.optimizers import Recipe
 from training.resuming import ResumeError, locked
 from training.snapshots import Snapshots
+
+RECIPE = Recipe(
+    steps=4,
+    batch_size=1,
+    learning_rate=1e-3,
+    warm_up_steps=1,
+    first_decay=0.9,
+    second_decay=0.99,
+    weight_decay=0.0,
+    average_every=2,
+)
 
 
 class Counting:
     """A task whose state folds in every batch in order; it can stop itself as a signal would."""
 
     name = "counting"
+    recipe = RECIPE
 
     def __init__(self, *, stop_at: int = -1, broken_at: int = -1, size: int = 1) -> None:
         """Sends SIGTERM to this process at one step; loses its loss at another."""
@@ -73,18 +85,6 @@ def settings(out: Path, steps: int = 12) -> LoopSettings:
     )
 
 
-RECIPE = Recipe(
-    steps=4,
-    batch_size=1,
-    learning_rate=1e-3,
-    warm_up_steps=1,
-    first_decay=0.9,
-    second_decay=0.99,
-    weight_decay=0.0,
-    average_every=2,
-)
-
-
 def test_a_run_stopped_by_a_signal_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
     whole = train(Counting(), settings(tmp_path / "whole"))
     stopped = train(Counting(stop_at=6), settings(tmp_path / "stopped"))
@@ -102,13 +102,14 @@ def test_a_run_stopped_by_a_signal_goes_on_exactly_where_it_stopped(tmp_path: Pa
 def test_a_command_that_was_stopped_says_so_by_its_status(tmp_path: Path) -> None:
     out, checkpoint = tmp_path / "out", tmp_path / "checkpoint"
     checkpoint.mkdir()
+    run = RunFlags(data=tmp_path, out=out, checkpoints=tmp_path)
     with pytest.raises(SystemExit) as ended:
-        _train(Counting(stop_at=2), RECIPE, out, checkpoint, tmp_path, "demo")
+        _train(Counting(stop_at=2), run, checkpoint)
     assert ended.value.code == INTERRUPTED
     assert list(checkpoint.iterdir()) == []
     assert (out / "unfinished" / "total").is_file()
 
-    _train(Counting(), RECIPE, out, checkpoint, tmp_path, "demo")
+    _train(Counting(), run, checkpoint)
 
     assert (checkpoint / "total").is_file()
 
@@ -141,7 +142,9 @@ def test_settings_of_zero_are_refused(tmp_path: Path) -> None:
 
 def test_the_export_averages_the_snapshots(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
-    _train(Counting(), RECIPE, tmp_path / "out", checkpoint, tmp_path, "demo")
+    _train(
+        Counting(), RunFlags(data=tmp_path, out=tmp_path / "out", checkpoints=tmp_path), checkpoint
+    )
     after_two, after_four = 0.5 * 1 + 2, 0.5 * (0.5 * (0.5 * 1 + 2) + 3) + 4
     expected = 0.7 * after_two + 0.3 * after_four
     assert float((checkpoint / "total").read_text()) == pytest.approx(expected)

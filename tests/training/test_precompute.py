@@ -20,12 +20,12 @@ from training import runs
 from training.loop import Task
 from training.precompute.__main__ import CONFIGURATION, DATA, main
 from training.precompute.shards import Shard, ShardError, find_shards
-from training.recipes import RECIPES
+from training.recipe_changes import RecipeChanges
 from training.tasks.frozen import FrozenTextEncoder
 
 TINY = preset("tiny")
 EXAMPLES, SHARDS = 11, 3
-RECIPE = RECIPES["tiny"].base
+TWO_STEPS = RecipeChanges(steps=2)
 Run = Callable[..., tuple[int, str]]
 
 
@@ -61,12 +61,10 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     texts = ["a ball and a box on navy", "two eggs on white"] * 10
     vocabulary = train_vocabulary(texts, TINY.text_encoder.vocabulary_size)
     (out / "text" / FILE_NAME).write_bytes(vocabulary.model)
-    text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, steps=2)
+    text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, changes=TWO_STEPS)
     text.export(_params(text), root / "text_encoder", {})
     for resolution in ("low", "high"):
-        task = runs.tokenizer_task(
-            TINY, artwork, resolution=resolution, seed=0, steps=2, initialize_from=None
-        )
+        task = runs.tokenizer_task(TINY, artwork, resolution=resolution, seed=0, changes=TWO_STEPS)
         task.export(_params(task), root / "tokenizer" / resolution, {})
     return root
 
@@ -144,9 +142,7 @@ def test_training_sees_the_same_examples(
 ) -> None:
     monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
     computed, precomputed = (
-        runs.transformer_task(
-            TINY, stage, tars, checkpoints, tmp_path, seed=3, recipe=RECIPE, precomputed=folder
-        )
+        runs.transformer_task(TINY, stage, tars, checkpoints, tmp_path, seed=3, precomputed=folder)
         for folder in (None, whole)
     )
 
@@ -217,9 +213,7 @@ def test_shards_of_other_stages_are_refused(
     monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
 
     with pytest.raises(ShardError, match="expected what codebook:another makes, got what"):
-        runs.transformer_task(
-            TINY, "base", tars, other, tmp_path, seed=0, recipe=RECIPE, precomputed=whole
-        )
+        runs.transformer_task(TINY, "base", tars, other, tmp_path, seed=0, precomputed=whole)
     status, said = run("tokens", *flags(tars, other, whole, 0))
     assert status == CONFIGURATION
     assert "is of something else" in said

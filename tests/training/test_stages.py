@@ -17,11 +17,13 @@ from services.tokenizer.config import TokenizerConfig
 from training import runs
 from training.loop import LoopSettings, Task, train
 from training.optimizers import Recipe
+from training.recipe_changes import RecipeChanges
 from training.recipes import RECIPES
 from training.tasks.masked_tokens import MaskedTokensTask
 
 TINY = preset("tiny")
 STEPS = 2
+TWO_STEPS = RecipeChanges(steps=STEPS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,12 +41,10 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     That would learn by the same code, and its step takes half a minute to compile.
     """
     root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
-    text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, steps=STEPS)
+    text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, changes=TWO_STEPS)
     _learn(text, out / "text", root / "text_encoder")
     low, high = (
-        runs.tokenizer_task(
-            TINY, artwork, resolution=resolution, seed=0, steps=STEPS, initialize_from=None
-        )
+        runs.tokenizer_task(TINY, artwork, resolution=resolution, seed=0, changes=TWO_STEPS)
         for resolution in ("low", "high")
     )
     _learn(low, out / "low", root / "tokenizer" / "low")
@@ -70,9 +70,8 @@ def base(
     artwork: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> MaskedTokensTask:
     """The task of the base on the frozen stages before it."""
-    recipe = runs.with_changes(RECIPES["tiny"].base, steps=STEPS)
     out = tmp_path_factory.mktemp("base")
-    return runs.transformer_task(TINY, "base", artwork, checkpoints, out, seed=0, recipe=recipe)
+    return runs.transformer_task(TINY, "base", artwork, checkpoints, out, seed=0, changes=TWO_STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +79,10 @@ def superres(
     artwork: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> MaskedTokensTask:
     """The task of superres on the frozen stages before it."""
-    recipe = runs.with_changes(RECIPES["tiny"].superres, steps=STEPS)
     out = tmp_path_factory.mktemp("superres")
-    return runs.transformer_task(TINY, "superres", artwork, checkpoints, out, seed=0, recipe=recipe)
+    return runs.transformer_task(
+        TINY, "superres", artwork, checkpoints, out, seed=0, changes=TWO_STEPS
+    )
 
 
 def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(

@@ -18,6 +18,7 @@ from training import runs
 from training.evaluation.scenes import PromptCase, draw_prompt_cases
 from training.evaluation.stages import BaseAlone, SuperresAlone, default_sampling
 from training.evaluation.testbed import Testbed, open_testbed
+from training.recipe_changes import RecipeChanges
 from training.tasks.frozen import load_frozen_stages
 
 TINY = preset("tiny")
@@ -48,11 +49,11 @@ def _save(
 def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of every stage, untrained."""
     root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
-    text = runs.text_encoder_task(TINY, artwork, out, seed=0, steps=2)
+    text = runs.text_encoder_task(TINY, artwork, out, seed=0, changes=RecipeChanges(steps=2))
     text.export(text.params(text.initial_state()), root / "text_encoder", {})
     for resolution in ("low", "high"):
         task = runs.tokenizer_task(
-            TINY, artwork, resolution=resolution, seed=0, steps=2, initialize_from=None
+            TINY, artwork, resolution=resolution, seed=0, changes=RecipeChanges(steps=2)
         )
         task.export(task.params(task.initial_state()), root / "tokenizer" / resolution, {})
     frozen = {high: load_frozen_stages(root, high=high).fingerprint() for high in (False, True)}

@@ -16,6 +16,7 @@ from training.perceptual.backbones import VGG16
 from training.perceptual.errors import LpipsError
 from training.perceptual.files import read_lpips, write_lpips
 from training.pictures import to_float
+from training.recipe_changes import RecipeChanges
 from training.tasks.tokenizer import TokenizerTask
 
 TINY = preset("tiny")
@@ -43,7 +44,7 @@ def task(artwork: Path, perceptual: Path | None) -> TokenizerTask:
         artwork,
         resolution="low",
         seed=0,
-        steps=2,
+        changes=RecipeChanges(steps=2),
         initialize_from=None,
         perceptual=perceptual,
     )
