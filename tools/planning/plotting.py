@@ -10,21 +10,16 @@ from tools.planning.sizing import PERCENT
 
 
 def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
-    """Writes p99 against chips, p50 and p99 against load, and utilisation against load.
-
-    Args:
-        plan: What was found.
-        folder: Where plan.png and plan.html go.
-        title: What was asked and found.
+    """Plots p99 against chips, and p50, p99 and utilisation against load: plan.png, plan.html.
 
     Raises:
         RuntimeError: matplotlib is not installed.
     """
-    pyplot = plotting()
-    figure, (fleets, latency, work) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    figure.suptitle(title)
-    tried = [each for each in plan.search.tried if math.isfinite(each.p99_s)]
-    fleets.scatter([chips(each.replicas) for each in tried], [each.p99_s for each in tried], s=18)
+    figure, (fleets, latency, work) = plotting().subplots(
+        1, 3, figsize=(15, 4.5), layout="constrained"
+    )
+    tried = [(chips(fleet), p99_s) for fleet, p99_s in plan.search.tried if math.isfinite(p99_s)]
+    fleets.scatter([each for each, _ in tried], [p99_s for _, p99_s in tried], s=18)
     spared = sum(plan.replicas.values()) - sum(plan.needed.values())
     fleets.set(xlabel="chips of fleets that were tried", ylabel="p99, s", yscale="log")
     fleets.axvline(
@@ -44,19 +39,15 @@ def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
         axes.axhline(plan.search.p99_s, color="tab:red", linestyle="--", label="target")
     for axes in (latency, work):
         axes.axvline(plan.search.demand.rate, color="gray", linestyle=":")
-    for axes in (fleets, latency, work):
-        axes.legend()
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    save_page(figure, folder / "plan", title=title, table=_html_table(plan))
-    pyplot.close(figure)
-
-
-def _html_table(plan: Plan) -> str:
-    rows = ["<th>stage</th><th>replicas</th><th>at work</th><th>p50 s</th><th>p99 s</th>"]
-    for stage, count in plan.replicas.items():
-        percentiles = [plan.planned.stage_percentile_s(stage, each) for each in (50, PERCENT)]
-        cells = [stage, count, f"{plan.planned.utilisation[stage]:.0%}"]
-        cells += [f"{seconds:.3f}" for seconds in percentiles]
-        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-    return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    rows = [
+        (
+            stage,
+            str(count),
+            f"{plan.planned.utilisation[stage]:.0%}",
+            f"{plan.planned.stage_percentile_s(stage, 50):.3f}",
+            f"{plan.planned.stage_percentile_s(stage, PERCENT):.3f}",
+        )
+        for stage, count in plan.replicas.items()
+    ]
+    heads = ("stage", "replicas", "at work", "p50 s", "p99 s")
+    save_page(figure, folder / "plan", title, heads, rows)

@@ -44,9 +44,9 @@ def heading(
     if measured.stages:
         lines.append(f"Times of {', '.join(measured.stages)} are measured: {measured.source}.")
     if ORCHESTRATOR not in measured.stages:
-        seconds = plan.search.sizing.options[ORCHESTRATOR].times
+        times = plan.search.sizing.times[ORCHESTRATOR]
         lines.append(
-            f"The orchestrator is taken to work {_milliseconds(_full_s(seconds))} ms on a request: "
+            f"The orchestrator is taken to work {_milliseconds(_full_s(times))} ms on a request: "
             "overhead and transfer in benchmarks/RESULTS.md, of small pictures on a CPU."
         )
     return lines
@@ -55,14 +55,7 @@ def heading(
 def rendered(
     lines: Sequence[str], plan: Plan, *, mean_failure_s: float, replace_s: float
 ) -> RenderableType:
-    """Lays out the fleet, what each stage does in the simulation, and the runs.
-
-    Args:
-        lines: Of the heading.
-        plan: What was found.
-        mean_failure_s: Mean time between failures of a replica.
-        replace_s: Time until it is back.
-    """
+    """Lays out the heading, the fleet, what each stage does in the simulation, and the runs."""
     return Group(
         Text("\n".join(lines)),
         _fleet(plan),
@@ -84,7 +77,7 @@ def _fleet(plan: Plan) -> Table:
     columns = ("stage", "full\nstep, ms", "max\nbatch", "by\nformula", "needed")
     table = _table("Replicas", *columns, "spare", "replicas", "chips")
     for stage, count in plan.replicas.items():
-        times = plan.search.sizing.options[stage].times
+        times = plan.search.sizing.times[stage]
         table.add_row(
             stage,
             _milliseconds(_full_s(times)),
@@ -107,7 +100,7 @@ def _stages(plan: Plan) -> Table:
         "p99, s",
     )  # fmt: skip
     for stage in plan.replicas:
-        alone = service_times(stage, plan.search.sizing.options[stage].times, plan.search.demand)
+        alone = service_times(stage, plan.search.sizing.times[stage], plan.search.demand)
         table.add_row(
             stage,
             f"{planned.utilisation[stage]:.0%}",
