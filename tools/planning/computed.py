@@ -46,7 +46,7 @@ def computed(
     Args:
         preset: Whose stages.
         chip: One for each replica.
-        stages: Which: of text_encoder, base, superres, tokenizer.
+        stages: Names of those that are wanted.
         efficiency: Share of the chip's ceiling that is reached.
         max_batch_size: The only size; None for those of 1 to 16 that fit.
 

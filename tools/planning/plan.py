@@ -1,5 +1,6 @@
 """The plan: the smallest fleet, spares for what fails, and runs that say what it then does."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -174,27 +175,19 @@ def spares(needed: int, mean_failure_s: float, replace_s: float) -> int:
     """Returns how many replicas a stage has besides those it needs, at least one.
 
     One may always be missing: a roll-out takes a pod away before the next one starts. More are
-    needed where so many replicas fail that too few would be up for more than 0.1% of the time.
-
-    Args:
-        needed: Replicas that have to be up.
-        mean_failure_s: Mean time between failures of one.
-        replace_s: Time until one that failed is back.
+    needed where so many replicas fail, each independently, that fewer than `needed` would be up for
+    more than 0.1% of the time.
     """
     down = replace_s / (mean_failure_s + replace_s)
-    extra = 1
-    while _more_down_than(extra, needed + extra, down) > RARELY:
-        extra += 1
+    for extra in itertools.count(1):
+        count = needed + extra
+        at_most_extra_down = sum(
+            math.comb(count, each) * down**each * (1 - down) ** (count - each)
+            for each in range(extra + 1)
+        )
+        if 1 - at_most_extra_down <= RARELY:
+            break
     return extra
-
-
-def _more_down_than(extra: int, count: int, down: float) -> float:
-    """Returns the probability that more than `extra` of `count` are down, each independently."""
-    at_most = sum(
-        math.comb(count, each) * down**each * (1 - down) ** (count - each)
-        for each in range(extra + 1)
-    )
-    return 1 - at_most
 
 
 def _summary(outcome: Outcome) -> dict[str, Any]:

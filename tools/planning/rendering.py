@@ -77,14 +77,14 @@ def _fleet(plan: Plan) -> Table:
     columns = ("stage", "full\nstep, ms", "max\nbatch", "by\nformula", "needed")
     table = _table("Replicas", *columns, "spare", "replicas", "chips")
     for stage, count in plan.replicas.items():
-        times = plan.search.sizing.times[stage]
+        times, by_formula = plan.search.sizing.times[stage], plan.search.sizing.replicas[stage]
         table.add_row(
             stage,
             _milliseconds(_full_s(times)),
             str(times.together),
-            str(plan.search.sizing.replicas[stage]),
+            str(by_formula),
             "-" if stage == ORCHESTRATOR else str(plan.needed[stage]),
-            f"+{count - _without_spares(plan, stage)}",
+            f"+{count - (by_formula if stage == ORCHESTRATOR else plan.needed[stage])}",
             str(count),
             "-" if stage == ORCHESTRATOR else str(count),
         )
@@ -156,10 +156,6 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
         "the network, refusals and",
         "  deadlines, edits, start-up of a replica other than as the time to replace it.",
     ]
-
-
-def _without_spares(plan: Plan, stage: str) -> int:
-    return (plan.search.sizing.replicas if stage == ORCHESTRATOR else plan.needed)[stage]
 
 
 def _full_s(times: StageTimes) -> float:

@@ -22,12 +22,7 @@ _arrivals = lru_cache(maxsize=1)(poisson_arrivals)  # most runs are of one load 
 
 
 def run_seconds(demand: Demand, p99_s: float, requests: int) -> float:
-    """Returns how long requests arrive in a run.
-
-    Args:
-        demand: The load.
-        p99_s: The target.
-        requests: At least so many arrive.
+    """Returns how long requests arrive in a run, so that at least `requests` do.
 
     Raises:
         ValueError: more would arrive than can be simulated.
@@ -79,14 +74,7 @@ class Search:
         seed: int | None = None,
         failures: Failures = NO_FAILURES,
     ) -> Outcome:
-        """Simulates a fleet.
-
-        Args:
-            replicas: By stage.
-            load: Share of the rate that arrives.
-            seed: Other than the search's.
-            failures: How replicas fail.
-        """
+        """Simulates a fleet, by default with the search's seed, at a share `load` of its rate."""
         chosen = self.seed if seed is None else seed
         demand = replace(self.demand, rate=load * self.demand.rate)
         outcome = simulate(
@@ -110,11 +98,9 @@ class Search:
         """Returns the smallest numbers of replicas that keep the target, one stage at a time.
 
         The arithmetic's are scaled until they do, then those of each stage are reduced as far as it
-        goes with the others as they are, most replicas first. Orchestrators are as many as will be,
-        spares as well: the more there are, the less each knows of what the others have sent where.
-
-        Args:
-            orchestrators: How many; 0 if the fleet has none.
+        goes with the others as they are, most replicas first. Orchestrators (0 if the fleet has
+        none) are as many as will be, spares as well: the more there are, the less each knows of
+        what the others have sent where.
 
         Raises:
             ValueError: no fleet of a reasonable size does.

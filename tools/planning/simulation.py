@@ -83,9 +83,7 @@ def simulate(
     """
     if not arrivals:
         raise ValueError("arrivals: expected at least one, got none")
-    run = _Run(fleet, demand, arrivals, seed, failures)
-    run.play()
-    return run.outcome(warm_up_s)
+    return _Run(fleet, demand, arrivals, seed, failures).play(warm_up_s)
 
 
 class _Run:
@@ -116,7 +114,7 @@ class _Run:
         self._ends_s = [array("d", [nan]) * len(arrivals) for _ in fleet]  # of every request's call
         self._failed = self._lost = self._retried = self._events = 0
 
-    def play(self) -> None:
+    def play(self, warm_up_s: float) -> Outcome:
         """Plays all events in order of time."""
         for stage in self._stages:
             for replica in range(len(stage.replicas)):
@@ -131,6 +129,7 @@ class _Run:
             self._enter(index, arrival)
         while heap:
             self._next()
+        return self._outcome(warm_up_s)
 
     def _next(self) -> None:
         self._events += 1
@@ -271,8 +270,7 @@ class _Run:
         for balance in stage.balances:
             balance.gain(replica)
 
-    def outcome(self, warm_up_s: float) -> Outcome:
-        """Sums the run up."""
+    def _outcome(self, warm_up_s: float) -> Outcome:
         times_s = np.array([[each.at_s for each in self._arrivals], *self._ends_s])
         arrivals_s, done_s = times_s[0], times_s[-1]
         counted = times_s[:, ~np.isnan(done_s) & (arrivals_s >= warm_up_s)]

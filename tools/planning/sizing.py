@@ -41,11 +41,9 @@ class Sizing:
 
 
 def erlang_c(servers: int, offered: float) -> float:
-    """Returns the probability that a request waits in an M/M/c queue.
+    """Returns the probability that a request waits in an M/M/c queue with c `servers`.
 
-    Args:
-        servers: How many, c.
-        offered: Requests a second times seconds of service; below c.
+    `offered` is requests a second times seconds of service, below c.
     """
     blocked = 1.0
     for each in range(1, servers + 1):
@@ -99,13 +97,8 @@ def size(
 ) -> Sizing | None:
     """Chooses sizes of batch and numbers of replicas, with the fewest chips that seem to do.
 
-    Args:
-        options: The sizes of batch that each stage may have, smallest first.
-        demand: What is asked.
-        p99_s: In which 99% of the requests are to be answered.
-
     Returns:
-        None if no choice leaves time to wait in a queue.
+        None if no choice leaves time to wait in a queue before `p99_s`.
     """
     worth = {stage: _worth_trying(stage, found, demand) for stage, found in options.items()}
     sizings = (

@@ -53,13 +53,7 @@ class SlotTimes:
         return len(self.step_s) - 1
 
     def residence_s(self, steps: int, *, present: int, guided: int) -> float:
-        """Returns how long a request is in its slot.
-
-        Args:
-            steps: It takes.
-            present: Requests in slots meanwhile, itself as well.
-            guided: Of these with guidance.
-        """
+        """Returns how long a request is in its slot, itself one of those `present`."""
         return self.admit_s + steps * (self.step_s[present][guided] + self.dispatch_s)
 
 
