@@ -75,8 +75,7 @@ def plan(
         from rich.console import Console
 
         from tools.planning.plan import make_plan
-        from tools.planning.plotting import write_plot
-        from tools.planning.rendering import heading, rendered
+        from tools.planning.rendering import heading, rendered, write_plot
         from tools.planning.step_times import Measured, read_step_times
     except ModuleNotFoundError as error:
         raise RuntimeError(

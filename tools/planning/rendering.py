@@ -1,7 +1,8 @@
-"""A plan as tables for the terminal."""
+"""A plan as tables for the terminal, and as a plot: fleets tried, other loads (PNG, HTML)."""
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.stages import ORCHESTRATOR
+from tools.bench.rendering import plotting, save_page
 from tools.description.chips import Chip
 from tools.description.rendering import scaled
 from tools.planning.fleet import chips
@@ -156,6 +158,50 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
         "the network, refusals and",
         "  deadlines, edits, start-up of a replica other than as the time to replace it.",
     ]
+
+
+def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
+    """Plots p99 against chips, and p50, p99 and utilisation against load: plan.png, plan.html.
+
+    Raises:
+        RuntimeError: matplotlib is not installed.
+    """
+    figure, (fleets, latency, work) = plotting().subplots(
+        1, 3, figsize=(15, 4.5), layout="constrained"
+    )
+    tried = [(chips(fleet), p99_s) for fleet, p99_s in plan.search.tried if math.isfinite(p99_s)]
+    fleets.scatter([each for each, _ in tried], [p99_s for _, p99_s in tried], s=18)
+    spared = sum(plan.replicas.values()) - sum(plan.needed.values())
+    fleets.set(xlabel="chips of fleets that were tried", ylabel="p99, s", yscale="log")
+    fleets.axvline(
+        chips(plan.replicas), color="gray", linestyle=":", label=f"planned, {spared} spare pods"
+    )
+    loads = [load * plan.search.demand.rate for load in plan.loads]
+    for percent in (50, PERCENT):
+        values = [outcome.percentile_s(percent) for outcome in plan.loads.values()]
+        latency.plot(loads, values, marker="o", label=f"p{percent}")
+    latency.set(xlabel="load on the planned fleet, images/s", ylabel="latency, s", yscale="log")
+    for stage in plan.replicas:
+        values = [outcome.utilisation[stage] for outcome in plan.loads.values()]
+        work.plot(loads, values, marker="o", label=stage)
+    work.set(xlabel="load on the planned fleet, images/s", ylabel="share of time at work")
+    work.set_ylim(0, 1.05)
+    for axes in (fleets, latency):
+        axes.axhline(plan.search.p99_s, color="tab:red", linestyle="--", label="target")
+    for axes in (latency, work):
+        axes.axvline(plan.search.demand.rate, color="gray", linestyle=":")
+    rows = [
+        (
+            stage,
+            str(count),
+            f"{plan.planned.utilisation[stage]:.0%}",
+            f"{plan.planned.stage_percentile_s(stage, 50):.3f}",
+            f"{plan.planned.stage_percentile_s(stage, PERCENT):.3f}",
+        )
+        for stage, count in plan.replicas.items()
+    ]
+    heads = ("stage", "replicas", "at work", "p50 s", "p99 s")
+    save_page(figure, folder / "plan", title, heads, rows)
 
 
 def _full_s(times: StageTimes) -> float:
