@@ -10,7 +10,7 @@ import time
 
 from tools.bench.arrivals import Kind, poisson_arrivals
 from tools.planning.demand import Demand, Work
-from tools.planning.fleet import FleetStage
+from tools.planning.fleet import Fleet
 from tools.planning.simulation import simulate
 from tools.planning.step_times import BatchTimes, SlotTimes, StageTimes
 
@@ -22,7 +22,7 @@ AMOUNTS = {"orchestrator": 1, "text_encoder": 1, "base": 24, "superres": 8, "tok
 SHARES = {"orchestrator": 0.06, "text_encoder": 0.06, "base": 0.6, "superres": 0.2}
 
 
-def fleet_of(replicas: int) -> list[FleetStage]:
+def fleet_of(replicas: int) -> Fleet:
     """Returns a fleet with so many replicas over all stages."""
     slots = SlotTimes(step_s=((STEP_S,) * 5,) * 5)
     batch = BatchTimes(batch_s=(0.0, 0.02, 0.03, 0.04, 0.05), max_wait_s=0.005)
@@ -35,7 +35,7 @@ def fleet_of(replicas: int) -> list[FleetStage]:
     }
     counts = {stage: round(share * replicas) for stage, share in SHARES.items()}
     counts["tokenizer"] = replicas - sum(counts.values())
-    return [FleetStage(name=name, times=times[name], replicas=counts[name]) for name in AMOUNTS]
+    return {name: (times[name], counts[name]) for name in AMOUNTS}
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     kind = Kind()
     for replicas in FLEETS:
         fleet = fleet_of(replicas)
-        base = next(stage.replicas for stage in fleet if stage.name == "base")
+        base = fleet["base"][1]
         rate = LOAD * base * 4 / (AMOUNTS["base"] * STEP_S)
         demand = Demand(rate=rate, works={kind: Work(amounts=AMOUNTS, guided=True)})
         seconds = REQUESTS_PER_REPLICA * replicas / rate

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 from math import prod
 
-from k8s.checks.objects import Workload, amount, at, environment
-from k8s.checks.rules import check_workloads
+from k8s.checks.objects import Workload, amount, at, check_workloads, environment
 
 TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
 PLATFORMS = {TPU: "tpu", GPU: "cuda"}  # as JAX names them

@@ -1,13 +1,12 @@
 """All checks that no schema makes, in the order they are reported."""
 
-from k8s.checks import chips, jobs, network, pods, references, settings
-from k8s.checks.objects import Objects
+from k8s.checks import chips, network, pods, references, settings
+from k8s.checks.objects import Check, Objects
 from k8s.checks.rendering import Manifest
-from k8s.checks.rules import Check
 
 CHECKS = [
     each
-    for module in (references, pods, jobs, chips, network, settings)
+    for module in (references, pods, chips, network, settings)
     for each in vars(module).values()
     if isinstance(each, Check)
 ]

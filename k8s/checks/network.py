@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from itertools import product
 
-from k8s.checks.objects import Objects, Workload, selects, title
+from k8s.checks.objects import Check, Objects, Workload, selects, title
 from k8s.checks.rendering import Manifest
-from k8s.checks.rules import Check
 
 PEERS = {"Ingress": "from", "Egress": "to"}
 

@@ -1,6 +1,6 @@
-"""Rendered objects, with the few questions that the checks ask of them."""
+"""Rendered objects, with the few questions that checks ask of them, and what makes a check."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,3 +135,26 @@ class Objects:
     def selected(self, selector: Mapping[str, Any]) -> list[Workload]:
         """Returns the workloads whose pods a label selector selects."""
         return [each for each in self.workloads() if selects(selector, each.labels)]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check, which yields a line for each mistake; a decorator of such a function, too."""
+
+    lines: Callable[[Objects], Iterator[str]]
+
+
+def check_workloads(
+    *kinds: str, component: str = ""
+) -> Callable[[Callable[[Workload], Iterator[str]]], Check]:
+    """Makes a check of each workload of some kinds, or of all; its title begins each line."""
+
+    def make(function: Callable[[Workload], Iterator[str]]) -> Check:
+        def lines(objects: Objects) -> Iterator[str]:
+            for each in objects.workloads(*kinds):
+                if component in ("", each.component):
+                    yield from (f"{each.title}: {line}" for line in function(each))
+
+        return Check(lines)
+
+    return make

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 
 from k8s.checks.objects import (
     CLUSTER_WIDE,
+    Check,
     Objects,
     Workload,
     amount,
     at,
+    check_workloads,
     environment,
     selects,
     title,
 )
-from k8s.checks.rules import Check, check_workloads
 
 LONGEST_PORT_NAME = 15  # RFC 6335, which Kubernetes holds ports' names to
 ADDRESS = "dns:///"

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 
-from k8s.checks.objects import Workload, environment
-from k8s.checks.rules import check_workloads
+from k8s.checks.objects import Workload, check_workloads, environment
 
 PREFIX = "MUSE_"
 PORTS = (f"{PREFIX}PORT", f"{PREFIX}METRICS_PORT")

@@ -3,6 +3,5 @@
 overlays    overlays by name: their objects and their namespace
 cluster     a read-only client of the API server
 nodes       chips of the pods against the nodes of a live cluster
-rollouts    the state of a Deployment's roll-out
-failures    why a pod is not ready
+failures    the state of a Deployment's roll-out, and why a pod is not ready
 """

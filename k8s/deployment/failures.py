@@ -1,4 +1,4 @@
-"""Reasons why pods are not ready, from kubelet, scheduler, admission and the container's log."""
+"""What a roll-out waits for, and why pods are not ready: by kubelet, scheduler, admission, logs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +22,29 @@ EXPLAINED = frozenset(
         "RunContainerError",
     }
 )
+
+
+def rollout_state(deployment: Manifest) -> str:
+    """Returns what a Deployment's roll-out waits for; "" once it is complete.
+
+    Source: `kubectl rollout status`, which compares the same numbers.
+    """
+    metadata, status = deployment["metadata"], deployment.get("status", {})
+    wanted = deployment["spec"].get("replicas", 1)
+    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
+        state = "its controller has not seen the change"
+    elif updated < wanted:
+        state = f"{updated} of {wanted} new pods are made"
+    elif status.get("replicas", 0) > updated:
+        state = f"{status['replicas'] - updated} old pods are still to end"
+    elif available < updated:
+        state = f"{available} of {updated} pods are ready"
+    else:
+        return ""
+    reason = _condition(deployment, "Progressing").get("reason")
+    late = reason == "ProgressDeadlineExceeded"
+    return f"{state}, and its progress deadline has passed" if late else state
 
 
 def failures(

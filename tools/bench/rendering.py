@@ -67,17 +67,28 @@ def plotting() -> Any:
     return pyplot
 
 
-def save_page(figure: Any, file: Path, *, title: str, table: str) -> None:
-    """Writes a figure as `file`.png, and as the page `file`.html with an HTML table below it."""
+def save_page(
+    figure: Any, file: Path, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Writes a figure as `file`.png, and as `file`.html with a table of rows; closes the figure."""
+    figure.suptitle(title)
+    for axes in figure.axes:
+        axes.legend()
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file.with_suffix(".png"), dpi=120)
     drawing = io.StringIO()
     figure.savefig(drawing, format="svg")
     svg = drawing.getvalue()
+    plotting().close(figure)
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    lines = [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
     file.with_suffix(".html").write_text(
         f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
         "<style>body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
         "</style>"
-        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}{table}"
+        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}"
+        f"<table><tr>{head}</tr>{''.join(lines)}</table>"
     )
 
 
@@ -87,39 +98,25 @@ def write_plot(runs: Sequence[Summary], folder: Path, *, title: str) -> None:
     Raises:
         RuntimeError: matplotlib is not installed.
     """
-    pyplot = plotting()
     runs = sorted(runs, key=lambda run: run.offered_per_s)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    figure.suptitle(title)
+    figure, (left, right) = plotting().subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     answered = [run for run in runs if run.latency_s["all"]]
     loads = [run.offered_per_s for run in answered]
     for index, each in enumerate(PERCENTILES):
         values = [run.latency_s["all"][index] * MILLISECONDS for run in answered]
         left.plot(loads, values, marker="o", label=f"p{each}")
     left.set(xlabel="offered load, requests/s", ylabel="latency, ms", yscale="log")
-    left.legend()
     offered = [run.offered_per_s for run in runs]
     right.plot(offered, offered, linestyle=":", color="gray", label="offered")
     right.plot(offered, [run.goodput_per_s for run in runs], marker="o", label="answered")
     right.set(xlabel="offered load, requests/s", ylabel="requests/s")
-    right.legend()
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    save_page(figure, folder / "bench", title=title, table=_html_table(runs))
-    pyplot.close(figure)
-
-
-def _html_table(runs: Sequence[Summary]) -> str:
     heads = ("offered/s", "kind", *(f"p{each} ms" for each in PERCENTILES), "answered/s")
     rows = [
         (f"{run.offered_per_s:.2f}", kind, *_cells(values), f"{run.goodput_per_s:.2f}")
         for run in runs
         for kind, values in run.latency_s.items()
     ]
-    lines = [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+    save_page(figure, folder / "bench", title, heads, rows)
 
 
 def _cells(seconds: Sequence[float]) -> list[str]:

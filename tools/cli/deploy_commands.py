@@ -59,9 +59,8 @@ def explain(*, overlay: OverlayName, context: str | None = None) -> int:
     """
     with _packages("discovery"):
         from k8s.deployment.cluster import Cluster
-        from k8s.deployment.failures import failures
+        from k8s.deployment.failures import failures, rollout_state
         from k8s.deployment.overlays import namespace_of, open_overlay
-        from k8s.deployment.rollouts import rollout_state
     wanted = [each for each in open_overlay(overlay) if each["kind"] == "Deployment"]
     namespace, cluster = namespace_of(overlay, wanted), Cluster(context)
     print(f"context {cluster.context}, {cluster.server}, namespace {namespace}")

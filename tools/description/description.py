@@ -117,7 +117,7 @@ class SystemDescription:
 def describe(preset: Preset, chip: Chip) -> SystemDescription:
     """Describes every stage of a preset, with floors on a chip."""
     text = preset.text_encoder
-    sizes = _sizes(TextEncoder, text)
+    sizes = parameter_sizes(TextEncoder, text)
     text_bytes = traffic.text_encoder(text, sizes).of(1)
     base, superres = preset.base, preset.superres
     base_flops, superres_flops = arithmetic.base_decode(base), arithmetic.superres_decode(superres)
@@ -137,18 +137,11 @@ def describe(preset: Preset, chip: Chip) -> SystemDescription:
     )
 
 
-def parameter_sizes(build: Callable[[], nnx.Module]) -> dict[str, int]:
-    """Returns how many numbers each parameter of a module holds, by dotted path.
-
-    Args:
-        build: Makes the module; only its shapes are computed, nothing is allocated.
-    """
-    flat = nnx.to_flat_state(nnx.state(nnx.eval_shape(build), nnx.Param))
+def parameter_sizes(model: Callable[..., nnx.Module], config: Any) -> dict[str, int]:
+    """Returns how many numbers each parameter of a model holds, by dotted path; makes no array."""
+    shapes = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0)))
+    flat = nnx.to_flat_state(nnx.state(shapes, nnx.Param))
     return {".".join(map(str, path)): int(np.prod(leaf.shape)) for path, leaf in flat}
-
-
-def _sizes(model: Callable[..., nnx.Module], config: Any) -> dict[str, int]:
-    return parameter_sizes(lambda: model(config, rngs=nnx.Rngs(0)))
 
 
 def _cost(flops: int, least_bytes: int, chip: Chip) -> Cost:
@@ -179,7 +172,7 @@ def _masked(
     steps: int,
     chip: Chip,
 ) -> StageDescription:
-    sizes, unmasked = _sizes(model, config), unmasked_per_step(config.tokens, steps)
+    sizes, unmasked = parameter_sizes(model, config), unmasked_per_step(config.tokens, steps)
     taken = len(unmasked)
     cost = _cost(flops.image(taken), traffic.masked_decode(config, sizes, steps=taken), chip)
     grid = (config.grid, config.grid)
@@ -187,7 +180,7 @@ def _masked(
 
 
 def _tokenizer(config: TokenizerConfig, chip: Chip) -> StageDescription:
-    sizes = _sizes(Tokenizer, config)
+    sizes = parameter_sizes(Tokenizer, config)
     encoding = arithmetic.tokenizer_encode(config), traffic.tokenizer_encode(config, sizes)
     decoding = arithmetic.tokenizer_decode(config), traffic.tokenizer_decode(config, sizes)
     grid = (config.grid, config.grid)

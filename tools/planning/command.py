@@ -9,7 +9,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from services.presets import Preset
     from tools.description.chips import Chip
-    from tools.planning.step_times import Measured, Option
+    from tools.planning.step_times import Measured, StageTimes
 
 
 def plan(
@@ -75,8 +75,7 @@ def plan(
         from rich.console import Console
 
         from tools.planning.plan import make_plan
-        from tools.planning.plotting import write_plot
-        from tools.planning.rendering import heading, rendered
+        from tools.planning.rendering import heading, rendered, write_plot
         from tools.planning.step_times import Measured, read_step_times
     except ModuleNotFoundError as error:
         raise RuntimeError(
@@ -132,13 +131,13 @@ def _options(
     measured: "Measured",
     efficiency: float,
     max_batch_size: int | None,
-) -> "dict[str, list[Option]]":
+) -> "dict[str, list[StageTimes]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
     from services.stages import ORCHESTRATOR
-    from tools.planning.step_times import ORCHESTRATOR_OPTION, ORDER, Option
+    from tools.planning.step_times import ORCHESTRATOR_TIMES, ORDER
 
-    options = {ORCHESTRATOR: [ORCHESTRATOR_OPTION]}
-    options |= {stage: [Option(times=times)] for stage, times in measured.stages.items()}
+    options: dict[str, list[StageTimes]] = {ORCHESTRATOR: [ORCHESTRATOR_TIMES]}
+    options |= {stage: [times] for stage, times in measured.stages.items()}
     missing = [stage for stage in ORDER if stage not in options]
     if missing:
         try:

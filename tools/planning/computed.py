@@ -6,7 +6,7 @@ share. Base and superres compute one request after the other, both branches of g
 of a batch, whoever is in them.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 
 from flax import nnx
 
@@ -24,15 +24,13 @@ from tools.description.chips import Chip
 from tools.description.description import parameter_sizes
 from tools.description.rendering import scaled
 from tools.description.traffic import BFLOAT16_BYTES
-from tools.planning.step_times import BatchTimes, Option, SlotTimes
+from tools.planning.step_times import BatchTimes, SlotTimes, StageTimes
 
 BATCHES = (1, 2, 4, 8, 16)  # that are tried
 MAX_WAIT_S = 0.005  # the servers' default
 FLOAT32_BYTES = 4
 
-
 Seconds = Callable[[int, int], float]  # of FLOPs and bytes
-OfBatch = Callable[[int], Option]
 
 
 def computed(
@@ -42,13 +40,13 @@ def computed(
     *,
     efficiency: float,
     max_batch_size: int | None,
-) -> dict[str, list[Option]]:
-    """Returns the sizes of batch that each stage could have, with their times; smallest first.
+) -> dict[str, list[StageTimes]]:
+    """Returns the times of each stage with every size of batch it could have; smallest first.
 
     Args:
         preset: Whose stages.
         chip: One for each replica.
-        stages: Which: of text_encoder, base, superres, tokenizer.
+        stages: Names of those that are wanted.
         efficiency: Share of the chip's ceiling that is reached.
         max_batch_size: The only size; None for those of 1 to 16 that fit.
 
@@ -59,40 +57,33 @@ def computed(
     def seconds(flops: int, moved: int) -> float:
         return chip.floor_ms(flops, moved) / 1e3 / efficiency
 
-    batches = [max_batch_size] if max_batch_size else list(BATCHES)
-    of_batch: dict[str, Callable[[], OfBatch]] = {
-        "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds),
+    batches = [max_batch_size] if max_batch_size else BATCHES
+    base, superres = preset.base, preset.superres
+    of_stage: dict[str, Callable[[], list[StageTimes]]] = {
+        "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds, batches),
         "base": lambda: _masked(
-            preset.base,
-            parameter_sizes(lambda: BaseTransformer(preset.base, rngs=nnx.Rngs(0))),
-            arithmetic.base_decode(preset.base),
-            seconds,
+            base, BaseTransformer, arithmetic.base_decode(base), seconds, batches
         ),
         "superres": lambda: _masked(
-            preset.superres,
-            parameter_sizes(lambda: SuperresTransformer(preset.superres, rngs=nnx.Rngs(0))),
-            arithmetic.superres_decode(preset.superres),
-            seconds,
+            superres, SuperresTransformer, arithmetic.superres_decode(superres), seconds, batches
         ),
-        "tokenizer": lambda: _tokenizer(preset.low_tokenizer, preset.high_tokenizer, seconds),
+        "tokenizer": lambda: _tokenizer(
+            preset.low_tokenizer, preset.high_tokenizer, seconds, batches
+        ),
     }
     found = {}
     for name in stages:
-        option = of_batch[name]()
-        found[name] = _that_fit(name, preset, chip, [option(batch) for batch in batches])
+        options = of_stage[name]()
+        found[name] = [each for each in options if each.memory_bytes <= chip.memory_bytes]
+        if not found[name]:
+            least = options[0]
+            raise ValueError(
+                f"{name} of {preset.name} does not fit: {scaled(least.memory_bytes, 'B')} with a "
+                f"batch of {least.together}, and {chip.label} has "
+                f"{scaled(chip.memory_bytes, 'B')}; "
+                "take a smaller --max-batch-size, another chip or a smaller preset"
+            )
     return found
-
-
-def _that_fit(name: str, preset: Preset, chip: Chip, options: list[Option]) -> list[Option]:
-    fitting = [option for option in options if option.memory_bytes <= chip.memory_bytes]
-    if not fitting:
-        least = options[0]
-        raise ValueError(
-            f"{name} of {preset.name} does not fit: {scaled(least.memory_bytes, 'B')} with a batch "
-            f"of {least.times.together}, and {chip.label} has {scaled(chip.memory_bytes, 'B')}; "
-            "take a smaller --max-batch-size, another chip or a smaller preset"
-        )
-    return fitting
 
 
 def _wait_s(batch: int) -> float:
@@ -100,73 +91,71 @@ def _wait_s(batch: int) -> float:
     return MAX_WAIT_S if batch > 1 else 0.0
 
 
-def _text_encoder(config: TextEncoderConfig, seconds: Seconds) -> OfBatch:
+def _text_encoder(
+    config: TextEncoderConfig, seconds: Seconds, batches: Sequence[int]
+) -> list[StageTimes]:
     """A batch is padded with empty rows, and texts are taken to have the full length."""
-    sizes = parameter_sizes(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+    sizes = parameter_sizes(TextEncoder, config)
     flops, moved = arithmetic.text_encoder(config), traffic.text_encoder(config, sizes)
     widest = BFLOAT16_BYTES * config.maximum_length * 2 * config.mlp
-
-    def option(batch: int) -> Option:
-        full_s = seconds(batch * flops, moved.of(batch))
-        return Option(
-            times=BatchTimes(batch_s=(0.0, *(batch * [full_s])), max_wait_s=_wait_s(batch)),
+    return [
+        BatchTimes(
+            batch_s=(0.0, *(batch * [seconds(batch * flops, moved.of(batch))])),
+            max_wait_s=_wait_s(batch),
             memory_bytes=BFLOAT16_BYTES * sum(sizes.values()) + batch * widest,
         )
+        for batch in batches
+    ]
 
-    return option
 
-
-def _tokenizer(low: TokenizerConfig, high: TokenizerConfig, seconds: Seconds) -> OfBatch:
+def _tokenizer(
+    low: TokenizerConfig, high: TokenizerConfig, seconds: Seconds, batches: Sequence[int]
+) -> list[StageTimes]:
     """A picture is decoded by the high-resolution tokenizer, in float32; both are loaded."""
-    sizes = parameter_sizes(lambda: Tokenizer(high, rngs=nnx.Rngs(0)))
-    others = parameter_sizes(lambda: Tokenizer(low, rngs=nnx.Rngs(0)))
+    sizes, others = parameter_sizes(Tokenizer, high), parameter_sizes(Tokenizer, low)
     one_s = seconds(arithmetic.tokenizer_decode(high), traffic.tokenizer_decode(high, sizes))
     weights = sum(sizes.values()) + sum(others.values())
     widest = high.image_size**2 * high.decoder_base_channels
-
-    def option(batch: int) -> Option:
-        return Option(
-            times=BatchTimes(
-                batch_s=tuple(rows * one_s for rows in range(batch + 1)), max_wait_s=_wait_s(batch)
-            ),
+    return [
+        BatchTimes(
+            batch_s=tuple(rows * one_s for rows in range(batch + 1)),
+            max_wait_s=_wait_s(batch),
             memory_bytes=FLOAT32_BYTES * (weights + batch * widest),
         )
-
-    return option
+        for batch in batches
+    ]
 
 
 def _masked(
     config: BaseConfig | SuperresConfig,
-    sizes: Mapping[str, int],
+    model: Callable[..., nnx.Module],
     flops: arithmetic.DecodeFlops,
     seconds: Seconds,
-) -> OfBatch:
+    batches: Sequence[int],
+) -> list[StageTimes]:
     """Guidance is taken to cost its branch at every step, the first one too.
 
     In memory are weights, keys and values of prompt and negative prompt, and the logits of both
     branches in float32, as k8s/components/muse-3b counts them.
     """
+    sizes = parameter_sizes(model, config)
     step, context = traffic.masked_step(config, sizes), traffic.masked_context(config, sizes)
     logits = FLOAT32_BYTES * 2 * config.tokens * config.vocabulary
-
     one = flops.conditional + flops.last_layer
     unguided_s = seconds(one, step.of(1))
     guided_s = seconds(one + flops.unconditional, step.of(1))
-
-    def step_s(requests: int, guided: int) -> float:
-        return (requests - guided) * unguided_s + guided * guided_s
-
-    def option(slots: int) -> Option:
-        return Option(
-            times=SlotTimes(
-                step_s=tuple(
-                    tuple(step_s(requests, guided) for guided in range(requests + 1))
-                    for requests in range(slots + 1)
-                ),
-                admit_s=seconds(flops.context, context.of(1)),
-            ),
+    step_s = tuple(
+        tuple(
+            (requests - guided) * unguided_s + guided * guided_s for guided in range(requests + 1)
+        )
+        for requests in range(max(batches) + 1)
+    )
+    return [
+        SlotTimes(
+            step_s=step_s[: slots + 1],
+            admit_s=seconds(flops.context, context.of(1)),
             memory_bytes=BFLOAT16_BYTES * sum(sizes.values())
             + slots * (2 * traffic.cached_bytes(config) + logits),
         )
-
-    return option
+        for slots in batches
+    ]

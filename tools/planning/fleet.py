@@ -1,6 +1,6 @@
 """A fleet to be simulated, how its replicas fail, and what became of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,33 +8,8 @@ import numpy as np
 from services.stages import ORCHESTRATOR
 from tools.planning.step_times import StageTimes
 
-
-@dataclass(frozen=True, kw_only=True)
-class FleetStage:
-    """The replicas of a stage.
-
-    Attributes:
-        name: Of the stage.
-        times: Of each replica.
-        replicas: How many.
-    """
-
-    name: str
-    times: StageTimes
-    replicas: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """A replica that fails at a time.
-
-    Attributes:
-        stage: Its name.
-        at_s: When.
-    """
-
-    stage: str
-    at_s: float
+Fleet = Mapping[str, tuple[StageTimes, int]]
+"""The times of a replica of each stage and the number of replicas, in the order of a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +19,12 @@ class Failures:
     Attributes:
         mean_s: Mean time between failures of a replica; None for none by chance.
         replace_s: Time from a failure until the replica serves again.
-        losses: Failures that happen besides, each of some replica that is up.
+        losses: Failures that happen besides: stage of some replica that is up, and seconds.
     """
 
     mean_s: float | None = None
     replace_s: float = 300.0
-    losses: Sequence[Loss] = ()
+    losses: Sequence[tuple[str, float]] = ()
 
 
 NO_FAILURES = Failures()
@@ -58,6 +33,13 @@ NO_FAILURES = Failures()
 def chips(replicas: Mapping[str, int]) -> int:
     """Returns the chips of a fleet: one a replica, none for the orchestrator."""
     return sum(count for stage, count in replicas.items() if stage != ORCHESTRATOR)
+
+
+def resized(replicas: Mapping[str, int], size: Callable[[int], int]) -> dict[str, int]:
+    """Returns a fleet with `size` of the replicas of each stage, and equally many orchestrators."""
+    return {
+        stage: count if stage == ORCHESTRATOR else size(count) for stage, count in replicas.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

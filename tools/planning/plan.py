@@ -1,5 +1,6 @@
 """The plan: the smallest fleet, spares for what fails, and runs that say what it then does."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +8,10 @@ from typing import Any
 
 from services.stages import ORCHESTRATOR
 from tools.planning.demand import Demand
-from tools.planning.fleet import Failures, Loss, Outcome, chips
+from tools.planning.fleet import Failures, Outcome, chips, resized
 from tools.planning.search import Search, run_seconds
 from tools.planning.sizing import PERCENT, floor_s, size
-from tools.planning.step_times import Option
+from tools.planning.step_times import StageTimes
 
 RARELY = 0.001  # of the time may more replicas of a stage be down than it has spares
 GROWTH, MOST_ROUNDS = 0.02, 10  # of a fleet that is late on arrivals it was not sized by
@@ -63,7 +64,7 @@ class Plan:
                     "needed": self.needed[stage],
                     "by_arithmetic": sizing.replicas[stage],
                     "chips": 0 if stage == ORCHESTRATOR else count,
-                    "max_batch_size": sizing.options[stage].times.together,
+                    "max_batch_size": sizing.times[stage].together,
                     "utilisation": planned.utilisation[stage],
                     "filled": planned.filled[stage],
                     "p50_s": _finite(planned.stage_percentile_s(stage, 50)),
@@ -76,8 +77,8 @@ class Plan:
                 str(load * demand.rate): _summary(outcome) for load, outcome in self.loads.items()
             },
             "tried": [
-                {"replicas": dict(each.replicas), "p99_s": _finite(each.p99_s)}
-                for each in self.search.tried
+                {"replicas": replicas, "p99_s": _finite(p99_s)}
+                for replicas, p99_s in self.search.tried
             ],
             "retried_share": self.retried_share,
             "lost_share": self.lost_share,
@@ -85,7 +86,7 @@ class Plan:
 
 
 def make_plan(
-    options: Mapping[str, Sequence[Option]],
+    options: Mapping[str, Sequence[StageTimes]],
     demand: Demand,
     *,
     p99_s: float,
@@ -97,7 +98,7 @@ def make_plan(
     """Finds the smallest fleet, adds spares and simulates both.
 
     Args:
-        options: Sizes of batch that each stage may have, with their times, in the order in which
+        options: Times of each stage with every size of batch it may have, in the order in which
             requests pass the stages.
         demand: What is asked.
         p99_s: In which 99% are to be answered.
@@ -117,28 +118,21 @@ def make_plan(
             f"already; ask for a longer one, fewer steps (--mix steps=12), another chip, or name a "
             "higher --efficiency if you measured one"
         )
-    run_seconds(demand, p99_s, requests)  # before anything takes long
+    seconds = run_seconds(demand, p99_s, requests)
     sizing = size(options, demand, p99_s)
     if sizing is None:
         raise ValueError(
             f"p99: {p99_s:g} s leaves no time to wait: a request takes {floor:.3g} s alone, and "
             "with its batch full more than that; ask for a longer one or a smaller --max-batch-size"
         )
-    search = Search(sizing=sizing, demand=demand, p99_s=p99_s, requests=requests, seed=seed)
+    search = Search(sizing=sizing, demand=demand, p99_s=p99_s, seconds=seconds, seed=seed)
     doors = sizing.replicas.get(ORCHESTRATOR, 0)
     needed = search.smallest(doors and doors + spares(doors, mean_failure_s, replace_s))
-    replicas = {
-        stage: count
-        if stage == ORCHESTRATOR  # which has its spares already
-        else count + spares(count, mean_failure_s, replace_s)
-        for stage, count in needed.items()
-    }
+    with_spares = resized(needed, lambda count: count + spares(count, mean_failure_s, replace_s))
     by_chance = Failures(mean_s=mean_failure_s, replace_s=replace_s)
-    replicas, planned = _in_time(search, replicas, seed + 1, by_chance)
+    replicas, planned = _in_time(search, with_spares, seed + 1, by_chance)
     amid = search.warm_up_s + (search.seconds - search.warm_up_s) / 3
-    one_each = Failures(
-        replace_s=replace_s, losses=[Loss(stage=stage, at_s=amid) for stage in replicas]
-    )
+    one_each = Failures(replace_s=replace_s, losses=[(stage, amid) for stage in replicas])
     failing = search.run(replicas, seed=seed + 1, failures=one_each)
     checks = {
         "without spares, all up": search.run(needed),
@@ -154,11 +148,7 @@ def make_plan(
         replicas=replicas,
         checks=checks,
         loads=loads,
-        retried_share=sum(
-            count * failing.again[stage]
-            for stage, count in replicas.items()
-            if stage != ORCHESTRATOR
-        )
+        retried_share=sum(count * failing.again[stage] for stage, count in replicas.items())
         / each_s,
         lost_share=replicas.get(ORCHESTRATOR, 0) * failing.lost / each_s,
     )
@@ -176,10 +166,7 @@ def _in_time(
     for _ in range(MOST_ROUNDS):
         if search.in_time(outcome):
             break
-        replicas = {
-            stage: count if stage == ORCHESTRATOR else count + math.ceil(GROWTH * count)
-            for stage, count in replicas.items()
-        }
+        replicas = resized(replicas, lambda count: count + math.ceil(GROWTH * count))
         outcome = search.run(replicas, seed=seed, failures=failures)
     return replicas, outcome
 
@@ -188,27 +175,19 @@ def spares(needed: int, mean_failure_s: float, replace_s: float) -> int:
     """Returns how many replicas a stage has besides those it needs, at least one.
 
     One may always be missing: a roll-out takes a pod away before the next one starts. More are
-    needed where so many replicas fail that too few would be up for more than 0.1% of the time.
-
-    Args:
-        needed: Replicas that have to be up.
-        mean_failure_s: Mean time between failures of one.
-        replace_s: Time until one that failed is back.
+    needed where so many replicas fail, each independently, that fewer than `needed` would be up for
+    more than 0.1% of the time.
     """
     down = replace_s / (mean_failure_s + replace_s)
-    extra = 1
-    while _more_down_than(extra, needed + extra, down) > RARELY:
-        extra += 1
+    for extra in itertools.count(1):
+        count = needed + extra
+        at_most_extra_down = sum(
+            math.comb(count, each) * down**each * (1 - down) ** (count - each)
+            for each in range(extra + 1)
+        )
+        if 1 - at_most_extra_down <= RARELY:
+            break
     return extra
-
-
-def _more_down_than(extra: int, count: int, down: float) -> float:
-    """Returns the probability that more than `extra` of `count` are down, each independently."""
-    at_most = sum(
-        math.comb(count, each) * down**each * (1 - down) ** (count - each)
-        for each in range(extra + 1)
-    )
-    return 1 - at_most
 
 
 def _summary(outcome: Outcome) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""A plan as tables for the terminal."""
+"""A plan as tables for the terminal, and as a plot: fleets tried, other loads (PNG, HTML)."""
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.stages import ORCHESTRATOR
+from tools.bench.rendering import plotting, save_page
 from tools.description.chips import Chip
 from tools.description.rendering import scaled
 from tools.planning.fleet import chips
@@ -44,9 +46,9 @@ def heading(
     if measured.stages:
         lines.append(f"Times of {', '.join(measured.stages)} are measured: {measured.source}.")
     if ORCHESTRATOR not in measured.stages:
-        seconds = plan.search.sizing.options[ORCHESTRATOR].times
+        times = plan.search.sizing.times[ORCHESTRATOR]
         lines.append(
-            f"The orchestrator is taken to work {_milliseconds(_full_s(seconds))} ms on a request: "
+            f"The orchestrator is taken to work {_milliseconds(_full_s(times))} ms on a request: "
             "overhead and transfer in benchmarks/RESULTS.md, of small pictures on a CPU."
         )
     return lines
@@ -55,14 +57,7 @@ def heading(
 def rendered(
     lines: Sequence[str], plan: Plan, *, mean_failure_s: float, replace_s: float
 ) -> RenderableType:
-    """Lays out the fleet, what each stage does in the simulation, and the runs.
-
-    Args:
-        lines: Of the heading.
-        plan: What was found.
-        mean_failure_s: Mean time between failures of a replica.
-        replace_s: Time until it is back.
-    """
+    """Lays out the heading, the fleet, what each stage does in the simulation, and the runs."""
     return Group(
         Text("\n".join(lines)),
         _fleet(plan),
@@ -84,14 +79,14 @@ def _fleet(plan: Plan) -> Table:
     columns = ("stage", "full\nstep, ms", "max\nbatch", "by\nformula", "needed")
     table = _table("Replicas", *columns, "spare", "replicas", "chips")
     for stage, count in plan.replicas.items():
-        times = plan.search.sizing.options[stage].times
+        times, by_formula = plan.search.sizing.times[stage], plan.search.sizing.replicas[stage]
         table.add_row(
             stage,
             _milliseconds(_full_s(times)),
             str(times.together),
-            str(plan.search.sizing.replicas[stage]),
+            str(by_formula),
             "-" if stage == ORCHESTRATOR else str(plan.needed[stage]),
-            f"+{count - _without_spares(plan, stage)}",
+            f"+{count - (by_formula if stage == ORCHESTRATOR else plan.needed[stage])}",
             str(count),
             "-" if stage == ORCHESTRATOR else str(count),
         )
@@ -107,7 +102,7 @@ def _stages(plan: Plan) -> Table:
         "p99, s",
     )  # fmt: skip
     for stage in plan.replicas:
-        alone = service_times(stage, plan.search.sizing.options[stage].times, plan.search.demand)
+        alone = service_times(stage, plan.search.sizing.times[stage], plan.search.demand)
         table.add_row(
             stage,
             f"{planned.utilisation[stage]:.0%}",
@@ -165,8 +160,48 @@ def _explanations(plan: Plan, mean_failure_s: float, replace_s: float) -> list[s
     ]
 
 
-def _without_spares(plan: Plan, stage: str) -> int:
-    return (plan.search.sizing.replicas if stage == ORCHESTRATOR else plan.needed)[stage]
+def write_plot(plan: Plan, folder: Path, *, title: str) -> None:
+    """Plots p99 against chips, and p50, p99 and utilisation against load: plan.png, plan.html.
+
+    Raises:
+        RuntimeError: matplotlib is not installed.
+    """
+    figure, (fleets, latency, work) = plotting().subplots(
+        1, 3, figsize=(15, 4.5), layout="constrained"
+    )
+    tried = [(chips(fleet), p99_s) for fleet, p99_s in plan.search.tried if math.isfinite(p99_s)]
+    fleets.scatter([each for each, _ in tried], [p99_s for _, p99_s in tried], s=18)
+    spared = sum(plan.replicas.values()) - sum(plan.needed.values())
+    fleets.set(xlabel="chips of fleets that were tried", ylabel="p99, s", yscale="log")
+    fleets.axvline(
+        chips(plan.replicas), color="gray", linestyle=":", label=f"planned, {spared} spare pods"
+    )
+    loads = [load * plan.search.demand.rate for load in plan.loads]
+    for percent in (50, PERCENT):
+        values = [outcome.percentile_s(percent) for outcome in plan.loads.values()]
+        latency.plot(loads, values, marker="o", label=f"p{percent}")
+    latency.set(xlabel="load on the planned fleet, images/s", ylabel="latency, s", yscale="log")
+    for stage in plan.replicas:
+        values = [outcome.utilisation[stage] for outcome in plan.loads.values()]
+        work.plot(loads, values, marker="o", label=stage)
+    work.set(xlabel="load on the planned fleet, images/s", ylabel="share of time at work")
+    work.set_ylim(0, 1.05)
+    for axes in (fleets, latency):
+        axes.axhline(plan.search.p99_s, color="tab:red", linestyle="--", label="target")
+    for axes in (latency, work):
+        axes.axvline(plan.search.demand.rate, color="gray", linestyle=":")
+    rows = [
+        (
+            stage,
+            str(count),
+            f"{plan.planned.utilisation[stage]:.0%}",
+            f"{plan.planned.stage_percentile_s(stage, 50):.3f}",
+            f"{plan.planned.stage_percentile_s(stage, PERCENT):.3f}",
+        )
+        for stage, count in plan.replicas.items()
+    ]
+    heads = ("stage", "replicas", "at work", "p50 s", "p99 s")
+    save_page(figure, folder / "plan", title, heads, rows)
 
 
 def _full_s(times: StageTimes) -> float:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from services.stages import ORCHESTRATOR
-from tools.bench.arrivals import Arrival, poisson_arrivals
+from tools.bench.arrivals import poisson_arrivals
 from tools.planning.demand import Demand
-from tools.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
+from tools.planning.fleet import NO_FAILURES, Failures, Outcome, resized
 from tools.planning.simulation import simulate
 from tools.planning.sizing import PERCENT, Sizing
 
@@ -17,27 +18,11 @@ LOST_SHARE = 1 - PERCENT / 100  # lost requests are late: a fleet that loses mor
 MOST_GROWTH = 16.0
 MOST_REQUESTS = 10_000_000  # of a run, which would take hours and the memory for it
 
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A fleet that was simulated.
-
-    Attributes:
-        replicas: By stage.
-        p99_s: Simulated.
-    """
-
-    replicas: Mapping[str, int]
-    p99_s: float
+_arrivals = lru_cache(maxsize=1)(poisson_arrivals)  # most runs are of one load with one seed
 
 
 def run_seconds(demand: Demand, p99_s: float, requests: int) -> float:
-    """Returns how long requests arrive in a run.
-
-    Args:
-        demand: The load.
-        p99_s: The target.
-        requests: At least so many arrive.
+    """Returns how long requests arrive in a run, so that at least `requests` do.
 
     Raises:
         ValueError: more would arrive than can be simulated.
@@ -60,9 +45,9 @@ class Search:
         sizing: Times of each stage's replicas, and the numbers to begin with.
         demand: The load.
         p99_s: The target.
-        requests: At least so many arrive in a run.
+        seconds: How long requests arrive in a run.
         seed: Of every run while fleets are compared, so that chance favours none.
-        tried: What was simulated, in that order.
+        tried: Fleets that were simulated, in that order, with their p99 in seconds.
         runs: Simulated so far.
         events: That all of them took.
     """
@@ -70,21 +55,15 @@ class Search:
     sizing: Sizing
     demand: Demand
     p99_s: float
-    requests: int
+    seconds: float
     seed: int
-    tried: list[Tried] = field(default_factory=list)
+    tried: list[tuple[Mapping[str, int], float]] = field(default_factory=list)
     runs: int = 0
     events: int = 0
-    _drawn: dict[tuple[float, int], list[Arrival]] = field(default_factory=dict)
-
-    @property
-    def seconds(self) -> float:
-        """How long requests arrive in a run."""
-        return run_seconds(self.demand, self.p99_s, self.requests)
 
     @property
     def warm_up_s(self) -> float:
-        """How long of that they are not counted."""
+        """How long of a run they are not counted."""
         return WARM_UP_TARGETS * self.p99_s
 
     def run(
@@ -95,24 +74,13 @@ class Search:
         seed: int | None = None,
         failures: Failures = NO_FAILURES,
     ) -> Outcome:
-        """Simulates a fleet.
-
-        Args:
-            replicas: By stage.
-            load: Share of the rate that arrives.
-            seed: Other than the search's.
-            failures: How replicas fail.
-        """
+        """Simulates a fleet, by default with the search's seed, at a share `load` of its rate."""
         chosen = self.seed if seed is None else seed
         demand = replace(self.demand, rate=load * self.demand.rate)
-        fleet = [
-            FleetStage(name=stage, times=option.times, replicas=replicas[stage])
-            for stage, option in self.sizing.options.items()
-        ]
         outcome = simulate(
-            fleet,
+            {stage: (times, replicas[stage]) for stage, times in self.sizing.times.items()},
             demand,
-            self._arrivals(demand.rate, chosen),
+            _arrivals(tuple(demand.works), rate=demand.rate, seconds=self.seconds, seed=chosen),
             seed=chosen,
             failures=failures,
             warm_up_s=self.warm_up_s,
@@ -130,11 +98,9 @@ class Search:
         """Returns the smallest numbers of replicas that keep the target, one stage at a time.
 
         The arithmetic's are scaled until they do, then those of each stage are reduced as far as it
-        goes with the others as they are, most replicas first. Orchestrators are as many as will be,
-        spares as well: the more there are, the less each knows of what the others have sent where.
-
-        Args:
-            orchestrators: How many; 0 if the fleet has none.
+        goes with the others as they are, most replicas first. Orchestrators (0 if the fleet has
+        none) are as many as will be, spares as well: the more there are, the less each knows of
+        what the others have sent where.
 
         Raises:
             ValueError: no fleet of a reasonable size does.
@@ -164,7 +130,7 @@ class Search:
             if factor > MOST_GROWTH:
                 raise ValueError(
                     f"p99: no fleet keeps {self.p99_s:g} s: simulated, even {factor:.0f} times the "
-                    f"replicas that the work needs take {self.tried[-1].p99_s:.3g} s, since some "
+                    f"replicas that the work needs take {self.tried[-1][1]:.3g} s, since some "
                     "requests meet another one that a second orchestrator has sent to the same "
                     "replica; ask for a longer one, fewer steps, a faster chip or a smaller preset"
                 )
@@ -179,19 +145,9 @@ class Search:
 
     def _keeps(self, replicas: Mapping[str, int]) -> bool:
         outcome = self.run(replicas)
-        self.tried.append(Tried(replicas=dict(replicas), p99_s=outcome.percentile_s(PERCENT)))
+        self.tried.append((dict(replicas), outcome.percentile_s(PERCENT)))
         return self.in_time(outcome)
-
-    def _arrivals(self, rate: float, seed: int) -> list[Arrival]:
-        if (rate, seed) not in self._drawn:
-            kinds = list(self.demand.works)
-            drawn = poisson_arrivals(kinds, rate=rate, seconds=self.seconds, seed=seed)
-            self._drawn = {(rate, seed): drawn}  # of the load that is searched with: the newest
-        return self._drawn[rate, seed]
 
 
 def _scaled(replicas: Mapping[str, int], factor: float) -> dict[str, int]:
-    return {
-        stage: count if stage == ORCHESTRATOR else math.ceil(factor * count)
-        for stage, count in replicas.items()
-    }
+    return resized(replicas, lambda count: math.ceil(factor * count))

@@ -24,8 +24,9 @@ from services.stages import ORCHESTRATOR
 from tools.bench.arrivals import Arrival
 from tools.planning.balance import Balance
 from tools.planning.demand import Demand
-from tools.planning.fleet import NO_FAILURES, Failures, FleetStage, Outcome
+from tools.planning.fleet import NO_FAILURES, Failures, Fleet, Outcome
 from tools.planning.replicas import Call, new_replica
+from tools.planning.step_times import StageTimes
 
 
 @dataclass(eq=False, slots=True)
@@ -42,20 +43,23 @@ class _Request:
 
 
 class _Stage:
-    def __init__(self, stage: FleetStage, orchestrators: int, seed: int) -> None:
-        self.name = stage.name
-        self.replicas = [new_replica(stage.times) for _ in range(stage.replicas)]
-        self.epochs = [0] * stage.replicas  # an event of an earlier epoch no longer happens
-        self.up = [True] * stage.replicas
+    def __init__(
+        self, name: str, times: StageTimes, replicas: int, orchestrators: int, seed: int
+    ) -> None:
+        if replicas < 1:
+            raise ValueError(f"{name}: expected at least 1 replica, got {replicas}")
+        self.replicas = [new_replica(times) for _ in range(replicas)]
+        self.epochs = [0] * replicas  # an event of an earlier epoch no longer happens
+        self.up = [True] * replicas
         self.again = 0
         self.balances = [
-            Balance(_shuffled(stage.replicas, f"{seed} order of {stage.name} for {each}"))
+            Balance(_shuffled(replicas, f"{seed} order of {name} for {each}"))
             for each in range(orchestrators)
         ]
 
 
 def simulate(
-    fleet: Sequence[FleetStage],
+    fleet: Fleet,
     demand: Demand,
     arrivals: Sequence[Arrival],
     *,
@@ -66,8 +70,8 @@ def simulate(
     """Runs requests through a fleet until the last of them has ended.
 
     Args:
-        fleet: The stages in the order requests pass them. If the first is the orchestrator, it
-            chooses for the others; else one chooses for all.
+        fleet: If its first stage is the orchestrator, it chooses for the others; else one chooses
+            for all.
         demand: What kinds ask.
         arrivals: What is asked when, in order of time; at least one.
         seed: Of which orchestrator a request goes to, and of what fails when.
@@ -79,48 +83,44 @@ def simulate(
     """
     if not arrivals:
         raise ValueError("arrivals: expected at least one, got none")
-    for stage in fleet:
-        if stage.replicas < 1:
-            raise ValueError(f"{stage.name}: expected at least 1 replica, got {stage.replicas}")
-    run = _Run(fleet, demand, arrivals, seed, failures)
-    run.play()
-    return run.outcome(warm_up_s)
+    return _Run(fleet, demand, arrivals, seed, failures).play(warm_up_s)
 
 
 class _Run:
     def __init__(
         self,
-        fleet: Sequence[FleetStage],
+        fleet: Fleet,
         demand: Demand,
         arrivals: Sequence[Arrival],
         seed: int,
         failures: Failures,
     ) -> None:
-        self._has_orchestrators = fleet[0].name == ORCHESTRATOR
-        orchestrators = fleet[0].replicas if self._has_orchestrators else 1
-        self._stages = [_Stage(stage, orchestrators, seed) for stage in fleet]
+        self._has_orchestrators = next(iter(fleet)) == ORCHESTRATOR
+        orchestrators = fleet[ORCHESTRATOR][1] if self._has_orchestrators else 1
+        self._named = {
+            name: _Stage(name, times, replicas, orchestrators, seed)
+            for name, (times, replicas) in fleet.items()
+        }
+        self._stages = list(self._named.values())
         self._arrivals, self._failures = arrivals, failures
         self._chance = random.Random(f"{seed} failures")
         self._draws = random.Random(f"{seed} doors")
         self._calls = {
-            kind: [work.call_of(stage.name) for stage in fleet]
-            for kind, work in demand.works.items()
+            kind: [work.call_of(stage) for stage in fleet] for kind, work in demand.works.items()
         }
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = count()  # of events at the same time
         self._requests: dict[int, _Request] = {}  # under way
-        self._under_way: list[set[int]] = [set() for _ in range(orchestrators)]
         self._ends_s = [array("d", [nan]) * len(arrivals) for _ in fleet]  # of every request's call
         self._failed = self._lost = self._retried = self._events = 0
 
-    def play(self) -> None:
+    def play(self, warm_up_s: float) -> Outcome:
         """Plays all events in order of time."""
         for stage in self._stages:
             for replica in range(len(stage.replicas)):
                 self._plan_failure(0.0, stage, replica)
-        stages = {stage.name: stage for stage in self._stages}
-        for loss in self._failures.losses:
-            self._push(loss.at_s, self._lose_some, stages[loss.stage])
+        for name, at_s in self._failures.losses:
+            self._push(at_s, self._lose_some, self._named[name])
         heap = self._heap
         for index, arrival in enumerate(self._arrivals):
             while heap and heap[0][0] < arrival.at_s:
@@ -129,6 +129,7 @@ class _Run:
             self._enter(index, arrival)
         while heap:
             self._next()
+        return self._outcome(warm_up_s)
 
     def _next(self) -> None:
         self._events += 1
@@ -149,17 +150,12 @@ class _Run:
             orchestrator = choices[int(draw * len(choices))]
         request = _Request(index, orchestrator, self._calls[arrival.kind])
         self._requests[index] = request
-        self._under_way[orchestrator].add(index)
         self._call(arrival.at_s, request)
-
-    def _leave(self, request: _Request) -> None:
-        del self._requests[request.index]
-        self._under_way[request.orchestrator].remove(request.index)
 
     def _lose_request(self, request: _Request) -> None:
         request.lost = True
         self._lost += 1
-        self._leave(request)
+        del self._requests[request.index]
 
     def _call(self, now_s: float, request: _Request) -> None:
         if request.lost:
@@ -199,7 +195,7 @@ class _Run:
             if request.stage < len(self._stages):
                 self._call(now_s, request)
             else:
-                self._leave(request)
+                del self._requests[request.index]
 
     def _release(self, request: _Request) -> None:
         request.call = None
@@ -248,7 +244,7 @@ class _Run:
         calls = stage.replicas[replica].fail()
         self._push(now_s + self._failures.replace_s, self._replace, stage, replica)
         if self._has_orchestrators and stage is self._stages[0]:
-            self._lose_requests(now_s, self._under_way[replica])
+            self._lose_requests(now_s, replica)
             return
         for balance in stage.balances:
             balance.lose(replica)
@@ -257,9 +253,11 @@ class _Run:
             self._release(request)
             self._again(now_s, request)
 
-    def _lose_requests(self, now_s: float, indexes: set[int]) -> None:
+    def _lose_requests(self, now_s: float, orchestrator: int) -> None:
         """Loses the requests of an orchestrator, and cancels their calls of other stages."""
-        for request in [self._requests[index] for index in indexes]:
+        for request in list(self._requests.values()):
+            if request.orchestrator != orchestrator:
+                continue
             self._lose_request(request)
             if request.call is not None and not self._is_own(request):
                 stage = self._stages[request.stage]
@@ -272,8 +270,7 @@ class _Run:
         for balance in stage.balances:
             balance.gain(replica)
 
-    def outcome(self, warm_up_s: float) -> Outcome:
-        """Sums the run up."""
+    def _outcome(self, warm_up_s: float) -> Outcome:
         times_s = np.array([[each.at_s for each in self._arrivals], *self._ends_s])
         arrivals_s, done_s = times_s[0], times_s[-1]
         counted = times_s[:, ~np.isnan(done_s) & (arrivals_s >= warm_up_s)]
@@ -281,22 +278,22 @@ class _Run:
         stages_s = np.diff(counted, axis=0)
         utilisation, filled = (
             {
-                stage.name: sum(getattr(each, seconds) for each in stage.replicas)
+                name: sum(getattr(each, seconds) for each in stage.replicas)
                 / (span_s * len(stage.replicas))
-                for stage in self._stages
+                for name, stage in self._named.items()
             }
             for seconds in ("busy_s", "filled_s")
         )
         return Outcome(
             latency_s=counted[-1] - counted[0],
-            stage_s={stage.name: stages_s[index] for index, stage in enumerate(self._stages)},
+            stage_s=dict(zip(self._named, stages_s, strict=True)),
             utilisation=utilisation,
             filled=filled,
             requests=len(self._arrivals),
             answered=int(np.count_nonzero(~np.isnan(done_s))),
             lost=self._lost,
             retried=self._retried,
-            again={stage.name: stage.again for stage in self._stages},
+            again={name: stage.again for name, stage in self._named.items()},
             failures=self._failed,
             events=self._events,
         )

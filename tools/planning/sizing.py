@@ -10,13 +10,13 @@ Queueing Theory", section 2.3).
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.bench.arrivals import Kind
 from tools.planning.demand import Demand
 from tools.planning.fleet import chips
-from tools.planning.step_times import Option, SlotTimes, StageTimes
+from tools.planning.step_times import SlotTimes, StageTimes
 
 PERCENT = 99
 LATE = 0.01  # share of requests that may be later than the target
@@ -28,24 +28,22 @@ class Sizing:
     """What the arithmetic says.
 
     Attributes:
-        options: The size of batch taken, by stage.
+        times: Of a replica with the size of batch taken, by stage.
         replicas: By stage.
         alone_s: p99 over the mix of a request alone in the fleet.
         in_company_s: The same in full slots and batches, but without a queue.
     """
 
-    options: Mapping[str, Option]
+    times: Mapping[str, StageTimes]
     replicas: Mapping[str, int]
     alone_s: float
     in_company_s: float
 
 
 def erlang_c(servers: int, offered: float) -> float:
-    """Returns the probability that a request waits in an M/M/c queue.
+    """Returns the probability that a request waits in an M/M/c queue with c `servers`.
 
-    Args:
-        servers: How many, c.
-        offered: Requests a second times seconds of service; below c.
+    `offered` is requests a second times seconds of service, below c.
     """
     blocked = 1.0
     for each in range(1, servers + 1):
@@ -85,76 +83,69 @@ def service_times(
     return found
 
 
-def floor_s(options: Mapping[str, Sequence[Option]], demand: Demand) -> float:
+def floor_s(options: Mapping[str, Sequence[StageTimes]], demand: Demand) -> float:
     """Returns the p99 over the mix of a request alone, each stage with the size that is best so."""
-    fastest = {
-        stage: min(
-            (service_times(stage, each.times, demand) for each in found),
-            key=lambda of_each: demand.mean(of_each),
-        )
+    fastest = [
+        min((service_times(stage, each, demand) for each in found), key=demand.mean)
         for stage, found in options.items()
-    }
-    return _p99_of_sum(fastest.values(), demand)
+    ]
+    return _p99_of_sum(fastest, demand)
 
 
-def size(options: Mapping[str, Sequence[Option]], demand: Demand, p99_s: float) -> Sizing | None:
+def size(
+    options: Mapping[str, Sequence[StageTimes]], demand: Demand, p99_s: float
+) -> Sizing | None:
     """Chooses sizes of batch and numbers of replicas, with the fewest chips that seem to do.
 
-    Args:
-        options: The sizes of batch that each stage may have, smallest first.
-        demand: What is asked.
-        p99_s: In which 99% of the requests are to be answered.
-
     Returns:
-        None if no choice leaves time to wait in a queue.
+        None if no choice leaves time to wait in a queue before `p99_s`.
     """
     worth = {stage: _worth_trying(stage, found, demand) for stage, found in options.items()}
-    best: tuple[float, float, Sizing] | None = None
-    for chosen in itertools.product(*worth.values()):
-        found = _sized(dict(zip(worth, chosen, strict=True)), demand, p99_s)
-        if found is None:
-            continue
-        needed = chips(found.replicas)
-        if best is None or (needed, found.in_company_s) < best[:2]:
-            best = (needed, found.in_company_s, found)
-    return None if best is None else best[2]
+    sizings = (
+        _sized(dict(zip(worth, chosen, strict=True)), demand, p99_s)
+        for chosen in itertools.product(*worth.values())
+    )
+    return min(
+        (each for each in sizings if each is not None),
+        key=lambda each: (chips(each.replicas), each.in_company_s),
+        default=None,
+    )
 
 
-def _worth_trying(stage: str, options: Sequence[Option], demand: Demand) -> list[Option]:
+def _worth_trying(stage: str, options: Sequence[StageTimes], demand: Demand) -> list[StageTimes]:
     """Leaves out sizes that only make everybody wait for more company."""
-    kept: list[Option] = []
+    kept: list[StageTimes] = []
     best = 0.0
-    for option in options:
-        rate = option.times.together / demand.mean(_full_s(stage, option, demand))
+    for times in options:
+        rate = times.together / demand.mean(_full_s(stage, times, demand))
         if rate > WORTH_IT * best:
-            kept.append(option)
+            kept.append(times)
             best = rate
     return kept
 
 
-def _sized(options: Mapping[str, Option], demand: Demand, p99_s: float) -> Sizing | None:
-    full = {stage: _full_s(stage, each, demand) for stage, each in options.items()}
+def _sized(times: Mapping[str, StageTimes], demand: Demand, p99_s: float) -> Sizing | None:
+    full = {stage: _full_s(stage, each, demand) for stage, each in times.items()}
     taken_s = _p99_of_sum(full.values(), demand)
     slack_s = p99_s - taken_s
     if slack_s <= 0:
         return None
     means = {stage: demand.mean(of_each) for stage, of_each in full.items()}
     replicas = {}
-    for stage, option in options.items():
+    for stage, each in times.items():
         wait_s = slack_s * means[stage] / sum(means.values())
-        replicas[stage] = _least_replicas(option.times.together, demand.rate, means[stage], wait_s)
+        replicas[stage] = _least_replicas(each.together, demand.rate, means[stage], wait_s)
+    alone = [service_times(stage, each, demand) for stage, each in times.items()]
     return Sizing(
-        options=options,
+        times=times,
         replicas=replicas,
-        alone_s=_p99_of_sum(
-            [service_times(stage, each.times, demand) for stage, each in options.items()], demand
-        ),
+        alone_s=_p99_of_sum(alone, demand),
         in_company_s=taken_s,
     )
 
 
-def _full_s(stage: str, option: Option, demand: Demand) -> dict[Kind, float]:
-    return service_times(stage, option.times, demand, present=option.times.together)
+def _full_s(stage: str, times: StageTimes, demand: Demand) -> dict[Kind, float]:
+    return service_times(stage, times, demand, present=times.together)
 
 
 def _least_replicas(together: int, rate: float, service_s: float, wait_s: float) -> int:
@@ -164,7 +155,6 @@ def _least_replicas(together: int, rate: float, service_s: float, wait_s: float)
     return count
 
 
-def _p99_of_sum(stages: Iterable[Mapping[Kind, float]], demand: Demand) -> float:
-    per_stage = list(stages)
-    sums = {kind: sum(each[kind] for each in per_stage) for kind in demand.works}
+def _p99_of_sum(stages: Collection[Mapping[Kind, float]], demand: Demand) -> float:
+    sums = {kind: sum(each[kind] for each in stages) for kind in demand.works}
     return demand.quantile(sums, PERCENT / 100)

@@ -26,7 +26,6 @@ from typing import Any
 from services.runtime.scheduling.forecast import StepTimes
 from services.stages import DECODING, ORCHESTRATOR, STAGES
 
-BATCHED = (ORCHESTRATOR, *(name for name in STAGES if name not in DECODING))
 ORDER = (ORCHESTRATOR, *STAGES)  # as a prompt passes them
 MOST_SLOTS = 1024
 
@@ -40,11 +39,13 @@ class SlotTimes:
             many of them with guidance; the first index goes to the number of slots.
         admit_s: Seconds that seating a request takes.
         dispatch_s: Seconds that the host adds to each dispatch of steps.
+        memory_bytes: Weights, and what the slots keep; 0 if it was not computed.
     """
 
     step_s: tuple[tuple[float, ...], ...]
     admit_s: float = 0.0
     dispatch_s: float = 0.0
+    memory_bytes: int = 0
 
     @property
     def together(self) -> int:
@@ -52,13 +53,7 @@ class SlotTimes:
         return len(self.step_s) - 1
 
     def residence_s(self, steps: int, *, present: int, guided: int) -> float:
-        """Returns how long a request is in its slot.
-
-        Args:
-            steps: It takes.
-            present: Requests in slots meanwhile, itself as well.
-            guided: Of these with guidance.
-        """
+        """Returns how long a request is in its slot, itself one of those `present`."""
         return self.admit_s + steps * (self.step_s[present][guided] + self.dispatch_s)
 
 
@@ -69,10 +64,12 @@ class BatchTimes:
     Attributes:
         batch_s: Seconds of a batch by its rows, from none to as many as fit.
         max_wait_s: Seconds a request waits for company while the replica is free.
+        memory_bytes: Weights, and what a full batch keeps; 0 if it was not computed.
     """
 
     batch_s: tuple[float, ...]
     max_wait_s: float = 0.0
+    memory_bytes: int = 0
 
     @property
     def together(self) -> int:
@@ -87,24 +84,10 @@ class BatchTimes:
 
 StageTimes = SlotTimes | BatchTimes
 
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """A stage with one size of batch.
-
-    Attributes:
-        times: Of a replica.
-        memory_bytes: Weights, and what its slots or its batch keep; 0 if it was not computed.
-    """
-
-    times: StageTimes
-    memory_bytes: int = 0
-
-
 # `python -m benchmarks.overhead`, benchmarks/RESULTS.md: what a request takes besides compute and
 # queues (overhead and transfer: 30.2 - 12.0 ms) on 2 vCPU of an AMD EPYC, for pictures of 128 px.
 # All of it counts as work of the orchestrator, one request at a time.
-ORCHESTRATOR_OPTION = Option(times=BatchTimes(batch_s=(0.0, 0.0182)))
+ORCHESTRATOR_TIMES = BatchTimes(batch_s=(0.0, 0.0182))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,20 +132,17 @@ def read_step_times(file: Path) -> Measured:
 def _stage(name: str, fields: Any) -> StageTimes:
     if not isinstance(fields, dict):
         raise ValueError(f"step_times: {name}: expected an object, got {fields!r}")
-    batch_fields, slot_fields = (
-        ("batch_s", "max_wait_s"),
-        ("admit_s", "dispatch_s", "slots", "step_s"),
-    )
-    known = batch_fields if name in BATCHED else slot_fields
+    known = ["batch_s", "max_wait_s"]
+    if name in DECODING:
+        known = ["admit_s", "dispatch_s", "slots", "step_s"]
     if unknown := set(fields).difference(known):
         raise ValueError(
             f"step_times: {name}: expected some of {', '.join(known)}, "
             f"got {', '.join(sorted(unknown))}"
         )
-    if name in BATCHED:
+    if name not in DECODING:
         measured = _by_number(name, "batch_s", fields)
-        most = max(measured)
-        batch_s = (0.0, *(_next_larger(measured, rows) for rows in range(1, most + 1)))
+        batch_s = (0.0, *(_next_larger(measured, rows) for rows in range(1, max(measured) + 1)))
         return BatchTimes(batch_s=batch_s, max_wait_s=_seconds(name, "max_wait_s", fields))
     slots = fields.get("slots", 1)
     if not isinstance(slots, int) or isinstance(slots, bool) or not 1 <= slots <= MOST_SLOTS:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from k8s.deployment.rollouts import rollout_state
+from k8s.deployment.failures import rollout_state
 
 V5E = ("--overlay", "gke-v5e")
 PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}}

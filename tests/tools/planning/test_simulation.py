@@ -18,7 +18,7 @@ from benchmarks.inflight import (
 )
 from tools.bench.arrivals import Arrival, Kind, poisson_arrivals
 from tools.planning.demand import Demand, Work
-from tools.planning.fleet import Failures, FleetStage, Loss, Outcome
+from tools.planning.fleet import Failures, Fleet, Outcome
 from tools.planning.simulation import simulate
 from tools.planning.sizing import erlang_c
 from tools.planning.step_times import BatchTimes, SlotTimes
@@ -49,7 +49,7 @@ def of_the_benchmark(rate: float, count: int) -> tuple[Demand, list[Arrival], np
 @pytest.mark.parametrize("rate", [5.0, 37.0, 100.0])
 def test_every_request_ends_when_the_servers_scheduler_would_end_it(rate: float) -> None:
     demand, arrivals, theirs = of_the_benchmark(rate, 2000)
-    fleet = [FleetStage(name="base", times=INFLIGHT, replicas=1)]
+    fleet = {"base": (INFLIGHT, 1)}
     ours = simulate(fleet, demand, arrivals)
     np.testing.assert_allclose(ours.latency_s, theirs, rtol=0, atol=1e-9)
 
@@ -58,7 +58,7 @@ def test_saturated_replicas_serve_as_many_a_second_as_the_servers_scheduler() ->
     demand, arrivals, theirs = of_the_benchmark(200.0, 4000)
     theirs_end_s = max(each.at_s + taken for each, taken in zip(arrivals, theirs, strict=True))
     halved = [Arrival(at_s=each.at_s / 4, kind=each.kind, seed=0) for each in arrivals]
-    fleet = [FleetStage(name="base", times=INFLIGHT, replicas=4)]
+    fleet = {"base": (INFLIGHT, 4)}
     four = simulate(fleet, demand, halved)
     end_s = max(each.at_s + taken for each, taken in zip(halved, four.latency_s, strict=True))
     assert theirs_end_s / end_s == pytest.approx(4, rel=0.03)
@@ -71,7 +71,7 @@ def test_one_at_a_time_with_a_fixed_time_waits_as_pollaczek_and_khinchine_say(lo
     demand = Demand(rate=load / service_s, works={ONE: Work(amounts={"tokenizer": 1})})
     arrivals = poisson_arrivals([ONE], rate=demand.rate, seconds=40_000 / demand.rate, seed=1)
     times = BatchTimes(batch_s=(0.0, service_s))
-    outcome = simulate([FleetStage(name="tokenizer", times=times, replicas=1)], demand, arrivals)
+    outcome = simulate({"tokenizer": (times, 1)}, demand, arrivals)
     wait_s = outcome.latency_s.mean() - service_s
     assert wait_s == pytest.approx(load * service_s / (2 * (1 - load)), rel=0.1)
     assert outcome.utilisation["tokenizer"] == pytest.approx(load, rel=0.03)
@@ -84,7 +84,7 @@ def test_slots_with_exponential_work_wait_as_erlang_says() -> None:
     works = {Kind(steps=n, weight=stay**n): Work(amounts={"base": n}) for n in steps}
     demand = Demand(rate=load * slots / mean, works=works)  # a step takes a second
     drawn = poisson_arrivals(list(works), rate=demand.rate, seconds=20_000 / demand.rate, seed=3)
-    fleet = [FleetStage(name="base", times=constant_steps(slots, 1.0), replicas=1)]
+    fleet = {"base": (constant_steps(slots, 1.0), 1)}
     outcome = simulate(fleet, demand, drawn)
     served = np.array([each.kind.steps for each in drawn])
     offered = demand.rate * served.mean()
@@ -97,7 +97,7 @@ def test_a_batch_waits_for_company_and_starts_when_it_is_full() -> None:
     demand = Demand(rate=1, works={ONE: Work(amounts={"text_encoder": 1})})
     arrivals = [Arrival(at_s=at_s, kind=ONE, seed=0) for at_s in (0.0, 0.01, 5.0, 5.002, 5.003)]
     times = BatchTimes(batch_s=(0.0, 0.1, 0.2, 0.4), max_wait_s=0.02)
-    fleet = [FleetStage(name="text_encoder", times=times, replicas=1)]
+    fleet = {"text_encoder": (times, 1)}
     outcome = simulate(fleet, demand, arrivals)
     np.testing.assert_allclose(outcome.latency_s, [0.22, 0.21, 0.403, 0.401, 0.4])
 
@@ -108,15 +108,15 @@ PICTURE = Work(
 PICTURES = Demand(rate=30, works={ONE: PICTURE})
 
 
-def picture_fleet(base: int, others: int = 4) -> list[FleetStage]:
+def picture_fleet(base: int, others: int = 4) -> Fleet:
     batch = BatchTimes(batch_s=(0.0, 0.01, 0.012), max_wait_s=0.005)
-    return [
-        FleetStage(name="orchestrator", times=BatchTimes(batch_s=(0.0, 0.01)), replicas=2),
-        FleetStage(name="text_encoder", times=batch, replicas=others),
-        FleetStage(name="base", times=constant_steps(4, 0.01), replicas=base),
-        FleetStage(name="superres", times=constant_steps(2, 0.02), replicas=others),
-        FleetStage(name="tokenizer", times=batch, replicas=others),
-    ]
+    return {
+        "orchestrator": (BatchTimes(batch_s=(0.0, 0.01)), 2),
+        "text_encoder": (batch, others),
+        "base": (constant_steps(4, 0.01), base),
+        "superres": (constant_steps(2, 0.02), others),
+        "tokenizer": (batch, others),
+    }
 
 
 def pictures(
@@ -164,7 +164,7 @@ def test_more_replicas_make_p99_no_worse() -> None:
 
 def test_a_replica_that_fails_costs_its_calls_a_second_try_and_raises_p99() -> None:
     whole = pictures(3)
-    failures = Failures(replace_s=1000.0, losses=[Loss(stage="base", at_s=20.0)])
+    failures = Failures(replace_s=1000.0, losses=[("base", 20.0)])
     failed = pictures(3, failures=failures)
     assert failed.failures == 1
     assert failed.again["base"] == failed.retried > 0
@@ -176,7 +176,7 @@ def test_a_loss_does_not_change_how_often_replicas_fail_by_chance() -> None:
     mean_s, replace_s, seconds = 4.0, 1.0, 200.0
 
     def failed(losses: int) -> int:
-        planned = [Loss(stage="base", at_s=0.5 + each / losses) for each in range(losses)]
+        planned = [("base", 0.5 + each / losses) for each in range(losses)]
         failures = Failures(mean_s=mean_s, replace_s=replace_s, losses=planned)
         return pictures(6, failures=failures, seconds=seconds).failures
 
@@ -185,7 +185,7 @@ def test_a_loss_does_not_change_how_often_replicas_fail_by_chance() -> None:
 
 
 def test_what_an_orchestrator_has_under_way_is_lost_with_it_and_frees_its_slots() -> None:
-    failures = Failures(replace_s=1.0, losses=[Loss(stage="orchestrator", at_s=20.0)])
+    failures = Failures(replace_s=1.0, losses=[("orchestrator", 20.0)])
     outcome = pictures(failures=failures)
     assert outcome.lost > 0
     assert outcome.retried == 0
@@ -194,7 +194,7 @@ def test_what_an_orchestrator_has_under_way_is_lost_with_it_and_frees_its_slots(
 
 
 def test_a_stage_without_replicas_loses_requests_until_one_is_back() -> None:
-    failures = Failures(replace_s=5.0, losses=3 * [Loss(stage="base", at_s=10.0)])
+    failures = Failures(replace_s=5.0, losses=3 * [("base", 10.0)])
     outcome = pictures(3, failures=failures, seconds=20)
     # Of those that come in 5 s all but the last are given up after two pauses, 0.3 s in all.
     assert outcome.lost == pytest.approx(4.7 * PICTURES.rate, rel=0.2)
@@ -205,7 +205,7 @@ def test_a_thousand_replicas_share_the_work() -> None:
     steps, step_s, load = 24, 0.02, 0.7
     demand = Demand(rate=load * 1000 / (steps * step_s), works={ONE: Work(amounts={"base": steps})})
     arrivals = poisson_arrivals([ONE], rate=demand.rate, seconds=10, seed=0)
-    fleet = [FleetStage(name="base", times=constant_steps(1, step_s), replicas=1000)]
+    fleet = {"base": (constant_steps(1, step_s), 1000)}
     outcome = simulate(fleet, demand, arrivals)
     assert outcome.answered == outcome.requests > 10_000
     assert outcome.utilisation["base"] == pytest.approx(load, rel=0.08)

@@ -13,15 +13,15 @@ from tools.planning.plan import _in_time, make_plan, spares
 from tools.planning.rendering import heading
 from tools.planning.search import Search
 from tools.planning.sizing import erlang_c, floor_s, late_share, size
-from tools.planning.step_times import BatchTimes, Measured, Option, SlotTimes
+from tools.planning.step_times import BatchTimes, Measured, SlotTimes
 
 ONE = Kind()
 
 
-def slots(count: int, step_s: float) -> Option:
+def slots(count: int, step_s: float) -> SlotTimes:
     """All slots are computed together: more of them take longer in proportion."""
     rows = tuple(tuple(count * step_s for _ in range(n + 1)) for n in range(count + 1))
-    return Option(times=SlotTimes(step_s=rows))
+    return SlotTimes(step_s=rows)
 
 
 def demand(rate: float, steps: int = 10) -> Demand:
@@ -55,11 +55,11 @@ def test_replicas_are_enough_for_the_work_and_no_more_than_a_shorter_target_need
 
 
 def test_slots_that_only_make_all_wait_are_not_taken_and_those_that_pay_are() -> None:
-    together = Option(times=SlotTimes(step_s=((0.1,) * 2,) * 9))  # 8 rows in the time of one
+    together = SlotTimes(step_s=((0.1,) * 2,) * 9)  # 8 rows in the time of one
     for options, chosen in (([slots(1, 0.1), slots(8, 0.1)], 1), ([slots(1, 0.1), together], 8)):
         sizing = size({"base": options}, demand(20.0), 5.0)
         assert sizing is not None
-        assert sizing.options["base"].times.together == chosen
+        assert sizing.times["base"].together == chosen
 
 
 def test_the_floor_is_what_the_99th_percent_of_the_mix_takes_alone() -> None:
@@ -67,7 +67,7 @@ def test_the_floor_is_what_the_99th_percent_of_the_mix_takes_alone() -> None:
         Kind(steps=steps, weight=weight): Work(amounts={"base": steps, "tokenizer": 1})
         for steps, weight in ((4, 98), (20, 2))
     }
-    tokenizer = Option(times=BatchTimes(batch_s=(0.0, 0.05), max_wait_s=0.01))
+    tokenizer = BatchTimes(batch_s=(0.0, 0.05), max_wait_s=0.01)
     options = {"base": [slots(1, 0.1)], "tokenizer": [tokenizer]}
     assert floor_s(options, Demand(rate=1, works=works)) == pytest.approx(2.06)
     rarer = dict(zip((Kind(weight=995), Kind(steps=20, weight=5)), works.values(), strict=True))
@@ -100,7 +100,7 @@ def test_a_target_that_only_an_empty_fleet_keeps_says_so() -> None:
     slow_in_company = SlotTimes(step_s=((0.0,), (0.1, 0.1), (0.3, 0.3, 0.3)))
     with pytest.raises(ValueError, match="leaves no time to wait"):
         make_plan(
-            {"base": [Option(times=slow_in_company)]},
+            {"base": [slow_in_company]},
             demand(20.0),
             p99_s=1.5,
             mean_failure_s=1e6,
@@ -112,7 +112,7 @@ def test_a_target_that_only_an_empty_fleet_keeps_says_so() -> None:
 
 def test_a_plan_keeps_the_target_with_the_fewest_and_has_spares() -> None:
     plan = make_plan(
-        {"base": [slots(1, 0.1)], "tokenizer": [Option(times=BatchTimes(batch_s=(0.0, 0.02)))]},
+        {"base": [slots(1, 0.1)], "tokenizer": [BatchTimes(batch_s=(0.0, 0.02))]},
         demand(10.0),
         p99_s=1.3,
         mean_failure_s=1e6,
@@ -123,10 +123,13 @@ def test_a_plan_keeps_the_target_with_the_fewest_and_has_spares() -> None:
     assert plan.checks["without spares, all up"].percentile_s(99) <= 1.3
     for stage in plan.needed:  # one fewer was tried, with as many of the others or more, and failed
         fewer = [
-            each for each in plan.search.tried if each.replicas[stage] == plan.needed[stage] - 1
+            p99_s
+            for replicas, p99_s in plan.search.tried
+            if replicas[stage] == plan.needed[stage] - 1
         ]
-        assert all(each.p99_s > 1.3 for each in fewer)
-    assert any(each.replicas["base"] == plan.needed["base"] - 1 for each in plan.search.tried)
+        assert all(p99_s > 1.3 for p99_s in fewer)
+    tried = [replicas["base"] for replicas, _ in plan.search.tried]
+    assert plan.needed["base"] - 1 in tried
     assert plan.replicas == {stage: count + 1 for stage, count in plan.needed.items()}
     assert plan.planned.percentile_s(99) <= 1.3
     assert chips(plan.replicas) == sum(plan.replicas.values())
@@ -148,13 +151,13 @@ def test_a_fleet_that_is_late_on_other_arrivals_has_more_than_its_spares() -> No
             return super().run(replicas, **others)
 
     asked: list[dict[str, int]] = []
-    options = {"orchestrator": [Option(times=BatchTimes(batch_s=(0.0, 0.01)))]}
+    options = {"orchestrator": [BatchTimes(batch_s=(0.0, 0.01))]}
     options |= {"base": [slots(1, 0.1)]}
     works = {ONE: Work(amounts={"orchestrator": 1, "base": 10})}
     load = Demand(rate=10.0, works=works)
     sizing = size(options, load, 5.0)
     assert sizing is not None
-    search = Late(sizing=sizing, demand=load, p99_s=5.0, requests=1000, seed=0)
+    search = Late(sizing=sizing, demand=load, p99_s=5.0, seconds=150, seed=0)
 
     found, outcome = _in_time(search, {"orchestrator": 2, "base": 60}, 1, NO_FAILURES)
 
@@ -167,7 +170,7 @@ def test_what_hardly_anything_keeps_is_planned_and_said_to_be_late() -> None:
     works = {ONE: Work(amounts={"orchestrator": 1, "base": 10})}
     plan = make_plan(
         {
-            "orchestrator": [Option(times=BatchTimes(batch_s=(0.0, 0.01)))],
+            "orchestrator": [BatchTimes(batch_s=(0.0, 0.01))],
             "base": [slots(1, 0.1)],
         },
         Demand(rate=10.0, works=works),
