@@ -10,7 +10,7 @@ import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 
-from services.orchestrator.calls import Deadline, Retries
+from services.orchestrator.calls import Deadline, retried
 from services.orchestrator.stage_clients import Resolution, StageAnswer, StageClients
 from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
 from services.stages import STAGES
@@ -63,10 +63,7 @@ class StageCompatibility:
         """
         if self._cached is not None:
             return self._cached
-        retries = Retries("stages", deadline)
-        while True:
-            async with retries as left_s:
-                return await self._shared_query(left_s)
+        return await retried("stages", deadline, self._shared_query)
 
     def invalidate(self) -> None:
         """Empties the cache; a query in progress does not fill it."""
