@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
+from muse.tokenizer.v1.tokenizer_pb2 import Resolution
 
 from services.orchestrator.calls import Deadline, retried
-from services.orchestrator.stage_clients import Resolution, StageAnswer, StageClients
+from services.orchestrator.stage_clients import StageAnswer, StageClients
 from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
-from services.stages import STAGES
+from services.stages import DECODING, STAGES
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0
@@ -133,11 +134,11 @@ def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
             )
     statuses = {each.report.stage: each.report.status for each in answers}
     check_fingerprints(statuses)
-    resolutions = {role: size for each in answers for role, size in each.resolutions.items()}
+    responses = {each.report.stage: each.response for each in answers}
     return Compatible(
         statuses=statuses,
-        defaults={each.report.stage: each.defaults for each in answers},
-        resolutions=resolutions,
+        defaults={stage: responses[stage].defaults for stage in DECODING},
+        resolutions=responses["tokenizer"].resolutions,
     )
 
 

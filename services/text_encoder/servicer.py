@@ -81,7 +81,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         context: grpc.aio.ServicerContext,
     ) -> text_encoder_pb2.GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
-        engine, loaded = self._engine, self._engine.loaded
+        engine, loaded, load = self._engine, self._engine.loaded, self._batcher.load()
         return text_encoder_pb2.GetStatusResponse(
             status=stage_pb2.StageStatus(
                 stage=STAGE,
@@ -89,8 +89,8 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
                 fingerprints={"encoder": loaded.fingerprint},
                 checkpoints={STAGE: loaded.digest},
                 device=engine.device,
-                queued=self._batcher.queued,
-                active=self._batcher.active,
+                queued=load.queued,
+                active=load.active,
                 version=package_version(),
                 precision=loaded.precision,
             )

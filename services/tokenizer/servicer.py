@@ -69,7 +69,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self, request: tokenizer_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
     ) -> tokenizer_pb2.GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
-        engines = self._tokenizers.engines
+        engines, load = self._tokenizers.engines, self._batcher.load()
         record = engines["high"].checkpoint.record
         return tokenizer_pb2.GetStatusResponse(
             resolutions={
@@ -86,8 +86,8 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
                     f"{STAGE}/{name}": engine.checkpoint.digest for name, engine in engines.items()
                 },
                 device=self._tokenizers.device,
-                queued=self._batcher.queued,
-                active=self._batcher.active,
+                queued=load.queued,
+                active=load.active,
                 version=package_version(),
                 precision=self._tokenizers.precision,
             ),

@@ -53,10 +53,9 @@ class Unknown:
 
 async def encode_canvas(context: RequestContext, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
     """Encodes a canvas and its box-filtered view at the low resolution."""
-    low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
+    low_view = low_resolution_view(canvas, context.resolutions["low_codebook"].side_px)
     (low_tokens, low_call), (high_tokens, high_call) = await asyncio.gather(
-        context.encode(low_resolution_view(canvas, low.side_px), low.codebook),
-        context.encode(canvas, high.codebook),
+        context.encode(low_view, "low_codebook"), context.encode(canvas, "codebook")
     )
     return Tokens(low=low_tokens, high=high_tokens, calls=(low_call, high_call))
 

@@ -51,16 +51,6 @@ class InflightBatcher(Generic[Request, State]):
         self._healthy, self._health_changed = True, asyncio.Event()
         self._draining = asyncio.Event()
 
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a slot."""
-        return self._scheduler.queued
-
-    @property
-    def active(self) -> int:
-        """Requests that hold a slot."""
-        return self._scheduler.active
-
     def load(self) -> Load:
         """Returns the current load; any thread may call it."""
         return self._scheduler.load()

@@ -66,16 +66,6 @@ class SlotScheduler(Generic[Request, State]):
         self._usable = self._healthy = True  # unusable: a reset is due; unhealthy: a reset failed
         self._stopping = False
 
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a slot."""
-        return len(self._policy.queue)
-
-    @property
-    def active(self) -> int:
-        """Requests that hold a slot."""
-        return len(self._policy.running)
-
     def load(self) -> Load:
         """Returns the current load."""
         with self._lock:
