@@ -10,7 +10,6 @@ from muse.orchestrator.v1.orchestrator_pb2 import StageReport
 
 from services.orchestrator.replicas.addresses import addresses_of, service_of
 from services.orchestrator.replicas.hedging import Budget, Hedging
-from services.orchestrator.replicas.replica import Replica
 from services.orchestrator.replicas.replica_set import ReplicaSet
 from services.runtime.wire.errors import RequestError
 from services.stages import STAGES, StageName
@@ -61,7 +60,7 @@ class StageClients:
                 replicas.get(name, ()),
                 source=f"{addresses[name]} has no ready pod",
                 max_message_mib=max_message_mib,
-                hedging=_hedging(name, hedged_share) if hedged_share else None,
+                hedging=Hedging(name, Budget(hedged_share)) if hedged_share else None,
             )
             for name in STAGES
         }
@@ -117,14 +116,3 @@ class StageClients:
         """Closes all channels and watches."""
         await asyncio.gather(*(watch.close() for watch in self._watches))
         await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))
-
-
-def _hedging(name: StageName, share: float) -> Hedging:
-    stage = STAGES[name]
-
-    async def queued(replica: Replica, timeout_s: float) -> int:
-        stub = stage.stub(replica.channel)
-        answer = await stub.GetStatus(stage.status_request(), timeout=timeout_s)
-        return int(answer.status.queued)
-
-    return Hedging(name, Budget(share), queued)
