@@ -40,13 +40,13 @@ class StageCompatibility:
 
     The stages are queried again after `invalidate` (a call failed as it does when a stage is away
     or serves another checkpoint), after a replica came or went (it may restart with another
-    checkpoint), and every `refresh_s`. A mismatch between two queries is still detected, since
+    checkpoint), and every `REFRESH_S`. A mismatch between two queries is still detected, since
     each stage checks the fingerprints of its inputs.
     """
 
-    def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
+    def __init__(self, stages: StageClients) -> None:
         """Starts with an empty cache."""
-        self._stages, self._refresh_s = stages, refresh_s
+        self._stages = stages
         self._cached: Compatible | None = None
         self._query: asyncio.Task[Compatible] | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -114,7 +114,7 @@ class StageCompatibility:
 
     async def _refresh_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._refresh_s)
+            await asyncio.sleep(REFRESH_S)
             with contextlib.suppress(RequestError):  # logged; the next request fails with it
                 await self._shared_query(None)
 

@@ -36,7 +36,7 @@ async def build(settings: Settings) -> Service:
     return await device_service(
         STAGE,
         settings,
-        load=lambda: Tokenizers.load(settings.checkpoints / STAGE),
+        load=lambda: Tokenizers(settings.checkpoints / STAGE),
         batcher_of=lambda engine, device: Batcher(
             engine.run,
             device,

@@ -81,26 +81,19 @@ class Tokenizers:
 
     precision = CHECKPOINT_PRECISION  # on every device: rounding would change the nearest code
 
-    def __init__(self, engines: dict[str, TokenizerEngine]) -> None:
-        """Serves tokenizers, given by the name of their checkpoint folder."""
-        self.engines = engines
-        self.by_codebook = {engine.codebook: engine for engine in engines.values()}
-
-    @classmethod
-    def load(cls, folder: Path) -> "Tokenizers":
+    def __init__(self, folder: Path) -> None:
         """Loads `low` and `high` from a folder.
 
         Raises:
             CheckpointError: a checkpoint is missing, or of another stage or shape.
         """
-        return cls(
-            {
-                name: TokenizerEngine(
-                    load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig)
-                )
-                for name in ROLES
-            }
-        )
+        self.engines = {
+            name: TokenizerEngine(
+                load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig)
+            )
+            for name in ROLES
+        }
+        self.by_codebook = {engine.codebook: engine for engine in self.engines.values()}
 
     def warm_up(self) -> None:
         """Compiles every program."""
