@@ -2,18 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
-from services.orchestrator.timeline import Call, timed
 from services.runtime.wire.errors import RequestError, read_error, unavailable
 
 TRIES = 3
 FIRST_PAUSE_S = 0.1
-Result = TypeVar("Result")
 
 
 class Deadline:
@@ -28,51 +26,46 @@ class Deadline:
         return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
 
-async def retried(
-    stage: str, deadline: Deadline, call: Callable[[float | None], Awaitable[Result]]
-) -> Result:
-    """Calls a stage with the seconds left; calls again if it is UNAVAILABLE while time is left.
+class Retries:
+    """Retries of one call: a call that failed as UNAVAILABLE is tried again while time is left.
 
-    Raises:
-        RequestError: the last failure; the message names the stage.
+        retries = Retries("base", deadline)
+        while True:
+            async with retries as left_s:
+                return await stub.GetStatus(request, timeout=left_s)
+
+    The last failure is raised as a RequestError that names the stage.
     """
-    failed = 0
-    while True:
-        try:
-            return await call(deadline.left_s())
-        except (grpc.aio.AioRpcError, RequestError, asyncio.CancelledError) as error:
-            refusal = _refusal(stage, error)
-            if refusal is None:
-                raise
-            left_s, pause_s = deadline.left_s(), FIRST_PAUSE_S * 2**failed
-            failed += 1
-            time_left = left_s is None or left_s > pause_s
-            away = refusal.code is grpc.StatusCode.UNAVAILABLE
-            if not (away and time_left and failed < TRIES):
-                raise refusal from (None if refusal is error else error)
-        await asyncio.sleep(pause_s)
 
+    def __init__(self, stage: str, deadline: Deadline) -> None:
+        """Starts with no try made."""
+        self._stage, self._deadline, self._failed = stage, deadline, 0
 
-async def timed_call(
-    stage: str, method: Callable[..., Awaitable[Any]], request: Any, deadline: Deadline
-) -> tuple[Any, Call]:
-    """Calls a method with one response; returns the response and its times.
+    async def __aenter__(self) -> float | None:
+        return self._deadline.left_s()
 
-    Raises:
-        RequestError: the stage refused, or stayed unavailable.
-    """
-    begun = time.monotonic()
-    response = await retried(stage, deadline, lambda left_s: method(request, timeout=left_s))
-    return response, timed(response.timing, begun)
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        refusal = self._refusal(error)
+        if refusal is None:
+            return False
+        left_s, pause_s = self._deadline.left_s(), FIRST_PAUSE_S * 2**self._failed
+        self._failed += 1
+        time_left = left_s is None or left_s > pause_s
+        away = refusal.code is grpc.StatusCode.UNAVAILABLE
+        if away and time_left and self._failed < TRIES:
+            await asyncio.sleep(pause_s)
+            return True
+        if refusal is error:
+            return False
+        raise refusal from error
 
-
-def _refusal(stage: str, error: BaseException) -> RequestError | None:
-    """Returns the error of a call as a RequestError; None if this task was cancelled."""
-    if isinstance(error, RequestError):
-        return error
-    if isinstance(error, grpc.aio.AioRpcError):
-        return _with_stage(stage, read_error(error))
-    return None if cancelled() else unavailable(f"stage {stage} ended the call")
+    def _refusal(self, error: BaseException | None) -> RequestError | None:
+        """Returns the error as a RequestError; None if the call itself did not fail."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            return _with_stage(self._stage, read_error(error))
+        if isinstance(error, asyncio.CancelledError):
+            return None if cancelled() else unavailable(f"stage {self._stage} ended the call")
+        return error if isinstance(error, RequestError) else None
 
 
 def _with_stage(stage: str, error: RequestError) -> RequestError:

@@ -11,7 +11,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
 from muse.tokenizer.v1.tokenizer_pb2 import Resolution
 
-from services.orchestrator.calls import Deadline, retried
+from services.orchestrator.calls import Deadline, Retries
 from services.orchestrator.stage_clients import StageAnswer, StageClients
 from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
 from services.stages import DECODING, STAGES
@@ -64,7 +64,10 @@ class StageCompatibility:
         """
         if self._cached is not None:
             return self._cached
-        return await retried("stages", deadline, self._shared_query)
+        retries = Retries("stages", deadline)
+        while True:
+            async with retries as left_s:
+                return await self._shared_query(left_s)
 
     def invalidate(self) -> None:
         """Empties the cache; a query in progress does not fill it."""

@@ -31,7 +31,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest, Resolution
 
-from services.orchestrator.calls import Deadline, events, retried, timed_call
+from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.previews import Show, png_file, preview_of
 from services.orchestrator.stage_clients import StageClients
@@ -95,10 +95,13 @@ class RequestContext:
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
         """
-        request = EncodeRequest(codebook=self.codebooks[role], pixels=pack_tensor(pixels))
-        encode = self.stages.tokenizer.Encode
-        encoded, call = await timed_call("tokenizer", encode, request, self.deadline)
-        return encoded.tokens, call
+        begun, request = time.monotonic(), EncodeRequest(codebook=self.codebooks[role])
+        request.pixels.CopyFrom(pack_tensor(pixels))
+        retries = Retries("tokenizer", self.deadline)
+        while True:
+            async with retries as left_s:
+                encoded = await self.stages.tokenizer.Encode(request, timeout=left_s)
+                return encoded.tokens, timed(encoded.timing, begun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +162,13 @@ class ImageTask:
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
         """
-        decode, request = self.context.stages.tokenizer.Decode, DecodeRequest(tokens=tokens)
-        decoded, call = await timed_call("tokenizer", decode, request, self.context.deadline)
+        begun, request = time.monotonic(), DecodeRequest(tokens=tokens)
+        retries = Retries("tokenizer", self.context.deadline)
+        while True:
+            async with retries as left_s:
+                decoded = await self.context.stages.tokenizer.Decode(request, timeout=left_s)
+                break
+        call = timed(decoded.timing, begun)
         if concurrent:
             self.timeline.concurrent.append(call)
             self.context.calls.add(call)
@@ -221,13 +229,14 @@ class ImageTask:
         """
         stage = "base" if isinstance(message, BaseRequest) else "superres"
         self._complete(message, getattr(self.context.request, stage), seed, on_step)
-        stub = getattr(self.context.stages, stage)
+        stub, retries = getattr(self.context.stages, stage), Retries(stage, self.context.deadline)
         begun, reported = time.monotonic(), 0
-
-        async def attempt(left_s: float | None) -> DecodeResult:
-            nonlocal reported
-            result: DecodeResult | None = None
-            async with aclosing(events(stub.Generate(message, timeout=left_s))) as responses:
+        while True:
+            async with (
+                retries as left_s,
+                aclosing(events(stub.Generate(message, timeout=left_s))) as responses,
+            ):
+                result: DecodeResult | None = None
                 async for response in responses:
                     event = response.WhichOneof("event")
                     if event == "result":
@@ -241,19 +250,20 @@ class ImageTask:
                         self.report_step(stage, reported, response.progress.total, preview)
                         if on_step is not None:
                             await on_step(response.progress)
-            if result is None:
-                raise RequestError(
-                    grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
-                )
-            return result
+                if result is None:
+                    raise RequestError(
+                        grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
+                    )
+                self._record(stage, result, begun)
+                return result.tokens
 
-        result = await retried(stage, self.context.deadline, attempt)
+    def _record(self, stage: str, result: DecodeResult, begun: float) -> None:
+        """Records the timing of a decode and the digest of its tokens."""
         self.add_calls(timed(result.timing, begun))
         digest = hashlib.sha256(result.tokens.ids).hexdigest()
         self.decodes.append(
             DecodeProvenance(stage=stage, steps=result.steps, tokens=f"sha256:{digest}")
         )
-        return result.tokens
 
     def _complete(
         self,

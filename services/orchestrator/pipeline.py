@@ -19,7 +19,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest
 
-from services.orchestrator.calls import Deadline, task_group, timed_call
+from services.orchestrator.calls import Deadline, Retries, task_group
 from services.orchestrator.compatibility import Compatible
 from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.registry import EDITS
@@ -32,7 +32,7 @@ from services.orchestrator.image_task import (
 from services.orchestrator.request_log import log_image
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
-from services.orchestrator.timeline import Call, Timeline
+from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.observability import span_attributes
 from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.wire.errors import FieldViolation, RequestError, failed_precondition
@@ -125,17 +125,20 @@ async def _encode_prompts(
     Returns:
         The embeddings by field, the text encoder's warnings, and the call.
     """
+    begun = time.monotonic()
     fields = [name for name in ("prompt", "negative_prompt") if getattr(request, name)]
     if not fields:
         return {}, [], []
     message = EncodeRequest(texts=[getattr(request, name) for name in fields])
+    retries = Retries("text_encoder", deadline)
     try:
-        encoded, call = await timed_call(
-            "text_encoder", stages.text_encoder.Encode, message, deadline
-        )
+        while True:
+            async with retries as left_s:
+                encoded = await stages.text_encoder.Encode(message, timeout=left_s)
+                embeddings = dict(zip(fields, encoded.embeddings, strict=True))
+                return embeddings, encoded.warnings, [timed(encoded.timing, begun)]
     except RequestError as error:
         raise _with_request_fields(error, fields) from error
-    return dict(zip(fields, encoded.embeddings, strict=True)), encoded.warnings, [call]
 
 
 def _with_request_fields(error: RequestError, fields: Sequence[str]) -> RequestError:

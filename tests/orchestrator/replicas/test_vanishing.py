@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from muse.base.v1.base_pb2 import GenerateRequest
 from muse.common.v1.decoding_pb2 import Sampling
 
-from services.orchestrator.calls import Deadline, events, retried
+from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.replicas.replica import HealthState
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.server import channels
@@ -44,12 +44,13 @@ async def test_a_call_to_a_machine_that_vanished_goes_elsewhere_and_its_slot_is_
 
     async def decode() -> list[str]:
         request = GenerateRequest(sampling=Sampling(steps=1))
-
-        async def attempt(left_s: float | None) -> list[str]:
-            async with aclosing(events(stages.base.Generate(request, timeout=left_s))) as responses:
+        retries = Retries("base", Deadline(30))
+        while True:
+            async with (
+                retries as left_s,
+                aclosing(events(stages.base.Generate(request, timeout=left_s))) as responses,
+            ):
                 return [response.WhichOneof("event") async for response in responses]
-
-        return await retried("base", Deadline(30), attempt)
 
     try:
         await until(lambda: all(each.health is HealthState.SERVING for each in replicas))
