@@ -1,15 +1,10 @@
 """The server of base: `python -m services.base --checkpoints checkpoints/demo`."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
-from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line
 from services.stages import STAGES
-
-app = command_line("services.base", "Serves the base transformer: text to low-resolution tokens.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +27,9 @@ async def build(settings: Settings) -> Service:
     return await masked_service(BASE, settings)
 
 
-@app.default
-def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
-    """Serves until SIGTERM."""
-    run_server(lambda: build(settings), settings, name="base")
+app = command_line(
+    "base", "Serves the base transformer: text to low-resolution tokens.", Settings, build
+)
 
 
 if __name__ == "__main__":

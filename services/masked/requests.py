@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from jaxtyping import Bool, Int
 from muse.base.v1 import base_pb2
-from muse.common.v1 import decoding_pb2, stage_pb2, tensor_pb2
+from muse.common.v1 import decoding_pb2, tensor_pb2
 
 from services.decoding.slots import Progress
 from services.decoding.state import Kind, Row, Sampling, fresh_row, state_of
@@ -164,16 +164,6 @@ def _tokens_and_known(
     return tokens, np.frombuffer(resume.known, np.uint8) != 0
 
 
-def pack_progress(
-    progress: Progress, row: Row, grid: Grid, *, with_state: bool
-) -> decoding_pb2.DecodeProgress:
-    """Packs the progress message of a step."""
-    message = decoding_pb2.DecodeProgress(step=progress.step, total=progress.total)
-    if with_state:
-        message.state.CopyFrom(pack_state(progress, row, grid))
-    return message
-
-
 def pack_state(progress: Progress | None, row: Row, grid: Grid) -> decoding_pb2.DecodeState:
     """Packs the state from which another call can resume a decode; None before a step."""
     if progress is None:
@@ -181,7 +171,7 @@ def pack_state(progress: Progress | None, row: Row, grid: Grid) -> decoding_pb2.
     # All tokens of a mask-free edit count; unknown tokens of a decode are [MASK], which is no code.
     valid = progress.known | (row.kind is Kind.MASK_FREE_EDIT)
     return decoding_pb2.DecodeState(
-        tokens=_pack_tokens(np.where(valid, progress.tokens, 0), grid),
+        tokens=pack_tokens(np.where(valid, progress.tokens, 0), grid),
         known=progress.known.astype(np.uint8).tobytes(),
         step=progress.step,
         unknown=row.unknown,
@@ -189,13 +179,6 @@ def pack_state(progress: Progress | None, row: Row, grid: Grid) -> decoding_pb2.
     )
 
 
-def pack_result(
-    progress: Progress, timing: stage_pb2.StageTiming, grid: Grid
-) -> decoding_pb2.DecodeResult:
-    """Packs the result of a decode after its last step."""
-    tokens = _pack_tokens(progress.tokens, grid)
-    return decoding_pb2.DecodeResult(tokens=tokens, timing=timing, steps=progress.total)
-
-
-def _pack_tokens(tokens: Int[np.ndarray, " N"], grid: Grid) -> tensor_pb2.TokenGrid:
+def pack_tokens(tokens: Int[np.ndarray, " N"], grid: Grid) -> tensor_pb2.TokenGrid:
+    """Packs the ids of an image."""
     return pack_grid(tokens.reshape(grid.side, grid.side), grid.codebook)

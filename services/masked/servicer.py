@@ -14,7 +14,7 @@ from services.decoding.slots import Progress
 from services.decoding.state import Row
 from services.masked.defaults import checkpoint_defaults
 from services.masked.engine import MaskedEngine
-from services.masked.requests import Grid, pack_progress, pack_result, pack_state, read_start
+from services.masked.requests import Grid, pack_state, pack_tokens, read_start
 from services.masked.spec import (
     Config,
     GenerateRequest,
@@ -107,11 +107,17 @@ class MaskedServicer(Generic[Config]):
         grid, response = self._grid, self._spec.response
         if isinstance(event, Timed):
             with span("encode"):
-                timing = pack_timing(self._spec.name, event)
-                return response(result=pack_result(event.result, timing, grid))
+                result = decoding_pb2.DecodeResult(
+                    tokens=pack_tokens(event.result.tokens, grid),
+                    timing=pack_timing(self._spec.name, event),
+                    steps=event.result.total,
+                )
+                return response(result=result)
         if isinstance(event, Preempted):
             return response(preempted=pack_state(event.state, row, grid))
-        return response(progress=pack_progress(event, row, grid, with_state=with_state))
+        state = pack_state(event, row, grid) if with_state else None
+        progress = decoding_pb2.DecodeProgress(step=event.step, total=event.total, state=state)
+        return response(progress=progress)
 
     async def GetStatus(
         self,
@@ -119,7 +125,7 @@ class MaskedServicer(Generic[Config]):
         context: grpc.aio.ServicerContext[GetStatusRequest, GetStatusResponse],
     ) -> GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
-        engine = self._engine
+        engine, load = self._engine, self._batcher.load()
         return self._spec.status_response(
             defaults=self._defaults,
             status=stage_pb2.StageStatus(
@@ -128,8 +134,8 @@ class MaskedServicer(Generic[Config]):
                 fingerprints=engine.checkpoint.fingerprint,
                 checkpoints={self._spec.name: engine.digest},
                 device=engine.serving.device,
-                queued=self._batcher.queued,
-                active=self._batcher.active,
+                queued=load.queued,
+                active=load.active,
                 version=package_version(),
                 precision=engine.serving.precision,
             ),

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.mesh import parse_mesh
 from services.runtime.checkpoints.precision import Weights
 from services.runtime.server.settings import StageSettings
 
@@ -22,12 +21,3 @@ class MaskedSettings(StageSettings):
     checkpoints: Path
     mesh: str = ""
     weights: Weights = "full"
-
-    @property
-    def shards(self) -> int:
-        """Number of devices that share the network.
-
-        Raises:
-            ValueError: `mesh` is malformed.
-        """
-        return parse_mesh(self.mesh)

@@ -2,16 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from services.runtime.server.process import (
     ServerError,
     Service,
     command_line,
     run_command_line,
-    run_server,
 )
 from services.runtime.server.settings import ServerSettings
 from services.runtime.wire.errors import RequestError
@@ -19,7 +16,6 @@ from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES
 
 PAUSE_S = 0.25
 MAX_HEDGED_PERCENT = 10  # more would be a noticeable load
-app = command_line("services.orchestrator", "Serves the public API: prompts become pictures.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +56,6 @@ class Settings(ServerSettings):
             raise ValueError(
                 f"hedged_percent: expected 0 to {MAX_HEDGED_PERCENT}, got {self.hedged_percent}"
             )
-
-
-DEFAULTS = Settings()
 
 
 async def build(settings: Settings) -> Service:
@@ -122,10 +115,13 @@ async def build(settings: Settings) -> Service:
     )
 
 
-@app.default
-def main(settings: Annotated[Settings, Parameter(name="*")] = DEFAULTS) -> None:
-    """Serves until SIGTERM."""
-    run_server(lambda: build(settings), settings, name=ORCHESTRATOR)
+app = command_line(
+    ORCHESTRATOR,
+    "Serves the public API: prompts become pictures.",
+    Settings,
+    build,
+    default=Settings(),
+)
 
 
 if __name__ == "__main__":

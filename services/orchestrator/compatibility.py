@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import grpc
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageStatus
+from muse.tokenizer.v1.tokenizer_pb2 import Resolution
 
 from services.orchestrator.calls import Deadline, Retries
-from services.orchestrator.stage_clients import Resolution, StageAnswer, StageClients
+from services.orchestrator.stage_clients import StageAnswer, StageClients
 from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
-from services.stages import STAGES
+from services.stages import DECODING, STAGES
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0
@@ -39,13 +40,13 @@ class StageCompatibility:
 
     The stages are queried again after `invalidate` (a call failed as it does when a stage is away
     or serves another checkpoint), after a replica came or went (it may restart with another
-    checkpoint), and every `refresh_s`. A mismatch between two queries is still detected, since
+    checkpoint), and every `REFRESH_S`. A mismatch between two queries is still detected, since
     each stage checks the fingerprints of its inputs.
     """
 
-    def __init__(self, stages: StageClients, *, refresh_s: float = REFRESH_S) -> None:
+    def __init__(self, stages: StageClients) -> None:
         """Starts with an empty cache."""
-        self._stages, self._refresh_s = stages, refresh_s
+        self._stages = stages
         self._cached: Compatible | None = None
         self._query: asyncio.Task[Compatible] | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -116,7 +117,7 @@ class StageCompatibility:
 
     async def _refresh_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._refresh_s)
+            await asyncio.sleep(REFRESH_S)
             with contextlib.suppress(RequestError):  # logged; the next request fails with it
                 await self._shared_query(None)
 
@@ -136,11 +137,11 @@ def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
             )
     statuses = {each.report.stage: each.report.status for each in answers}
     check_fingerprints(statuses)
-    resolutions = {role: size for each in answers for role, size in each.resolutions.items()}
+    responses = {each.report.stage: each.response for each in answers}
     return Compatible(
         statuses=statuses,
-        defaults={each.report.stage: each.defaults for each in answers},
-        resolutions=resolutions,
+        defaults={stage: responses[stage].defaults for stage in DECODING},
+        resolutions=responses["tokenizer"].resolutions,
     )
 
 

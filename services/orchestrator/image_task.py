@@ -29,12 +29,12 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Provenance,
 )
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
-from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest
+from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest, Resolution
 
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.previews import Show, png_file, preview_of
-from services.orchestrator.stage_clients import Resolution, StageClients
+from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError, unavailable
@@ -69,6 +69,7 @@ class RequestContext:
         request: The checked request, every sampling parameter set.
         embeddings: Embeddings of the prompts that are not empty, by field.
         provenance: Provenance that every image carries.
+        codebooks: Fingerprints of the tokenizers' codebooks, by role.
         resolutions: Resolutions of the tokenizers, by the role of their codebook.
         deadline: Deadline of the request.
         events: Events for the caller, in order; None at the end.
@@ -81,21 +82,20 @@ class RequestContext:
     request: GenerateRequest
     embeddings: Mapping[str, TextEmbedding]
     provenance: Provenance
+    codebooks: Mapping[str, str]
     resolutions: Mapping[str, Resolution]
     deadline: Deadline
     events: asyncio.Queue[GenerateResponse | FinishedImage | None]
     candidates: list[FinishedImage] | None = None
     calls: set[Call] = field(default_factory=set)
 
-    async def encode(
-        self, pixels: UInt8[np.ndarray, "s s 3"], codebook: str
-    ) -> tuple[TokenGrid, Call]:
-        """Encodes a picture with the tokenizer of a codebook.
+    async def encode(self, pixels: UInt8[np.ndarray, "s s 3"], role: str) -> tuple[TokenGrid, Call]:
+        """Encodes a picture with the tokenizer of the codebook in a role.
 
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
         """
-        begun, request = time.monotonic(), EncodeRequest(codebook=codebook)
+        begun, request = time.monotonic(), EncodeRequest(codebook=self.codebooks[role])
         request.pixels.CopyFrom(pack_tensor(pixels))
         retries = Retries("tokenizer", self.deadline)
         while True:

@@ -82,6 +82,7 @@ async def generate(
         request=request,
         embeddings=embeddings,
         provenance=_provenance(request, compatible.statuses),
+        codebooks=compatible.statuses["tokenizer"].fingerprints,
         resolutions=compatible.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),

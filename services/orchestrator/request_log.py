@@ -2,10 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, GenerateRequest
 from opentelemetry import trace
 
@@ -16,17 +15,12 @@ logger = logging.getLogger(__name__)
 PARTS = ("queue_s", "compute_s", "transfer_s")
 
 
-def sums(timings: Sequence[StageTiming]) -> dict[str, float]:
-    """Returns queue_s, compute_s and transfer_s summed over the stages."""
-    return {part: sum(getattr(timing, part) for timing in timings) for part in PARTS}
-
-
 def log_image(image: GeneratedImage) -> None:
     """Logs the timings of an image, and adds them to the request's span as an event."""
     device_s = sum(timing.device_s for timing in image.timings)
     totals = {
         "wall_s": image.wall_s,
-        **sums(image.timings),
+        **{part: sum(getattr(timing, part) for timing in image.timings) for part in PARTS},
         "overhead_s": image.overhead_s,
         "device_s": device_s,
     }

@@ -2,53 +2,32 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import StageReport
 
 from services.orchestrator.replicas.addresses import addresses_of, service_of
 from services.orchestrator.replicas.hedging import Budget, Hedging
-from services.orchestrator.replicas.replica import Replica
 from services.orchestrator.replicas.replica_set import ReplicaSet
 from services.runtime.wire.errors import RequestError
-from services.stages import DECODING, STAGES, StageName
+from services.stages import STAGES, StageName
 
 STATUS_TIMEOUT_S = 5.0
 Discovery = Literal["dns", "kubernetes"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolution:
-    """Sizes of one tokenizer.
-
-    Attributes:
-        codebook: Fingerprint of its codebook.
-        side_px: Side of its pictures, in pixels.
-        grid: Side of its token grids, in tokens.
-    """
-
-    codebook: str
-    side_px: int
-    grid: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageAnswer:
+class StageAnswer(NamedTuple):
     """Answer of a stage to a status query.
 
     Attributes:
         report: Health and status of the stage, or the problem of reaching it.
-        defaults: Default sampling parameters of a stage that decodes; empty for other stages.
-        resolutions: Resolutions by the role of the codebook; empty but for the tokenizer.
+        response: The stage's GetStatusResponse; None if the stage could not be reached.
     """
 
     report: StageReport
-    defaults: Sampling
-    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    response: Any = None
 
 
 class StageClients:
@@ -81,7 +60,7 @@ class StageClients:
                 replicas.get(name, ()),
                 source=f"{addresses[name]} has no ready pod",
                 max_message_mib=max_message_mib,
-                hedging=_hedging(name, hedged_share) if hedged_share else None,
+                hedging=Hedging(name, Budget(hedged_share)) if hedged_share else None,
             )
             for name in STAGES
         }
@@ -110,50 +89,30 @@ class StageClients:
 
     async def _query(self, name: StageName, timeout_s: float) -> StageAnswer:
         stage, replicas = STAGES[name], self.replicas[name]
-        answer = StageAnswer(
-            report=StageReport(stage=name, address=self.addresses[name]), defaults=Sampling()
-        )
+        report = StageReport(stage=name, address=self.addresses[name])
         try:
             replica = replicas.any_replica()
         except RequestError as error:
-            answer.report.unavailable_reason = f"{error.code.name}: {error.message}"
-            return answer
-        answer.report.address = replica.address
+            report.unavailable_reason = f"{error.code.name}: {error.message}"
+            return StageAnswer(report)
+        report.address = replica.address
         health_stub: Any = health_pb2_grpc.HealthStub(replica.channel)
         try:
-            health, status = await asyncio.gather(
+            health, response = await asyncio.gather(
                 health_stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s),
                 stage.stub(replica.channel).GetStatus(stage.status_request(), timeout=timeout_s),
             )
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
-            answer.report.unavailable_reason = replicas.unavailable_reason() or problem
-            return answer
-        answer.report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
-        if not answer.report.serving:
-            answer.report.unavailable_reason = replicas.unavailable_reason()
-        answer.report.status.CopyFrom(status.status)
-        if name in DECODING:
-            answer.defaults.CopyFrom(status.defaults)
-        if name == "tokenizer":
-            for role, size in status.resolutions.items():
-                answer.resolutions[role] = Resolution(
-                    codebook=status.status.fingerprints[role], side_px=size.side_px, grid=size.grid
-                )
-        return answer
+            report.unavailable_reason = replicas.unavailable_reason() or problem
+            return StageAnswer(report)
+        report.serving = health.status == health_pb2.HealthCheckResponse.SERVING
+        if not report.serving:
+            report.unavailable_reason = replicas.unavailable_reason()
+        report.status.CopyFrom(response.status)
+        return StageAnswer(report, response)
 
     async def close(self) -> None:
         """Closes all channels and watches."""
         await asyncio.gather(*(watch.close() for watch in self._watches))
         await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))
-
-
-def _hedging(name: StageName, share: float) -> Hedging:
-    stage = STAGES[name]
-
-    async def queued(replica: Replica, timeout_s: float) -> int:
-        stub = stage.stub(replica.channel)
-        answer = await stub.GetStatus(stage.status_request(), timeout=timeout_s)
-        return int(answer.status.queued)
-
-    return Hedging(name, Budget(share), queued)

@@ -1,18 +1,10 @@
 """The server of superres: `python -m services.superres --checkpoints checkpoints/demo`."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from services.masked.settings import MaskedSettings
-from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line
 from services.stages import STAGES
-
-app = command_line(
-    "services.superres",
-    "Serves the super-resolution transformer: low-resolution tokens to high-resolution ones.",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +27,12 @@ async def build(settings: Settings) -> Service:
     return await masked_service(SUPERRES, settings)
 
 
-@app.default
-def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
-    """Serves until SIGTERM."""
-    run_server(lambda: build(settings), settings, name="superres")
+app = command_line(
+    "superres",
+    "Serves the super-resolution transformer: low-resolution tokens to high-resolution ones.",
+    Settings,
+    build,
+)
 
 
 if __name__ == "__main__":

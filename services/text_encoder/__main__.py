@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from services.runtime.checkpoints.precision import Weights
-from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line
 from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
-
-app = command_line("services.text_encoder", "Serves a T5 text encoder: texts to embeddings.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,51 +38,39 @@ async def build(settings: Settings) -> Service:
     """
     # Imported here, so that --help loads no JAX.
     from services.runtime.scheduling.batching import Batcher
-    from services.runtime.scheduling.device_thread import DeviceThread
-    from services.runtime.server.jax_setup import prepare_jax
+    from services.runtime.server.device_service import device_service
     from services.text_encoder.engine import TextEncoderEngine
-    from services.text_encoder.loading import STAGE
-    from services.text_encoder.servicer import TextEncoderServicer, batch_shape
+    from services.text_encoder.loading import STAGE, load_text_encoder
+    from services.text_encoder.servicer import TextEncoderServicer
 
-    prepare_jax(settings.compilation_cache)
-    device = DeviceThread()
-    engine, _ = await device.run(
-        TextEncoderEngine.load,
-        settings.encoder or settings.checkpoints / STAGE,
-        max_batch_size=settings.max_batch_size,
-        dtype=settings.dtype,
-        weights=settings.weights,
-    )
-    batcher = Batcher(
-        engine.run,
-        device,
-        max_batch_size=settings.max_batch_size,
-        max_wait_s=settings.max_wait_ms / 1000,
-        max_queued=settings.max_queued,
-        shape_of=lambda requests: batch_shape(engine, requests),
-    )
-    servicer = TextEncoderServicer(engine, batcher)
+    def load() -> TextEncoderEngine:
+        source = settings.encoder or settings.checkpoints / STAGE
+        loaded = load_text_encoder(source, dtype=settings.dtype, weights=settings.weights)
+        return TextEncoderEngine(loaded, max_batch_size=settings.max_batch_size)
 
-    async def warm_up() -> None:
-        await device.run(engine.warm_up)
-
-    async def close() -> None:
-        await batcher.drain()
-        device.close()
-
-    return Service(
-        name=STAGE,
-        servicer=servicer,
-        warm_up=warm_up,
-        close=close,
-        load=batcher.load,
+    return await device_service(
+        STAGE,
+        settings,
+        load=load,
+        batcher_of=lambda engine, device: Batcher(
+            engine.run,
+            device,
+            max_batch_size=settings.max_batch_size,
+            max_wait_s=settings.max_wait_ms / 1000,
+            max_queued=settings.max_queued,
+            shape_of=engine.batch_shape,
+        ),
+        servicer_of=TextEncoderServicer,
     )
 
 
-@app.default
-def main(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:
-    """Serves until SIGTERM."""
-    run_server(lambda: build(settings), settings, name="text_encoder")
+app = command_line(
+    "text_encoder",
+    "Serves a T5 text encoder: texts to embeddings.",
+    Settings,
+    build,
+    default=Settings(),
+)
 
 
 if __name__ == "__main__":

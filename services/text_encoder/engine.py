@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import jax
@@ -10,14 +9,12 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, BFloat16, Bool, Int
 
 from services.nn.compiling import compiler_options
-from services.runtime.checkpoints.precision import Weights, served_digest
-from services.text_encoder.config import TextEncoderConfig
-from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
-from services.text_encoder.vocabulary import PADDING, PromptTooLong, Vocabulary
+from services.runtime.scheduling.batching import BatchShape
+from services.text_encoder.loading import LoadedTextEncoder
+from services.text_encoder.vocabulary import PADDING, PromptTooLong
 
 SHORTEST_BUCKET = 16
 Rows = list[list[int]]
@@ -36,15 +33,9 @@ class TextEncoderEngine:
     `max_batch_size` rows, since a matrix product of fewer rows may sum in another order.
 
     Attributes:
-        config: Configuration of the encoder.
-        vocabulary: Converts texts to ids.
-        known_words: Words of the training captions; None if the checkpoint does not list them.
+        loaded: The encoder, its vocabulary, and what identifies them.
         max_batch_size: Rows of one call of the device.
         lengths: Length buckets, in tokens.
-        preset: Name of the preset that the encoder belongs to, or "custom".
-        fingerprint: "t5:" and 16 hex digits; identifies the embeddings that the encoder makes.
-        digest: Digest of the weights, with the precision if that is not the checkpoint's own.
-        precision: Precision of weights and arithmetic, such as "float32".
         device: Platform and number of the devices, such as "cpu x1".
     """
 
@@ -56,14 +47,8 @@ class TextEncoderEngine:
         """
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
-        self.config: TextEncoderConfig = loaded.config
-        self.vocabulary: Vocabulary = loaded.vocabulary
-        self.known_words = loaded.known_words
-        self.max_batch_size = max_batch_size
-        self.lengths = doubling(SHORTEST_BUCKET, self.config.maximum_length)
-        self.preset, self.precision = loaded.preset, loaded.precision
-        self.fingerprint = loaded.fingerprint
-        self.digest = served_digest(loaded.digest, loaded.precision)
+        self.loaded, self.max_batch_size = loaded, max_batch_size
+        self.lengths = doubling(SHORTEST_BUCKET, loaded.config.maximum_length)
         self.device = f"{jax.default_backend()} x{jax.device_count()}"
         graph, self._parameters = nnx.split(loaded.encoder)
 
@@ -73,26 +58,6 @@ class TextEncoderEngine:
             return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
 
         self._embed = jax.jit(embed, compiler_options=compiler_options())
-
-    @classmethod
-    def load(
-        cls,
-        source: str | Path,
-        *,
-        max_batch_size: int = 8,
-        dtype: DTypeLike = jnp.float32,
-        weights: Weights = "full",
-    ) -> "TextEncoderEngine":
-        """Loads a checkpoint of ours, or one of Hugging Face's.
-
-        The arguments are those of `load_text_encoder` and the constructor.
-
-        Raises:
-            CheckpointNotFound: there is no checkpoint.
-            CheckpointMismatch: the checkpoint is not of a T5 v1.1 encoder.
-        """
-        loaded = load_text_encoder(source, dtype=dtype, weights=weights)
-        return cls(loaded, max_batch_size=max_batch_size)
 
     def warm_up(self) -> None:
         """Compiles every shape; nothing compiles afterwards."""
@@ -104,11 +69,11 @@ class TextEncoderEngine:
         """Returns the ids of a text, the end-of-sequence id included; touches no device.
 
         Raises:
-            PromptTooLong: the text has more tokens than `config.maximum_length`.
+            PromptTooLong: the text has more tokens than `config.maximum_length` of the encoder.
         """
-        ids = self.vocabulary.encode(text)
-        if len(ids) > self.config.maximum_length:
-            raise PromptTooLong(len(ids), self.config.maximum_length)
+        ids, limit = self.loaded.vocabulary.encode(text), self.loaded.config.maximum_length
+        if len(ids) > limit:
+            raise PromptTooLong(len(ids), limit)
         return ids
 
     def run(self, requests: list[Rows]) -> list[list[Embedding]]:
@@ -127,12 +92,11 @@ class TextEncoderEngine:
                 found.update(zip(chosen, values, strict=True))
         return [found[index] for index in range(len(rows))]
 
-    def computed_rows(self, rows: Sequence[Sequence[int]]) -> int:
-        """Returns the number of rows that `embed` computes for these, padding included."""
-        fits = Counter(self._bucket(row) for row in rows)
-        return (
-            sum(-(-count // self.max_batch_size) for count in fits.values()) * self.max_batch_size
-        )
+    def batch_shape(self, requests: Sequence[Rows]) -> BatchShape:
+        """Returns the rows of a batch of requests, without and with padding."""
+        fits = Counter(self._bucket(row) for rows in requests for row in rows)
+        runs = sum(-(-count // self.max_batch_size) for count in fits.values())
+        return BatchShape(rows=fits.total(), bucket=runs * self.max_batch_size)
 
     def _bucket(self, row: Sequence[int]) -> int:
         return next(length for length in self.lengths if len(row) <= length)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
-from services.text_encoder.config import TextEncoderConfig
+from services.runtime.checkpoints.serialization import Checkpoint, parameters_fingerprint
+from services.text_encoder.config import T5_XXL, TextEncoderConfig
+from services.text_encoder.vocabulary import FILE_NAME
 
 Parameters = dict[str, np.ndarray]
-_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "spiece.model")
+_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", FILE_NAME)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 # Name within an encoder layer: our name, and whether the matrix is stored [out, in].
@@ -38,21 +39,6 @@ _WHOLE = {
     "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": "relative_bias",
     "encoder.final_layer_norm.weight": "final_norm.scale",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class HuggingFaceEncoder:
-    """An encoder as Hugging Face stores it.
-
-    Attributes:
-        config: Its shape.
-        parameters: Arrays by our names, layers stacked, as stored.
-        digest: "sha256:" and 64 hex digits of its weight files, in the order of their names.
-    """
-
-    config: TextEncoderConfig
-    parameters: Parameters
-    digest: str
 
 
 def is_huggingface(folder: Path) -> bool:
@@ -97,8 +83,11 @@ def find_folder(source: str | Path) -> Path:
 
 def read_huggingface(
     folder: Path, *, maximum_length: int = TextEncoderConfig.maximum_length
-) -> HuggingFaceEncoder:
-    """Reads an encoder; T5 itself has no maximum length, Muse's is 128 tokens.
+) -> Checkpoint[TextEncoderConfig]:
+    """Reads an encoder as a checkpoint of ours, with layers stacked and types as stored.
+
+    T5 itself has no maximum length, Muse's is 128 tokens. The digest is that of the weight files in
+    the order of their names; the vocabulary counts in the fingerprint.
 
     Raises:
         CheckpointNotFound: there are no weights in safetensors.
@@ -126,10 +115,15 @@ def read_huggingface(
             raise CheckpointMismatch(
                 f"{file} cannot be read: {error}; it may be truncated, fetch it again"
             ) from error
-    return HuggingFaceEncoder(
+    parameters, vocabulary = _renamed(stored, config, folder), folder / FILE_NAME
+    extra = vocabulary.read_bytes() if vocabulary.is_file() else b""
+    return Checkpoint(
         config=config,
-        parameters=_renamed(stored, config, folder),
+        parameters=parameters,
+        fingerprint={"encoder": parameters_fingerprint("t5", parameters, extra)},
         digest=f"sha256:{digest.hexdigest()}",
+        record={"preset": "muse-3b"} if config == T5_XXL else {},
+        folder=folder,
     )
 
 

@@ -1,19 +1,22 @@
 """Loading of a text encoder and its vocabulary, from our checkpoints or Hugging Face's."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
-from services.runtime.checkpoints.precision import Weights, check_weights, precision_name
-from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
-from services.text_encoder.config import T5_XXL, TextEncoderConfig
+from services.runtime.checkpoints.precision import (
+    Weights,
+    check_weights,
+    precision_name,
+    served_digest,
+)
+from services.runtime.checkpoints.serialization import load_checkpoint
+from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.model import TextEncoder
@@ -30,7 +33,7 @@ class LoadedTextEncoder:
         encoder: The network with its parameters.
         vocabulary: Converts texts to ids.
         fingerprint: "t5:" and 16 hex digits; identifies the embeddings that the encoder makes.
-        digest: "sha256:" and 64 hex digits of the weights.
+        digest: Digest of the weights, with the precision if that is not the checkpoint's own.
         precision: Precision of weights and arithmetic, such as "float32".
         preset: Name of the preset that the encoder belongs to, or "custom".
         known_words: Words of its training captions; None if the checkpoint does not list them.
@@ -75,39 +78,24 @@ def load_text_encoder(
     precision = precision_name(jnp.dtype(dtype).name, weights)
     folder = find_folder(source)
     if is_huggingface(folder):
-        read = read_huggingface(folder)
-        vocabulary = read_vocabulary(folder, read.config)
-        return LoadedTextEncoder(
-            encoder=_filled(read.config, read.parameters, dtype, weights),
-            vocabulary=vocabulary,
-            fingerprint=parameters_fingerprint("t5", read.parameters, vocabulary.model),
-            digest=read.digest,
-            precision=precision,
-            preset="muse-3b" if read.config == T5_XXL else "custom",
-        )
-    checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
+        checkpoint = read_huggingface(folder)
+    else:
+        checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
+    config = checkpoint.config
+    vocabulary = read_vocabulary(folder, config)
     return LoadedTextEncoder(
-        encoder=_filled(checkpoint.config, checkpoint.parameters, dtype, weights),
-        vocabulary=read_vocabulary(folder, checkpoint.config),
+        encoder=with_weights(
+            lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),
+            checkpoint.parameters,
+            dtype=dtype,
+            weights=weights,
+        ),
+        vocabulary=vocabulary,
         fingerprint=checkpoint.fingerprint["encoder"],
-        digest=checkpoint.digest,
+        digest=served_digest(checkpoint.digest, precision),
         precision=precision,
         preset=str(checkpoint.record.get("preset", "custom")),
         known_words=_read_known_words(folder),
-    )
-
-
-def _filled(
-    config: TextEncoderConfig,
-    parameters: Mapping[str, np.ndarray],
-    dtype: DTypeLike,
-    weights: Weights,
-) -> TextEncoder:
-    return with_weights(
-        lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),
-        parameters,
-        dtype=dtype,
-        weights=weights,
     )
 
 

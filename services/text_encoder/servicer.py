@@ -7,7 +7,7 @@ from muse.common.v1 import stage_pb2, warning_pb2
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 
 from services.runtime.observability.tracing import span
-from services.runtime.scheduling.batching import Batcher, BatchShape
+from services.runtime.scheduling.batching import Batcher
 from services.runtime.version import package_version
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.tensors import pack_embedding
@@ -46,7 +46,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         with span("encode"):
             return text_encoder_pb2.EncodeResponse(
                 embeddings=[
-                    pack_embedding(embedding, self._engine.fingerprint)
+                    pack_embedding(embedding, self._engine.loaded.fingerprint)
                     for embedding in timed.result
                 ],
                 timing=pack_timing(STAGE, timed),
@@ -54,7 +54,7 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
             )
 
     def _warnings(self, texts: Sequence[str]) -> list[warning_pb2.RequestWarning]:
-        known = self._engine.known_words
+        known = self._engine.loaded.known_words
         unknown = known.unknown(texts) if known is not None else ()
         if known is None or not unknown:
             return []
@@ -81,23 +81,17 @@ class TextEncoderServicer(text_encoder_pb2_grpc.TextEncoderServiceServicer):
         context: grpc.aio.ServicerContext,
     ) -> text_encoder_pb2.GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
-        engine = self._engine
+        engine, loaded, load = self._engine, self._engine.loaded, self._batcher.load()
         return text_encoder_pb2.GetStatusResponse(
             status=stage_pb2.StageStatus(
                 stage=STAGE,
-                preset=engine.preset,
-                fingerprints={"encoder": engine.fingerprint},
-                checkpoints={STAGE: engine.digest},
+                preset=loaded.preset,
+                fingerprints={"encoder": loaded.fingerprint},
+                checkpoints={STAGE: loaded.digest},
                 device=engine.device,
-                queued=self._batcher.queued,
-                active=self._batcher.active,
+                queued=load.queued,
+                active=load.active,
                 version=package_version(),
-                precision=engine.precision,
+                precision=loaded.precision,
             )
         )
-
-
-def batch_shape(engine: TextEncoderEngine, requests: Sequence[Rows]) -> BatchShape:
-    """Returns the rows of a batch of requests, without and with padding."""
-    rows = [row for request in requests for row in request]
-    return BatchShape(rows=len(rows), bucket=engine.computed_rows(rows))

@@ -2,15 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from services.runtime.server.process import Service, command_line, run_command_line, run_server
+from services.runtime.server.process import Service, command_line, run_command_line
 from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
-
-app = command_line("services.tokenizer", "Serves the tokenizers: pictures to tokens and back.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,43 +29,28 @@ async def build(settings: Settings) -> Service:
     """
     # Imported here, so that --help loads no JAX.
     from services.runtime.scheduling.batching import Batcher
-    from services.runtime.scheduling.device_thread import DeviceThread
-    from services.runtime.server.jax_setup import prepare_jax
+    from services.runtime.server.device_service import device_service
     from services.tokenizer.engine import STAGE, Tokenizers
     from services.tokenizer.servicer import TokenizerServicer
 
-    prepare_jax(settings.compilation_cache)
-    device = DeviceThread()
-    engine, _ = await device.run(Tokenizers.load, settings.checkpoints / STAGE)
-    batcher = Batcher(
-        engine.run,
-        device,
-        max_batch_size=settings.max_batch_size,
-        max_wait_s=settings.max_wait_ms / 1000,
-        max_queued=settings.max_queued,
-    )
-    servicer = TokenizerServicer(engine, batcher)
-
-    async def warm_up() -> None:
-        await device.run(engine.warm_up)
-
-    async def close() -> None:
-        await batcher.drain()
-        device.close()
-
-    return Service(
-        name=STAGE,
-        servicer=servicer,
-        warm_up=warm_up,
-        close=close,
-        load=batcher.load,
+    return await device_service(
+        STAGE,
+        settings,
+        load=lambda: Tokenizers(settings.checkpoints / STAGE),
+        batcher_of=lambda engine, device: Batcher(
+            engine.run,
+            device,
+            max_batch_size=settings.max_batch_size,
+            max_wait_s=settings.max_wait_ms / 1000,
+            max_queued=settings.max_queued,
+        ),
+        servicer_of=TokenizerServicer,
     )
 
 
-@app.default
-def main(settings: Annotated[Settings, Parameter(name="*")]) -> None:
-    """Serves until SIGTERM."""
-    run_server(lambda: build(settings), settings, name="tokenizer")
+app = command_line(
+    "tokenizer", "Serves the tokenizers: pictures to tokens and back.", Settings, build
+)
 
 
 if __name__ == "__main__":

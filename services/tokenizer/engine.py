@@ -1,7 +1,8 @@
 """Engine of the tokenizers: images to token grids and back, without the wire."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +21,8 @@ STAGE = "tokenizer"
 ROLES = {"low": "low_codebook", "high": "codebook"}  # checkpoint folder to fingerprint role
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """An image to encode with the tokenizer of a codebook."""
-
-    codebook: str
-    pixels: UInt8[np.ndarray, "h w 3"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """Tokens to decode with the tokenizer of their codebook."""
-
-    codebook: str
-    ids: Int[np.ndarray, "h w"]
+Job: TypeAlias = Callable[[], Array]
+"""Starts to encode or decode an image, and does not wait for the device."""
 
 
 class TokenizerEngine:
@@ -92,48 +81,32 @@ class Tokenizers:
 
     precision = CHECKPOINT_PRECISION  # on every device: rounding would change the nearest code
 
-    def __init__(self, engines: dict[str, TokenizerEngine]) -> None:
-        """Serves tokenizers, given by the name of their checkpoint folder."""
-        self.engines = engines
-        self.by_codebook = {engine.codebook: engine for engine in engines.values()}
-
-    @classmethod
-    def load(cls, folder: Path) -> "Tokenizers":
+    def __init__(self, folder: Path) -> None:
         """Loads `low` and `high` from a folder.
 
         Raises:
             CheckpointError: a checkpoint is missing, or of another stage or shape.
         """
-        return cls(
-            {
-                name: TokenizerEngine(
-                    load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig)
-                )
-                for name in ROLES
-            }
-        )
+        self.engines = {
+            name: TokenizerEngine(
+                load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig)
+            )
+            for name in ROLES
+        }
+        self.by_codebook = {engine.codebook: engine for engine in self.engines.values()}
 
     def warm_up(self) -> None:
         """Compiles every program."""
         for engine in self.engines.values():
             engine.warm_up()
 
-    def run(self, jobs: list[Encoding | Decoding]) -> list[np.ndarray]:
-        """Encodes and decodes images.
+    def run(self, jobs: list[Job]) -> list[np.ndarray]:
+        """Encodes and decodes images; returns one result per job, in order.
 
         Each image runs alone in the compiled program of its size, so that its bytes do not depend
         on the other jobs. All jobs are started before the first result is awaited.
-
-        Returns:
-            One result per job, in order: int32 ids of an `Encoding`, uint8 pixels of a `Decoding`.
         """
-        started = []
-        for job in jobs:
-            engine = self.by_codebook[job.codebook]
-            if isinstance(job, Encoding):
-                started.append(engine.start_encode(job.pixels))
-            else:
-                started.append(engine.start_decode(job.ids))
+        started = [job() for job in jobs]
         return [np.asarray(array) for array in started]
 
     @property

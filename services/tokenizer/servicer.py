@@ -1,5 +1,7 @@
 """gRPC servicer of the tokenizers: checks images and tokens, and batches them."""
 
+from functools import partial
+
 import grpc
 import numpy as np
 from muse.common.v1 import stage_pb2
@@ -11,22 +13,13 @@ from services.runtime.version import package_version
 from services.runtime.wire.errors import failed_precondition
 from services.runtime.wire.tensors import UINT8, pack_grid, pack_tensor, unpack_grid, unpack_tensor
 from services.runtime.wire.timing import pack_timing
-from services.tokenizer.engine import (
-    ROLES,
-    STAGE,
-    Decoding,
-    Encoding,
-    TokenizerEngine,
-    Tokenizers,
-)
+from services.tokenizer.engine import ROLES, STAGE, Job, TokenizerEngine, Tokenizers
 
 
 class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
     """Answers muse.tokenizer.v1.TokenizerService."""
 
-    def __init__(
-        self, tokenizers: Tokenizers, batcher: Batcher[Encoding | Decoding, np.ndarray]
-    ) -> None:
+    def __init__(self, tokenizers: Tokenizers, batcher: Batcher[Job, np.ndarray]) -> None:
         """Serves tokenizers through a batcher of their requests."""
         self._tokenizers, self._batcher = tokenizers, batcher
 
@@ -48,8 +41,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         pixels = unpack_tensor(
             request.pixels, field="pixels", data_types=(UINT8,), shape=(side, side, 3)
         )
-        job = Encoding(codebook=engine.codebook, pixels=pixels)
-        timed = await self._batcher.submit(job)
+        timed = await self._batcher.submit(partial(engine.start_encode, pixels))
         with span("encode"):
             return tokenizer_pb2.EncodeResponse(
                 tokens=pack_grid(timed.result, engine.codebook), timing=pack_timing(STAGE, timed)
@@ -67,7 +59,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
             codebook_size=engine.config.codebook_size,
             shape=(engine.config.grid, engine.config.grid),
         )
-        timed = await self._batcher.submit(Decoding(codebook=engine.codebook, ids=ids))
+        timed = await self._batcher.submit(partial(engine.start_decode, ids))
         with span("encode"):
             return tokenizer_pb2.DecodeResponse(
                 pixels=pack_tensor(timed.result), timing=pack_timing(STAGE, timed)
@@ -77,7 +69,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self, request: tokenizer_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
     ) -> tokenizer_pb2.GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
-        engines = self._tokenizers.engines
+        engines, load = self._tokenizers.engines, self._batcher.load()
         record = engines["high"].checkpoint.record
         return tokenizer_pb2.GetStatusResponse(
             resolutions={
@@ -94,8 +86,8 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
                     f"{STAGE}/{name}": engine.checkpoint.digest for name, engine in engines.items()
                 },
                 device=self._tokenizers.device,
-                queued=self._batcher.queued,
-                active=self._batcher.active,
+                queued=load.queued,
+                active=load.active,
                 version=package_version(),
                 precision=self._tokenizers.precision,
             ),

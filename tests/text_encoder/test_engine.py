@@ -23,7 +23,7 @@ TEXTS = ("a fox", "", "two keys and a sun", "three red foxes on a green backgrou
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> TextEncoderEngine:
-    engine = TextEncoderEngine.load(checkpoint, max_batch_size=4)
+    engine = TextEncoderEngine(load_text_encoder(checkpoint), max_batch_size=4)
     engine.warm_up()
     return engine
 
@@ -89,7 +89,7 @@ def test_a_prompt_that_does_not_fit_is_refused_with_its_counts(engine: TextEncod
 def test_int8_weights_move_an_embedding_little_and_its_company_not_at_all(
     checkpoint: Path, engine: TextEncoderEngine
 ) -> None:
-    int8 = TextEncoderEngine.load(checkpoint, max_batch_size=4, weights="int8")
+    int8 = TextEncoderEngine(load_text_encoder(checkpoint, weights="int8"), max_batch_size=4)
     rows = [engine.tokenize(text) for text in TEXTS]
 
     for full, row, embedding in zip(engine.embed(rows), rows, int8.embed(rows), strict=True):
@@ -102,11 +102,11 @@ def test_int8_weights_move_an_embedding_little_and_its_company_not_at_all(
 def test_precision_is_part_of_what_weights_are_called_but_not_of_what_embeddings_are(
     checkpoint: Path, engine: TextEncoderEngine
 ) -> None:
-    int8 = TextEncoderEngine.load(checkpoint, dtype=jnp.bfloat16, weights="int8")
+    int8 = load_text_encoder(checkpoint, dtype=jnp.bfloat16, weights="int8")
 
-    assert (engine.precision, int8.precision) == ("float32", "int8+bfloat16")
-    assert int8.digest == f"{engine.digest}+int8+bfloat16"
-    assert int8.fingerprint == engine.fingerprint
+    assert (engine.loaded.precision, int8.precision) == ("float32", "int8+bfloat16")
+    assert int8.digest == f"{engine.loaded.digest}+int8+bfloat16"
+    assert int8.fingerprint == engine.loaded.fingerprint
 
 
 def test_float16_is_refused(checkpoint: Path) -> None:
@@ -116,7 +116,7 @@ def test_float16_is_refused(checkpoint: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFound, match=r"no text encoder at .*nowhere"):
-        TextEncoderEngine.load(tmp_path / "nowhere" / "at" / "all")
+        load_text_encoder(tmp_path / "nowhere" / "at" / "all")
 
 
 def test_something_that_is_neither_folder_nor_hub_id_is_refused() -> None:

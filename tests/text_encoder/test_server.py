@@ -19,6 +19,7 @@ from services.runtime.wire.errors import RequestError, read_error
 from services.runtime.wire.tensors import unpack_embedding
 from services.text_encoder import __main__ as text_encoder_server
 from services.text_encoder.engine import TextEncoderEngine
+from services.text_encoder.loading import load_text_encoder
 
 TINY = preset("tiny").text_encoder
 
@@ -27,7 +28,7 @@ Stub = text_encoder_pb2_grpc.TextEncoderServiceStub
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> TextEncoderEngine:
-    return TextEncoderEngine.load(checkpoint, max_batch_size=4)
+    return TextEncoderEngine(load_text_encoder(checkpoint), max_batch_size=4)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ async def test_texts_come_back_as_the_engine_embeds_them(
         values = unpack_embedding(
             embedding,
             field="text",
-            encoder=engine.fingerprint,
+            encoder=engine.loaded.fingerprint,
             hidden=TINY.hidden,
             maximum_length=TINY.maximum_length,
         )
@@ -118,8 +119,8 @@ async def test_the_status_names_preset_fingerprint_and_digest(
     status = (await stub.GetStatus(text_encoder_pb2.GetStatusRequest())).status
 
     assert (status.stage, status.preset) == ("text_encoder", "tiny")
-    assert dict(status.fingerprints) == {"encoder": engine.fingerprint}
-    assert dict(status.checkpoints) == {"text_encoder": engine.digest}
+    assert dict(status.fingerprints) == {"encoder": engine.loaded.fingerprint}
+    assert dict(status.checkpoints) == {"text_encoder": engine.loaded.digest}
     assert status.device.startswith(("cpu x", "gpu x", "tpu x"))
     assert status.precision == "float32"
 

@@ -13,7 +13,7 @@ from muse.common.v1.decoding_pb2 import DecodeState
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 
-from services.orchestrator.edits.letterbox import Letterbox, enlarged, letterbox_of
+from services.orchestrator.edits.letterbox import BILINEAR, Letterbox, letterbox_of, resized
 from services.orchestrator.edits.masks import seamless, unknown_cells
 from services.orchestrator.image_task import ImageTask, RequestContext
 from services.orchestrator.previews import Show
@@ -53,10 +53,9 @@ class Unknown:
 
 async def encode_canvas(context: RequestContext, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
     """Encodes a canvas and its box-filtered view at the low resolution."""
-    low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
+    low_view = low_resolution_view(canvas, context.resolutions["low_codebook"].side_px)
     (low_tokens, low_call), (high_tokens, high_call) = await asyncio.gather(
-        context.encode(low_resolution_view(canvas, low.side_px), low.codebook),
-        context.encode(canvas, high.codebook),
+        context.encode(low_view, "low_codebook"), context.encode(canvas, "codebook")
     )
     return Tokens(low=low_tokens, high=high_tokens, calls=(low_call, high_call))
 
@@ -108,8 +107,10 @@ class MaskedPicture:
         if shrunk is not letterbox:
             old = letterbox.cut(letterbox.apply(old))
             mask = letterbox.cut(letterbox.apply_to_mask(mask))
-        side, feather_px = shrunk.side, self.feather_px
-        return lambda square: seamless(old, enlarged(square, side), mask, shrunk, feather_px)
+        size, feather_px = (shrunk.side, shrunk.side), self.feather_px
+        return lambda square: seamless(
+            old, resized(square, size, BILINEAR), mask, shrunk, feather_px
+        )
 
     def composite(self, canvas: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the picture with a decoded canvas where the mask is True."""

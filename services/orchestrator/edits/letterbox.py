@@ -45,7 +45,7 @@ class Letterbox:
 
     def apply(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "S S 3"]:
         """Returns the canvas with the picture on it."""
-        fitted = _resized(picture, self.size, LANCZOS)
+        fitted = resized(picture, self.size, LANCZOS)
         around = [
             (at, self.side - at - length) for at, length in zip(self.corner, self.size, strict=True)
         ]
@@ -62,12 +62,12 @@ class Letterbox:
 
     def undo(self, canvas: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the picture cropped from a canvas and scaled to its own size."""
-        return _resized(self.cut(canvas), self.picture, LANCZOS)
+        return resized(self.cut(canvas), self.picture, LANCZOS)
 
     def undo_weights(self, weights: Float[np.ndarray, "S S"]) -> UInt8[np.ndarray, "h w"]:
         """Returns canvas weights, 0 to 1, as weights of the picture, 0 to 255."""
         levels = np.round(255 * self.cut(weights)).astype(np.uint8)
-        return _resized(levels, self.picture, BILINEAR)
+        return resized(levels, self.picture, BILINEAR)
 
     def cut(self, canvas: np.ndarray) -> np.ndarray:
         """Returns the picture's area of a canvas, at the canvas's scale."""
@@ -87,18 +87,6 @@ def letterbox_of(height: int, width: int, side: int) -> Letterbox:
     )
 
 
-def enlarged(square: UInt8[np.ndarray, "s s 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Scales a square picture up to a larger side."""
-    return _resized(square, (side, side), BILINEAR)
-
-
-def scaled(
-    picture: UInt8[np.ndarray, "h w 3"], height: int, width: int
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Scales a picture to another size and aspect."""
-    return _resized(picture, (height, width), LANCZOS)
-
-
 def _spans(pixels: int, count: int) -> list[slice]:
     """Returns the pixels that each of `count` equal parts touches."""
     return [
@@ -106,7 +94,8 @@ def _spans(pixels: int, count: int) -> list[slice]:
     ]
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+def resized(pixels: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+    """Returns a picture or a channel in another height and width."""
     if pixels.shape[:2] == size:
         return pixels
     height, width = size

@@ -87,10 +87,10 @@ def _base_sampling(request: GenerateRequest) -> Sampling:
 
 async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     edit, (height, width) = context.request.mask_free_edit, source.rgb.shape[:2]
-    low = context.resolutions["low_codebook"]
     letterbox = letterbox_of(height, width, context.resolutions["codebook"].side_px)
     canvas = await asyncio.to_thread(letterbox.apply, source.rgb)
-    tokens, call = await context.encode(low_resolution_view(canvas, low.side_px), low.codebook)
+    low_view = low_resolution_view(canvas, context.resolutions["low_codebook"].side_px)
+    tokens, call = await context.encode(low_view, "low_codebook")
 
     async def finish(task: ImageTask, iteration: int, low_tokens: TokenGrid) -> None:
         high = await task.decode(SuperresRequest(low_tokens=low_tokens))

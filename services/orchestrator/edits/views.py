@@ -7,14 +7,15 @@ other picture is shown at its own size, and its last high-resolution preview equ
 import numpy as np
 from jaxtyping import UInt8
 
-from services.orchestrator.edits.letterbox import Letterbox, enlarged, scaled
+from services.orchestrator.edits.letterbox import BILINEAR, LANCZOS, Letterbox, resized
 from services.orchestrator.previews import GREY, Show
 
 
 def decoded_view(letterbox: Letterbox) -> Show:
     """Returns a view that shows every pixel of a picture as decoded."""
     shrunk = letterbox.shrunk
-    return lambda square: shrunk.undo(enlarged(square, shrunk.side))
+    size = (shrunk.side, shrunk.side)
+    return lambda square: shrunk.undo(resized(square, size, BILINEAR))
 
 
 class Overview:
@@ -42,7 +43,8 @@ class Overview:
             self._span(part, length) for part, length in zip(at, self.pixels.shape[:2], strict=True)
         )
         shown = self.pixels.copy()
-        shown[rows, columns] = scaled(pixels, rows.stop - rows.start, columns.stop - columns.start)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        shown[rows, columns] = resized(pixels, size, LANCZOS)
         return shown
 
     def _span(self, part: slice, length: int) -> slice:

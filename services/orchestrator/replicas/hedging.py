@@ -12,7 +12,7 @@ import logging
 import time
 from bisect import bisect_left, insort_right
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ from services.orchestrator.replicas.work import is_preempted, latency_key, work_
 from services.runtime.observability import span_attributes
 from services.runtime.observability.call_spans import client_span_attributes
 from services.runtime.observability.instruments import COPIES, HEDGES, Copy
+from services.stages import STAGES, StageName
 
 logger = logging.getLogger(__name__)
 HEDGE_PERCENTILE = 0.99  # share of calls that answer before a call like them is hedged
@@ -86,13 +87,11 @@ class Hedging:
     Attributes:
         stage: Name of the stage.
         budget: Budget of hedged calls.
-        queued: Queries the number of requests that wait at a replica, within a timeout.
         windows: Latencies by method and `latency_key`.
     """
 
-    stage: str
+    stage: StageName
     budget: Budget
-    queued: Callable[[Replica, float], Awaitable[int]]
     windows: dict[Hashable, LatencyWindow] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,8 +104,12 @@ class Hedging:
 
     async def is_idle(self, replica: Replica) -> bool:
         """Returns whether a replica answers, and that its queue is empty."""
+        stage = STAGES[self.stage]
         try:
-            return await self.queued(replica, QUERY_TIMEOUT_S) == 0
+            answer = await stage.stub(replica.channel).GetStatus(
+                stage.status_request(), timeout=QUERY_TIMEOUT_S
+            )
+            return bool(answer.status.queued == 0)
         except grpc.aio.AioRpcError:
             return False
         except asyncio.CancelledError:

@@ -1,37 +1,23 @@
-"""Client and server spans of gRPC calls; W3C trace context and baggage travel in the metadata."""
+"""Client spans of gRPC calls; W3C trace context and baggage travel in the metadata."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
-from opentelemetry import context as trace_context
 from opentelemetry import trace
-from opentelemetry.propagate import extract, inject
+from opentelemetry.propagate import inject
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.runtime.observability import span_attributes, tracing
 from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.span_attributes import Attributes
-from services.runtime.observability.tracing import span
 
 HEALTH = "/grpc.health.v1.Health/"
 _waiting_for_end: set[asyncio.Task[None]] = set()
 _attributes_at_end: ContextVar[Attributes | None] = ContextVar("attributes_at_end", default=None)
-
-
-@contextmanager
-def server_span(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
-    """Opens the server span of a call, as a child of the client's span."""
-    token = trace_context.attach(extract(metadata))
-    attributes = span_attributes.call(method)
-    try:
-        with span(method.lstrip("/"), kind=SpanKind.SERVER, **attributes) as opened:
-            yield opened
-    finally:
-        trace_context.detach(token)
 
 
 @contextmanager

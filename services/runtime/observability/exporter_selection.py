@@ -25,5 +25,8 @@ def selected_exporter(
     variable = f"OTEL_{signal}_EXPORTER"
     exporter = environment.get(variable) or default
     if exporter not in EXPORTERS:
-        raise ValueError(f"{variable}: expected one of {', '.join(EXPORTERS)}, got {exporter!r}")
+        advice = "; Prometheus has --metrics-port" if signal == "METRICS" else ""
+        raise ValueError(
+            f"{variable}: expected one of {', '.join(EXPORTERS)}, got {exporter!r}{advice}"
+        )
     return exporter

@@ -10,7 +10,7 @@ OpenMetrics compatibility" (how Prometheus calls them).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -68,6 +68,7 @@ class Instrument:
     unit: str
     description: str
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    _series: ClassVar[tuple[str, ...]] = ("",)  # endings of its names in Prometheus
     _stage: str = field(default="", init=False)
     _bound: Any = field(default=None, init=False)  # the meter's own instrument
 
@@ -77,7 +78,8 @@ class Instrument:
     @property
     def prometheus_names(self) -> tuple[str, ...]:
         """Names of its series in Prometheus."""
-        return (self.name.replace(".", "_") + SUFFIXES.get(self.unit, ""),)
+        name = self.name.replace(".", "_") + SUFFIXES.get(self.unit, "")
+        return tuple(name + series for series in self._series)
 
     def bind(self, meter: Meter, stage: str) -> None:
         """Starts recording, for the stage of this process."""
@@ -95,10 +97,7 @@ class Instrument:
 class Counter(Instrument):
     """A sum that only grows; each value of `labels` starts at an explicit 0 for exact rates."""
 
-    @property
-    def prometheus_names(self) -> tuple[str, ...]:
-        """Names of its series in Prometheus."""
-        return (f"{super().prometheus_names[0]}_total",)
+    _series = ("_total",)
 
     def bind(self, meter: Meter, stage: str) -> None:
         """Starts recording; see `Instrument.bind`."""
@@ -119,11 +118,7 @@ class Counter(Instrument):
 class Histogram(Instrument):
     """A distribution of values."""
 
-    @property
-    def prometheus_names(self) -> tuple[str, ...]:
-        """Names of its series in Prometheus."""
-        (name,) = super().prometheus_names
-        return f"{name}_bucket", f"{name}_sum", f"{name}_count"
+    _series = ("_bucket", "_sum", "_count")
 
     def record(self, value: float, *, trace: SpanContext | None = None, **labels: str) -> None:
         """Records a value, if bound; a sampled `trace` becomes its exemplar."""

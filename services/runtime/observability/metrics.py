@@ -9,7 +9,7 @@ Source: OpenTelemetry specification, "Environment Variable Specification".
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,14 +18,6 @@ from services.runtime.observability.instruments import INSTRUMENTS
 
 logger = logging.getLogger(__name__)
 LAST_EXPORT_MS = 2000.0  # time limit of the last export, should the collector not answer
-
-
-def metrics_exporter(environment: Mapping[str, str] = os.environ) -> str:
-    """Returns the exporter of metrics; see `selected_exporter`."""
-    try:
-        return selected_exporter("METRICS", environment)
-    except ValueError as error:
-        raise ValueError(f"{error}; Prometheus has --metrics-port") from None
 
 
 def configure_metrics(
@@ -43,7 +35,7 @@ def configure_metrics(
         OSError: the port is not available.
         ValueError: OTEL_METRICS_EXPORTER names an unknown exporter.
     """
-    exporter = metrics_exporter()
+    exporter = selected_exporter("METRICS")
     if exporter == "none" and port is None:
         return None, lambda: None
     from opentelemetry.sdk.metrics import MeterProvider

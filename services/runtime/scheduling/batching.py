@@ -111,19 +111,9 @@ class Batcher(Generic[Request, Result]):
         self._active = 0
         self._mean_compute_s = 0.0
 
-    @property
-    def queued(self) -> int:
-        """Requests that wait for their batch."""
-        return len(self._queue)
-
-    @property
-    def active(self) -> int:
-        """Requests of the batch that computes, or waits for the device thread."""
-        return self._active
-
     def load(self) -> Load:
         """Returns the current load; any thread may call it."""
-        queued = self.queued
+        queued = len(self._queue)
         return Load(
             slots=self._max_batch_size,
             active=self._active,
@@ -141,13 +131,14 @@ class Batcher(Generic[Request, Result]):
             RequestError: RESOURCE_EXHAUSTED: the queue is full. INTERNAL: the batch failed; the log
                 has one record for all its requests.
         """
-        if self.queued >= self._max_queued:
-            batches_ahead = 1 + self.queued // self._max_batch_size
+        queued = len(self._queue)
+        if queued >= self._max_queued:
+            batches_ahead = 1 + queued // self._max_batch_size
             retry_after_s = max(self._max_wait_s, batches_ahead * self._mean_compute_s, 0.01)
             raise count_refusal(
                 "queue_full",
                 resource_exhausted(
-                    f"{self.queued} requests wait already, the queue is full: try again later",
+                    f"{queued} requests wait already, the queue is full: try again later",
                     retry_after_s=retry_after_s,
                 ),
             )

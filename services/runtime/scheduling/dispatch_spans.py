@@ -4,6 +4,7 @@ A dispatch serves many requests, so its span "batch" starts a trace of its own a
 spans of the requests. Each request has a span "dispatch" that is linked to the batch.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from services.runtime.observability import span_attributes
@@ -16,16 +17,16 @@ from services.runtime.observability.completed_spans import (
 from services.runtime.scheduling.slots import Dispatch, RequestState, TracedDispatch
 
 
-def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
+def record_dispatch(dispatch: Dispatch, states: Collection[RequestState[Any, Any]]) -> None:
     """Records the span of a dispatch, and adds the dispatch to every traced request in it.
 
     Called on the device thread, before the scheduler counts down the steps of the requests.
     """
-    traced = [(state, state.trace) for state in dispatch.requests if state.trace is not None]
+    traced = [(state, state.trace) for state in states if state.trace is not None]
     if not traced:
         return
-    requests, offset_ns = len(dispatch.requests), clock_offset_ns()
-    attributes = span_attributes.batch(requests=requests, rows=requests, bucket=requests)
+    count, offset_ns = len(states), clock_offset_ns()
+    attributes = span_attributes.batch(requests=count, rows=count, bucket=count)
     batch = record_span(
         "batch",
         epoch_ns(dispatch.start_s, offset_ns),
@@ -36,18 +37,8 @@ def record_dispatch(dispatch: Dispatch[Any, Any]) -> None:
     )
     for state, _ in traced:
         taken = state.request.steps_left - state.steps_left
-        state.dispatches.append(
-            TracedDispatch(
-                start_s=dispatch.start_s,
-                stepped_s=dispatch.end_s - dispatch.device_to_host_s,
-                end_s=dispatch.end_s,
-                batch=batch,
-                attributes={
-                    **attributes,
-                    **span_attributes.steps(taken + 1, taken + dispatch.steps),
-                },
-            )
-        )
+        own = {**attributes, **span_attributes.steps(taken + 1, taken + dispatch.steps)}
+        state.dispatches.append(TracedDispatch(dispatch, batch, own))
 
 
 def record_request(state: RequestState[Any, Any], end_s: float) -> None:
@@ -69,15 +60,13 @@ def record_request(state: RequestState[Any, Any], end_s: float) -> None:
     slot = record_span("compute", start_ns, end_ns)
     prefilled_ns = epoch_ns(state.start_s + state.prefill_s, offset_ns)
     record_span("prefill", start_ns, prefilled_ns, parent=slot)
-    for each in list(state.dispatches):
-        stepped_ns = epoch_ns(each.stepped_s, offset_ns)
-        record_span(
-            "dispatch",
+    for each, batch, attributes in list(state.dispatches):
+        begun_ns, stepped_ns = (
             epoch_ns(each.start_s, offset_ns),
-            stepped_ns,
-            parent=slot,
-            links=[each.batch],
-            attributes=each.attributes,
+            epoch_ns(each.stepped_s, offset_ns),
+        )
+        record_span(
+            "dispatch", begun_ns, stepped_ns, parent=slot, links=[batch], attributes=attributes
         )
         if each.end_s > each.stepped_s:
             fetched_ns = epoch_ns(each.end_s, offset_ns)

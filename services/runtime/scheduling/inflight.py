@@ -11,7 +11,7 @@ import grpc
 from services.runtime.observability.instruments import Load
 from services.runtime.observability.tracing import recorded_span
 from services.runtime.scheduling.device_thread import DeviceThread
-from services.runtime.scheduling.dispatch_spans import record_dispatch, record_request
+from services.runtime.scheduling.dispatch_spans import record_request
 from services.runtime.scheduling.scheduler import RECOVERY_INTERVAL_S, SlotScheduler
 from services.runtime.scheduling.slots import (
     Event,
@@ -45,21 +45,11 @@ class InflightBatcher(Generic[Request, State]):
         Raises:
             ValueError: max_queued is below 1.
         """
-        self._scheduler = SlotScheduler(device, max_queued=max_queued, observe=record_dispatch)
+        self._scheduler = SlotScheduler(device, max_queued=max_queued)
         self._thread = thread
         self._worker: asyncio.Task[None] | None = None
         self._healthy, self._health_changed = True, asyncio.Event()
         self._draining = asyncio.Event()
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a slot."""
-        return self._scheduler.queued
-
-    @property
-    def active(self) -> int:
-        """Requests that hold a slot."""
-        return self._scheduler.active
 
     def load(self) -> Load:
         """Returns the current load; any thread may call it."""

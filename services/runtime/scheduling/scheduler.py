@@ -15,6 +15,7 @@ from typing import Generic
 from opentelemetry.trace import SpanContext
 
 from services.runtime.observability.instruments import DEVICE, STEPS, WAITS, Load, count_refusal
+from services.runtime.scheduling.dispatch_spans import record_dispatch
 from services.runtime.scheduling.slot_policy import SlotPolicy
 from services.runtime.scheduling.slots import (
     Dispatch,
@@ -46,7 +47,6 @@ class SlotScheduler(Generic[Request, State]):
         *,
         max_queued: int,
         clock: Callable[[], float] = time.monotonic,
-        observe: Callable[[Dispatch[Request, State]], None] = lambda dispatch: None,
     ) -> None:
         """Starts with free slots.
 
@@ -54,29 +54,17 @@ class SlotScheduler(Generic[Request, State]):
             device: Computes the steps.
             max_queued: Capacity of the queue; a request that finds no room is refused.
             clock: Returns seconds.
-            observe: Called on the device thread with each dispatch that contains a traced request,
-                before the steps are counted down.
 
         Raises:
             ValueError: max_queued is below 1.
         """
         if max_queued < 1:
             raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
-        self._device, self._clock, self._observe = device, clock, observe
+        self._device, self._clock = device, clock
         self._policy: SlotPolicy[Request, State] = SlotPolicy(device.slots, max_queued)
         self._lock = Lock()  # guards the policy; never held while the device computes
         self._usable = self._healthy = True  # unusable: a reset is due; unhealthy: a reset failed
         self._stopping = False
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a slot."""
-        return len(self._policy.queue)
-
-    @property
-    def active(self) -> int:
-        """Requests that hold a slot."""
-        return len(self._policy.running)
 
     def load(self) -> Load:
         """Returns the current load."""
@@ -244,16 +232,13 @@ class SlotScheduler(Generic[Request, State]):
         end_s = self._clock()
         DEVICE.add(end_s - start_s)
         STEPS.add(steps * rows)
-        if any(state.trace is not None for state in running.values()):
-            self._observe(
-                Dispatch(
-                    start_s=advance_s,
-                    end_s=end_s,
-                    device_to_host_s=self._device.device_to_host_s,
-                    steps=steps,
-                    requests=list(running.values()),
-                )
-            )
+        dispatch = Dispatch(
+            start_s=advance_s,
+            stepped_s=end_s - self._device.device_to_host_s,
+            end_s=end_s,
+            steps=steps,
+        )
+        record_dispatch(dispatch, running.values())
         with self._lock:
             policy.finish(steps, (end_s - start_s) / max(1, steps))
         for slot, state in running.items():

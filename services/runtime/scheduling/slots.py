@@ -1,8 +1,8 @@
 """Types of slot scheduling: the request, the device, and the state of a request over its life."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from opentelemetry.trace import SpanContext
 
@@ -78,20 +78,26 @@ Event: TypeAlias = State | Timed[State] | Failed | Preempted[State]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TracedDispatch:
-    """What a traced request keeps of a dispatch; it holds no reference to other requests.
+class Dispatch:
+    """One completed run of the device.
 
     Attributes:
-        start_s: Start of the dispatch.
+        start_s: Start of the run.
         stepped_s: End of its steps.
-        end_s: Time when the states had been fetched.
-        batch: Span of the whole dispatch.
-        attributes: Attributes of the request's own span of the dispatch.
+        end_s: Time when the states were on the host.
+        steps: Steps taken in every slot.
     """
 
     start_s: float
     stepped_s: float
     end_s: float
+    steps: int
+
+
+class TracedDispatch(NamedTuple):
+    """A dispatch of a traced request: its span, and the attributes of the request's own span."""
+
+    dispatch: Dispatch
     batch: SpanContext
     attributes: Attributes
 
@@ -131,22 +137,3 @@ class RequestState(Generic[Request, State]):
     def queue_s(self) -> float | None:
         """Seconds it waited for its slot; None while it waits."""
         return None if self.start_s is None else self.start_s - self.arrival_s
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dispatch(Generic[Request, State]):
-    """One completed run of the device.
-
-    Attributes:
-        start_s: Start of the run.
-        end_s: Time when the states were on the host.
-        device_to_host_s: Seconds at its end that were spent fetching the states.
-        steps: Steps taken in every slot.
-        requests: Requests in the slots.
-    """
-
-    start_s: float
-    end_s: float
-    device_to_host_s: float
-    steps: int
-    requests: Sequence[RequestState[Request, State]]

@@ -8,11 +8,14 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import Any
 
 import grpc
+from opentelemetry import context as trace_context
+from opentelemetry.propagate import extract
+from opentelemetry.trace import SpanKind
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.observability import span_attributes
-from services.runtime.observability.call_spans import server_span
 from services.runtime.observability.exporter_selection import selected_exporter
+from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import (
     DETAILS_KEY,
     RequestError,
@@ -112,16 +115,20 @@ async def _abort(context: Context, error: RequestError) -> None:
 async def server_spans(method: str, context: Context) -> AsyncIterator[None]:
     """Opens the server span of a call, as a child of the client's span."""
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-    with server_span(method, metadata) as opened:
-        code = grpc.StatusCode.CANCELLED
-        try:
-            yield
-            code = grpc.StatusCode.OK
-        except grpc.aio.AbortError:
-            code = context.code()
-            raise
-        finally:
-            opened.set_attributes(span_attributes.end_of_call(code))
+    token, code = trace_context.attach(extract(metadata)), grpc.StatusCode.CANCELLED
+    attributes = span_attributes.call(method)
+    try:
+        with span(method.lstrip("/"), kind=SpanKind.SERVER, **attributes) as opened:
+            try:
+                yield
+                code = grpc.StatusCode.OK
+            except grpc.aio.AbortError:
+                code = context.code()
+                raise
+            finally:
+                opened.set_attributes(span_attributes.end_of_call(code))
+    finally:
+        trace_context.detach(token)
 
 
 class CallCount:

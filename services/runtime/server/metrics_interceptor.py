@@ -24,38 +24,25 @@ def kind_of(method: str, request: Any) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()
 
 
-def measured(handler: Handler, method: str) -> Handler:
-    """Returns a handler that measures its calls; one is made for each call."""
-    return _Call(method).measured(handler)
+def measured(handler: Any, method: str) -> Handler:
+    """Returns a handler that measures its call; one is made for each call."""
+    kind, start_s = "", time.perf_counter()
+    deserialize, serialize = handler.request_deserializer, handler.response_serializer
 
+    def counting_deserializer(message: bytes) -> Any:
+        nonlocal kind
+        IO.add(len(message), direction="receive")
+        request = deserialize(message)
+        kind = kind_of(method, request)
+        return request
 
-class _Call:
-    """One call in progress."""
-
-    def __init__(self, method: str) -> None:
-        self._method, self._kind, self._start_s = method, "", time.perf_counter()
-
-    def measured(self, handler: Any) -> Handler:
-        deserialize, serialize = handler.request_deserializer, handler.response_serializer
-
-        def counting_deserializer(message: bytes) -> Any:
-            IO.add(len(message), direction="receive")
-            request = deserialize(message)
-            self._kind = kind_of(self._method, request)
-            return request
-
-        def counting_serializer(response: Any) -> bytes:
-            message: bytes = serialize(response)
-            IO.add(len(message), direction="transmit")
-            return message
-
-        counting = handler._replace(
-            request_deserializer=counting_deserializer, response_serializer=counting_serializer
-        )
-        return wrapped(counting, self._method, self._timing)
+    def counting_serializer(response: Any) -> bytes:
+        message: bytes = serialize(response)
+        IO.add(len(message), direction="transmit")
+        return message
 
     @asynccontextmanager
-    async def _timing(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def timing(_: str, context: Context) -> AsyncIterator[None]:
         outcome, trace = grpc.StatusCode.UNKNOWN, recorded_span()
         try:
             yield
@@ -69,8 +56,13 @@ class _Call:
             outcome = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         finally:
-            seconds = time.perf_counter() - self._start_s
-            REQUESTS.record(seconds, trace=trace, kind=self._kind, outcome=outcome.name)
+            seconds = time.perf_counter() - start_s
+            REQUESTS.record(seconds, trace=trace, kind=kind, outcome=outcome.name)
+
+    counting = handler._replace(
+        request_deserializer=counting_deserializer, response_serializer=counting_serializer
+    )
+    return wrapped(counting, method, timing)
 
 
 def _status(context: Context) -> grpc.StatusCode:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated, TypeVar
 
 import grpc
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.config import Env
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -29,6 +30,7 @@ from services.runtime.server.settings import ServerSettings, StageSettings
 from services.stages import generated, service_of
 
 logger = logging.getLogger(__name__)
+Settings = TypeVar("Settings", bound=ServerSettings)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 READINESS = "readiness"  # SERVING once warm, until the server drains or its device fails
@@ -243,9 +245,28 @@ async def _serve_until_signal(
         await ended
 
 
-def command_line(name: str, help_text: str) -> App:
-    """Returns the command line of a server: flags, or MUSE_ environment variables."""
-    return App(name=f"python -m {name}", help=help_text, config=Env("MUSE_", command=False))
+def command_line(
+    name: str,
+    help_text: str,
+    settings_type: type[Settings],
+    build: Callable[[Settings], Awaitable[Service]],
+    *,
+    default: Settings | None = None,
+) -> App:
+    """Returns the command line of a server: flags, or MUSE_ environment variables.
+
+    `default` is the settings without any flag; None if a flag is required.
+    """
+    app = App(name=f"python -m services.{name}", help=help_text, config=Env("MUSE_", command=False))
+
+    def main(settings: Settings) -> None:
+        """Serves until SIGTERM."""
+        run_server(lambda: build(settings), settings, name=name)
+
+    main.__annotations__["settings"] = Annotated[settings_type, Parameter(name="*")]
+    main.__defaults__ = None if default is None else (default,)
+    app.default(main)
+    return app
 
 
 def run_command_line(app: App) -> None:

@@ -73,13 +73,7 @@ def unpack_tensor(
         raise invalid_field(f"{field}.shape", expected=f"[{axes}]", got=list(found))
     dtype = _DTYPES[tensor.data_type]
     size = math.prod(found) * dtype.itemsize
-    if len(tensor.data) != size:
-        raise invalid_field(
-            f"{field}.data",
-            expected=f"{size} bytes for shape {list(found)}",
-            got=f"{len(tensor.data)} bytes",
-            advice="it may have been truncated",
-        )
+    _check_size(f"{field}.data", tensor.data, size, of=f"shape {list(found)}")
     return np.frombuffer(tensor.data, dtype).reshape(found)
 
 
@@ -113,22 +107,12 @@ def unpack_grid(
         RequestError: FAILED_PRECONDITION: the grid has another codebook. INVALID_ARGUMENT: the
             shape or the number of bytes is wrong, or an id is beyond the codebook.
     """
-    if grid.codebook != codebook:
-        raise failed_precondition(
-            f"{field}.codebook: expected {codebook}, got {grid.codebook or 'none'}; "
-            "both stages must serve checkpoints that were trained together"
-        )
+    _check_fingerprint(f"{field}.codebook", expected=codebook, got=grid.codebook)
     found = (grid.height, grid.width)
     if min(found) < 1 or found != (shape or found):
         expected = f"{shape[0]}x{shape[1]}" if shape else "at least 1x1"
         raise invalid_field(field, expected=expected, got=f"{found[0]}x{found[1]}")
-    if len(grid.ids) != 2 * grid.height * grid.width:
-        raise invalid_field(
-            f"{field}.ids",
-            expected=f"{2 * grid.height * grid.width} bytes for {found[0]}x{found[1]}",
-            got=f"{len(grid.ids)} bytes",
-            advice="it may have been truncated",
-        )
+    _check_size(f"{field}.ids", grid.ids, 2 * grid.height * grid.width, of=f"{found[0]}x{found[1]}")
     ids = np.frombuffer(grid.ids, "<u2").astype(np.int32).reshape(found)
     if ids.max() >= codebook_size:
         raise invalid_field(
@@ -157,11 +141,7 @@ def unpack_embedding(
             INVALID_ARGUMENT: the type or shape is wrong, or the embedding is too long, truncated
             or not finite.
     """
-    if embedding.encoder != encoder:
-        raise failed_precondition(
-            f"{field}.encoder: expected {encoder}, got {embedding.encoder or 'none'}; "
-            "both stages must serve checkpoints that were trained together"
-        )
+    _check_fingerprint(f"{field}.encoder", expected=encoder, got=embedding.encoder)
     values = unpack_tensor(
         embedding.values,
         field=f"{field}.values",
@@ -175,3 +155,21 @@ def unpack_embedding(
     if not np.isfinite(values).all():
         raise invalid_field(f"{field}.values", expected="finite numbers", got="NaN or infinity")
     return values
+
+
+def _check_fingerprint(field: str, *, expected: str, got: str) -> None:
+    if got != expected:
+        raise failed_precondition(
+            f"{field}: expected {expected}, got {got or 'none'}; "
+            "both stages must serve checkpoints that were trained together"
+        )
+
+
+def _check_size(field: str, content: bytes, size: int, *, of: str) -> None:
+    if len(content) != size:
+        raise invalid_field(
+            field,
+            expected=f"{size} bytes for {of}",
+            got=f"{len(content)} bytes",
+            advice="it may have been truncated",
+        )

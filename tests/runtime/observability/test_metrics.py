@@ -21,12 +21,13 @@ from muse.superres.v1 import superres_pb2
 from muse.text_encoder.v1 import text_encoder_pb2
 from muse.tokenizer.v1 import tokenizer_pb2
 
+from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.instruments import (
     INSTRUMENTS,
     OUTCOMES,
     observe,
 )
-from services.runtime.observability.metrics import configure_metrics, metrics_exporter
+from services.runtime.observability.metrics import configure_metrics
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.server.metrics_interceptor import kind_of
@@ -280,6 +281,6 @@ def test_invalid_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="metrics_port: expected another number than port"):
         ServerSettings(port=9464, metrics_port=9464)
     with pytest.raises(ValueError, match="OTEL_METRICS_EXPORTER: expected one of otlp"):
-        metrics_exporter({"OTEL_METRICS_EXPORTER": "prometheus"})
-    assert metrics_exporter({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4317"}) == "otlp"
-    assert metrics_exporter({}) == "none"
+        selected_exporter("METRICS", {"OTEL_METRICS_EXPORTER": "prometheus"})
+    assert selected_exporter("METRICS", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4317"}) == "otlp"
+    assert selected_exporter("METRICS", {}) == "none"

@@ -92,7 +92,7 @@ async def test_a_dispatch_is_a_span_linked_to_its_requests_and_each_has_its_own_
                     pass
 
     tasks = [asyncio.create_task(request(name, steps)) for name, steps in (("a", 3), ("b", 5))]
-    await until(lambda: batcher.queued + batcher.active == 2)
+    await until(lambda: batcher.load().queued + batcher.load().active == 2)
     device.gate.set()
     await asyncio.gather(*tasks)
 

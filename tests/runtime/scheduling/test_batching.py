@@ -75,7 +75,7 @@ async def test_a_caller_that_is_cancelled_while_waiting_costs_no_compute(
     await until_started(doubler)
     leaver, stayer = (asyncio.create_task(batcher.submit(number)) for number in (2, 3))
     await asyncio.sleep(0)
-    assert (batcher.queued, batcher.active) == (2, 1)
+    assert (batcher.load().queued, batcher.load().active) == (2, 1)
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
     doubler.gate.set()
@@ -130,7 +130,7 @@ async def test_draining_waits_for_submitted_requests(device: DeviceThread) -> No
     await asyncio.sleep(0)
     await batcher.drain()
 
-    assert (batcher.queued, batcher.active) == (0, 0)
+    assert (batcher.load().queued, batcher.load().active) == (0, 0)
     assert [(await task).result for task in tasks] == [0, 2, 4]
 
 

@@ -47,7 +47,7 @@ async def test_many_requests_share_the_slots_and_each_gets_its_own(
     assert all(name.startswith("device-under-test") for name in device.threads)
     assert all(timed.queue_s >= 0 and timed.compute_s >= 0 for timed in results)
     await batcher.drain()
-    assert (batcher.queued, batcher.active) == (0, 0)
+    assert (batcher.load().queued, batcher.load().active) == (0, 0)
 
 
 async def test_a_request_after_the_device_fell_idle_is_served(
@@ -68,10 +68,10 @@ async def test_a_caller_that_is_cancelled_or_stops_reading_frees_its_slot(
     async with aclosing(batcher.events(countdown("reader", 10**6), stream=True)) as events:
         first = await anext(events)
         cancelled = asyncio.create_task(result_of(batcher, countdown("cancelled", 10**6)))
-        await until(lambda: batcher.active == 2)
+        await until(lambda: batcher.load().active == 2)
         cancelled.cancel()
-        await until(lambda: batcher.active == 1)
-    await until(lambda: batcher.active == 0)
+        await until(lambda: batcher.load().active == 1)
+    await until(lambda: batcher.load().active == 0)
 
     assert first == ("reader", 1)
     assert cancelled.cancelled()
@@ -128,7 +128,7 @@ async def test_the_spans_of_queue_and_compute_fill_the_time_of_a_request_however
             await result_of(batcher, countdown(name, 3))
 
     first, never = (asyncio.create_task(traced(name)) for name in ("first", "never"))
-    await until(lambda: (batcher.active, batcher.queued) == (1, 1))
+    await until(lambda: (batcher.load().active, batcher.load().queued) == (1, 1))
     never.cancel()
     await asyncio.wait([never])
     device.gate.set()
@@ -156,9 +156,9 @@ async def test_draining_waits_for_accepted_requests(
         asyncio.create_task(result_of(batcher, countdown(str(number), 3))) for number in range(3)
     ]
     await until(device.started.is_set)
-    assert (batcher.queued, batcher.active) == (2, 1)
+    assert (batcher.load().queued, batcher.load().active) == (2, 1)
     asyncio.get_running_loop().call_later(0.05, device.gate.set)
     await batcher.drain()
 
-    assert (batcher.queued, batcher.active) == (0, 0)
+    assert (batcher.load().queued, batcher.load().active) == (0, 0)
     assert [(await task).result for task in tasks] == [("0", 3), ("1", 3), ("2", 3)]

@@ -40,9 +40,9 @@ def test_a_request_joins_at_the_next_step_and_leaves_when_it_ends(bench: Bench) 
 def test_a_freed_slot_goes_to_the_request_that_came_first(bench: Bench) -> None:
     for name, steps in (("a", 1), ("b", 3), ("c", 2), ("d", 1)):
         bench.submit(name, steps)
-    assert (bench.scheduler.queued, bench.scheduler.active) == (4, 0)
+    assert (bench.scheduler.load().queued, bench.scheduler.load().active) == (4, 0)
     bench.scheduler.tick()
-    assert (bench.scheduler.queued, bench.scheduler.active) == (2, 1)
+    assert (bench.scheduler.load().queued, bench.scheduler.load().active) == (2, 1)
     bench.finish()
 
     assert [names for _, names in bench.device.dispatches] == [
@@ -98,7 +98,7 @@ def test_a_cancelled_request_frees_its_slot_within_one_step_and_its_place_at_onc
     bench.scheduler.tick()
     bench.cancel("gone")
     bench.cancel("also gone")
-    assert bench.scheduler.queued == 1
+    assert bench.scheduler.load().queued == 1
     bench.scheduler.tick()
 
     assert bench.device.dispatches == [(1, {"gone", "stays"}), (1, {"stays", "next"})]
@@ -322,7 +322,7 @@ def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures
             bench.cancel(chance.choice(list(bench.states)[-12:]))
         bench.scheduler.tick()
 
-    assert (bench.scheduler.queued, bench.scheduler.active) == (0, 0)
+    assert (bench.scheduler.load().queued, bench.scheduler.load().active) == (0, 0)
     ends = [
         sum(isinstance(event, Timed | Failed) for event in events)
         for events in bench.events.values()

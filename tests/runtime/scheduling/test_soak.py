@@ -96,7 +96,7 @@ async def growth(
     try:
         for _ in range(ROUNDS):
             await cancel_all(batcher, countdown, chance, cancels)
-            assert (batcher.active, batcher.queued) == (0, 0)
+            assert (batcher.load().active, batcher.load().queued) == (0, 0)
             assert device.rows == {}
             device.dispatches.clear()  # the fake device keeps them
             gc.collect()
