@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import socket
 from contextlib import aclosing
-from typing import Any
 
 import grpc
 import numpy as np
@@ -31,11 +30,11 @@ from muse_client import (
 from muse_client.errors import muse_error
 
 from services.runtime.wire.errors import RequestError, resource_exhausted
-from tests.small_stages import ZEBRA_WARNING
+from tests.small_stages import ZEBRA_WARNING, House
 from tests.waiting import until
 
 
-async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> None:
+async def test_both_clients_return_the_same_pictures_in_order(house: House) -> None:
     async with AsyncMuseClient(house.address) as client:
         asynchronous = await client.generate("a fox", seed=2**64 - 1, count=3)
     with MuseClient(house.address) as client:
@@ -53,7 +52,7 @@ async def test_both_clients_return_the_same_pictures_in_order(house: Any) -> Non
     ]
 
 
-async def test_a_warning_is_an_event_and_a_python_warning_of_generate(house: Any) -> None:
+async def test_a_warning_is_an_event_and_a_python_warning_of_generate(house: House) -> None:
     with MuseClient(house.address) as client:
         with pytest.warns(MuseWarning, match='no caption had "zebra"'):
             images = await asyncio.to_thread(client.generate, "a zebra")
@@ -68,7 +67,7 @@ async def test_a_warning_is_an_event_and_a_python_warning_of_generate(house: Any
     )
 
 
-async def test_a_picture_says_what_was_decoded_for_it(house: Any) -> None:
+async def test_a_picture_says_what_was_decoded_for_it(house: House) -> None:
     async with AsyncMuseClient(house.address) as client:
         one, other = await client.generate("a fox", seed=7, count=2, base=Sampling(steps=3))
 
@@ -79,7 +78,7 @@ async def test_a_picture_says_what_was_decoded_for_it(house: Any) -> None:
 
 
 async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_end(
-    house: Any,
+    house: House,
 ) -> None:
     parameters = {"base": Sampling(steps=3), "superres": Sampling(steps=2)}
     async with AsyncMuseClient(house.address) as client:
@@ -104,7 +103,7 @@ async def test_events_tell_every_step_of_every_stage_then_the_picture_then_the_e
     assert events[-1].total_s > 0
 
 
-async def test_a_reader_who_leaves_cancels_the_stages(house: Any) -> None:
+async def test_a_reader_who_leaves_cancels_the_stages(house: House) -> None:
     entered, gate = asyncio.Event(), asyncio.Event()
 
     async def around(seed: int) -> None:
@@ -123,7 +122,7 @@ async def test_a_reader_who_leaves_cancels_the_stages(house: Any) -> None:
     await until(lambda: house.stages["superres"].cancelled == 1)
 
 
-async def test_a_refused_field_is_an_invalid_request_that_names_it(house: Any) -> None:
+async def test_a_refused_field_is_an_invalid_request_that_names_it(house: House) -> None:
     async with AsyncMuseClient(house.address) as client:
         with pytest.raises(InvalidRequest) as refused:
             await client.generate("a fox", base=Sampling(guidance_scale=float("nan")))
@@ -145,7 +144,7 @@ def test_a_number_that_does_not_fit_the_wire_is_refused_before_a_call(
     assert f"got {value}" in refused.value.message
 
 
-async def test_a_time_that_is_too_short_is_deadline_exceeded(house: Any) -> None:
+async def test_a_time_that_is_too_short_is_deadline_exceeded(house: House) -> None:
     gate = asyncio.Event()
     house.stages["base"].around = lambda seed: gate.wait()
     async with AsyncMuseClient(house.address, timeout_s=0.3) as client:
@@ -153,7 +152,7 @@ async def test_a_time_that_is_too_short_is_deadline_exceeded(house: Any) -> None
             await client.generate("a fox")
 
 
-async def test_a_full_stage_is_overloaded_and_says_when_to_try_again(house: Any) -> None:
+async def test_a_full_stage_is_overloaded_and_says_when_to_try_again(house: House) -> None:
     async def around(seed: int) -> None:
         raise resource_exhausted("64 requests wait", retry_after_s=1.5)
 
@@ -164,7 +163,7 @@ async def test_a_full_stage_is_overloaded_and_says_when_to_try_again(house: Any)
     assert refused.value.retry_after_s == 1.5
 
 
-async def test_stages_of_other_checkpoints_are_a_checkpoint_conflict(house: Any) -> None:
+async def test_stages_of_other_checkpoints_are_a_checkpoint_conflict(house: House) -> None:
     house.stages["tokenizer"].fingerprints["codebook"] = "codebook:other"
     await house.lines["tokenizer"].cut()
     await house.lines["tokenizer"].restore()
@@ -179,7 +178,7 @@ async def test_stages_of_other_checkpoints_are_a_checkpoint_conflict(house: Any)
             await ask_until_the_lost_connection_is_noticed(client)
 
 
-async def test_an_answer_of_another_kind_keeps_its_code(house: Any) -> None:
+async def test_an_answer_of_another_kind_keeps_its_code(house: House) -> None:
     async def around(seed: int) -> None:
         raise RequestError(grpc.StatusCode.NOT_FOUND, "no such thing")
 
@@ -217,7 +216,7 @@ def test_every_code_is_a_muse_error(code: grpc.StatusCode, kind: type[MuseError]
     assert error.code is code
 
 
-async def test_status_names_every_stage(house: Any) -> None:
+async def test_status_names_every_stage(house: House) -> None:
     async with AsyncMuseClient(house.address) as client:
         asynchronous = await client.status()
     with MuseClient(house.address) as client:

@@ -16,6 +16,7 @@ from muse_client import (
 from PIL import Image
 
 from tests.painted import noise
+from tests.small_stages import House
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def mask() -> Image.Image:
 
 
 async def test_both_clients_make_the_same_edits(
-    house: Any, image: Image.Image, mask: Image.Image
+    house: House, image: Image.Image, mask: Image.Image
 ) -> None:
     def blocking(client: MuseClient) -> list[Any]:
         return [
@@ -64,7 +65,7 @@ async def test_both_clients_make_the_same_edits(
 
 
 async def test_a_file_its_bytes_and_the_image_are_the_same(
-    house: Any, image: Image.Image, tmp_path: Path
+    house: House, image: Image.Image, tmp_path: Path
 ) -> None:
     file = tmp_path / "picture.png"
     image.save(file)
@@ -77,7 +78,7 @@ async def test_a_file_its_bytes_and_the_image_are_the_same(
 
 
 async def test_steps_say_which_part_of_a_picture_they_are_of(
-    house: Any, image: Image.Image
+    house: House, image: Image.Image
 ) -> None:
     async with AsyncMuseClient(house.address) as client:
         message = outpainting(image, right_px=32)
@@ -92,7 +93,7 @@ async def test_steps_say_which_part_of_a_picture_they_are_of(
 
 
 async def test_what_does_not_fit_the_wire_is_an_invalid_request(
-    house: Any, image: Image.Image
+    house: House, image: Image.Image
 ) -> None:
     async with AsyncMuseClient(house.address) as client:
         with pytest.raises(InvalidRequest, match=r"outpaint.left_px: expected a number from 0 up"):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from services.presets import preset
 from services.stages import STAGES
+from tests.conftest import Collector
 from tests.waiting import wait_until
 
 TINY = preset("tiny")
@@ -29,7 +30,7 @@ MUSE = [sys.executable, "-c", "from tools.cli.main import main; main()"]
 
 
 @pytest.fixture(scope="module")
-def address(checkpoints: Path, cache: Path, collector: Any) -> Iterator[str]:
+def address(checkpoints: Path, cache: Path, collector: Collector) -> Iterator[str]:
     """`muse up`, until SIGTERM."""
     port, log = free_base_port(), cache / "up.log"
     words = ["up", "--preset=tiny", f"--checkpoints={checkpoints}", f"--base-port={port}"]
@@ -238,7 +239,9 @@ def test_bench_loads_the_whole_and_every_stage(address: str, stage: str, tmp_pat
     assert (tmp_path / "bench.html").is_file()
 
 
-def test_one_trace_holds_the_queue_and_compute_of_every_stage(address: str, collector: Any) -> None:
+def test_one_trace_holds_the_queue_and_compute_of_every_stage(
+    address: str, collector: Collector
+) -> None:
     trace_id, parent_id = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
     caller = SpanContext(trace_id, parent_id, is_remote=False, trace_flags=TraceFlags.SAMPLED)
     with MuseClient(address) as client, use_span(NonRecordingSpan(caller)):

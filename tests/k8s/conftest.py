@@ -25,6 +25,9 @@ class Ended:
     error: str
 
 
+Muse = Callable[..., Ended]  # of the words after `muse deploy`
+
+
 @pytest.fixture(scope="session")
 def render_once() -> Callable[[Path], str]:
     """Renders a folder of the repository once; kubectl takes seconds."""
@@ -39,7 +42,7 @@ def muse(
     render_once: Callable[[Path], str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Ended]:
+) -> Muse:
     """Runs `muse deploy` in this process; wants something that renders, as `rendered` does."""
     from k8s.deployment import overlays
     from tools.cli.main import main

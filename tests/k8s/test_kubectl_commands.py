@@ -6,10 +6,11 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+
+from tests.k8s.conftest import Muse
 
 README = Path("k8s/README.md")
 HEADING = "## Applying, waiting, logs and scaling"
@@ -59,7 +60,7 @@ def test_kubectl_understands_each_command_and_only_misses_the_cluster(
 
 
 @pytest.mark.parametrize("command", commands("muse deploy"))
-def test_muse_deploy_understands_each_command(command: str, unreachable: None, muse: Any) -> None:
+def test_muse_deploy_understands_each_command(command: str, unreachable: None, muse: Muse) -> None:
     words = shlex.split(command.replace("CONTEXT", "away"))[2:]
 
     ended = muse(*words)

@@ -10,6 +10,7 @@ from muse.common.v1 import caller_pb2, decoding_pb2
 from services.presets import preset
 from services.runtime.wire.errors import read_error
 from services.runtime.wire.tensors import pack_embedding, pack_grid
+from tests.masked.conftest import Stage
 
 TINY = preset("tiny")
 ENCODER, LOW, HIGH = "t5:1", "codebook:low", "codebook:high"
@@ -61,7 +62,7 @@ CONTRADICTION = decoding_pb2.DecodeState(**RESUMED, step=3)
     ],
 )
 async def test_bad_input_is_refused_by_name_and_the_next_request_works(
-    base: Any, changes: dict[str, Any], code: str, named: str
+    base: Stage, changes: dict[str, Any], code: str, named: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await base.events(base.request(**changes))
@@ -74,7 +75,7 @@ async def test_bad_input_is_refused_by_name_and_the_next_request_works(
     assert (await base.events(base.request()))[-1].HasField("result")
 
 
-async def test_low_tokens_of_another_codebook_are_refused_with_both_names(superres: Any) -> None:
+async def test_low_tokens_of_another_codebook_are_refused_with_both_names(superres: Stage) -> None:
     grid = pack_grid(np.zeros((4, 4), int), HIGH)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:

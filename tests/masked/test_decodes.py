@@ -13,6 +13,7 @@ from muse.common.v1 import decoding_pb2
 from services.presets import preset
 from services.runtime.wire.errors import read_error
 from services.runtime.wire.tensors import pack_embedding, pack_grid, unpack_grid
+from tests.masked.conftest import Serve, Stage
 
 TINY = preset("tiny")
 ENCODER, LOW, HIGH = "t5:1", "codebook:low", "codebook:high"
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_decode_ends_with_all_tokens_of_the_stages_own_codebook(
-    base: Any, superres: Any
+    base: Stage, superres: Stage
 ) -> None:
     low = (await base.events(base.request()))[-1].result
     high = (await superres.events(superres.request(low_tokens=low.tokens)))[-1].result
@@ -41,7 +42,7 @@ async def test_a_decode_ends_with_all_tokens_of_the_stages_own_codebook(
         assert result.timing.compute_s > 0
 
 
-async def test_four_at_a_time_get_what_each_gets_alone(base: Any, superres: Any) -> None:
+async def test_four_at_a_time_get_what_each_gets_alone(base: Stage, superres: Stage) -> None:
     negative = pack_embedding(TEXT[::-1], ENCODER)
     for stage in (base, superres):
         requests = [
@@ -61,7 +62,7 @@ async def test_four_at_a_time_get_what_each_gets_alone(base: Any, superres: Any)
 
 
 @pytest.mark.usefixtures("slow_steps")
-async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any) -> None:
+async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Stage) -> None:
     def request(steps: int) -> Any:
         return base.request(sampling=decoding_pb2.Sampling(steps=steps, seed=steps))
 
@@ -78,7 +79,7 @@ async def test_a_short_request_joins_a_long_one_and_is_done_before_it(base: Any)
 
 @pytest.mark.parametrize("end", ["deadline", "cancel"])
 async def test_a_request_nobody_waits_for_frees_its_slot_long_before_its_last_step(
-    base: Any, slow_steps: list[int], end: str
+    base: Stage, slow_steps: list[int], end: str
 ) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=16))
     call = base.stub.Generate(request, timeout=0.5 if end == "deadline" else None)
@@ -95,7 +96,7 @@ async def test_a_request_nobody_waits_for_frees_its_slot_long_before_its_last_st
 
 @pytest.mark.usefixtures("slow_steps")
 async def test_a_decode_is_cut_down_to_its_deadline_only_where_the_request_allows_it(
-    serve: Any, base: Any
+    serve: Serve, base: Stage
 ) -> None:
     async with serve("base", max_batch_size=2) as short_of_time:
         long = base.request(sampling=decoding_pb2.Sampling(steps=16))
@@ -120,7 +121,7 @@ async def test_a_decode_is_cut_down_to_its_deadline_only_where_the_request_allow
 
 
 async def test_no_request_makes_a_serving_stage_compile(
-    base: Any, superres: Any, nothing_compiles: Callable[[], AbstractContextManager[None]]
+    base: Stage, superres: Stage, nothing_compiles: Callable[[], AbstractContextManager[None]]
 ) -> None:
     random = np.random.default_rng(1)
 
@@ -151,7 +152,7 @@ async def test_no_request_makes_a_serving_stage_compile(
                 assert events[-1].HasField("result")
 
 
-async def test_every_step_is_streamed_and_any_of_its_states_can_be_resumed(base: Any) -> None:
+async def test_every_step_is_streamed_and_any_of_its_states_can_be_resumed(base: Stage) -> None:
     quiet = (await base.events(base.request()))[-1].result.tokens
     events = await base.events(base.request(progress=decoding_pb2.PROGRESS_DETAIL_STATES))
 
@@ -162,7 +163,7 @@ async def test_every_step_is_streamed_and_any_of_its_states_can_be_resumed(base:
         assert resumed[-1].result.tokens == quiet
 
 
-async def test_known_tokens_of_a_grid_that_is_handed_in_stay(base: Any) -> None:
+async def test_known_tokens_of_a_grid_that_is_handed_in_stay(base: Stage) -> None:
     grid = np.full((TINY.base.grid, TINY.base.grid), 7)
     known = np.zeros(grid.size, np.uint8)
     known[3:9] = 1
@@ -175,7 +176,7 @@ async def test_known_tokens_of_a_grid_that_is_handed_in_stay(base: Any) -> None:
     assert np.any(ids != 7)
 
 
-async def test_the_status_names_what_is_served(superres: Any) -> None:
+async def test_the_status_names_what_is_served(superres: Stage) -> None:
     status = await superres.status()
 
     assert (status.stage, status.preset) == ("superres", "tiny")

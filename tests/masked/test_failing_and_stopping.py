@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Collection
-from typing import Any
 
 import grpc
 import pytest
@@ -14,12 +13,13 @@ from services.decoding.pool import DecodePool
 from services.decoding.slots import Progress
 from services.runtime.scheduling import inflight
 from services.runtime.wire.errors import read_error
+from tests.masked.conftest import Serve, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.usefixtures("slow_steps")
-async def test_a_server_that_stops_ends_the_decodes_it_accepted(serve: Any, base: Any) -> None:
+async def test_a_server_that_stops_ends_the_decodes_it_accepted(serve: Serve, base: Stage) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=10))
     async with serve("base", max_batch_size=1) as stopping:
         calls = [asyncio.create_task(stopping.events(request)) for _ in range(2)]  # one has to wait
@@ -33,7 +33,7 @@ async def test_a_server_that_stops_ends_the_decodes_it_accepted(serve: Any, base
 @pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("slow_steps", [0.4], indirect=True)
 async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_same_tokens(
-    serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, base: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = base.request(sampling=decoding_pb2.Sampling(steps=16, seed=3, guidance_scale=2.0))
     async with serve("base", max_batch_size=1, grace_s=7.0) as stopping:
@@ -60,7 +60,7 @@ def fail(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Pro
 
 
 async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_works(
-    base: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    base: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     advance, failed = DecodePool.advance, []
 
@@ -82,7 +82,7 @@ async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_wo
 
 
 async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
-    serve: Any, base: Any, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, base: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inflight, "RECOVERY_INTERVAL_S", 0.05)
     expected = (await base.events(base.request()))[-1].result.tokens
@@ -117,7 +117,7 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
 
 
 async def test_a_server_whose_device_is_broken_can_be_stopped(
-    serve: Any, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve("base", max_batch_size=1) as broken:
         monkeypatch.setattr(DecodePool, "advance", fail)

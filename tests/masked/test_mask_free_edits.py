@@ -14,6 +14,7 @@ from services.masked.requests import Grid, read_mask_free_edit
 from services.presets import preset
 from services.runtime.wire.errors import read_error
 from services.runtime.wire.tensors import pack_grid
+from tests.masked.conftest import Stage
 
 TINY = preset("tiny")
 LOW = "codebook:low"
@@ -34,7 +35,7 @@ def start(known: bytes = bytes(TOKENS), seed: int = 0) -> DecodeState:
     return DecodeState(tokens=pack_grid(ids, LOW), known=known)
 
 
-def edit(base: Any, **changes: Any) -> Any:
+def edit(base: Stage, **changes: Any) -> Any:
     fields: dict[str, Any] = {
         "resume": start(),
         "mask_free_edit": MaskFreeEdit(fraction=0.25),
@@ -45,7 +46,7 @@ def edit(base: Any, **changes: Any) -> Any:
 
 
 async def test_each_iteration_changes_at_most_its_share_and_the_last_is_the_result(
-    base: Any,
+    base: Stage,
 ) -> None:
     events = await base.events(edit(base))
 
@@ -74,7 +75,7 @@ async def test_of_the_papers_256_tokens_each_step_draws_the_papers_8_percent_by_
     assert row.unknown == 20  # 0.08 x 256 = 20.48
 
 
-async def test_known_tokens_stay_and_the_default_share_is_eight_in_a_hundred(base: Any) -> None:
+async def test_known_tokens_stay_and_the_default_share_is_eight_in_a_hundred(base: Stage) -> None:
     known = bytes([1] * (TOKENS // 2) + [0] * (TOKENS // 2))
     events = await base.events(edit(base, resume=start(known), mask_free_edit=MaskFreeEdit()))
 
@@ -84,14 +85,14 @@ async def test_known_tokens_stay_and_the_default_share_is_eight_in_a_hundred(bas
     assert (first != after_one).sum() <= max(1, round(0.08 * TOKENS / 2))
 
 
-async def test_any_iteration_can_be_gone_on_from_to_the_same_tokens(base: Any) -> None:
+async def test_any_iteration_can_be_gone_on_from_to_the_same_tokens(base: Stage) -> None:
     events = await base.events(edit(base))
     for at in (0, 4, 9):
         resumed = await base.events(edit(base, resume=events[at].progress.state))
         assert resumed[-1].result.tokens == events[-1].result.tokens
 
 
-async def test_an_edit_is_the_same_alone_and_among_other_requests(base: Any) -> None:
+async def test_an_edit_is_the_same_alone_and_among_other_requests(base: Stage) -> None:
     alone = (await base.events(edit(base)))[-1].result.tokens
     others = [base.events(base.request(sampling=Sampling(steps=9, seed=s))) for s in range(3)]
     in_company = (await asyncio.gather(base.events(edit(base)), *others))[0]
@@ -113,7 +114,7 @@ async def test_an_edit_is_the_same_alone_and_among_other_requests(base: Any) -> 
     ],
 )
 async def test_a_bad_edit_is_refused_by_its_field_and_the_next_works(
-    base: Any, changes: dict[str, Any], field: str
+    base: Stage, changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await base.events(edit(base, **changes))

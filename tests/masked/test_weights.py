@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from muse.common.v1 import decoding_pb2
@@ -14,11 +13,12 @@ from services.decoding.serving import default_serving_config
 from services.masked.engine import MaskedEngine
 from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.spec import SUPERRES
+from tests.masked.conftest import Serve
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
-    serve: Any, checkpoints: Path
+    serve: Serve, checkpoints: Path
 ) -> None:
     async with serve("base", max_batch_size=4, weights="int8") as stage:
         requests = [

@@ -10,6 +10,7 @@ from flax import nnx
 from services.base.model import BaseTransformer
 from services.presets import preset
 from services.superres.model import SuperresTransformer
+from tests.masked.conftest import Stage
 
 TINY = preset("tiny")
 LENGTH, HIDDEN = TINY.base.text_length, TINY.base.text_hidden
@@ -38,7 +39,7 @@ def test_a_text_of_no_tokens_equals_no_text_in_either_transformer() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_both_servers_decode_without_one(base: Any, superres: Any) -> None:
+async def test_both_servers_decode_without_one(base: Stage, superres: Stage) -> None:
     for stage in (base, superres):
         request = stage.request()
         request.ClearField("prompt")

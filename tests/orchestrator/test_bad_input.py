@@ -7,6 +7,8 @@ import pytest
 from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 
+from tests.small_stages import House
+
 INVALID: list[tuple[str, dict[str, Any]]] = [
     ("prompt", {"prompt": ""}),
     ("prompt", {"prompt": " \n\t"}),
@@ -39,7 +41,7 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("field", "wrong"), INVALID)
 async def test_it_names_the_field_calls_no_stage_and_the_next_request_works(
-    house: Any, field: str, wrong: dict[str, Any]
+    house: House, field: str, wrong: dict[str, Any]
 ) -> None:
     refusal = await house.refusal(**wrong)
 
@@ -52,7 +54,7 @@ async def test_it_names_the_field_calls_no_stage_and_the_next_request_works(
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 async def test_a_text_of_too_many_tokens_is_refused_in_the_callers_words(
-    house: Any, field: str
+    house: House, field: str
 ) -> None:
     refusal = await house.refusal(**{field: "fox " * 33})
 
@@ -63,7 +65,7 @@ async def test_a_text_of_too_many_tokens_is_refused_in_the_callers_words(
     assert await house.works()
 
 
-async def test_the_ends_of_every_range_are_allowed(house: Any) -> None:
+async def test_the_ends_of_every_range_are_allowed(house: House) -> None:
     least = Sampling(
         steps=1, guidance_scale=0, guidance_scale_start=0, temperature=0, choice_temperature=0
     )

@@ -16,6 +16,7 @@ from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.stages import STAGES
+from tests.small_stages import House
 
 FAVOURITE = 9
 
@@ -32,7 +33,7 @@ class Nearest:
 
 
 @pytest.fixture
-async def choosy(house: Any) -> AsyncIterator[tuple[str, Nearest]]:
+async def choosy(house: House) -> AsyncIterator[tuple[str, Nearest]]:
     """The address of an orchestrator over the house's stages that has a scorer, and that."""
     from muse.orchestrator.v1.orchestrator_pb2_grpc import (
         add_OrchestratorServiceServicer_to_server,
@@ -79,7 +80,7 @@ async def test_the_best_come_best_first_with_their_score_and_seed(
         {"best_of": 4, "mask_free_edit": MaskFreeEdit(return_iterations=[5])},
     ],
 )
-async def test_what_cannot_be_chosen_of_is_refused(house: Any, wrong: dict[str, Any]) -> None:
+async def test_what_cannot_be_chosen_of_is_refused(house: House, wrong: dict[str, Any]) -> None:
     refusal = await house.refusal(**wrong)
 
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -87,7 +88,7 @@ async def test_what_cannot_be_chosen_of_is_refused(house: Any, wrong: dict[str, 
     assert house.calls() == 0
 
 
-async def test_a_server_without_a_scorer_says_how_to_have_one(house: Any) -> None:
+async def test_a_server_without_a_scorer_says_how_to_have_one(house: House) -> None:
     refusal = await house.refusal(best_of=4)
 
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED

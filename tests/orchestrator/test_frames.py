@@ -14,6 +14,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpain
 
 from services.stages import Stage
 from tests.painted import file_of, noise
+from tests.small_stages import House
 
 SERVICES = Path(__file__).parents[2] / "services"
 MOST_FRAMES = 8
@@ -102,7 +103,7 @@ async def frames(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Frames]:
     ids=lambda edit: next(iter(edit), "generate"),
 )
 async def test_from_generate_to_any_stub_there_are_at_most_eight_frames(
-    frames: Frames, house: Any, edit: dict[str, Any]
+    frames: Frames, house: House, edit: dict[str, Any]
 ) -> None:
     await house.events(preview_every=0 if edit else 1, **edit)
 

@@ -11,6 +11,7 @@ from muse_client import AsyncMuseClient, Progress
 from PIL import Image
 
 from services.orchestrator.previews import GREY, greyed
+from tests.small_stages import House
 
 
 def previews(events: list[Any]) -> list[tuple[str, int]]:
@@ -31,13 +32,13 @@ def previews(events: list[Any]) -> list[tuple[str, int]]:
     ],
 )
 async def test_there_is_one_after_every_so_many_steps_and_after_the_last(
-    house: Any, every: int, expected: list[tuple[str, int]]
+    house: House, every: int, expected: list[tuple[str, int]]
 ) -> None:
     assert previews(await house.events(preview_every=every, progress=True)) == expected
 
 
 async def test_it_has_the_tokens_and_a_picture_of_them_and_comes_without_progress_too(
-    house: Any,
+    house: House,
 ) -> None:
     events = await house.events(preview_every=256, seed=77)
 
@@ -52,7 +53,7 @@ async def test_it_has_the_tokens_and_a_picture_of_them_and_comes_without_progres
     assert Image.open(io.BytesIO(steps[1].preview.png)).getpixel((0, 0)) == (77, 77, 77)
 
 
-async def test_pictures_are_the_same_with_previews_and_without(house: Any) -> None:
+async def test_pictures_are_the_same_with_previews_and_without(house: House) -> None:
     async with AsyncMuseClient(house.address) as client:
         one = await client.generate("a fox", seed=3)
         other = await client.generate("a fox", seed=3, preview_every=1)
@@ -60,7 +61,7 @@ async def test_pictures_are_the_same_with_previews_and_without(house: Any) -> No
     assert one[0].decodes == other[0].decodes
 
 
-async def test_all_of_a_mask_free_edit_is_known_at_any_time(house: Any) -> None:
+async def test_all_of_a_mask_free_edit_is_known_at_any_time(house: House) -> None:
     content = io.BytesIO()
     Image.new("RGB", (32, 32), (9, 0, 0)).save(content, "PNG")
     edit = MaskFreeEdit(image=content.getvalue(), iterations=4, return_iterations=[2])
@@ -79,7 +80,7 @@ def test_what_is_not_known_is_grey() -> None:
     assert (shown[:2, 2:] == GREY).all()
 
 
-async def test_the_client_hands_out_images(house: Any) -> None:
+async def test_the_client_hands_out_images(house: House) -> None:
     async with AsyncMuseClient(house.address) as client:
         steps = [
             event
@@ -91,7 +92,7 @@ async def test_the_client_hands_out_images(house: Any) -> None:
     assert steps[0].preview.known == b"\1" * 4
 
 
-async def test_more_than_there_are_steps_is_refused(house: Any) -> None:
+async def test_more_than_there_are_steps_is_refused(house: House) -> None:
     refusal = await house.refusal(preview_every=257)
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.violations[0].field == "preview_every"

@@ -25,6 +25,7 @@ from services.runtime.observability import span_attributes, tracing
 from services.runtime.observability.span_attributes import muse
 from services.runtime.wire.errors import failed_precondition
 from services.stages import STAGES
+from tests.small_stages import House
 from tests.waiting import until
 
 REQUESTS, CANCELS, AT_A_TIME = 500, 200, 16
@@ -50,7 +51,7 @@ class Open(SpanProcessor):
 
 
 @pytest.fixture
-def traced(spans: InMemorySpanExporter, house: Any) -> Any:
+def traced(spans: InMemorySpanExporter, house: House) -> Any:
     """A house that records spans."""
     return house
 
@@ -71,7 +72,7 @@ def busy(stage: str, chance: random.Random, most_s: float) -> Callable[[int], An
     return around
 
 
-def made_busy(house: Any, most_s: float) -> None:
+def made_busy(house: House, most_s: float) -> None:
     chance = random.Random(5)
     for name, behaviour in house.stages.items():
         behaviour.around = busy(name, chance, most_s)
@@ -99,7 +100,7 @@ def random_request(chance: random.Random) -> dict[str, Any]:
     return {"progress": chance.random() < 0.5, "seed": chance.randrange(250), **kind}
 
 
-async def test_the_parts_of_500_random_requests_add_up_to_their_wall_time(house: Any) -> None:
+async def test_the_parts_of_500_random_requests_add_up_to_their_wall_time(house: House) -> None:
     made_busy(house, 0.004)
     chance = random.Random(3)
     requests = iter([random_request(chance) for _ in range(REQUESTS)])
@@ -120,7 +121,7 @@ async def test_the_parts_of_500_random_requests_add_up_to_their_wall_time(house:
 
 
 async def test_the_callers_own_clock_says_the_same_of_requests_that_take_a_while(
-    house: Any,
+    house: House,
 ) -> None:
     made_busy(house, 2.0)
     assert await house.works()  # so that everything is connected
@@ -153,7 +154,7 @@ def test_of_calls_made_at_once_only_the_last_to_end_counts_and_the_device_worked
 
 
 async def test_what_pictures_have_in_common_counts_once_in_the_device_seconds_of_a_request(
-    house: Any,
+    house: House,
 ) -> None:
     *_, done = events = await house.events(count=3)
 

@@ -17,7 +17,7 @@ from services.orchestrator.calls import TRIES
 from services.runtime.server.process import ServerError
 from services.runtime.wire.errors import RequestError, unavailable
 from services.stages import STAGES
-from tests.small_stages import ZEBRA_WARNING
+from tests.small_stages import ZEBRA_WARNING, House
 from tests.waiting import until
 
 
@@ -52,7 +52,7 @@ def fail(behaviour: Any, error: RequestError, *, times: int) -> None:
     behaviour.around = around
 
 
-async def test_a_request_passes_every_stage_in_order(house: Any) -> None:
+async def test_a_request_passes_every_stage_in_order(house: House) -> None:
     events = await house.events(progress=True)
 
     received = [
@@ -73,14 +73,14 @@ async def test_a_request_passes_every_stage_in_order(house: Any) -> None:
     assert all(timing.transfer_s > 0 for timing in timings)
 
 
-async def test_a_warning_of_the_text_encoder_follows_accepted(house: Any) -> None:
+async def test_a_warning_of_the_text_encoder_follows_accepted(house: House) -> None:
     events = await house.events(prompt="a zebra")
 
     assert kinds(events) == ["accepted", "warning", "image", "done"]
     assert events[1].warning == ZEBRA_WARNING
 
 
-async def test_requests_after_the_first_ask_no_stage_for_its_status(house: Any) -> None:
+async def test_requests_after_the_first_ask_no_stage_for_its_status(house: House) -> None:
     before = [stage.statuses for stage in house.stages.values()]
     for _ in range(3):
         assert await house.works()
@@ -88,7 +88,7 @@ async def test_requests_after_the_first_ask_no_stage_for_its_status(house: Any) 
     assert [stage.statuses for stage in house.stages.values()] == before == [1] * 4
 
 
-async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) -> None:
+async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: House) -> None:
     caller = Caller(priority=PRIORITY_BATCH, id="nightly")
     await house.events(caller=caller)
 
@@ -96,7 +96,7 @@ async def test_base_and_superres_hear_who_asks_and_how_urgent_it_is(house: Any) 
 
 
 async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_provenance_names_them(
-    house: Any,
+    house: House,
 ) -> None:
     events = await house.events(base=Sampling(guidance_scale=0))
 
@@ -109,7 +109,7 @@ async def test_unset_sampling_parameters_get_the_stages_defaults_and_the_provena
 
 @pytest.mark.parametrize("name", STAGES)
 async def test_a_stage_that_dies_during_a_request_is_named_and_the_next_works_once_it_is_back(
-    house: Any, name: str
+    house: House, name: str
 ) -> None:
     entered = block(house.stages[name], asyncio.Event())
     request = asyncio.create_task(house.refusal())
@@ -128,7 +128,7 @@ async def test_a_stage_that_dies_during_a_request_is_named_and_the_next_works_on
     assert await house.works()
 
 
-async def test_unavailable_is_retried_and_each_step_is_reported_once(house: Any) -> None:
+async def test_unavailable_is_retried_and_each_step_is_reported_once(house: House) -> None:
     base = house.stages["base"]
     base.steps_before_around = 3
     fail(base, unavailable("just a moment"), times=2)
@@ -142,7 +142,7 @@ async def test_unavailable_is_retried_and_each_step_is_reported_once(house: Any)
 
 
 async def test_a_preempted_decode_goes_on_from_there_and_no_step_is_reported_twice(
-    house: Any,
+    house: House,
 ) -> None:
     base = house.stages["base"]
     base.preempts_at = [2, 4]
@@ -164,7 +164,7 @@ async def test_a_preempted_decode_goes_on_from_there_and_no_step_is_reported_twi
     assert kinds(events)[-1] == "done"
 
 
-async def test_it_is_not_tried_for_ever(house: Any) -> None:
+async def test_it_is_not_tried_for_ever(house: House) -> None:
     fail(house.stages["tokenizer"], unavailable("gone"), times=100)
 
     refusal = await house.refusal()
@@ -174,7 +174,7 @@ async def test_it_is_not_tried_for_ever(house: Any) -> None:
     assert len(house.stages["tokenizer"].asked) == TRIES
 
 
-async def test_it_is_not_tried_again_without_time_left(house: Any) -> None:
+async def test_it_is_not_tried_again_without_time_left(house: House) -> None:
     fail(house.stages["base"], unavailable("gone"), times=100)
 
     refusal = await house.refusal(timeout_s=0.25)
@@ -191,7 +191,7 @@ async def test_it_is_not_tried_again_without_time_left(house: Any) -> None:
         grpc.StatusCode.FAILED_PRECONDITION,
     ],
 )
-async def test_nothing_but_unavailable_is_tried_again(house: Any, code: grpc.StatusCode) -> None:
+async def test_nothing_but_unavailable_is_tried_again(house: House, code: grpc.StatusCode) -> None:
     fail(house.stages["superres"], RequestError(code, "no", retry_after_s=0.5), times=1)
 
     refusal = await house.refusal()
@@ -202,7 +202,9 @@ async def test_nothing_but_unavailable_is_tried_again(house: Any, code: grpc.Sta
     assert await house.works()
 
 
-async def test_a_call_that_the_stage_cancels_is_an_error_and_no_missing_picture(house: Any) -> None:
+async def test_a_call_that_the_stage_cancels_is_an_error_and_no_missing_picture(
+    house: House,
+) -> None:
     fail(house.stages["base"], RequestError(grpc.StatusCode.CANCELLED, "cut off"), times=100)
 
     refusal = await house.refusal(count=2)
@@ -211,7 +213,9 @@ async def test_a_call_that_the_stage_cancels_is_an_error_and_no_missing_picture(
     assert "base" in refusal.message
 
 
-async def test_a_stage_back_with_another_checkpoint_is_refused_with_both_names(house: Any) -> None:
+async def test_a_stage_back_with_another_checkpoint_is_refused_with_both_names(
+    house: House,
+) -> None:
     assert await house.works()
     encoder = house.stages["text_encoder"]
     await house.lines["text_encoder"].cut()
@@ -231,7 +235,7 @@ async def test_a_stage_back_with_another_checkpoint_is_refused_with_both_names(h
 
 
 async def test_a_stage_that_says_failed_precondition_makes_the_next_request_ask_again(
-    house: Any,
+    house: House,
 ) -> None:
     mismatch = RequestError(grpc.StatusCode.FAILED_PRECONDITION, "expected a, got b")
     fail(house.stages["base"], mismatch, times=1)
@@ -242,7 +246,7 @@ async def test_a_stage_that_says_failed_precondition_makes_the_next_request_ask_
     assert house.stages["base"].statuses == asked + 1
 
 
-async def test_a_caller_who_leaves_frees_the_stage(house: Any) -> None:
+async def test_a_caller_who_leaves_frees_the_stage(house: House) -> None:
     base = house.stages["base"]
     entered = block(base, asyncio.Event())
     call = house.stub.Generate(house.request(count=3))
@@ -256,7 +260,7 @@ async def test_a_caller_who_leaves_frees_the_stage(house: Any) -> None:
     assert await house.works()
 
 
-async def test_the_deadline_travels_to_every_stage(house: Any) -> None:
+async def test_the_deadline_travels_to_every_stage(house: House) -> None:
     async def around(seed: int) -> None:
         await asyncio.sleep(0.5)
 
@@ -268,7 +272,7 @@ async def test_the_deadline_travels_to_every_stage(house: Any) -> None:
     assert all(0 < left_s < 2.6 for left_s in later)
 
 
-async def test_a_deadline_that_passes_frees_the_stage(house: Any) -> None:
+async def test_a_deadline_that_passes_frees_the_stage(house: House) -> None:
     block(house.stages["superres"], asyncio.Event())
     begun = time.monotonic()
 
@@ -279,13 +283,13 @@ async def test_a_deadline_that_passes_frees_the_stage(house: Any) -> None:
     await until(lambda: house.stages["superres"].cancelled == 1)
 
 
-async def test_without_a_deadline_a_stage_has_none(house: Any) -> None:
+async def test_without_a_deadline_a_stage_has_none(house: House) -> None:
     await house.events(timeout_s=None)
 
     assert house.stages["base"].left_s == [None]
 
 
-async def test_each_picture_moves_on_by_itself(house: Any) -> None:
+async def test_each_picture_moves_on_by_itself(house: House) -> None:
     gate = asyncio.Event()
     entered = block(house.stages["base"], gate, seed=8)  # the second picture's
     call = house.stub.Generate(house.request(count=3), timeout=20)
@@ -301,7 +305,9 @@ async def test_each_picture_moves_on_by_itself(house: Any) -> None:
     assert done[2] == 1
 
 
-async def test_one_picture_that_fails_ends_the_request_and_those_before_it_stay(house: Any) -> None:
+async def test_one_picture_that_fails_ends_the_request_and_those_before_it_stay(
+    house: House,
+) -> None:
     gate = asyncio.Event()
 
     async def around(seed: int) -> None:
@@ -329,7 +335,7 @@ async def test_one_picture_that_fails_ends_the_request_and_those_before_it_stay(
     assert await house.works()
 
 
-async def test_status_is_never_from_memory(house: Any) -> None:
+async def test_status_is_never_from_memory(house: House) -> None:
     await house.lines["superres"].cut()
 
     answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
@@ -340,13 +346,13 @@ async def test_status_is_never_from_memory(house: Any) -> None:
     assert not answer.stages[2].HasField("status")
 
 
-async def test_status_names_the_orchestrators_version(house: Any) -> None:
+async def test_status_names_the_orchestrators_version(house: House) -> None:
     answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
 
     assert answer.version == version("muse")
 
 
-async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: Any) -> None:
+async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: House) -> None:
     await house.lines["base"].cut()
     assert "base" in (await house.refusal()).message
 
@@ -354,7 +360,7 @@ async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: Any) -> No
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_it_does_not_start_over_stages_that_contradict_each_other(house: Any) -> None:
+async def test_it_does_not_start_over_stages_that_contradict_each_other(house: House) -> None:
     house.stages["superres"].fingerprints["low_codebook"] = "codebook:other"
     addresses: Any = {name: f"127.0.0.1:{line.port}" for name, line in house.lines.items()}
     service = await build(Settings(port=0, **addresses))

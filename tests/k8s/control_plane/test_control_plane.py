@@ -20,6 +20,7 @@ from k8s.deployment.cluster import Cluster
 from k8s.deployment.overlays import OVERLAYS, names
 from services.orchestrator.replicas.addresses import ServiceName
 from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch
+from tests.k8s.conftest import Muse
 from tests.k8s.control_plane.kubectl import KubectlFailed, apply, delete, evict, kubectl
 from tests.k8s.control_plane.kubelets import Kubelets
 from tests.waiting import until, wait_until
@@ -206,7 +207,7 @@ def test_applying_again_changes_nothing(cluster: Cluster, deployed: list[Manifes
 
 
 def test_the_commands_explain_check_and_scale(
-    deployed: list[Manifest], cluster: Cluster, muse: Any
+    deployed: list[Manifest], cluster: Cluster, muse: Muse
 ) -> None:
     ended = muse("explain", "--overlay", "gke-v5e")
     assert ended.status == 1  # no node has the images
@@ -260,7 +261,7 @@ def test_a_stage_is_scheduled_onto_a_node_of_its_chip_and_no_other(
 
 
 def test_a_roll_out_is_waited_for_and_is_ready_then(
-    cluster: Cluster, pools: Kubelets, muse: Any
+    cluster: Cluster, pools: Kubelets, muse: Muse
 ) -> None:
     apply_overlay()
     wait_for_roll_out()

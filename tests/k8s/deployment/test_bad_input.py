@@ -11,6 +11,8 @@ import yaml
 
 from k8s.checks import rendering
 from k8s.deployment import overlays
+from tests.k8s.conftest import Muse
+from tests.k8s.deployment.fake_api import FakeApiServer
 
 OVERLAYS = "gke-v5e, gke-v6e, gpu, local-cpu"
 ONLINE = [["explain"], ["check", "--context", "fake"]]
@@ -22,7 +24,7 @@ def test_every_overlay_has_a_name() -> None:
 
 @pytest.mark.parametrize("words", [["explain"], ["check"]])
 def test_an_unknown_overlay_is_answered_with_those_there_are(
-    api: Any, muse: Any, words: list[str]
+    api: FakeApiServer, muse: Muse, words: list[str]
 ) -> None:
     ended = muse(*words, "--overlay", "gke-v7")
 
@@ -32,7 +34,7 @@ def test_an_unknown_overlay_is_answered_with_those_there_are(
     )
 
 
-def test_a_folder_that_cannot_be_rendered_says_why(muse: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_rendered_says_why(muse: Muse, tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [nothing.yaml]\n")
 
     ended = muse("check", "--overlay", str(tmp_path))
@@ -42,7 +44,9 @@ def test_a_folder_that_cannot_be_rendered_says_why(muse: Any, tmp_path: Path) ->
     assert "nothing.yaml" in ended.error
 
 
-def test_an_overlay_without_a_namespace_is_refused(api: Any, muse: Any, tmp_path: Path) -> None:
+def test_an_overlay_without_a_namespace_is_refused(
+    api: FakeApiServer, muse: Muse, tmp_path: Path
+) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [all.yaml]\n")
     (tmp_path / "all.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: a}}")
 
@@ -52,7 +56,7 @@ def test_an_overlay_without_a_namespace_is_refused(api: Any, muse: Any, tmp_path
 
 
 def test_without_kubectl_and_kustomize_it_says_how_to_get_one(
-    muse: Any, monkeypatch: pytest.MonkeyPatch
+    muse: Muse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr(overlays, "render", rendering.render)
@@ -67,7 +71,7 @@ def test_without_kubectl_and_kustomize_it_says_how_to_get_one(
 
 @pytest.mark.parametrize("words", ONLINE)
 def test_without_a_kubeconfig_it_says_how_to_get_one(
-    muse: Any, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    muse: Muse, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
 
@@ -79,7 +83,7 @@ def test_without_a_kubeconfig_it_says_how_to_get_one(
 
 
 def test_a_kubeconfig_that_is_no_yaml_is_named(
-    muse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    muse: Muse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken").write_text("contexts: [")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "broken"))
@@ -97,7 +101,7 @@ def test_a_kubeconfig_that_is_no_yaml_is_named(
     ],
 )
 def test_an_answer_that_is_none_of_an_api_server_is_one_line(
-    api: Any, muse: Any, monkeypatch: pytest.MonkeyPatch, head: str, said: str
+    api: FakeApiServer, muse: Muse, monkeypatch: pytest.MonkeyPatch, head: str, said: str
 ) -> None:
     def answer(http: Any) -> None:
         http.wfile.write(f"HTTP/1.1 200 OK\r\n{head}\r\nhello".encode())
@@ -113,14 +117,16 @@ def test_an_answer_that_is_none_of_an_api_server_is_one_line(
 
 @pytest.mark.parametrize("words", [["explain"], ["check"]])
 def test_an_unknown_context_is_answered_with_those_there_are(
-    api: Any, muse: Any, words: list[str]
+    api: FakeApiServer, muse: Muse, words: list[str]
 ) -> None:
     ended = muse(*words, "--overlay", "gke-v5e", "--context", "production")
 
     assert ended.error == "muse: context: expected one of fake, away, got 'production'"
 
 
-def test_a_context_that_is_named_does_without_a_current_one(system: Any, muse: Any) -> None:
+def test_a_context_that_is_named_does_without_a_current_one(
+    system: FakeApiServer, muse: Muse
+) -> None:
     file = Path(os.environ["KUBECONFIG"])
     content = yaml.safe_load(file.read_text())
     del content["current-context"]
@@ -136,7 +142,7 @@ def test_a_context_that_is_named_does_without_a_current_one(system: Any, muse: A
 
 @pytest.mark.parametrize("words", [["explain"], ["check"]])
 def test_an_api_server_that_is_away_is_named_with_its_context(
-    api: Any, muse: Any, words: list[str]
+    api: FakeApiServer, muse: Muse, words: list[str]
 ) -> None:
     ended = muse(*words, "--overlay", "gke-v5e", "--context", "away")
 
@@ -148,7 +154,9 @@ def test_an_api_server_that_is_away_is_named_with_its_context(
 
 
 @pytest.mark.parametrize("words", ONLINE)
-def test_credentials_that_have_expired_are_named(api: Any, muse: Any, words: list[str]) -> None:
+def test_credentials_that_have_expired_are_named(
+    api: FakeApiServer, muse: Muse, words: list[str]
+) -> None:
     api.unauthorized = True
 
     ended = muse(*words, "--overlay", "gke-v5e")
@@ -157,7 +165,7 @@ def test_credentials_that_have_expired_are_named(api: Any, muse: Any, words: lis
     assert ended.status == 1
 
 
-def test_what_one_may_not_read_is_named(system: Any, muse: Any) -> None:
+def test_what_one_may_not_read_is_named(system: FakeApiServer, muse: Muse) -> None:
     system.forbidden = {("list", "pods")}
 
     ended = muse("explain", "--overlay", "gke-v5e")
@@ -165,7 +173,7 @@ def test_what_one_may_not_read_is_named(system: Any, muse: Any) -> None:
     assert ended.error.startswith("muse: you may not list pods in namespace muse (403): ask for")
 
 
-def test_an_api_server_that_is_unwell_is_named(system: Any, muse: Any) -> None:
+def test_an_api_server_that_is_unwell_is_named(system: FakeApiServer, muse: Muse) -> None:
     system.unwell = {("list", "deployments")}
 
     ended = muse("explain", "--overlay", "gke-v5e")
@@ -181,7 +189,7 @@ def test_an_api_server_that_is_unwell_is_named(system: Any, muse: Any) -> None:
     ],
 )
 def test_a_package_that_is_not_installed_is_named(
-    missing: str, said: str, api: Any, tmp_path: Path
+    missing: str, said: str, api: FakeApiServer, tmp_path: Path
 ) -> None:
     code = (
         "import sys\n"
@@ -197,7 +205,7 @@ def test_a_package_that_is_not_installed_is_named(
     assert ended.stderr.count("\n") == 1
 
 
-def test_it_imports_no_jax(api: Any, rendered: Any) -> None:
+def test_it_imports_no_jax(api: FakeApiServer, rendered: Any) -> None:
     code = (
         "import sys\n"
         "from tools.cli.main import main\n"

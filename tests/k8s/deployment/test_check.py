@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.k8s.conftest import Muse
+from tests.k8s.deployment.fake_api import FakeApiServer
+
 LABELS = {
     "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
     "cloud.google.com/gke-tpu-topology": "1x1",
@@ -22,7 +25,7 @@ def node(pool: str, number: int, chips: int = 1) -> Any:
 
 
 @pytest.fixture
-def nodes(api: Any) -> Any:
+def nodes(api: FakeApiServer) -> Any:
     """A cluster with two nodes of one chip in every pool that gke-v5e names."""
     for pool in POOLS:
         for number in range(2):
@@ -32,7 +35,7 @@ def nodes(api: Any) -> Any:
 
 @pytest.mark.parametrize("overlay", ["gke-v5e", "gke-v6e", "gpu", "local-cpu"])
 def test_every_overlay_of_the_repository_passes_without_a_cluster(
-    overlay: str, muse: Any, monkeypatch: pytest.MonkeyPatch
+    overlay: str, muse: Muse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "none")
 
@@ -42,14 +45,14 @@ def test_every_overlay_of_the_repository_passes_without_a_cluster(
     assert ended.out.endswith(" objects, 0 mistakes\n")
 
 
-def test_more_chips_than_the_shape_of_the_node_are_a_mistake(muse: Any) -> None:
+def test_more_chips_than_the_shape_of_the_node_are_a_mistake(muse: Muse) -> None:
     ended = muse("check", "--overlay", "tests/k8s/too-many-chips")
 
     assert ended.status == 1
     assert "Deployment/base: asks for 4 chips, its shape 1x1 has another number\n" in ended.out
 
 
-def test_what_has_not_the_fields_of_its_schema_is_a_mistake(muse: Any, tmp_path: Any) -> None:
+def test_what_has_not_the_fields_of_its_schema_is_a_mistake(muse: Muse, tmp_path: Any) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [all.yaml]\n")
     (tmp_path / "all.yaml").write_text(
         "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, namespace: b}, spec: {}}"
@@ -61,14 +64,14 @@ def test_what_has_not_the_fields_of_its_schema_is_a_mistake(muse: Any, tmp_path:
     assert "Deployment/a: $.spec: " in ended.out
 
 
-def test_nodes_with_the_chips_pass(nodes: Any, muse: Any) -> None:
+def test_nodes_with_the_chips_pass(nodes: Any, muse: Muse) -> None:
     ended = muse("check", *LIVE)
 
     assert ended.status == 0, ended
     assert ended.out.startswith(f"context fake, {nodes.address}\n")
 
 
-def test_a_pool_without_a_node_is_named_by_its_labels(api: Any, muse: Any) -> None:
+def test_a_pool_without_a_node_is_named_by_its_labels(api: FakeApiServer, muse: Muse) -> None:
     for pool in POOLS[1:]:
         for number in range(2):
             api.put(node(pool, number))
@@ -82,7 +85,7 @@ def test_a_pool_without_a_node_is_named_by_its_labels(api: Any, muse: Any) -> No
 
 
 def test_nodes_that_hold_fewer_replicas_than_the_overlay_wants_are_named(
-    api: Any, muse: Any
+    api: FakeApiServer, muse: Muse
 ) -> None:
     for pool in POOLS:
         api.put(node(pool, 0))
@@ -94,7 +97,7 @@ def test_nodes_that_hold_fewer_replicas_than_the_overlay_wants_are_named(
     assert "have room for 1" in ended.out
 
 
-def test_a_node_without_its_chips_is_named(nodes: Any, muse: Any) -> None:
+def test_a_node_without_its_chips_is_named(nodes: Any, muse: Muse) -> None:
     for number in range(2):
         nodes.put(node("base", number, chips=0))
 
@@ -104,7 +107,7 @@ def test_a_node_without_its_chips_is_named(nodes: Any, muse: Any) -> None:
     assert "Deployment/base: a pod requests 1 google.com/tpu, the largest node with" in ended.out
 
 
-def test_who_may_not_list_nodes_is_told_which_role_is_missing(nodes: Any, muse: Any) -> None:
+def test_who_may_not_list_nodes_is_told_which_role_is_missing(nodes: Any, muse: Muse) -> None:
     nodes.forbidden = {("list", "nodes")}
 
     ended = muse("check", *LIVE)

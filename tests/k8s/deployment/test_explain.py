@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from k8s.deployment.failures import rollout_state
+from tests.k8s.conftest import Muse
+from tests.k8s.deployment.fake_api import FakeApiServer
 
 V5E = ("--overlay", "gke-v5e")
 PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}}
@@ -46,7 +48,7 @@ def box(state: Any, restarts: int = 0, **more: Any) -> Any:
 
 
 @pytest.fixture
-def stuck(system: Any) -> Any:
+def stuck(system: FakeApiServer) -> FakeApiServer:
     """A system whose base does not become ready; its newest ReplicaSet is base-new."""
     system.not_ready = {"base"}
     base = system.object("deployments", "muse", "base")
@@ -83,7 +85,7 @@ def test_a_roll_out_waits_for_one_thing_after_another(changes: dict[str, int], s
     assert rollout_state({**deployment, "status": status}) == late
 
 
-def test_what_has_rolled_out_needs_no_explanation(system: Any, muse: Any) -> None:
+def test_what_has_rolled_out_needs_no_explanation(system: FakeApiServer, muse: Muse) -> None:
     system.put(pod("base-new-1", ready=True))
 
     ended = muse("explain", *V5E)
@@ -94,7 +96,7 @@ def test_what_has_rolled_out_needs_no_explanation(system: Any, muse: Any) -> Non
     )
 
 
-def test_what_was_never_applied_is_not_there(api: Any, muse: Any) -> None:
+def test_what_was_never_applied_is_not_there(api: FakeApiServer, muse: Muse) -> None:
     ended = muse("explain", *V5E)
 
     assert ended.status == 1
@@ -102,7 +104,7 @@ def test_what_was_never_applied_is_not_there(api: Any, muse: Any) -> None:
     assert ended.out.count("is not there") == 5
 
 
-def test_an_image_that_cannot_be_pulled_is_named(stuck: Any, muse: Any) -> None:
+def test_an_image_that_cannot_be_pulled_is_named(stuck: FakeApiServer, muse: Muse) -> None:
     stuck.put(pod("base-new-1", containerStatuses=[box(PULL)]))
 
     ended = muse("explain", *V5E)
@@ -112,7 +114,7 @@ def test_an_image_that_cannot_be_pulled_is_named(stuck: Any, muse: Any) -> None:
     assert "pod base-new-1: ImagePullBackOff: Back-off pulling image: not found\n" in ended.out
 
 
-def test_a_crash_is_shown_with_its_last_lines(stuck: Any, muse: Any) -> None:
+def test_a_crash_is_shown_with_its_last_lines(stuck: FakeApiServer, muse: Muse) -> None:
     ended_with = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     stuck.put(pod("base-new-1", containerStatuses=[box(CRASH, 4, lastState=ended_with)]))
     stuck.logs["base-new-1 previous"] = [f"line {i}" for i in range(8)]
@@ -126,7 +128,7 @@ def test_a_crash_is_shown_with_its_last_lines(stuck: Any, muse: Any) -> None:
     assert ended.status == 1
 
 
-def test_a_crash_whose_log_is_gone_says_so(stuck: Any, muse: Any) -> None:
+def test_a_crash_whose_log_is_gone_says_so(stuck: FakeApiServer, muse: Muse) -> None:
     stuck.put(pod("base-new-1", containerStatuses=[box(CRASH, 4)]))
 
     ended = muse("explain", *V5E)
@@ -134,7 +136,9 @@ def test_a_crash_whose_log_is_gone_says_so(stuck: Any, muse: Any) -> None:
     assert "last with exit code unknown (no reason)\n    its log cannot be read: " in ended.out
 
 
-def test_a_pod_that_no_node_takes_has_the_schedulers_sentence(stuck: Any, muse: Any) -> None:
+def test_a_pod_that_no_node_takes_has_the_schedulers_sentence(
+    stuck: FakeApiServer, muse: Muse
+) -> None:
     sentence = "0/3 nodes are available: 3 Insufficient google.com/tpu."
     unscheduled = {
         "type": "PodScheduled",
@@ -149,7 +153,9 @@ def test_a_pod_that_no_node_takes_has_the_schedulers_sentence(stuck: Any, muse: 
     assert f"pod base-new-1: Unschedulable: {sentence}\n" in ended.out
 
 
-def test_a_startup_probe_that_fails_is_read_from_the_newest_event(stuck: Any, muse: Any) -> None:
+def test_a_startup_probe_that_fails_is_read_from_the_newest_event(
+    stuck: FakeApiServer, muse: Muse
+) -> None:
     stuck.put(pod("base-new-1", containerStatuses=[box({"running": {}})]))
     for count, when in ((1, "2026-11-26T00:00:01Z"), (7, "2026-11-26T00:00:09Z")):
         event = {
@@ -171,7 +177,7 @@ def test_a_startup_probe_that_fails_is_read_from_the_newest_event(stuck: Any, mu
     )
 
 
-def test_a_pod_that_starts_normally_is_said_to_be_well(stuck: Any, muse: Any) -> None:
+def test_a_pod_that_starts_normally_is_said_to_be_well(stuck: FakeApiServer, muse: Muse) -> None:
     waiting = {"waiting": {"reason": "ContainerCreating"}}
     stuck.put(pod("base-new-1", phase="Pending", containerStatuses=[box(waiting)]))
 
@@ -180,7 +186,7 @@ def test_a_pod_that_starts_normally_is_said_to_be_well(stuck: Any, muse: Any) ->
     assert "pod base-new-1: ContainerCreating: nothing is wrong with it yet" in ended.out
 
 
-def test_a_pod_that_is_being_replaced_is_marked(stuck: Any, muse: Any) -> None:
+def test_a_pod_that_is_being_replaced_is_marked(stuck: FakeApiServer, muse: Muse) -> None:
     stuck.put(pod("base-old-1", revision="base-old", containerStatuses=[box(PULL)]))
 
     ended = muse("explain", *V5E)
@@ -188,7 +194,7 @@ def test_a_pod_that_is_being_replaced_is_marked(stuck: Any, muse: Any) -> None:
     assert "pod base-old-1 (of an old revision): ImagePullBackOff" in ended.out
 
 
-def test_a_pod_that_its_node_evicted_has_the_nodes_reason(stuck: Any, muse: Any) -> None:
+def test_a_pod_that_its_node_evicted_has_the_nodes_reason(stuck: FakeApiServer, muse: Muse) -> None:
     why = "The node was low on resource: memory."
     stuck.put(pod("base-new-1", phase="Failed", reason="Evicted", message=why))
 
@@ -197,7 +203,9 @@ def test_a_pod_that_its_node_evicted_has_the_nodes_reason(stuck: Any, muse: Any)
     assert f"pod base-new-1: Evicted: {why}" in ended.out
 
 
-def test_pods_that_a_quota_or_admission_refuses_are_explained(stuck: Any, muse: Any) -> None:
+def test_pods_that_a_quota_or_admission_refuses_are_explained(
+    stuck: FakeApiServer, muse: Muse
+) -> None:
     message = 'pods "base-new-" is forbidden: exceeded quota: chips'
     base = stuck.object("deployments", "muse", "base")
     condition = {"type": "ReplicaFailure", "status": "True", "message": message}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.painted import pixels_of
+from tests.small_stages import House
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Studio:
         seed: What the small stages paint: every unknown token has this shade.
     """
 
-    house: Any
+    house: House
     seed: int = 200
 
     async def images(self, **changes: Any) -> list[Any]:
@@ -35,6 +36,6 @@ class Studio:
 
 
 @pytest.fixture
-def studio(house: Any) -> Studio:
+def studio(house: House) -> Studio:
     """Asks for edits."""
     return Studio(house)

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 from PIL import Image
 
+from tests.orchestrator.edits.conftest import Studio
 from tests.orchestrator.edits.drawn import edits
+from tests.small_stages import House
 
 HEIGHT, WIDTH = 16, 24
 BLUE = (0, 0, 200)
@@ -201,7 +203,7 @@ NUMBERS_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-async def refused(house: Any, field: str, said: str, **wrong: Any) -> None:
+async def refused(house: House, field: str, said: str, **wrong: Any) -> None:
     """Holds if it is refused by that field, no stage was called and the next request works."""
     refusal = await house.refusal(**wrong)
 
@@ -215,28 +217,28 @@ async def refused(house: Any, field: str, said: str, **wrong: Any) -> None:
 @pytest.mark.parametrize("name", FILES_REFUSED)
 @pytest.mark.parametrize("edit", EDITS)
 async def test_a_file_that_cannot_be_read_is_refused_in_every_edit(
-    house: Any, edit: str, name: str
+    house: House, edit: str, name: str
 ) -> None:
     make, said = FILES_REFUSED[name]
     await refused(house, f"{edit}.image", said, **EDITS[edit](make()))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES_REFUSED if name != "nothing"])
-async def test_and_as_a_mask(house: Any, name: str) -> None:
+async def test_and_as_a_mask(house: House, name: str) -> None:
     make, said = FILES_REFUSED[name]
     wrong = Inpaint(image=GOOD, mask=make())
     await refused(house, "inpaint.mask", said, inpaint=wrong)
 
 
 @pytest.mark.parametrize("name", NUMBERS_REFUSED)
-async def test_a_number_or_a_mask_that_is_wrong_is_refused(house: Any, name: str) -> None:
+async def test_a_number_or_a_mask_that_is_wrong_is_refused(house: House, name: str) -> None:
     field, wrong, said = NUMBERS_REFUSED[name]
     await refused(house, field, said, **wrong)
 
 
 @pytest.mark.parametrize("name", FILES_CONVERTED)
 async def test_an_unusual_file_is_converted_and_comes_back_beside_what_is_painted(
-    studio: Any, name: str
+    studio: Studio, name: str
 ) -> None:
     make, colour = FILES_CONVERTED[name]
     result = await studio.pixels(outpaint=Outpaint(image=make(), right_px=8))
@@ -247,7 +249,7 @@ async def test_an_unusual_file_is_converted_and_comes_back_beside_what_is_painte
     assert await studio.house.works()
 
 
-async def test_a_full_mask_is_no_mistake_and_all_is_painted(studio: Any) -> None:
+async def test_a_full_mask_is_no_mistake_and_all_is_painted(studio: Studio) -> None:
     result = await studio.pixels(inpaint=Inpaint(image=GOOD, mask=mask()))
 
     assert (result == studio.seed).all()
@@ -274,7 +276,7 @@ FILE = st.one_of(
 )
 @given(edits(FILE), st.integers(0, 3), st.integers(0, 300))
 async def test_bytes_and_fields_at_random_are_painted_or_refused_and_the_servers_go_on(
-    house: Any, edit: dict[str, Any], count: int, preview_every: int
+    house: House, edit: dict[str, Any], count: int, preview_every: int
 ) -> None:
     request = house.request(count=count, preview_every=preview_every, **edit)
     call, received = house.stub.Generate(request, timeout=60), []

@@ -11,6 +11,7 @@ from PIL import Image
 
 from services.orchestrator.metadata import EDITED_TYPE
 from tests.painted import file_of, noise, pixels_of
+from tests.small_stages import House
 
 SEED = 200  # what the small stages paint: every unknown token has this shade
 
@@ -28,13 +29,13 @@ def inpaint(picture: np.ndarray | None = None, mask: np.ndarray | None = None, *
     return Inpaint(image=file_of(picture), mask=file_of(mask), **more)
 
 
-async def images(house: Any, **changes: Any) -> list[Any]:
+async def images(house: House, **changes: Any) -> list[Any]:
     events = await house.events(**{"seed": SEED, **changes})
     assert events[-1].WhichOneof("event") == "done"
     return [event.image for event in events if event.WhichOneof("event") == "image"]
 
 
-async def test_only_tokens_under_the_mask_are_unknown_low_first(house: Any) -> None:
+async def test_only_tokens_under_the_mask_are_unknown_low_first(house: House) -> None:
     await images(house, inpaint=inpaint())
 
     (base,), (superres,) = (house.stages[name].asked for name in ("base", "superres"))
@@ -48,7 +49,7 @@ async def test_only_tokens_under_the_mask_are_unknown_low_first(house: Any) -> N
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 8 * 2), (45, 70), (200, 20), (16, 16)])
 async def test_unmasked_pixels_come_back_bit_for_bit_at_any_size(
-    house: Any, size: tuple[int, int]
+    house: House, size: tuple[int, int]
 ) -> None:
     height, width = (max(16, side) for side in size)
     picture, mask = noise(height, width), corner_mask(height, width)
@@ -60,7 +61,7 @@ async def test_unmasked_pixels_come_back_bit_for_bit_at_any_size(
     assert (result[0, 0] == SEED).all()
 
 
-async def test_without_composite_the_decoded_picture_is_returned_everywhere(house: Any) -> None:
+async def test_without_composite_the_decoded_picture_is_returned_everywhere(house: House) -> None:
     picture = noise()
     (image,) = await images(house, inpaint=inpaint(picture, composite=False))
 
@@ -69,7 +70,7 @@ async def test_without_composite_the_decoded_picture_is_returned_everywhere(hous
     assert (result[corner_mask() == 0] != picture[corner_mask() == 0]).any()
 
 
-async def test_the_new_fades_in_over_the_feather_asked_for(house: Any) -> None:
+async def test_the_new_fades_in_over_the_feather_asked_for(house: House) -> None:
     black = np.zeros((32, 32, 3), np.uint8)
     hard, soft = [
         pixels_of((await images(house, inpaint=inpaint(black, feather_px=px)))[0].png)
@@ -80,7 +81,7 @@ async def test_the_new_fades_in_over_the_feather_asked_for(house: Any) -> None:
     assert soft[1, 1, 0] == hard[1, 1, 0]
 
 
-async def test_the_mask_may_be_the_pictures_own_alpha(house: Any) -> None:
+async def test_the_mask_may_be_the_pictures_own_alpha(house: House) -> None:
     layered = np.dstack([noise(), 255 - corner_mask()])
     (by_alpha,) = await images(house, inpaint=Inpaint(image=file_of(layered)))
 
@@ -89,14 +90,14 @@ async def test_the_mask_may_be_the_pictures_own_alpha(house: Any) -> None:
     assert (result[corner_mask() == 0] == noise()[corner_mask() == 0]).all()
 
 
-async def test_a_full_mask_paints_everything(house: Any) -> None:
+async def test_a_full_mask_paints_everything(house: House) -> None:
     (image,) = await images(house, inpaint=inpaint(mask=np.full((32, 32), 255, np.uint8)))
 
     assert (pixels_of(image.png) == SEED).all()
     assert not any(house.stages["base"].asked[0].resume.known)
 
 
-async def test_exif_orientation_turns_picture_and_mask(house: Any) -> None:
+async def test_exif_orientation_turns_picture_and_mask(house: House) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
     lying, mask = noise(20, 40), np.zeros((20, 40), np.uint8)
@@ -114,7 +115,7 @@ async def test_exif_orientation_turns_picture_and_mask(house: Any) -> None:
 
 
 async def test_several_seeds_encode_the_picture_once_and_each_is_what_it_is_alone(
-    house: Any,
+    house: House,
 ) -> None:
     together = await images(house, inpaint=inpaint(), count=3)
     encoded = sum(request.DESCRIPTOR.name == "EncodeRequest" for request in asked(house))
@@ -125,11 +126,11 @@ async def test_several_seeds_encode_the_picture_once_and_each_is_what_it_is_alon
     assert [image.png for image in together] == [image.png for image in alone]
 
 
-def asked(house: Any) -> list[Any]:
+def asked(house: House) -> list[Any]:
     return list(house.stages["tokenizer"].asked)
 
 
-async def test_the_file_says_that_it_was_edited_and_where_the_time_went(house: Any) -> None:
+async def test_the_file_says_that_it_was_edited_and_where_the_time_went(house: House) -> None:
     (image,) = await images(house, inpaint=inpaint(), negative_prompt="rain")
 
     info = Image.open(io.BytesIO(image.png)).info
@@ -148,7 +149,7 @@ async def test_the_file_says_that_it_was_edited_and_where_the_time_went(house: A
     assert [decode.stage for decode in image.decodes] == ["base", "superres"]
 
 
-async def test_more_pixels_than_there_is_memory_for_are_refused_by_the_count(house: Any) -> None:
+async def test_more_pixels_than_there_is_memory_for_are_refused_by_the_count(house: House) -> None:
     large = np.zeros((4096, 2048), np.uint8)
     refusal = await house.refusal(inpaint=inpaint(large), count=9)
 
@@ -156,7 +157,7 @@ async def test_more_pixels_than_there_is_memory_for_are_refused_by_the_count(hou
     assert "expected at most 8 pictures of 8388608 pixels in all, got 9" in refusal.message
 
 
-async def test_edits_and_new_pictures_at_once_do_not_disturb_each_other(house: Any) -> None:
+async def test_edits_and_new_pictures_at_once_do_not_disturb_each_other(house: House) -> None:
     alone = [(await images(house, inpaint=inpaint()))[0].png, (await images(house))[0].png]
     together = await asyncio.gather(
         *(images(house, inpaint=inpaint()) for _ in range(4)), *(images(house) for _ in range(4))

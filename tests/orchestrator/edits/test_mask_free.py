@@ -9,6 +9,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 
 from services.orchestrator.edits.mask_free import iterations_of, kept_of
+from tests.orchestrator.edits.conftest import Studio
 from tests.painted import file_of, noise
 
 
@@ -22,7 +23,7 @@ def low_ids(request: Any) -> np.ndarray:
 
 
 async def test_its_defaults_are_the_papers_and_every_token_is_open(
-    studio: Any, image: bytes
+    studio: Studio, image: bytes
 ) -> None:
     events = await studio.house.events(mask_free_edit=MaskFreeEdit(image=image))
 
@@ -36,7 +37,7 @@ async def test_its_defaults_are_the_papers_and_every_token_is_open(
     assert (provenance.base.steps, provenance.superres.steps) == (100, 3)
 
 
-async def test_every_number_can_be_set(studio: Any, image: bytes) -> None:
+async def test_every_number_can_be_set(studio: Studio, image: bytes) -> None:
     edit = MaskFreeEdit(image=image, iterations=12, fraction=0.5)
     await studio.images(
         mask_free_edit=edit, base=Sampling(guidance_scale=2, top_k=9, temperature=0.5)
@@ -55,7 +56,7 @@ async def test_every_number_can_be_set(studio: Any, image: bytes) -> None:
 
 
 async def test_the_iterations_asked_for_come_besides_the_last_each_with_its_own_superres(
-    studio: Any, image: bytes
+    studio: Studio, image: bytes
 ) -> None:
     edit = MaskFreeEdit(image=image, iterations=40, return_iterations=[10, 0, 25, 40])
     images = await studio.images(mask_free_edit=edit)
@@ -70,7 +71,7 @@ async def test_the_iterations_asked_for_come_besides_the_last_each_with_its_own_
 
 
 async def test_no_step_is_reported_twice_when_the_decode_is_preempted(
-    studio: Any, image: bytes
+    studio: Studio, image: bytes
 ) -> None:
     studio.house.stages["base"].preempts_at = [3]
     edit = MaskFreeEdit(image=image, iterations=6, return_iterations=[2, 5])
@@ -80,7 +81,7 @@ async def test_no_step_is_reported_twice_when_the_decode_is_preempted(
     assert received == [1, 2, 3, 4, 5, 6]
 
 
-async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Any) -> None:
+async def test_the_picture_comes_back_at_its_own_size_for_every_seed(studio: Studio) -> None:
     edit = MaskFreeEdit(image=file_of(noise(20, 50)), iterations=2, return_iterations=[1])
     images = await studio.images(mask_free_edit=edit, count=2)
 
@@ -114,7 +115,7 @@ def test_strength_says_how_many_iterations(
     ],
 )
 async def test_what_would_contradict_it_is_refused_before_any_stage_is_called(
-    studio: Any, image: bytes, field: str, wrong: dict[str, Any]
+    studio: Studio, image: bytes, field: str, wrong: dict[str, Any]
 ) -> None:
     refusal = await studio.house.refusal(mask_free_edit=MaskFreeEdit(image=image), **wrong)
 

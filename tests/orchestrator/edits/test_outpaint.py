@@ -2,7 +2,6 @@
 
 import tracemalloc
 from contextlib import suppress
-from typing import Any
 
 import grpc
 import numpy as np
@@ -13,6 +12,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Outpaint
 
 from services.orchestrator.edits.windows import windows
 from services.runtime.wire.errors import RequestError
+from tests.orchestrator.edits.conftest import Studio
 from tests.painted import file_of, noise
 
 
@@ -67,7 +67,7 @@ def test_a_square_picture_becomes_four_times_as_wide_in_six_windows() -> None:
 )
 @pytest.mark.parametrize("size", [(32, 32), (20, 50)])
 async def test_the_picture_is_returned_as_it_came_inside_the_larger_one(
-    studio: Any, size: tuple[int, int], added: dict[str, int]
+    studio: Studio, size: tuple[int, int], added: dict[str, int]
 ) -> None:
     picture, outpaint = noise(*size), Outpaint(**added)
     outpaint.image = file_of(picture)
@@ -82,7 +82,7 @@ async def test_the_picture_is_returned_as_it_came_inside_the_larger_one(
     assert result[new].mean() > picture.mean() + 20
 
 
-async def test_each_window_has_a_seed_of_its_own_and_says_which_it_is(studio: Any) -> None:
+async def test_each_window_has_a_seed_of_its_own_and_says_which_it_is(studio: Studio) -> None:
     outpaint = Outpaint(image=file_of(noise()), right_px=40)
     events = await studio.house.events(outpaint=outpaint, progress=True)
 
@@ -99,7 +99,7 @@ async def test_each_window_has_a_seed_of_its_own_and_says_which_it_is(studio: An
     assert [decode.stage for decode in decodes] == ["base", "superres"] * 3
 
 
-async def test_what_is_known_in_a_window_is_known_to_the_stages(studio: Any) -> None:
+async def test_what_is_known_in_a_window_is_known_to_the_stages(studio: Studio) -> None:
     await studio.images(outpaint=Outpaint(image=file_of(noise()), right_px=16))
 
     (base,), (superres,) = (studio.house.stages[name].asked for name in ("base", "superres"))
@@ -107,7 +107,7 @@ async def test_what_is_known_in_a_window_is_known_to_the_stages(studio: Any) -> 
     assert list(superres.resume.known) == [1, 1, 0, 0] * 4
 
 
-async def test_memory_grows_with_the_results_pixels_alone(studio: Any) -> None:
+async def test_memory_grows_with_the_results_pixels_alone(studio: Studio) -> None:
     image, used = file_of(noise(64, 64)), []
     for right_px in (256, 1024):
         tracemalloc.start()
@@ -128,7 +128,7 @@ TOO_LARGE: list[tuple[str, dict[str, int], str]] = [
 
 @pytest.mark.parametrize(("field", "wrong", "said"), TOO_LARGE)
 async def test_what_would_be_too_large_is_refused_by_its_field_before_any_stage_is_called(
-    studio: Any, field: str, wrong: dict[str, int], said: str
+    studio: Studio, field: str, wrong: dict[str, int], said: str
 ) -> None:
     message = Outpaint(image=file_of(noise()), **wrong)
     refusal = await studio.house.refusal(outpaint=message)

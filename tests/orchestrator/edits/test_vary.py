@@ -8,6 +8,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import Vary
 
 from services.orchestrator.edits.vary import chosen_cells
+from tests.orchestrator.edits.conftest import Studio
 from tests.painted import file_of, noise
 
 
@@ -20,7 +21,7 @@ def known(request: Any) -> list[int]:
     return list(request.resume.known)
 
 
-async def test_high_tokens_are_unknown_where_low_ones_are(studio: Any, image: bytes) -> None:
+async def test_high_tokens_are_unknown_where_low_ones_are(studio: Studio, image: bytes) -> None:
     result = await studio.pixels(vary=Vary(image=image, strength=0.25))
 
     (base,), (superres,) = (studio.house.stages[name].asked for name in ("base", "superres"))
@@ -30,12 +31,14 @@ async def test_high_tokens_are_unknown_where_low_ones_are(studio: Any, image: by
     assert result.shape == (32, 32, 3)
 
 
-async def test_at_full_strength_nothing_of_the_picture_is_left(studio: Any, image: bytes) -> None:
+async def test_at_full_strength_nothing_of_the_picture_is_left(
+    studio: Studio, image: bytes
+) -> None:
     assert (await studio.pixels(vary=Vary(image=image, strength=1)) == studio.seed).all()
 
 
 async def test_without_a_prompt_nothing_is_said_and_nothing_guides(
-    studio: Any, image: bytes
+    studio: Studio, image: bytes
 ) -> None:
     await studio.images(vary=Vary(image=image), prompt=" ", base=Sampling(guidance_scale=3))
 
@@ -46,7 +49,7 @@ async def test_without_a_prompt_nothing_is_said_and_nothing_guides(
         assert request.sampling.guidance_scale == 0
 
 
-async def test_a_negative_prompt_alone_guides_away_from_it(studio: Any, image: bytes) -> None:
+async def test_a_negative_prompt_alone_guides_away_from_it(studio: Studio, image: bytes) -> None:
     await studio.images(vary=Vary(image=image), prompt="", negative_prompt="rain")
 
     (base,) = studio.house.stages["base"].asked
@@ -55,7 +58,7 @@ async def test_a_negative_prompt_alone_guides_away_from_it(studio: Any, image: b
 
 
 async def test_each_seed_chooses_its_own_tokens_the_same_alone_as_in_company(
-    studio: Any, image: bytes
+    studio: Studio, image: bytes
 ) -> None:
     together = await studio.images(vary=Vary(image=image), count=3)
     alone = [(await studio.images(vary=Vary(image=image), seed=studio.seed + i))[0] for i in (0, 2)]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.previews import GREY
+from tests.orchestrator.edits.conftest import Studio
 from tests.painted import file_of, noise
 
 CANVAS_PX = 8  # of the small stages
@@ -22,7 +23,9 @@ def upper_half(height: int, width: int) -> np.ndarray:
     return mask
 
 
-async def watched(studio: Any, **edit: Any) -> tuple[list[tuple[str, int, np.ndarray]], np.ndarray]:
+async def watched(
+    studio: Studio, **edit: Any
+) -> tuple[list[tuple[str, int, np.ndarray]], np.ndarray]:
     """The previews of an edit, by stage and part, and its last picture."""
     events = await studio.house.events(seed=studio.seed, preview_every=256, **edit)
     previews = []
@@ -41,7 +44,7 @@ def on_canvas(height: int, width: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("size", SHAPES)
 async def test_an_inpainting_is_shown_in_its_shape_with_what_is_kept_as_it_was(
-    studio: Any, size: tuple[int, int]
+    studio: Studio, size: tuple[int, int]
 ) -> None:
     black = np.zeros((*size, 3), np.uint8)
     edit = Inpaint(image=file_of(black), mask=file_of(upper_half(*size)), feather_px=0)
@@ -56,7 +59,7 @@ async def test_an_inpainting_is_shown_in_its_shape_with_what_is_kept_as_it_was(
         assert (shown[0] == studio.seed).any()
 
 
-async def test_without_composite_it_is_shown_as_decoded(studio: Any) -> None:
+async def test_without_composite_it_is_shown_as_decoded(studio: Studio) -> None:
     black = np.zeros((32, 16, 3), np.uint8)
     edit = Inpaint(image=file_of(black), mask=file_of(upper_half(32, 16)), composite=False)
     ((_, _, low), (_, _, high)), _ = await watched(studio, inpaint=edit)
@@ -68,7 +71,7 @@ async def test_without_composite_it_is_shown_as_decoded(studio: Any) -> None:
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize("kind", ["mask_free_edit", "vary"])
 async def test_other_edits_are_shown_in_their_shape(
-    studio: Any, kind: str, size: tuple[int, int]
+    studio: Studio, kind: str, size: tuple[int, int]
 ) -> None:
     image = file_of(noise(*size))
     edit = (
@@ -83,7 +86,7 @@ async def test_other_edits_are_shown_in_their_shape(
 
 
 async def test_an_outpainting_is_shown_growing_window_by_window_and_never_larger_than_a_canvas(
-    studio: Any,
+    studio: Studio,
 ) -> None:
     black = np.zeros((32, 32, 3), np.uint8)
     previews, result = await watched(studio, outpaint=Outpaint(image=file_of(black), right_px=96))
@@ -120,7 +123,7 @@ def test_an_overview_of_what_is_thin_still_has_a_row() -> None:
 
 
 async def test_the_last_preview_of_a_picture_no_larger_than_the_canvas_is_its_result(
-    studio: Any, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.orchestrator.edits.pictures.MIN_SIDE_PX", 4)
     image = file_of(noise(8, 5))

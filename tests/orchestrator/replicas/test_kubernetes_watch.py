@@ -11,6 +11,7 @@ import pytest
 from services.orchestrator.replicas import kubernetes_watch
 from services.orchestrator.replicas.addresses import ServiceName
 from services.orchestrator.replicas.kubernetes_watch import KubernetesWatch, watch_services
+from tests.orchestrator.replicas.conftest import FakeApiServer
 from tests.waiting import until
 
 BASE, SUPERRES = ServiceName("", "base", 50053), ServiceName("", "superres", 50054)
@@ -34,7 +35,7 @@ class Known:
 
 
 @pytest.fixture
-async def known(api: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Known]:
+async def known(api: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Known]:
     monkeypatch.setattr(kubernetes_watch, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(kubernetes_watch, "LONGEST_PAUSE_S", 0.05)
     found = Known()
@@ -44,7 +45,7 @@ async def known(api: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Know
         assert not watch._thread.is_alive()
 
 
-async def test_it_lists_once_and_then_tells_each_change(api: Any, known: Known) -> None:
+async def test_it_lists_once_and_then_tells_each_change(api: FakeApiServer, known: Known) -> None:
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
     api.set("other", "something-else", 1, pod("10.9.9.9"))
     known.watch()
@@ -62,7 +63,9 @@ async def test_it_lists_once_and_then_tells_each_change(api: Any, known: Known) 
     assert known.superres == [[]]
 
 
-async def test_a_watch_that_ends_goes_on_from_the_last_version(api: Any, known: Known) -> None:
+async def test_a_watch_that_ends_goes_on_from_the_last_version(
+    api: FakeApiServer, known: Known
+) -> None:
     known.watch()
     await until(lambda: len(api.asked) == 2)
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
@@ -77,7 +80,9 @@ async def test_a_watch_that_ends_goes_on_from_the_last_version(api: Any, known: 
     assert api.asked[2][1] == "101"
 
 
-async def test_a_version_that_is_too_old_has_it_list_again(api: Any, known: Known) -> None:
+async def test_a_version_that_is_too_old_has_it_list_again(
+    api: FakeApiServer, known: Known
+) -> None:
     known.watch()
     await until(lambda: len(api.asked) == 2)
 
@@ -91,7 +96,7 @@ async def test_a_version_that_is_too_old_has_it_list_again(api: Any, known: Know
 
 @pytest.mark.parametrize("verb", ["list", "watch"])
 async def test_what_is_forbidden_is_named_once_and_tried_again(
-    api: Any, known: Known, verb: str, caplog: pytest.LogCaptureFixture
+    api: FakeApiServer, known: Known, verb: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "services.orchestrator.replicas.kubernetes_watch")
     api.forbidden = {verb}
@@ -109,7 +114,7 @@ async def test_what_is_forbidden_is_named_once_and_tried_again(
 
 
 async def test_while_the_api_server_is_away_the_last_known_stay(
-    api: Any, known: Known, caplog: pytest.LogCaptureFixture
+    api: FakeApiServer, known: Known, caplog: pytest.LogCaptureFixture
 ) -> None:
     known.watch()
     api.set("base-1", "base", 50053, pod("10.0.0.1"))
@@ -125,7 +130,9 @@ async def test_while_the_api_server_is_away_the_last_known_stay(
     assert [verb for verb, _ in api.asked].count("list") == 1  # it went on from where it was
 
 
-async def test_it_ends_at_once_while_it_waits_for_a_change(api: Any, known: Known) -> None:
+async def test_it_ends_at_once_while_it_waits_for_a_change(
+    api: FakeApiServer, known: Known
+) -> None:
     known.watch()
     await until(lambda: len(api.asked) == 2)
 
@@ -135,7 +142,9 @@ async def test_it_ends_at_once_while_it_waits_for_a_change(api: Any, known: Know
     assert time.monotonic() - begun < 2
 
 
-async def test_services_of_two_namespaces_are_watched_separately(api: Any, known: Known) -> None:
+async def test_services_of_two_namespaces_are_watched_separately(
+    api: FakeApiServer, known: Known
+) -> None:
     elsewhere = ServiceName("elsewhere", "superres", 50054)
     known.watches = watch_services({BASE: known.base.append, elsewhere: known.superres.append})
     await until(lambda: known.base == [[]])

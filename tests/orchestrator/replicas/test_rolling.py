@@ -15,6 +15,7 @@ from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from services.orchestrator import __main__ as orchestrator
 from services.runtime.server.process import running_server
 from services.runtime.wire.errors import read_error
+from tests.orchestrator.replicas.conftest import FakeApiServer
 from tests.waiting import until
 
 SETTINGS = orchestrator.Settings(
@@ -38,7 +39,7 @@ class Cluster:
         bases: Every replica of base that was started.
     """
 
-    def __init__(self, api: Any, start: Any) -> None:
+    def __init__(self, api: FakeApiServer, start: Any) -> None:
         self._api, self._start = api, start
         self.stub: Any = None
         self.bases: list[Any] = []
@@ -82,7 +83,7 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(api: Any, started: Any) -> AsyncIterator[Cluster]:
+async def cluster(api: FakeApiServer, started: Any) -> AsyncIterator[Cluster]:
     made = Cluster(api, started)
     for stage in ("text_encoder", "superres", "tokenizer"):
         await made.add(stage)

@@ -34,6 +34,7 @@ from services.runtime.server.metrics_interceptor import kind_of
 from services.runtime.server.settings import ServerSettings
 from services.runtime.wire.caller import Caller
 from services.runtime.wire.errors import RequestError
+from tests.runtime.conftest import Countdown, FakeDevice
 
 ROOT = Path(__file__).parents[3]
 METRICS = ROOT / "docs" / "metrics.md"
@@ -101,7 +102,10 @@ async def test_calls_are_counted_by_kind_and_outcome(
 
 
 async def test_no_series_comes_with_callers_prompts_or_methods(
-    scrape: Callable[[], Series], calling: Any, fake_device: Any, countdown: Any
+    scrape: Callable[[], Series],
+    calling: Any,
+    fake_device: type[FakeDevice],
+    countdown: type[Countdown],
 ) -> None:
     async def flood(stub: Any, channel: grpc.aio.Channel, first: int) -> None:
         for number in range(first, first + 100):
@@ -141,7 +145,7 @@ async def test_no_series_comes_with_callers_prompts_or_methods(
 
 
 async def test_load_refusals_and_work_of_a_stage(
-    scrape: Callable[[], Series], fake_device: Any, countdown: Any
+    scrape: Callable[[], Series], fake_device: type[FakeDevice], countdown: type[Countdown]
 ) -> None:
     device, thread = fake_device(slots=1), DeviceThread()
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=2)

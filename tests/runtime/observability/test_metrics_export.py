@@ -24,6 +24,7 @@ from services.runtime.observability import tracing
 from services.runtime.observability.metrics import configure_metrics
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
+from tests.runtime.conftest import Countdown, FakeDevice
 
 
 class Receiver(metrics_service_pb2_grpc.MetricsServiceServicer):
@@ -75,8 +76,8 @@ async def test_histograms_name_the_spans_of_sampled_calls_as_exemplars(
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     calling: Any,
-    fake_device: Any,
-    countdown: Any,
+    fake_device: type[FakeDevice],
+    countdown: type[Countdown],
 ) -> None:
     kept, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))

@@ -28,6 +28,8 @@ from services.runtime.observability.tracing import caller_baggage, span
 from services.runtime.scheduling.batching import Batcher, BatchShape
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
+from tests.conftest import Collector
+from tests.runtime.conftest import Countdown, FakeDevice
 from tests.runtime.observability.open_spans import OpenSpans
 from tests.waiting import until
 
@@ -35,7 +37,9 @@ CANCELS, AT_A_TIME = 1000, 20
 
 
 @pytest.fixture
-def exported(collector: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
+def exported(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], list[Any]]]:
     """Has everything exported to the collector; sends what waits and returns what arrived."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
@@ -78,7 +82,7 @@ def orphans(spans: list[Any]) -> list[str]:
 
 
 async def test_a_dispatch_is_a_span_linked_to_its_requests_and_each_has_its_own_steps(
-    exported: Any, fake_device: Any, countdown: Any, thread: DeviceThread
+    exported: Any, fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     device = fake_device(slots=4)
     device.device_to_host_s = 1e-6
@@ -158,7 +162,7 @@ async def test_requests_of_one_batch_are_linked_to_it_and_it_says_its_padding(
 
 
 async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_orphan(
-    exported: Any, fake_device: Any, countdown: Any, thread: DeviceThread
+    exported: Any, fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     counted, device = OpenSpans(), fake_device(slots=4)
     advance = device.advance
@@ -217,7 +221,7 @@ def sampled(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> flo
 
 
 def test_a_tenth_of_new_traces_is_sampled_unless_the_standard_variables_select_a_sampler(
-    collector: Any, monkeypatch: pytest.MonkeyPatch
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
 

@@ -6,12 +6,13 @@ from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.scheduling.slots import RequestState
 from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.timing import Timed
+from tests.runtime.conftest import Countdown
 
 
 class Bench:
     """A scheduler over a fake device and a virtual clock: a step takes a second."""
 
-    def __init__(self, device: Any, countdown: Any, *, max_queued: int = 100) -> None:
+    def __init__(self, device: Any, countdown: type[Countdown], *, max_queued: int = 100) -> None:
         self.device, self.countdown = device, countdown
         self.now_s = 0.0
         self.scheduler: SlotScheduler[Any, Any] = SlotScheduler(

@@ -8,6 +8,7 @@ import pytest
 from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
 from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.wire.timing import Timed
+from tests.runtime.conftest import Countdown, FakeDevice
 
 
 def test_more_rows_than_were_measured_take_longer_in_proportion_and_fewer_as_long() -> None:
@@ -23,7 +24,7 @@ def test_more_rows_than_were_measured_take_longer_in_proportion_and_fewer_as_lon
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_new_request_ends_at_its_forecast_time(
-    seed: int, fake_device: Any, countdown: Any
+    seed: int, fake_device: type[FakeDevice], countdown: type[Countdown]
 ) -> None:
     random_ = random.Random(seed)
     slots = random_.randint(1, 4)

@@ -16,6 +16,7 @@ from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.wire.errors import RequestError
 from services.runtime.wire.timing import Timed
+from tests.runtime.conftest import Countdown, FakeDevice
 from tests.waiting import until
 
 
@@ -34,7 +35,7 @@ async def result_of(batcher: InflightBatcher[Any, Any], request: Any) -> Timed[A
 
 
 async def test_many_requests_share_the_slots_and_each_gets_its_own(
-    fake_device: Any, countdown: Any, thread: DeviceThread
+    fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     device = fake_device(slots=3)
     batcher = InflightBatcher(device, thread, max_queued=128)
@@ -51,7 +52,7 @@ async def test_many_requests_share_the_slots_and_each_gets_its_own(
 
 
 async def test_a_request_after_the_device_fell_idle_is_served(
-    fake_device: Any, countdown: Any, thread: DeviceThread
+    fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     batcher = InflightBatcher(fake_device(slots=1), thread, max_queued=1)
     for number in range(200):  # each arrives about when the thread runs out of work
@@ -61,7 +62,7 @@ async def test_a_request_after_the_device_fell_idle_is_served(
 
 
 async def test_a_caller_that_is_cancelled_or_stops_reading_frees_its_slot(
-    fake_device: Any, countdown: Any, thread: DeviceThread
+    fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     device = fake_device(slots=2)
     batcher = InflightBatcher(device, thread, max_queued=8)
@@ -80,7 +81,7 @@ async def test_a_caller_that_is_cancelled_or_stops_reading_frees_its_slot(
 
 
 async def test_an_expired_deadline_frees_the_slot_for_a_waiting_request_within_one_step(
-    fake_device: Any, countdown: Any, thread: DeviceThread
+    fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     device = fake_device(slots=1)
     batcher = InflightBatcher(device, thread, max_queued=8)
@@ -100,7 +101,10 @@ async def test_an_expired_deadline_frees_the_slot_for_a_waiting_request_within_o
 
 
 async def test_a_failure_is_internal_and_has_the_id_of_its_log_record(
-    fake_device: Any, countdown: Any, thread: DeviceThread, caplog: pytest.LogCaptureFixture
+    fake_device: type[FakeDevice],
+    countdown: type[Countdown],
+    thread: DeviceThread,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     batcher = InflightBatcher(fake_device(slots=2), thread, max_queued=8)
     with pytest.raises(RequestError) as caught:
@@ -114,7 +118,10 @@ async def test_a_failure_is_internal_and_has_the_id_of_its_log_record(
 
 
 async def test_the_spans_of_queue_and_compute_fill_the_time_of_a_request_however_it_ends(
-    fake_device: Any, countdown: Any, thread: DeviceThread, monkeypatch: pytest.MonkeyPatch
+    fake_device: type[FakeDevice],
+    countdown: type[Countdown],
+    thread: DeviceThread,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -147,7 +154,7 @@ async def test_the_spans_of_queue_and_compute_fill_the_time_of_a_request_however
 
 
 async def test_draining_waits_for_accepted_requests(
-    fake_device: Any, countdown: Any, thread: DeviceThread
+    fake_device: type[FakeDevice], countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     device = fake_device(slots=1)
     batcher = InflightBatcher(device, thread, max_queued=8)

@@ -12,11 +12,12 @@ from services.runtime.scheduling.slots import Failed, Preempted
 from services.runtime.wire.caller import Caller, Priority
 from services.runtime.wire.errors import RequestError
 from services.runtime.wire.timing import Timed
+from tests.runtime.conftest import Countdown, FakeDevice
 from tests.runtime.scheduling.by_hand import Bench
 
 
 @pytest.fixture
-def bench(fake_device: Any, countdown: Any) -> Bench:
+def bench(fake_device: type[FakeDevice], countdown: type[Countdown]) -> Bench:
     return Bench(fake_device(slots=2), countdown)
 
 
@@ -79,7 +80,7 @@ def test_a_streaming_request_receives_every_step_in_order_and_the_result_last(be
 
 
 def test_short_steps_share_a_dispatch_once_measured_and_no_request_ends_late(
-    fake_device: Any, countdown: Any
+    fake_device: type[FakeDevice], countdown: type[Countdown]
 ) -> None:
     bench = Bench(fake_device(slots=2), countdown)
     bench.step_s = 0.0
@@ -110,7 +111,7 @@ def test_a_cancelled_request_frees_its_slot_within_one_step_and_its_place_at_onc
 
 
 def test_a_request_too_many_is_refused_with_the_time_the_backlog_takes(
-    fake_device: Any, countdown: Any
+    fake_device: type[FakeDevice], countdown: type[Countdown]
 ) -> None:
     bench = Bench(fake_device(slots=2), countdown, max_queued=4)
     for name in "ab":
@@ -304,7 +305,7 @@ def test_a_request_without_steps_ends_without_a_step(bench: Bench) -> None:
 
 
 def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures(
-    fake_device: Any, countdown: Any
+    fake_device: type[FakeDevice], countdown: type[Countdown]
 ) -> None:
     chance = random.Random(3)
     device = fake_device(slots=4)
@@ -336,13 +337,13 @@ def test_no_slot_is_lost_in_ten_thousand_random_arrivals_departures_and_failures
     assert device.dispatches[-1] == (1, {"a", "b", "c", "d"})
 
 
-def test_an_invalid_limit_is_refused(fake_device: Any) -> None:
+def test_an_invalid_limit_is_refused(fake_device: type[FakeDevice]) -> None:
     with pytest.raises(ValueError, match="max_queued: expected at least 1, got 0"):
         SlotScheduler(fake_device(slots=1), max_queued=0)
 
 
 def test_device_seconds_are_divided_by_rows_and_add_up_to_the_time_the_device_was_busy(
-    fake_device: Any, countdown: Any
+    fake_device: type[FakeDevice], countdown: type[Countdown]
 ) -> None:
     now_s, device, results = [0.0], fake_device(slots=2), {}
     advance = device.advance

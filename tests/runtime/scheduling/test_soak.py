@@ -17,6 +17,7 @@ from services.runtime.observability import tracing
 from services.runtime.scheduling.device_thread import DeviceThread
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.wire.caller import Caller, Priority
+from tests.runtime.conftest import Countdown, FakeDevice
 from tests.runtime.observability.open_spans import OpenSpans
 
 ROUNDS, CANCELS_A_ROUND = 10, 1000
@@ -40,7 +41,7 @@ def thread() -> Iterator[DeviceThread]:
 
 
 @pytest.fixture
-def device(fake_device: Any) -> Any:
+def device(fake_device: type[FakeDevice]) -> Any:
     """Four slots with slow steps: instant steps would outrun the readers."""
     fake = fake_device(slots=4)
     advance = fake.advance
@@ -54,7 +55,10 @@ def device(fake_device: Any) -> Any:
 
 
 async def cancel_all(
-    batcher: InflightBatcher[Any, Any], countdown: Any, chance: random.Random, count: int
+    batcher: InflightBatcher[Any, Any],
+    countdown: type[Countdown],
+    chance: random.Random,
+    count: int,
 ) -> None:
     """Submits endless decodes and cancels each: half of them in their slots, half at any time."""
     names = iter(range(count))
@@ -87,7 +91,7 @@ async def cancel_all(
 
 
 async def growth(
-    device: Any, countdown: Any, thread: DeviceThread, cancels: int = CANCELS_A_ROUND
+    device: Any, countdown: type[Countdown], thread: DeviceThread, cancels: int = CANCELS_A_ROUND
 ) -> float:
     """Returns the bytes that memory grew per request, and checks the slots."""
     batcher: InflightBatcher[Any, Any] = InflightBatcher(device, thread, max_queued=1000)
@@ -111,7 +115,7 @@ async def growth(
 
 
 async def test_no_slot_no_span_and_no_memory_is_lost(
-    device: Any, countdown: Any, thread: DeviceThread, spans: OpenSpans
+    device: Any, countdown: type[Countdown], thread: DeviceThread, spans: OpenSpans
 ) -> None:
     grown = await growth(device, countdown, thread)
 
@@ -121,7 +125,7 @@ async def test_no_slot_no_span_and_no_memory_is_lost(
 
 
 async def test_the_check_detects_a_leak_of_one_small_object_per_request(
-    device: Any, countdown: Any, thread: DeviceThread
+    device: Any, countdown: type[Countdown], thread: DeviceThread
 ) -> None:
     admit, leaked = device.admit, []
 

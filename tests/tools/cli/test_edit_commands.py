@@ -2,13 +2,13 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.painted import noise
+from tests.small_stages import House
 from tests.tools.cli.running import check_refused, files_in, muse
 
 UNREACHABLE = "127.0.0.1:1"
@@ -47,7 +47,7 @@ COMMANDS: list[tuple[list[str], dict[str, tuple[int, int]]]] = [
 
 @pytest.mark.parametrize(("words", "files"), COMMANDS, ids=lambda value: str(value)[2:9])
 async def test_a_command_writes_its_pictures(
-    house: Any, folder: Path, words: list[str], files: dict[str, tuple[int, int]]
+    house: House, folder: Path, words: list[str], files: dict[str, tuple[int, int]]
 ) -> None:
     ended = await asyncio.to_thread(muse, *words, "--server", house.address, cwd=folder)
 
@@ -95,7 +95,7 @@ def test_a_wrong_one_says_why_in_one_line(folder: Path, words: list[str], said: 
     ],
 )
 async def test_what_the_server_refuses_is_shown_in_one_line(
-    house: Any, folder: Path, words: list[str], said: str
+    house: House, folder: Path, words: list[str], said: str
 ) -> None:
     before = files_in(folder)
     ended = await asyncio.to_thread(muse, *words, "--server", house.address, cwd=folder)

@@ -4,10 +4,10 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.small_stages import House
 from tests.tools.cli.running import check_refused, files_in, muse
 
 UNREACHABLE = "127.0.0.1:1"
@@ -49,7 +49,7 @@ def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str],
     ],
 )
 async def test_what_the_server_refuses_is_shown_in_one_line(
-    house: Any, tmp_path: Path, words: list[str], said: str
+    house: House, tmp_path: Path, words: list[str], said: str
 ) -> None:
     arguments = ("generate", *words, "--server", house.address)
     check_refused(await asyncio.to_thread(muse, *arguments, cwd=tmp_path), said)

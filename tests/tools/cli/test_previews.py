@@ -2,19 +2,19 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.painted import noise
+from tests.small_stages import House
 from tests.tools.cli.running import muse
 from tools.cli.previews import PreviewFiles
 
 
 async def test_the_command_writes_previews_a_filmstrip_and_an_animation(
-    house: Any, tmp_path: Path
+    house: House, tmp_path: Path
 ) -> None:
     words = ["generate", "a fox", "--seed=5", "--count=2", "--preview-dir=looks"]
     words += ["--filmstrip=strip.png", "--animate=forming.gif", "--server", house.address]
@@ -47,7 +47,7 @@ def test_a_file_of_another_format_is_refused(changes: dict[str, Path], said: str
 
 
 async def test_the_command_writes_previews_strip_and_animation_in_the_shape_of_the_picture(
-    house: Any, tmp_path: Path
+    house: House, tmp_path: Path
 ) -> None:
     Image.fromarray(noise(20, 40)).save(tmp_path / "picture.png")
     mask = np.zeros((20, 40), np.uint8)

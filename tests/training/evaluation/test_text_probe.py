@@ -16,8 +16,11 @@ from training.evaluation.text_probe import (
     probe,
     probe_text_encoder,
 )
+from training.recipe_changes import RecipeChanges
 
 CLASSES = {"object": 9, "place": 5, "count": 5, "style": 3, "background": 4}
+
+TWO_STEPS = RecipeChanges(steps=2)
 
 
 def _nouns(count: int, random: np.random.Generator, said: tuple[str, ...]) -> LabelledNouns:
@@ -58,7 +61,9 @@ def test_no_held_out_caption_is_a_training_caption(testbed: Testbed) -> None:
 
 
 def test_an_untrained_encoder_is_probed(artwork: Path, testbed: Testbed, tmp_path: Path) -> None:
-    task = runs.text_encoder_task(preset("tiny"), artwork, tmp_path / "run", seed=0, steps=2)
+    task = runs.text_encoder_task(
+        preset("tiny"), artwork, tmp_path / "run", seed=0, changes=TWO_STEPS
+    )
     task.export(task.params(task.initial_state()), tmp_path / "text_encoder", {"preset": "tiny"})
     shares = probe_text_encoder(
         tmp_path / "text_encoder", testbed, training=60, test=30, steps=20, seed=0
