@@ -18,8 +18,8 @@ _HIGH_TOKENIZER = TokenizerConfig(
     code_dim=16,
 )
 
-# f = 4: a token of 64 px has to say a quarter of what one of 128 px has, and a step of training
-# costs a third for each token. Two residual blocks at 16 x 16 tokens see a whole object.
+# f = 4: a token of 64 px has to say a quarter of what one of 128 px has. Two residual blocks at
+# 16 x 16 tokens see a whole object.
 _LOW_TOKENIZER = TokenizerConfig(
     image_size=64,
     base_channels=8,
