@@ -28,7 +28,7 @@ _LOW_TOKENIZER = TokenizerConfig(
     encoder_kernels=(3, 3, 1),
     decoder_base_channels=8,
     decoder_residual_blocks=2,
-    codebook_size=2048,
+    codebook_size=4096,
     code_dim=16,
 )
 
