@@ -30,7 +30,8 @@ class Recipe:
         distinct_examples: After so many examples a transformer sees the same pictures and
             captions again, masked otherwise, and nothing is tokenised twice; None for ever new
             ones.
-        factors: Precision of the factors of a transformer's matrix products; sums are float32.
+        precision: Of the factors of a transformer's matrix products; parameters and sums are
+            float32.
     """
 
     steps: int
@@ -43,7 +44,7 @@ class Recipe:
     average_every: int = 5000
     average_decay: float = 0.7
     distinct_examples: int | None = None
-    factors: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -149,6 +150,7 @@ BASE_PAPER = Recipe(  # Muse, Table 4; 1 M steps in its text
     first_decay=0.9,
     second_decay=0.96,
     weight_decay=0.045,
+    precision="bfloat16",
 )
 SUPERRES_PAPER = Recipe(  # Muse, Table 6
     steps=1_000_000,
@@ -158,4 +160,5 @@ SUPERRES_PAPER = Recipe(  # Muse, Table 6
     first_decay=0.9,
     second_decay=0.96,
     weight_decay=0.045,
+    precision="bfloat16",
 )

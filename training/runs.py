@@ -25,6 +25,7 @@ from services.text_encoder.known_words import known_words
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
 from training.data.sources import ImageSource, open_source
+from training.mesh import Execution, one_device
 from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
@@ -32,6 +33,7 @@ from training.recipe_changes import NO_CHANGES, RecipeChanges
 from training.recipes import RECIPES
 from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
+from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
@@ -49,6 +51,7 @@ def tokenizer_task(
     changes: RecipeChanges = NO_CHANGES,
     initialize_from: Path | None = None,
     perceptual: Path | None = None,
+    execution: Execution | None = None,
 ) -> TokenizerTask:
     """Returns the task that trains one of the two tokenizers.
 
@@ -60,8 +63,10 @@ def tokenizer_task(
         changes: Of the preset's recipe.
         initialize_from: Checkpoint folder of a tokenizer of the same shape to start from.
         perceptual: LPIPS file of the perceptual loss; None leaves that loss out.
+        execution: Devices and parts of a batch; by default one device.
 
     Raises:
+        CheckpointError: the checkpoint to start from is missing or of another shape.
         LpipsError: the LPIPS file is missing or wrong.
     """
     distance = None if perceptual is None else read_lpips(perceptual)
@@ -88,7 +93,8 @@ def tokenizer_task(
         resolution=resolution,
         seed=seed,
         perceptual=distance,
-        initial_parameters=_parameters(initialize_from) if initialize_from else None,
+        initial=_parameters(initialize_from, config) if initialize_from else None,
+        execution=execution,
     )
 
 
@@ -144,6 +150,7 @@ def transformer_task(
     precomputed: Path | None = None,
     workers: int | None = None,
     initialize_from: Path | None = None,
+    execution: Execution | None = None,
 ) -> MaskedTokensTask:
     """Returns the task that trains the base or the super-resolution transformer.
 
@@ -160,6 +167,7 @@ def transformer_task(
         workers: Processes that compose all examples that come again before the first step; by
             default each is composed when it first comes.
         initialize_from: Checkpoint of the same stage and shape to start from.
+        execution: Devices, parts of a batch, remat; by default one device.
 
     Raises:
         CheckpointError: a checkpoint is missing, of another format or of another shape.
@@ -198,14 +206,8 @@ def transformer_task(
             for _ in track(store.fill(workers), "composing", total=None):
                 pass
         examples = store
-    return MaskedTokensTask(
-        config,
-        recipe,
-        frozen,
-        examples,
-        seed=seed,
-        initial=initial,
-    )
+    step = MaskedTokensStep(config, recipe, execution or one_device(), seed=seed, initial=initial)
+    return MaskedTokensTask(step, frozen, examples)
 
 
 def _transformer_parameters(
@@ -255,5 +257,10 @@ def _source(preset: Preset, data: Path, batch_size: int, seed: int) -> ImageSour
     )
 
 
-def _parameters(folder: Path) -> Mapping[str, np.ndarray]:
-    return load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig).parameters
+def _parameters(folder: Path, config: TokenizerConfig) -> Mapping[str, np.ndarray]:
+    checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
+    if checkpoint.config != config:
+        raise CheckpointMismatch(
+            f"{folder} holds a tokenizer of another shape, {checkpoint.config}: expected {config}"
+        )
+    return checkpoint.parameters

@@ -67,6 +67,8 @@ class FeedForward(nnx.Module):
 class EncoderBlock(nnx.Module):
     """Self-attention and MLP, each with a norm before it and a residual connection."""
 
+    remat = False  # training may compute the inside of layers again in the backward pass
+
     def __init__(
         self, attention: nnx.Module, hidden: int, mlp: int, **options: Unpack[LayerOptions]
     ) -> None:
@@ -84,6 +86,8 @@ class EncoderBlock(nnx.Module):
 
 class DecoderBlock(nnx.Module):
     """Self-attention, cross-attention to a context, and MLP."""
+
+    remat = False  # as of EncoderBlock
 
     def __init__(
         self,
@@ -203,7 +207,7 @@ def decode_cfg_batch(
 
 
 def _scan(
-    blocks: Module,
+    blocks: EncoderBlock | DecoderBlock,
     layer: Callable[..., tuple[PyTree[Array], PyTree[Array]]],
     carry: PyTree[Array],
     *inputs: Array,
@@ -215,6 +219,8 @@ def _scan(
         parameters, *own = scanned
         return layer(nnx.merge(graph, parameters), carry, *own)
 
+    if blocks.remat:
+        step = jax.checkpoint(step)
     return jax.lax.scan(step, carry, (state, *inputs), unroll=unrolled(state))
 
 

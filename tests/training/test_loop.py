@@ -14,6 +14,7 @@ from PIL import Image
 
 from training.__main__ import INTERRUPTED, RunFlags, _train
 from training.loop import LoopSettings, train
+from training.mesh import one_device
 from training.optimizers import Recipe
 from training.resuming import ResumeError, locked
 from training.snapshots import Snapshots
@@ -35,29 +36,34 @@ class Counting:
 
     name = "counting"
     recipe = RECIPE
+    given: Mapping[str, np.ndarray] = {}
 
     def __init__(self, *, stop_at: int = -1, broken_at: int = -1, size: int = 1) -> None:
         """Sends SIGTERM to this process at one step; loses its loss at another."""
         self.stop_at, self.broken_at, self.size = stop_at, broken_at, size
 
-    def initial_state(self) -> dict[str, Any]:
+    def initial_state(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns zero."""
         return {"total": jnp.zeros((), jnp.float32)}
 
     def batch(self, step: int) -> np.ndarray:
         """Returns the step's own number."""
-        return np.float32(step + 1)
+        return np.array([step + 1], np.float32)
 
-    def train_step(
-        self, state: dict[str, Any], batch: np.ndarray, step: int
-    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        """Folds the batch in, so that order and number matter."""
+    def phase(self, step: int) -> str:
+        """Returns "broken" at the step that loses its loss; asked at each step, it may stop."""
         if step == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        total = state["total"] * 0.5 + batch
-        return {"total": total}, {"loss": np.nan if step == self.broken_at else total}
+        return "broken" if step == self.broken_at else "counting"
 
-    def picture(self, state: dict[str, Any]) -> Image.Image:
+    def train_step(
+        self, state: dict[str, Any], batch: Any, step: Any, phase: str
+    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Folds the batch in, so that order and number matter."""
+        total = state["total"] * 0.5 + batch[0]
+        return {"total": total}, {"loss": total * (jnp.nan if phase == "broken" else 1.0)}
+
+    def picture(self, state: dict[str, Any], batch: Any) -> Image.Image:
         """Draws a dot."""
         return Image.new("RGB", (4, 4))
 
@@ -104,12 +110,12 @@ def test_a_command_that_was_stopped_says_so_by_its_status(tmp_path: Path) -> Non
     checkpoint.mkdir()
     run = RunFlags(data=tmp_path, out=out, checkpoints=tmp_path)
     with pytest.raises(SystemExit) as ended:
-        _train(Counting(stop_at=2), run, checkpoint)
+        _train(Counting(stop_at=2), run, one_device(), checkpoint)
     assert ended.value.code == INTERRUPTED
     assert list(checkpoint.iterdir()) == []
     assert (out / "unfinished" / "total").is_file()
 
-    _train(Counting(), run, checkpoint)
+    _train(Counting(), run, one_device(), checkpoint)
 
     assert (checkpoint / "total").is_file()
 
@@ -142,9 +148,8 @@ def test_settings_of_zero_are_refused(tmp_path: Path) -> None:
 
 def test_the_export_averages_the_snapshots(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
-    _train(
-        Counting(), RunFlags(data=tmp_path, out=tmp_path / "out", checkpoints=tmp_path), checkpoint
-    )
+    run = RunFlags(data=tmp_path, out=tmp_path / "out", checkpoints=tmp_path)
+    _train(Counting(), run, one_device(), checkpoint)
     after_two, after_four = 0.5 * 1 + 2, 0.5 * (0.5 * (0.5 * 1 + 2) + 3) + 4
     expected = 0.7 * after_two + 0.3 * after_four
     assert float((checkpoint / "total").read_text()) == pytest.approx(expected)

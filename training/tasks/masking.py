@@ -36,11 +36,22 @@ def keep_text(key: Key[Array, ""], count: int) -> Bool[Array, " count"]:
 
 
 def masked_cross_entropy(
-    logits: Float[Array, "B N V"], targets: Int[Array, "B N"], hidden: Bool[Array, "B N"]
+    logits: Float[Array, "B N V"],
+    targets: Int[Array, "B N"],
+    hidden: Bool[Array, "B N"],
+    *,
+    total: Int[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the mean loss in nats and the accuracy over the hidden tokens alone."""
+    """Returns the mean loss in nats and the accuracy over the hidden tokens alone.
+
+    Args:
+        logits: Of every token.
+        targets: Their ids.
+        hidden: The tokens that count.
+        total: Hidden tokens of the whole batch, of which these rows may be a part.
+    """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
-    weights = hidden / hidden.sum()
+    weights = hidden / total
     right = jnp.argmax(logits, axis=-1) == targets
     return -jnp.sum(chosen * weights), jnp.sum(right * weights)

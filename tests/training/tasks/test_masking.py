@@ -40,9 +40,11 @@ def test_the_loss_looks_at_hidden_tokens_alone() -> None:
     logits = jax.random.normal(jax.random.key(5), (2, 3, 4))
     targets = jnp.array([[0, 1, 2], [3, 0, 1]])
     hidden = jnp.array([[True, False, False], [False, True, True]])
-    loss, _ = masked_cross_entropy(logits, targets, hidden)
+    loss, _ = masked_cross_entropy(logits, targets, hidden, total=hidden.sum())
     elsewhere = jnp.where(hidden[..., None], logits, 100.0)
-    assert float(masked_cross_entropy(elsewhere, targets, hidden)[0]) == float(loss)
+    assert float(masked_cross_entropy(elsewhere, targets, hidden, total=hidden.sum())[0]) == float(
+        loss
+    )
     log_probabilities = jax.nn.log_softmax(logits)
     by_hand = -(
         log_probabilities[0, 0, 0] + log_probabilities[1, 1, 0] + log_probabilities[1, 2, 1]
