@@ -13,6 +13,7 @@ from rich.console import Console
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
+from training.averaging import average_run
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
 from training.loop import LoopSettings, Task, train
@@ -244,6 +245,29 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
         else f"{task.name}: stopped at step {ended.step}; the same command goes on; {folder} is "
         f"its checkpoint so far; its weights are {weights}"
     )
+
+
+@app.command
+def average(
+    *, run: Path, checkpoint: Path, out: Path, decay: float = 0.7, every: int = 5000
+) -> None:
+    """Averages the snapshots of a run anew, from files, into another checkpoint.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, which keeps its last 16 snapshots.
+    checkpoint
+        What the run exported: all but the weights is taken from it.
+    out
+        Folder of the new checkpoint.
+    decay
+        Weight of the older snapshots when a newer one joins them, 0 to below 1.
+    every
+        Takes the snapshots of steps that are multiples of this, and the last one.
+    """
+    steps = average_run(run, checkpoint, out, decay=decay, every=every)
+    console.print(f"{out} has the average of steps {', '.join(map(str, steps))}")
 
 
 @app.command(name="compile")

@@ -114,11 +114,10 @@ def _computation(
     recipes = RECIPES[preset.name]
     if stage in ("base", "superres"):
         high = stage == "superres"
-        config = preset.superres if high else preset.base
+        transformer = preset.superres if high else preset.base
         recipe = changes.applied(recipes.superres if high else recipes.base)
-        return MaskedTokensStep(config, recipe, execution), _examples(
-            preset, high, recipe.batch_size
-        )
+        computation = MaskedTokensStep(transformer, recipe, execution)
+        return computation, _examples(preset, high, recipe.batch_size)
 
     low = stage == "tokenizer-low"
     config = preset.low_tokenizer if low else preset.high_tokenizer

@@ -191,7 +191,7 @@ class TextEncoderTask:
         """Writes the encoder without its decoder, vocabulary and known words beside it."""
         parameters = round_to_bfloat16(
             {
-                name.removeprefix("encoder."): value
+                name.removeprefix("encoder."): np.asarray(value)
                 for name, value in params.items()
                 if name.startswith("encoder.")
             }
