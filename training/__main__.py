@@ -16,6 +16,7 @@ from training import runs
 from training.averaging import average_run
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
+from training.html_report import write_report
 from training.loop import LoopSettings, Task, train
 from training.loop import Run as EndedRun
 from training.mesh import Execution, training_mesh
@@ -41,6 +42,7 @@ class RunFlags:
         checkpoints: Root of the frozen stages; the trained one is exported there too.
         preset: System that the stage belongs to.
         seed: Of the data, the initial parameters and all chance of the training.
+        profile: Steps that JAX's profiler records into OUT/profile, such as 100:105.
     """
 
     data: Path
@@ -48,6 +50,24 @@ class RunFlags:
     checkpoints: Path
     preset: str = "demo"
     seed: int = 0
+    profile: str | None = None
+
+    @property
+    def profiled_steps(self) -> range:
+        """The steps to profile.
+
+        Raises:
+            ValueError: `profile` is no two steps.
+        """
+        if self.profile is None:
+            return range(0)
+        first, _, end = self.profile.partition(":")
+        if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+            raise ValueError(
+                f"profile: expected the first step and the one after the last, such as 100:105, "
+                f"got {self.profile!r}"
+            )
+        return range(int(first), int(end))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,10 +231,17 @@ def _train(task: Task, run: RunFlags, execution: Execution, checkpoint: Path) ->
     recipe = task.recipe
     ended = train(
         task,
-        LoopSettings(steps=recipe.steps, out=run.out, snapshot_every=recipe.average_every),
+        LoopSettings(
+            steps=recipe.steps,
+            out=run.out,
+            snapshot_every=recipe.average_every,
+            profile=run.profiled_steps,
+        ),
         execution,
     )
     if is_first():
+        if ended.metrics:
+            write_report(run.out)
         _export(task, run, ended, checkpoint if ended.finished else run.out / "unfinished")
     if not ended.finished:
         sys.exit(INTERRUPTED)

@@ -9,11 +9,9 @@ Several processes run the loop at once, each on its own devices and with its own
 batch. All save and restore the state, each its own shards; only the first writes everything else.
 """
 
-import math
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,12 +22,22 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 from PIL import Image
 
+from training.flops import flops_of_jaxpr
 from training.mesh import Execution, one_device, spec_of, state_shardings
 from training.optimizers import Recipe
 from training.processes import is_first, stop_signal
-from training.reports import Reports
-from training.resuming import ResumeError, State, States, check_same_run, last_reported, locked
+from training.reports import Metrics, Reports, fault_of, numbers_of
+from training.resuming import (
+    ResumeError,
+    State,
+    States,
+    check_same_run,
+    first_reported,
+    last_reported,
+    locked,
+)
 from training.snapshots import Snapshots
+from training.throughput import Clock, Throughput
 
 Batch = Any  # a pytree of numpy arrays
 
@@ -96,6 +104,7 @@ class LoopSettings:
         picture_every: Steps between pictures.
         save_every: Steps between saved states.
         snapshot_every: Steps between the snapshots that the exported parameters average.
+        profile: Steps that JAX's profiler records into profile/, from the first up to the last.
     """
 
     steps: int
@@ -104,6 +113,7 @@ class LoopSettings:
     picture_every: int = 500
     save_every: int = 500
     snapshot_every: int = 5000
+    profile: range = range(0)
 
     def __post_init__(self) -> None:
         for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
@@ -120,7 +130,7 @@ class Run:
         snapshots: Those of the parameters, the last one of the last step.
         step: Steps taken, those of earlier sessions included.
         finished: Whether it reached the last step; False if a signal stopped it.
-        metrics: The last reported scalars.
+        metrics: The numbers that were reported last.
         seconds: Seconds of training, earlier sessions included.
     """
 
@@ -128,7 +138,7 @@ class Run:
     snapshots: Snapshots
     step: int
     finished: bool
-    metrics: Mapping[str, float]
+    metrics: Metrics
     seconds: float
 
 
@@ -175,7 +185,39 @@ class _Programs:
             shapes,
             self._shardings,
         )
-        self.step = compiled_step(task, execution)
+        self._step = compiled_step(task, execution)
+        self._flops: dict[str, float] = {}  # of the phases that are compiled
+        self._reported: Mapping[str, Any] = {}
+
+    def step(
+        self, state: State, batch: Batch, step: int, clock: Clock
+    ) -> tuple[State, Mapping[str, Array]]:
+        """Takes a step; the first of a phase counts as compilation."""
+        phase = self._task.phase(step)
+        if phase in self._flops:
+            state, self._reported = self._step(state, batch, step, phase)
+            return state, self._reported
+        with clock.outside("compiling"):
+            traced = self._step.trace(state, batch, step, phase)
+            self._flops[phase] = flops_of_jaxpr(traced.jaxpr.jaxpr)
+            state, self._reported = jax.block_until_ready(self._step(state, batch, step, phase))
+            return state, self._reported
+
+    @property
+    def busy(self) -> bool:
+        """Whether the devices still compute the last step."""
+        return not all(value.is_ready() for value in self._reported.values())
+
+    def throughput(self, step_s: float) -> dict[str, float]:
+        """Returns rates of the phase that was compiled last, by the seconds of a step."""
+        devices = self._execution.mesh.devices
+        flops = list(self._flops.values())[-1]
+        return Throughput(
+            batch_size=self._batch_size,
+            flops=flops,
+            chips=devices.size,
+            device_kind=devices.flat[0].device_kind,
+        ).of(step_s)
 
     def initial_state(self) -> State:
         """Draws the state, each device its own shards."""
@@ -207,7 +249,7 @@ def compiled_step(task: Computation, execution: Execution) -> Any:
 
 
 def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States) -> Run:
-    start, state, earlier_seconds = states.restore(programs.template) or (0, None, 0.0)
+    start, state, earlier_s = states.restore(programs.template) or (0, None, 0.0)
     if start > settings.steps:
         raise ResumeError(
             f"{settings.out} holds a run of {start} steps already, more than the {settings.steps} "
@@ -218,31 +260,47 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
     snapshots = Snapshots(settings.out / "snapshots")
     snapshots.discard_after(start, settings.snapshot_every)
     log = settings.out / "metrics.jsonl"
-    began, metrics = time.monotonic(), last_reported(log)
-    step = start
+    metrics: Metrics = last_reported(log)
+    first_loss = first_reported(log).get("loss")
+    reports = Reports(task.name, settings.steps, settings.out, start=start, earlier_s=earlier_s)
+    clock, step = Clock(), start
     with (
         stop_signal() as stopped,
         ThreadPoolExecutor(max_workers=1) as composer,
-        Reports(task.name, settings.steps, log, start=start, earlier_s=earlier_seconds) as reports,
+        reports,
     ):
         following = composer.submit(programs.batch, start)
+        reported_at = start, clock.seconds
         while step < settings.steps and not stopped(step):
-            batch = following.result()
+            with clock.outside("waiting for batches", unless=lambda: programs.busy):
+                batch = following.result()
             following = composer.submit(programs.batch, step + 1)
-            state, reported = programs.step(state, batch, step, task.phase(step))
+            with profiled(step, settings.profile, settings.out / "profile"):
+                state, reported = programs.step(state, batch, step, clock)
             step += 1
             if step % settings.report_every == 0 or step == settings.steps:
-                metrics = {name: float(value) for name, value in reported.items()}
-                if not all(map(math.isfinite, metrics.values())):
-                    raise FloatingPointError(f"{task.name}: step {step} gave {metrics}")
+                numbers = numbers_of(reported)
+                fault = fault_of(numbers, first_loss)
+                if fault is not None:
+                    raise FloatingPointError(
+                        f"{task.name}: step {step} gave {fault}; the last good state is that of "
+                        f"step {states.latest}: go on from it with a lower learning rate"
+                    )
+                step_s = (clock.seconds - reported_at[1]) / (step - reported_at[0])
+                reported_at = step, clock.seconds
+                metrics = numbers | programs.throughput(step_s) | {"goodput": clock.goodput}
+                first_loss = first_loss or float(reported["loss"])
                 reports.report(step, metrics)
             if step % settings.picture_every == 0 or step == settings.steps:
-                _draw(task, state, programs.batch(0), settings.out / "pictures", step)
+                with clock.outside("pictures"):
+                    _draw(task, state, programs.batch(0), reports, settings.out, step)
             if step % settings.snapshot_every == 0:
-                snapshots.save(step, task.params(state))
+                with clock.outside("snapshots"):
+                    snapshots.save(step, task.params(state))
             if step % settings.save_every == 0:
-                states.save(step, state, earlier_seconds + time.monotonic() - began)
-    seconds = earlier_seconds + time.monotonic() - began
+                with clock.outside("saving"):
+                    states.save(step, state, earlier_s + clock.seconds)
+    seconds = earlier_s + clock.seconds
     states.save(step, state, seconds)
     if step % settings.snapshot_every:
         snapshots.save(step, task.params(state))
@@ -256,8 +314,20 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
     )
 
 
-def _draw(task: Task, state: State, batch: Batch, folder: Path, step: int) -> None:
+def _draw(task: Task, state: State, batch: Batch, reports: Reports, out: Path, step: int) -> None:
     picture = task.picture(state, batch)
     if picture is not None and is_first():
-        folder.mkdir(exist_ok=True)
-        picture.save(folder / f"step-{step:07d}.png")
+        (out / "pictures").mkdir(exist_ok=True)
+        picture.save(out / "pictures" / f"step-{step:07d}.png")
+        reports.picture(step, picture)
+
+
+@contextmanager
+def profiled(step: int, steps: range, folder: Path) -> Iterator[None]:
+    """Records a step into a folder that TensorBoard and Perfetto show, if it is one of `steps`."""
+    if step == steps.start and steps:
+        jax.profiler.start_trace(str(folder))
+    yield
+    if steps and step == steps.stop - 1:
+        jax.effects_barrier()
+        jax.profiler.stop_trace()

@@ -14,8 +14,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, Shaped
+
+from services.nn.transformer import LayerStep
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -73,6 +76,43 @@ class Execution:
     mesh: Mesh
     accumulate: int = 1
     remat: bool = False
+
+    def gathered(self, parameters: dict[str, Array]) -> dict[str, Array]:
+        """Returns parameters as they are computed with: whole along fsdp, divided along tensor.
+
+        Without this the compiler may leave a matrix divided and sum up activations instead, which
+        are many times larger.
+        """
+        if self.mesh.size == 1:
+            return parameters
+
+        def gather(name: str, value: Array) -> Array:
+            spec = spec_of(name, value.shape, self.mesh)
+            whole = PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec))
+            return jax.lax.with_sharding_constraint(value, NamedSharding(self.mesh, whole))
+
+        return {name: gather(name, value) for name, value in parameters.items()}
+
+    def layer_wrapper(self, step: LayerStep) -> LayerStep:
+        """Wraps the step of a layer: gathers its parameters alone, and computes it again if asked.
+
+        The examples stay divided by rows from layer to layer.
+        """
+
+        def wrapped(carry: PyTree[Array], scanned: tuple[Any, ...]) -> Any:
+            parameters, *inputs = scanned
+            if self.mesh.size > 1:
+                flat = nnx.to_flat_state(parameters)
+                values = self.gathered({".".join(map(str, path)): leaf[...] for path, leaf in flat})
+                parameters = nnx.from_flat_state(
+                    (path, leaf.replace(values[".".join(map(str, path))])) for path, leaf in flat
+                )
+                carry = jax.tree.map(
+                    lambda rows: jax.lax.with_sharding_constraint(rows, self.by_rows), carry
+                )
+            return step(carry, (parameters, *inputs))
+
+        return jax.checkpoint(wrapped) if self.remat else wrapped
 
     def check_batch(self, batch_size: int) -> None:
         """Checks that a batch can be divided.

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from services.nn.stacks import STACKS
 
@@ -68,6 +68,16 @@ class Recipe:
         return optax.warmup_cosine_decay_schedule(
             0.0, self.learning_rate, self.warm_up_steps, self.steps
         )
+
+
+def optimizer_metrics(
+    recipe: Recipe, gradients: Parameters, step: Int[Array, ""]
+) -> dict[str, Array]:
+    """Returns the learning rate of a step and the norm of all its gradients, to report."""
+    return {
+        "learning_rate": jnp.asarray(recipe.schedule()(step)),
+        "gradient_norm": optax.global_norm(gradients),
+    }
 
 
 def adam(recipe: Recipe) -> optax.GradientTransformation:

@@ -7,8 +7,7 @@ as "v5e:16x16", "v6e:16x16" or "v4:8x8x4".
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -19,7 +18,7 @@ from jaxtyping import PyTree
 
 from services.presets import Preset
 from training.compilation.collectives import Collectives, collectives_of
-from training.compilation.flops import flops_of
+from training.flops import flops_of_jaxpr
 from training.loop import Computation, compiled_step
 from training.mesh import Execution
 from training.recipe_changes import RecipeChanges
@@ -91,17 +90,17 @@ def compile_step(
     state = jax.eval_shape(computation.initial_state, computation.given)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     began = time.monotonic()
-    compiled = compiled_step(computation, execution).lower(state, batch, step, phase).compile()
+    traced = compiled_step(computation, execution).trace(state, batch, step, phase)
+    compiled = traced.lower().compile()
     seconds = time.monotonic() - began
     memory: Any = compiled.memory_analysis()
-    plain, _ = _computation(preset, stage, replace(execution, accumulate=1, remat=False), changes)
     devices = execution.mesh.devices
     return CompiledStep(
         chips=devices.size,
         chip=devices.flat[0].device_kind,
         argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
-        flops=flops_of(partial(plain.train_step, phase=phase), state, batch, step) / devices.size,
+        flops=flops_of_jaxpr(traced.jaxpr.jaxpr) / devices.size,
         collectives=collectives_of(compiled.as_text()),
         seconds=seconds,
     )

@@ -17,15 +17,16 @@ from jaxtyping import Array, Bool, Float, Int
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of, with_parameters
+from services.nn.stacks import STACKS
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.bf16_matmul import with_bf16_matmul
 from training.gradients import accumulated_gradients
 from training.mesh import Execution
-from training.optimizers import Parameters, Recipe, adafactor
+from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import Examples
-from training.tasks.masking import keep_text, masked_cross_entropy, random_masks
+from training.tasks.masking import Guesses, keep_text, masked_cross_entropy, random_masks
 
 SHOWN = 8  # pictures of a report
 
@@ -68,9 +69,9 @@ class MaskedTokensStep:
             if isinstance(self.config, BaseConfig)
             else SuperresTransformer(self.config, rngs=rngs, dtype=dtype)
         )
-        model.blocks.remat = self.execution.remat
+        model.blocks.wrap = self.execution.layer_wrapper
         if isinstance(model, SuperresTransformer):
-            model.low_blocks.remat = self.execution.remat
+            model.low_blocks.wrap = self.execution.layer_wrapper
         return with_bf16_matmul(model) if bf16 and on_cpu else model
 
     def initial_state(self, given: Mapping[str, Array]) -> TrainState:
@@ -89,16 +90,21 @@ class MaskedTokensStep:
 
         def loss_of(
             parameters: Parameters, part: tuple[Examples, Array, Array]
-        ) -> tuple[Array, Array]:
+        ) -> tuple[Array, Guesses]:
             examples, hidden, conditional = part
             logits = self._logits(parameters, examples, hidden, conditional)
             return masked_cross_entropy(logits, targets_of(examples), hidden, total=total)
 
-        (loss, accuracy), gradients = accumulated_gradients(
+        (loss, guesses), gradients = accumulated_gradients(
             loss_of, state.params, (batch, hidden, conditional), self.execution.accumulate
         )
-        state = apply_gradients(state, gradients, self._optimizer)
-        return state, {"loss": loss, "accuracy": accuracy, "masked": hidden.mean()}
+        return apply_gradients(state, gradients, self._optimizer), {
+            "loss": loss,
+            "accuracy": guesses.accuracy,
+            "masked": hidden.mean(),
+            "loss_by_mask_ratio": guesses.loss_by_ratio / guesses.hidden_by_ratio,
+            **optimizer_metrics(self.recipe, gradients, step),
+        }
 
     def _logits(
         self,
@@ -107,7 +113,11 @@ class MaskedTokensStep:
         hidden: Bool[Array, "B N"],
         conditional: Bool[Array, " B"],
     ) -> Float[Array, "B N V"]:
-        model = with_parameters(self._build, parameters)
+        outside = {name for name in parameters if name.split(".")[0] not in STACKS}
+        model = with_parameters(
+            self._build,
+            parameters | self.execution.gathered({name: parameters[name] for name in outside}),
+        )
         tokens = jnp.where(hidden, self.config.vocabulary, targets_of(examples))
         if isinstance(model, BaseTransformer):
             context = model.context(examples.text, examples.text_mask)

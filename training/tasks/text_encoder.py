@@ -32,7 +32,7 @@ from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.vocabulary import FILE_NAME, PADDING, Vocabulary, train_vocabulary
 from training.data.captions import Caption
-from training.optimizers import Parameters, Recipe, adam
+from training.optimizers import Parameters, Recipe, adam, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import padded_length
 from training.tasks.span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanBatch, span_batch
@@ -153,6 +153,7 @@ class TextEncoderTask:
         (_, metrics), gradients = jax.value_and_grad(
             partial(self._loss, batch=batch), has_aux=True
         )(state.params)
+        metrics |= optimizer_metrics(self.recipe, gradients, step)
         return apply_gradients(state, gradients, self._optimizer), metrics
 
     def _loss(

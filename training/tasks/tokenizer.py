@@ -41,7 +41,7 @@ from services.runtime.checkpoints.serialization import (
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Convolution, Tokenizer
 from training.mesh import Execution, one_device
-from training.optimizers import Parameters, Recipe, adam
+from training.optimizers import Parameters, Recipe, adam, optimizer_metrics
 from training.pictures import to_float, to_uint8
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.discriminator import (
@@ -211,7 +211,7 @@ class TokenizerTask:
             )
             adversary = apply_gradients(adversary, discriminator_gradients, self._optimizer)
             metrics["discriminator"] = loss
-        metrics |= {
+        metrics |= optimizer_metrics(self.recipe, gradients, step) | {
             "perplexity": _perplexity(usage / usage.sum()),
             "revived": revived,
         }

@@ -8,24 +8,25 @@ import jax
 from jax.extend import core
 
 
-def flops_of(function: Callable[..., Any], *arguments: Any) -> int:
+def flops_of(function: Callable[..., Any], *arguments: Any) -> float:
     """Returns the operations of one call, loops counted as often as they run.
 
-    A multiplication and the addition of its result are two. XLA's own count (`cost_analysis`) takes
-    the body of a loop once, and adds what is computed again for remat.
+    A multiplication and the addition of its result are two. What remat computes again is not
+    counted. XLA's own count (`cost_analysis`) takes the body of a loop once.
 
     Args:
         function: Traced, not computed.
         arguments: Arrays, or their shapes.
     """
-    return _of(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return flops_of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _of(jaxpr: core.Jaxpr) -> int:
+def flops_of_jaxpr(jaxpr: core.Jaxpr) -> float:
+    """Returns the operations of a program that is traced already."""
     return sum(_of_equation(equation) for equation in jaxpr.eqns)
 
 
-def _of_equation(equation: core.JaxprEqn) -> int:
+def _of_equation(equation: core.JaxprEqn) -> float:
     parameters = equation.params
     made = math.prod(_shape(equation.outvars[0])) if equation.outvars else 0
     if equation.primitive.name == "dot_general":
@@ -37,9 +38,11 @@ def _of_equation(equation: core.JaxprEqn) -> int:
         outputs = kernel[parameters["dimension_numbers"].rhs_spec[0]]
         return 2 * math.prod(kernel) // outputs * made
     if equation.primitive.name == "cond":
-        return max(_of(branch.jaxpr) for branch in parameters["branches"])
+        return max(flops_of_jaxpr(branch.jaxpr) for branch in parameters["branches"])
     times = parameters["length"] if equation.primitive.name == "scan" else 1
-    return times * sum(_of(inner) for inner in _inner(parameters))
+    if parameters.get("differentiated") and "prevent_cse" in parameters:
+        times = 2 / 3  # of remat's backward pass: each product again, and two for its gradients
+    return times * sum(flops_of_jaxpr(inner) for inner in _inner(parameters))
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
