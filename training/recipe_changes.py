@@ -24,6 +24,7 @@ class RecipeChanges:
         average_every: Steps between the snapshots that the exported weights average.
         average_decay: Weight of the old average when a snapshot joins it, 0 to below 1.
         distinct_examples: Examples after which a transformer sees the same ones again.
+        low_corruption: Share of low-resolution tokens that superres sees replaced by random ones.
         precision: Of the factors of a transformer's matrix products; parameters are float32.
     """
 
@@ -38,6 +39,7 @@ class RecipeChanges:
     average_every: int | None = None
     average_decay: float | None = None
     distinct_examples: int | None = None
+    low_corruption: float | None = None
     precision: Literal["float32", "bfloat16"] | None = None
 
     def applied(self, recipe: Recipe) -> Recipe:

@@ -26,7 +26,7 @@ from training.mesh import Execution
 from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import Examples
-from training.tasks.masking import Guesses, keep_text, masked_cross_entropy, random_masks
+from training.tasks.masking import Guesses, corrupted, keep_text, masked_cross_entropy, random_masks
 
 SHOWN = 8  # pictures of a report
 
@@ -82,8 +82,13 @@ class MaskedTokensStep:
         self, state: TrainState, batch: Examples, step: Int[Array, ""], phase: str
     ) -> tuple[TrainState, dict[str, Array]]:
         """Takes one step."""
-        mask_key, text_key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), step))
+        key = jax.random.fold_in(jax.random.key(self.seed), step)
+        mask_key, text_key = jax.random.split(key)
         targets = targets_of(batch)
+        if isinstance(self.config, SuperresConfig) and self.recipe.low_corruption:
+            low_key = jax.random.fold_in(key, 1)
+            share, codes = self.recipe.low_corruption, self.config.low_vocabulary
+            batch = batch._replace(low=corrupted(low_key, batch.low, share, codes))
         hidden = random_masks(mask_key, *targets.shape)
         conditional = keep_text(text_key, targets.shape[0])
         total = hidden.sum()
