@@ -30,7 +30,7 @@ class Recipe:
         distinct_examples: After so many examples a transformer sees the same pictures and
             captions again, masked otherwise, and nothing is tokenised twice; None for ever new
             ones.
-        low_corruption: Share of the low-resolution tokens that superres sees replaced by random ones,
+        low_corruption: Share of low-resolution tokens that superres sees replaced by random ones,
             so that it learns to live with the base's mistakes; 0 to below 1.
         precision: Of the factors of a transformer's matrix products; parameters and sums are
             float32.

@@ -44,7 +44,7 @@ def corrupted(
     """Replaces a random share of tokens by random ids.
 
     Source: as the conditioning augmentation of Ho et al. 2021, "Cascaded Diffusion Models", section
-    4, which blurs or noises what a super-resolution model is conditioned on; Muse has none.
+    3, which blurs or noises what a super-resolution model is conditioned on; Muse has none.
     """
     chance_key, id_key = jax.random.split(key)
     replaced = jax.random.uniform(chance_key, tokens.shape) < share
