@@ -31,6 +31,14 @@ def test_a_gradient_is_three_products_with_and_without_remat(remat: bool) -> Non
     assert flops_of(gradient, X, W) == pytest.approx(3 * 3 * OF_A_LAYER)
 
 
+def test_what_no_output_needs_is_not_counted() -> None:
+    def of_w_alone(x: Array, w: Array) -> Array:
+        _, pull_back = jax.vjp(jnp.dot, x, w)
+        return pull_back(jnp.ones((5, 8)))[1]
+
+    assert flops_of(of_w_alone, X, W[0]) == OF_A_LAYER
+
+
 def test_batched_products_count_each_of_the_batch() -> None:
     assert flops_of(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), W, W) == 3 * 2 * 8**3
 
