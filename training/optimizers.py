@@ -79,7 +79,7 @@ def optimizer_metrics(
     """Returns the learning rate of a step and the norm of all its gradients, to report."""
     return {
         "learning_rate": jnp.asarray(recipe.schedule()(step)),
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
     }
 
 

@@ -7,6 +7,7 @@ Source: Muse, sections 2.3, 2.4 and 2.6; Tables 4 and 6.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from services.nn.stacks import STACKS
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.bf16_matmul import with_bf16_matmul
-from training.gradients import accumulated_gradients
+from training.gradients import accumulated
 from training.mesh import Execution
 from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
@@ -100,8 +101,11 @@ class MaskedTokensStep:
             logits = self._logits(parameters, examples, hidden, conditional)
             return masked_cross_entropy(logits, targets_of(examples), hidden, total=total)
 
-        (loss, guesses), gradients = accumulated_gradients(
-            loss_of, state.params, (batch, hidden, conditional), self.execution.accumulate
+        def of_part(part: tuple[Examples, Array, Array]) -> tuple[Any, tuple[()]]:
+            return jax.value_and_grad(loss_of, has_aux=True)(state.params, part), ()
+
+        ((loss, guesses), gradients), _ = accumulated(
+            of_part, (batch, hidden, conditional), self.execution.accumulate
         )
         return apply_gradients(state, gradients, self._optimizer), {
             "loss": loss,

@@ -28,6 +28,7 @@ from services.runtime.checkpoints.serialization import (
 )
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Convolution, Tokenizer
+from training.gradients import accumulated
 from training.mesh import Execution, one_device
 from training.optimizers import Parameters, Recipe, adam, optimizer_metrics
 from training.pictures import to_float, to_uint8
@@ -119,9 +120,11 @@ class TokenizerTask:
 
     def _build(self) -> Tokenizer:
         tokenizer = Tokenizer(self.config, rngs=nnx.Rngs(self.seed))
+        on_cpu = self._execution.mesh.devices.flat[0].platform == "cpu"
         for _, module in nnx.iter_graph(tokenizer):
             if isinstance(module, Convolution):
-                module.in_products |= module.strides == 1 and module.in_features >= LEAST_INPUTS
+                wide = module.strides == 1 and module.in_features >= LEAST_INPUTS
+                module.in_products = on_cpu and (module.in_products or wide)
         return tokenizer
 
     def _tokenizer(self, parameters: Parameters) -> Tokenizer:
@@ -158,37 +161,44 @@ class TokenizerTask:
         adversarial = phase == "adversarial"
         images, discriminator = to_float(batch), state.discriminator
 
-        def forward(params: Parameters) -> Reconstruction:
-            tokenizer = self._tokenizer(state.frozen | params)
-            return reconstruct(tokenizer, images, self.losses, decoder_alone=bool(state.frozen))
+        parts = self._execution.accumulate
+        score = partial(self._adversary.scores, discriminator.network.params)
 
-        gradients, made, metrics = loss_gradients(
-            forward,
-            state.tokenizer.params,
-            images,
-            self.losses,
-            perceptual=self._perceptual,
-            score=partial(self._adversary.scores, discriminator.network.params)
-            if adversarial
-            else None,
-        )
+        def of_part(images: Float[Array, "b h w 3"]) -> tuple[Any, tuple[Array, Array, Array]]:
+            def forward(params: Parameters) -> Reconstruction:
+                tokenizer = self._tokenizer(state.frozen | params)
+                return reconstruct(tokenizer, images, self.losses, decoder_alone=bool(state.frozen))
+
+            gradients, made, metrics = loss_gradients(
+                forward,
+                state.tokenizer.params,
+                images,
+                self.losses,
+                perceptual=self._perceptual,
+                score=score if adversarial else None,
+            )
+            # Every loss is a mean over examples, and so is every number that is reported.
+            means = jax.tree.map(lambda mean: mean / parts, (gradients, metrics))
+            return means, (made.fake, made.features, made.ids)
+
+        (gradients, metrics), (fake, features, ids) = accumulated(of_part, images, parts)
         tokenizer = apply_gradients(state.tokenizer, gradients, self._optimizer)
         decay = self.losses.usage_decay
-        use = count_use(state.use, made.ids, step, decay=decay)
+        use = count_use(state.use, ids, step, decay=decay)
         metrics |= use_metrics(use, step, decay=decay)
         metrics |= optimizer_metrics(self.recipe, gradients, step)
         if not state.frozen:
             use, codebook, metrics["revived"] = revive_codes(
                 use,
                 tokenizer.params[CODEBOOK],
-                made.features.reshape(-1, made.features.shape[-1]),
-                made.ids.reshape(-1),
+                features.reshape(-1, features.shape[-1]),
+                ids.reshape(-1),
                 jax.random.fold_in(jax.random.key(self.seed), step),
                 below=self.losses.revive_below,
             )
             tokenizer = tokenizer._replace(params=tokenizer.params | {CODEBOOK: codebook})
         if adversarial:
-            discriminator, reported = self._adversary.train_step(discriminator, images, made.fake)
+            discriminator, reported = self._adversary.train_step(discriminator, images, fake)
             metrics |= reported
         return TokenizerState(tokenizer, state.frozen, discriminator, use), metrics
 

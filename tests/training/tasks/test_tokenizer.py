@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -145,6 +146,32 @@ def test_the_adversarial_loss_has_the_constant_or_the_adaptive_weight(
         np.testing.assert_allclose(
             gradients[name], expected[name], rtol=1e-3, atol=1e-6, err_msg=name
         )
+
+
+def test_a_batch_in_parts_takes_the_step_of_the_whole(
+    small_preset: Preset, artwork: Path
+) -> None:
+    states, losses = [], []
+    for parts in (1, 2):
+        execution = replace(one_device(), accumulate=parts)
+        trained = runs.tokenizer_task(
+            small_preset,
+            artwork,
+            resolution="low",
+            seed=0,
+            changes=RecipeChanges(steps=2, batch_size=4),
+            loss_changes=LossChanges(adversarial_start_step=0),
+            execution=execution,
+        )
+        state, reported = compiled_step(trained, execution)(
+            trained.initial_state(trained.given), trained.batch(0), 1, trained.phase(0)
+        )
+        states.append(trained.params(state))
+        losses.append([float(reported[name]) for name in ("loss", "discriminator", "usage")])
+
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    for name, value in states[0].items():
+        np.testing.assert_allclose(states[1][name], value, atol=2e-5, err_msg=name)
 
 
 def test_the_checkpoint_names_the_network_its_file_and_the_losses(
