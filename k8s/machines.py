@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+TPU = "google.com/tpu"  # the resource
+ACCELERATOR = "cloud.google.com/gke-tpu-accelerator"  # labels of its nodes
+TOPOLOGY = "cloud.google.com/gke-tpu-topology"
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from math import prod
 
 from k8s.checks.objects import Workload, amount, at, check_workloads, environment
-from k8s.machines import MACHINES
+from k8s.machines import ACCELERATOR, MACHINES, TOPOLOGY, TPU
 
-TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
+GPU = "nvidia.com/gpu"
 PLATFORMS = {TPU: "tpu", GPU: "cuda"}  # as JAX names them
-ACCELERATOR = "cloud.google.com/gke-tpu-accelerator"
-TOPOLOGY = "cloud.google.com/gke-tpu-topology"
 GPU_ACCELERATOR = "cloud.google.com/gke-accelerator"
 FOR_PODS = 0.85  # share of a machine that the system and kubelet leave
 

@@ -24,7 +24,7 @@ def all_hosts_run_at_once(each: Workload) -> Iterator[str]:
 
 @check_workloads("JobSet")
 def processes_are_the_pods(each: Workload) -> Iterator[str]:
-    """JAX waits for as many processes as it is told of, and each must be another one."""
+    """JAX waits for `--processes` processes, each with an id of its own."""
     for box in each.pod["containers"]:
         flags = dict(word.split("=", 1) for word in box.get("args", ()) if "=" in word)
         if flags.get("--processes") != str(each.spec.get("completions")):

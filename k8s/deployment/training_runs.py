@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from k8s.checks.rendering import render
-from k8s.machines import Slice
+from k8s.machines import ACCELERATOR, TOPOLOGY, TPU, Slice
 
 TRAINING = Path(__file__).parents[1] / "training"
 NAMESPACE = "muse-training"
@@ -137,7 +137,7 @@ def _changes(run: TrainingRun) -> list[dict[str, Any]]:
     box = f"{job}/template/spec/containers/0"
     kept = {
         "memory": f"{int(machine.memory * SHARE / 2**30)}Gi",
-        "google.com/tpu": str(run.slice.chips),
+        TPU: str(run.slice.chips),
     }
     values: dict[str, Any] = {
         "/metadata/name": run.name,
@@ -145,8 +145,8 @@ def _changes(run: TrainingRun) -> list[dict[str, Any]]:
         f"{job}/completions": hosts,
         f"{job}/template/metadata/labels/app.kubernetes.io~1name": run.name,
         f"{job}/template/spec/nodeSelector": {
-            "cloud.google.com/gke-tpu-accelerator": run.slice.accelerator,
-            "cloud.google.com/gke-tpu-topology": run.slice.topology,
+            ACCELERATOR: run.slice.accelerator,
+            TOPOLOGY: run.slice.topology,
         },
         f"{box}/args": [
             *run.arguments,

@@ -1,4 +1,4 @@
-"""The JobSet of k8s/training: what its pods are told, how it restarts, mistakes in it."""
+"""The JobSet of k8s/training: flags of its pods, how it restarts, mistakes in it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def jobset_of(manifests: list[Manifest]) -> Manifest:
     return found
 
 
-def test_the_command_understands_what_each_pod_is_told(rendered: Rendered) -> None:
+def test_the_command_understands_the_flags_of_each_pod(rendered: Rendered) -> None:
     from training.__main__ import app
 
     jobset = jobset_of(rendered(FOLDER))
@@ -101,7 +101,7 @@ SEEDS: dict[str, tuple[Callable[[Manifest], Any], str]] = {
         lambda each: replace_argument(each, ":8476", ":8477"),
         "its --coordinator is $(COORDINATOR):8477, expected a variable from",
     ),
-    "an address that is nobody's": (
+    "an address that no variable has": (
         lambda each: box(each)["env"].pop(0),
         "its --coordinator is $(COORDINATOR):8476, expected a variable from",
     ),

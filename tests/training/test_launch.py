@@ -144,6 +144,19 @@ def test_a_flag_that_the_stage_has_not_is_refused_as_by_the_stage(launch: Launch
     assert refused == (2, "")  # cyclopts says it on stderr
 
 
+def test_in_an_image_without_the_manifests_it_says_where_to_run_it(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "k8s.deployment.training_runs", None)
+
+    error, _ = launch(f"{RUN} --hosts 4 --dry-run")
+
+    assert error == (
+        "error: launch needs k8s.deployment.training_runs, which is not installed: run it from a "
+        "checkout"
+    )
+
+
 def test_without_kubectl_it_says_what_to_install(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
