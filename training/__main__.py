@@ -17,6 +17,7 @@ from training.averaging import average_run
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
 from training.html_report import write_report
+from training.launch import launch_command
 from training.loop import LoopSettings, Task, Watch, train
 from training.loop import Run as EndedRun
 from training.mesh import Execution, training_mesh
@@ -367,6 +368,9 @@ def compile_for_tpu(
     changes = RecipeChanges(batch_size=batch, precision=precision)
     compiled = compile_step(named_preset(preset), stage, execution, changes)
     console.print(report_of(compiled), highlight=False, soft_wrap=True)
+
+
+app.command(launch_command(app))
 
 
 def main() -> None:
