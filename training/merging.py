@@ -6,6 +6,7 @@ change of less than half their spacing would be rounded away: of a small adapter
 Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from services.runtime.checkpoints.serialization import (
 from services.runtime.checkpoints.tensors import LazyTensors
 from services.superres.config import SuperresConfig
 
-CONFIG_TYPES = {"base": BaseConfig, "superres": SuperresConfig}
+CONFIG_TYPES: Mapping[str, type[BaseConfig | SuperresConfig]] = {
+    "base": BaseConfig,
+    "superres": SuperresConfig,
+}
 WRITTEN = ("config.json", "model.safetensors", "training.json")  # anew; other files are copied
 
 

@@ -253,7 +253,7 @@ def transformer_task(
 
 def _transformer(
     folder: Path, stage: str, config: BaseConfig | SuperresConfig
-) -> Checkpoint[BaseConfig] | Checkpoint[SuperresConfig]:
+) -> Checkpoint[BaseConfig | SuperresConfig]:
     checkpoint = load_checkpoint(folder, stage=stage, config_type=type(config))
     if checkpoint.config != config:
         raise CheckpointMismatch(

@@ -83,11 +83,12 @@ def examples(config: BaseConfig | SuperresConfig) -> Examples:
     random = np.random.default_rng(1)
     high = random.integers(0, 31, (4, config.tokens)).astype(np.int32)
     superres = isinstance(config, SuperresConfig)
+    low = random.integers(0, 31, (4, 16)).astype(np.int32) if superres else high
     return Examples(
-        low=random.integers(0, 31, (4, 16)).astype(np.int32) if superres else high,
-        high=high if superres else None,
-        text=random.normal(size=(4, 4, 8)).astype(np.float32),
-        text_mask=np.arange(4) < np.array([[1], [2], [3], [4]]),
+        low=jnp.asarray(low),
+        high=jnp.asarray(high) if superres else None,
+        text=jnp.asarray(random.normal(size=(4, 4, 8)), jnp.float32),
+        text_mask=jnp.arange(4) < jnp.array([[1], [2], [3], [4]]),
     )
 
 
@@ -112,11 +113,13 @@ def saved(folder: Path, config: BaseConfig | SuperresConfig, seed: int = 0) -> C
     return load_checkpoint(folder, stage=stage, config_type=type(config))
 
 
-def task_of(checkpoint: Checkpoint[Any], low_rank: LowRank = LOW_RANK) -> AdapterTask:
+def task_of(
+    checkpoint: Checkpoint[Any], low_rank: LowRank = LOW_RANK, recipe: Recipe = RECIPE
+) -> AdapterTask:
     """Returns the task of an adapter that sees the same four examples at every step."""
     batch = examples(checkpoint.config)
     stages, execution = Stages(), one_device()
-    return WithoutPictures(checkpoint, low_rank, RECIPE, execution, stages, lambda _: batch)
+    return WithoutPictures(checkpoint, low_rank, recipe, execution, stages, lambda _: batch)
 
 
 def logits(
@@ -129,6 +132,10 @@ def logits(
     hidden = jnp.arange(config.tokens) % 2 == jnp.zeros((4, 1))
     conditional = jnp.arange(4) % 2 == 0
     return np.asarray(jax.jit(step.logits)(dict(parameters), examples(config), hidden, conditional))
+
+
+def initial(task: AdapterTask) -> AdapterState:
+    return task.initial_state({name: jnp.asarray(value) for name, value in task.given.items()})
 
 
 def whole(state: AdapterState) -> dict[str, Any]:
@@ -158,7 +165,7 @@ def test_an_untrained_adapter_changes_no_logit(
     config: BaseConfig | SuperresConfig, tmp_path: Path
 ) -> None:
     checkpoint = saved(tmp_path, config)
-    state = task_of(checkpoint).initial_state(task_of(checkpoint).given)
+    state = initial(task_of(checkpoint))
 
     stacks = ("blocks",) if config is BASE else ("blocks", "low_blocks")
     adapted = {
@@ -173,9 +180,10 @@ def test_an_untrained_adapter_changes_no_logit(
         for matrix in MATRICES
     }
     assert {name.split(".")[0] for name in adapted} == set(stacks)
-    np.testing.assert_array_equal(
-        logits(config, whole(state), LOW_RANK), logits(config, checkpoint.parameters)
-    )
+    for name, value in state.adapter.params.items():
+        assert np.any(value) == name.endswith("lora_a"), name
+    plain = logits(config, checkpoint.parameters)
+    np.testing.assert_allclose(logits(config, whole(state), LOW_RANK), plain, atol=1e-6)
 
 
 def test_only_the_adapter_learns_and_only_it_has_an_optimizer(
@@ -194,12 +202,14 @@ def test_only_the_adapter_learns_and_only_it_has_an_optimizer(
 
 
 def test_an_adapter_learns_four_pictures(base: Checkpoint[Any]) -> None:
-    task = task_of(base, LowRank(rank=8))
+    # The last kernel of a fresh base is small, and no adapter learns there.
+    last = "head.output.kernel"
+    decided = replace(base, parameters={**base.parameters, last: 50 * base.parameters[last]})
+    task = task_of(decided, LowRank(rank=8), replace(RECIPE, steps=40, learning_rate=0.03))
     step = compiled_step(task, one_device())
-    state, losses = task.initial_state(task.given), []
-    for at in range(30):
-        # Step 1 again and again: its masks, and a learning rate that does not fall.
-        state, metrics = step(state, task.batch(at), 1, task.phase(at))
+    state, losses = initial(task), []
+    for at in range(40):
+        state, metrics = step(state, task.batch(at), 0, task.phase(at))  # the same masks each time
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.8 * losses[0]
 
@@ -220,7 +230,7 @@ def test_an_adapter_is_a_small_file_that_names_its_checkpoint(
 
 def with_factors(base: Checkpoint[Any], folder: Path) -> dict[str, np.ndarray]:
     """Returns the parameters of a transformer with an adapter that was read from its file."""
-    factors = {}
+    factors: dict[str, np.ndarray] = {}
     for name, (a, b) in load_adapter(folder).factors.items():
         product = name.replace(".kernel", ".dot_general")
         factors |= {f"{product}.lora_a": a, f"{product}.lora_b": b}
@@ -257,9 +267,9 @@ def test_a_change_below_the_spacing_of_bfloat16_is_not_rounded_away(
     a = np.full((1, 16, 2), 1e-4, ml_dtypes.bfloat16)
     b = np.full((1, 2, 32), 1e-2, ml_dtypes.bfloat16)
     task = task_of(base)
-    factors = dict(task.params(task.initial_state(task.given)))
+    factors = {key: np.asarray(value) for key, value in task.params(initial(task)).items()}
     factors |= {"blocks.mlp.expand.lora_a": a, "blocks.mlp.expand.lora_b": b}
-    task.export({key: np.asarray(value) for key, value in factors.items()}, tmp_path / "a", {})
+    task.export(factors, tmp_path / "a", {})
 
     merge_adapter(base.folder, tmp_path / "a", tmp_path / "merged")
 
@@ -267,7 +277,9 @@ def test_a_change_below_the_spacing_of_bfloat16_is_not_rounded_away(
     kernel = base.parameters[name].astype(np.float32)
     change = merged.parameters[name].astype(np.float64) - kernel
     np.testing.assert_allclose(change, 4.0 * 2 * 1e-6, rtol=0.05)
-    assert np.array_equal(merged.parameters[name].astype(ml_dtypes.bfloat16)[0, 0], kernel[0, 0])
+    large = np.abs(kernel) > 0.05
+    rounded = merged.parameters[name].astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(rounded[large], base.parameters[name][large])
 
 
 def test_an_adapter_of_another_checkpoint_is_not_merged(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,7 +57,8 @@ def _transformer(stage: Any, artwork: Path, root: Path, out: Path, **changed: An
 
 
 def _initial(task: Task) -> dict[str, np.ndarray]:
-    params = task.params(task.initial_state(task.given))
+    given = {name: jnp.asarray(value) for name, value in task.given.items()}
+    params = task.params(task.initial_state(given))
     return {name: np.asarray(value) for name, value in params.items()}
 
 

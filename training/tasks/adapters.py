@@ -45,7 +45,7 @@ class AdapterTask:
 
     def __init__(
         self,
-        checkpoint: Checkpoint[BaseConfig] | Checkpoint[SuperresConfig],
+        checkpoint: Checkpoint[BaseConfig | SuperresConfig],
         low_rank: LowRank,
         recipe: Recipe,
         execution: Execution,
