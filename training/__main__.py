@@ -13,6 +13,7 @@ from rich.console import Console
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
+from training.adapter_flags import NO_ADAPTER, AdapterFlags
 from training.averaging import average_run
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
@@ -20,6 +21,7 @@ from training.html_report import write_report
 from training.launch import launch_command
 from training.loop import LoopSettings, Task, Watch, train
 from training.loop import Run as EndedRun
+from training.merging import merge_adapter
 from training.mesh import Execution, training_mesh
 from training.processes import is_first, join_processes
 from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
@@ -154,6 +156,7 @@ DEFAULT_DEVICES = DeviceFlags()
 Run = Annotated[RunFlags, Parameter(name="*")]
 Changes = Annotated[RecipeChanges, Parameter(name="*")]
 Transformer = Annotated[TransformerFlags, Parameter(name="*")]
+Adapter = Annotated[AdapterFlags, Parameter(name="*")]
 Devices = Annotated[DeviceFlags, Parameter(name="*")]
 
 
@@ -191,12 +194,27 @@ def tokenizer(
 
 @app.command
 def text_encoder(
-    run: Run, *, changes: Changes = NO_CHANGES, devices: Devices = DEFAULT_DEVICES
+    run: Run,
+    *,
+    initialize_from: Annotated[Path | None, Parameter(name="--from")] = None,
+    changes: Changes = NO_CHANGES,
+    devices: Devices = DEFAULT_DEVICES,
 ) -> None:
-    """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
+    """Trains a small T5 encoder by span corruption; later stages keep it frozen.
+
+    Parameters
+    ----------
+    initialize_from
+        Checkpoint of a text encoder of the same shape to start from; its vocabulary stays.
+    """
     execution = devices.execution()
     task = runs.text_encoder_task(
-        named_preset(run.preset), run.data, run.out, seed=run.seed, changes=changes
+        named_preset(run.preset),
+        run.data,
+        run.out,
+        seed=run.seed,
+        changes=changes,
+        initialize_from=initialize_from,
     )
     _train(task, run, execution, run.checkpoints / "text_encoder")
 
@@ -206,11 +224,12 @@ def base(
     run: Run,
     *,
     flags: Transformer = NO_TRANSFORMER_FLAGS,
+    adapter: Adapter = NO_ADAPTER,
     changes: Changes = NO_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
-    """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
-    _transformer("base", run, flags, changes, devices)
+    """Trains the base transformer, or an adapter, on a text encoder and low-res tokenizer."""
+    _transformer("base", run, flags, adapter, changes, devices)
 
 
 @app.command
@@ -218,21 +237,23 @@ def superres(
     run: Run,
     *,
     flags: Transformer = NO_TRANSFORMER_FLAGS,
+    adapter: Adapter = NO_ADAPTER,
     changes: Changes = NO_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
-    """Trains the super-resolution transformer on the text encoder and both tokenizers."""
-    _transformer("superres", run, flags, changes, devices)
+    """Trains the super-resolution transformer, or an adapter, on encoder and both tokenizers."""
+    _transformer("superres", run, flags, adapter, changes, devices)
 
 
 def _transformer(
     stage: Literal["base", "superres"],
     run: RunFlags,
     flags: TransformerFlags,
+    adapter: AdapterFlags,
     changes: RecipeChanges,
     devices: DeviceFlags,
 ) -> None:
-    execution = devices.execution()
+    low_rank, execution = adapter.low_rank(), devices.execution()
     task = runs.transformer_task(
         named_preset(run.preset),
         stage,
@@ -241,10 +262,12 @@ def _transformer(
         run.out,
         seed=run.seed,
         changes=changes,
+        low_rank=low_rank,
         execution=execution,
         **vars(flags),
     )
-    _train(task, run, execution, run.checkpoints / stage)
+    exported = run.checkpoints / stage if low_rank is None else run.out / "adapter"
+    _train(task, run, execution, exported)
 
 
 def _train(
@@ -323,6 +346,23 @@ def average(
     """
     steps = average_run(run, checkpoint, out, decay=decay, every=every)
     console.print(f"{out} has the average of steps {', '.join(map(str, steps))}")
+
+
+@app.command
+def merge(*, checkpoint: Path, adapter: Path, out: Path) -> None:
+    """Merges an adapter into the matrices of its checkpoint, for servers that know no adapters.
+
+    Parameters
+    ----------
+    checkpoint
+        Base or superres that the adapter was trained for.
+    adapter
+        Folder of the adapter, such as OUT/adapter of its run.
+    out
+        Folder of the new checkpoint.
+    """
+    merge_adapter(checkpoint, adapter, out)
+    console.print(f"{out} is {checkpoint} with {adapter} merged into it")
 
 
 @app.command(name="compile")

@@ -42,6 +42,8 @@ def average_run(run: Path, checkpoint: Path, out: Path, *, decay: float, every: 
     if out.resolve() == checkpoint.resolve():
         raise ValueError(f"expected another folder to write than {checkpoint}, which is read")
     header = json.loads((checkpoint / "config.json").read_text())
+    if "stage" not in header:
+        raise ValueError(f"expected the checkpoint of a stage in {checkpoint}, got an adapter's")
     snapshots = Snapshots(run / "snapshots")
     averaged = snapshots.average(decay, every=every)
     steps = snapshots.averaged_steps(every)

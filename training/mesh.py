@@ -198,6 +198,9 @@ RULES: Mapping[str, tuple[str | None, ...]] = {
     "output.kernel": _ROWS,
     "contract.kernel": _ROWS,
     "embedding.token": (None, "fsdp"),
+    # Adapters: about a hundredth of their matrices, so whole along tensor.
+    "lora_a": ("fsdp", None),
+    "lora_b": (None, "fsdp"),
     # T5.
     "attention.query": _COLUMNS,
     "attention.key": _COLUMNS,

@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from flax import nnx
 from jaxtyping import UInt8
 from rich.progress import track
 
 from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.nn.parameters import check_parameters, parameters_of
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
+from services.runtime.checkpoints.adapters import LowRank
 from services.runtime.checkpoints.errors import CheckpointMismatch
-from services.runtime.checkpoints.serialization import load_checkpoint
+from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
 from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
+from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.known_words import known_words
+from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
 from training.data.sources import ImageSource, open_source
@@ -33,6 +40,7 @@ from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
 from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
 from training.recipes import RECIPES
+from training.tasks.adapters import AdapterTask
 from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
 from training.tasks.masked_step import MaskedTokensStep
@@ -159,7 +167,13 @@ def _tokenizer_parameters(
 
 
 def text_encoder_task(
-    preset: Preset, data: Path, out: Path, *, seed: int, changes: RecipeChanges = NO_CHANGES
+    preset: Preset,
+    data: Path,
+    out: Path,
+    *,
+    seed: int,
+    changes: RecipeChanges = NO_CHANGES,
+    initialize_from: Path | None = None,
 ) -> TextEncoderTask:
     """Returns the task that trains a small text encoder on captions.
 
@@ -169,8 +183,11 @@ def text_encoder_task(
         out: Folder of the run, where its vocabulary is kept.
         seed: Of the captions, the initial parameters and the spans.
         changes: Of the preset's recipe.
+        initialize_from: Checkpoint of a text encoder of the same shape to start from, and to take
+            the vocabulary of.
 
     Raises:
+        CheckpointError: the checkpoint to start from is missing or of another shape.
         ValueError: the preset's text encoder is T5's own, which is not trained here.
     """
     recipe = RECIPES[preset.name].text_encoder
@@ -181,20 +198,27 @@ def text_encoder_task(
             f"expected one of {', '.join(trained)}"
         )
     recipe = changes.applied(recipe)
+    start = None if initialize_from is None else _encoder(initialize_from, preset.text_encoder)
     source = _source(preset, data, recipe.batch_size, seed)
     vocabulary = vocabulary_for(
-        out, source.captions, preset.text_encoder.vocabulary_size, seed=seed
+        out,
+        source.captions,
+        preset.text_encoder.vocabulary_size,
+        seed=seed,
+        given=start.vocabulary if start else None,
     )
+    known = known_words((caption.text for caption in source.captions(seed)), source.subjects)
+    if start is not None:
+        known = start.known_words and known and start.known_words.joined(known)
     return TextEncoderTask(
         preset.text_encoder,
         recipe,
         source.captions,
         vocabulary,
         label_classes=source.label_classes,
-        known_words=known_words(
-            (caption.text for caption in source.captions(seed)), source.subjects
-        ),
+        known_words=known,
         seed=seed,
+        initial=_encoder_parameters(start) if start else None,
     )
 
 
@@ -210,9 +234,10 @@ def transformer_task(
     precomputed: Path | None = None,
     workers: int | None = None,
     initialize_from: Path | None = None,
+    low_rank: LowRank | None = None,
     execution: Execution | None = None,
-) -> MaskedTokensTask:
-    """Returns the task that trains the base or the super-resolution transformer.
+) -> MaskedTokensTask | AdapterTask:
+    """Returns the task that trains the base or the super-resolution transformer, or an adapter.
 
     Args:
         preset: The system it belongs to.
@@ -227,27 +252,38 @@ def transformer_task(
         workers: Processes that compose all examples that come again before the first step; by
             default each is composed when it first comes.
         initialize_from: Checkpoint of the same stage and shape to start from.
+        low_rank: Size of an adapter that is trained instead, for the checkpoint to start from.
         execution: Devices, parts of a batch, remat; by default one device.
 
     Raises:
-        CheckpointError: a checkpoint is missing, of another format or of another shape.
+        CheckpointError: a checkpoint is missing, of another format or of another shape, or an
+            adapter's was trained for other frozen stages.
         ShardError: the shards are incomplete, or were made by other stages.
-        ValueError: the recipe's batch size does not divide the blocks that examples are kept in.
+        ValueError: the recipe's batch size does not divide the blocks that examples are kept in,
+            or an adapter has no checkpoint or too high a rank.
     """
+    if low_rank is not None and initialize_from is None:
+        raise ValueError(
+            "an adapter belongs to a checkpoint: expected --from beside --adapter-rank"
+        )
     high = stage == "superres"
     config = preset.superres if high else preset.base
     recipes = RECIPES[preset.name]
     recipe = changes.applied(recipes.superres if high else recipes.base)
     frozen = load_frozen_stages(checkpoints, high=high)
+    start = None
+    if initialize_from is not None:
+        start = _transformer(initialize_from, stage, config)
+        _check_fingerprint(start, frozen, whole=low_rank is None)
     source = _source(preset, data, recipe.batch_size, seed)
     initial: Mapping[str, np.ndarray]
-    if initialize_from is None:
+    if start is None:
         captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
         vectors, words = frozen.text_encoder.words(captions)
         kernel = whitening_init(vectors, words, config.hidden, seed=seed)
         initial = {"text_projection.kernel": kernel}
     else:
-        initial = _transformer_parameters(initialize_from, stage, config)
+        initial = start.parameters
     examples: Callable[[int], Examples]
     if precomputed is not None:
         examples = _precomputed(precomputed, frozen, recipe.batch_size, seed)
@@ -266,19 +302,61 @@ def transformer_task(
             for _ in track(store.fill(workers), "composing", total=None):
                 pass
         examples = store
-    step = MaskedTokensStep(config, recipe, execution or one_device(), seed=seed, initial=initial)
+    execution = execution or one_device()
+    if low_rank is not None and start is not None:
+        return AdapterTask(start, low_rank, recipe, execution, frozen, examples, seed=seed)
+    step = MaskedTokensStep(config, recipe, execution, seed=seed, initial=initial)
     return MaskedTokensTask(step, frozen, examples)
 
 
-def _transformer_parameters(
+def _transformer(
     folder: Path, stage: str, config: BaseConfig | SuperresConfig
-) -> Mapping[str, np.ndarray]:
+) -> Checkpoint[BaseConfig | SuperresConfig]:
     checkpoint = load_checkpoint(folder, stage=stage, config_type=type(config))
     if checkpoint.config != config:
         raise CheckpointMismatch(
             f"{folder} holds a {stage} of another shape, {checkpoint.config}: expected {config}"
         )
-    return checkpoint.parameters
+
+    def build() -> BaseTransformer | SuperresTransformer:
+        if isinstance(config, BaseConfig):
+            return BaseTransformer(config, rngs=nnx.Rngs(0))
+        return SuperresTransformer(config, rngs=nnx.Rngs(0))
+
+    check_parameters(nnx.eval_shape(build), checkpoint.parameters)
+    return checkpoint
+
+
+def _check_fingerprint(start: Checkpoint, frozen: FrozenStages, *, whole: bool) -> None:
+    """Checks that a transformer was trained for the frozen stages.
+
+    A transformer that learns as a whole can learn another encoder or codebook too, so it may start
+    from there; an adapter cannot.
+    """
+    if start.fingerprint == dict(frozen.fingerprint()):
+        return
+    mismatch = (
+        f"{start.folder} was trained for {start.fingerprint}, the stages in --checkpoints are "
+        f"{dict(frozen.fingerprint())}"
+    )
+    if not whole:
+        raise CheckpointMismatch(f"{mismatch}: an adapter needs those of its checkpoint")
+    logger.warning("%s: the transformer has to learn what their tokens and texts mean", mismatch)
+
+
+def _encoder(folder: Path, config: TextEncoderConfig) -> LoadedTextEncoder:
+    loaded = load_text_encoder(folder)
+    if loaded.config != config:
+        raise CheckpointMismatch(
+            f"{folder} holds a text encoder of another shape, {loaded.config}: expected {config}"
+        )
+    return loaded
+
+
+def _encoder_parameters(loaded: LoadedTextEncoder) -> Mapping[str, np.ndarray]:
+    """Returns the encoder's parameters as training names them, beside a decoder's."""
+    parameters = parameters_of(loaded.encoder)
+    return {f"encoder.{name}": np.asarray(value) for name, value in parameters.items()}
 
 
 def _precomputed(

@@ -43,6 +43,16 @@ class KnownWords:
             f"{known or f'{len(self.words)} words, which its {KNOWN_WORDS_FILE} lists'}"
         )
 
+    def joined(self, other: "KnownWords") -> "KnownWords":
+        """Returns the words of both, of an encoder that was trained on one and then the other."""
+        subjects = {
+            kind: tuple(
+                dict.fromkeys([*self.subjects.get(kind, ()), *other.subjects.get(kind, ())])
+            )
+            for kind in {**self.subjects, **other.subjects}
+        }
+        return KnownWords(words=self.words | other.words, subjects=subjects)
+
     def save(self, file: Path) -> None:
         """Writes the words as JSON."""
         content = {"subjects": dict(self.subjects), "words": sorted(self.words)}

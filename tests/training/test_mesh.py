@@ -43,6 +43,8 @@ def test_without_a_flag_the_examples_are_divided_among_all_devices() -> None:
         ("embedding.token", (8193, 2048), (None, "fsdp")),
         ("blocks.attention.query_norm.scale", (48, 128), ()),
         ("blocks.mlp.expand.kernel", (48, 2046, 8192), (None, None, "tensor")),
+        ("blocks.mlp.expand.dot_general.lora_a", (48, 2048, 8), (None, "fsdp", None)),
+        ("blocks.mlp.expand.dot_general.lora_b", (48, 8, 8192), (None, None, "fsdp")),
         ("encoder.layers.1.first.kernel", (3, 3, 8, 16), (None, None, None, "fsdp")),
         ("encoder.blocks.attention.query", (3, 256, 256), (None, "fsdp", "tensor")),
     ],

@@ -75,7 +75,9 @@ def base(
 ) -> MaskedTokensTask:
     """The task of the base on the frozen stages before it."""
     out = tmp_path_factory.mktemp("base")
-    return runs.transformer_task(TINY, "base", artwork, checkpoints, out, seed=0, changes=TWO_STEPS)
+    task = runs.transformer_task(TINY, "base", artwork, checkpoints, out, seed=0, changes=TWO_STEPS)
+    assert isinstance(task, MaskedTokensTask)
+    return task
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +86,11 @@ def superres(
 ) -> MaskedTokensTask:
     """The task of superres on the frozen stages before it."""
     out = tmp_path_factory.mktemp("superres")
-    return runs.transformer_task(
+    task = runs.transformer_task(
         TINY, "superres", artwork, checkpoints, out, seed=0, changes=TWO_STEPS
     )
+    assert isinstance(task, MaskedTokensTask)
+    return task
 
 
 def test_base_learns_and_names_the_encoder_and_codebook_it_learned_with(

@@ -70,6 +70,17 @@ def test_every_mesh_of_eight_devices_gives_the_losses_of_one(
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=str(mesh))
 
 
+def test_an_adapter_learns_the_same_on_eight_devices_as_on_one(tmp_path: Path) -> None:
+    mixed = {"mesh": "data=2,fsdp=2,tensor=2", "accumulate": 2, "remat": True}
+    one, eight = [
+        start([{**mesh, "rank": 2, "out": str(tmp_path / str(devices))}], devices=devices)
+        for devices, mesh in ((1, {"mesh": "data=1"}), (8, mixed))
+    ]
+    (expected,), (found,) = losses(one), losses(eight)
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("count", "mesh"), [(2, "fsdp=2"), (4, "data=2,fsdp=2")])
 def test_several_processes_give_the_losses_of_one(
     count: int, mesh: str, expected: list[float], tmp_path: Path

@@ -1,8 +1,9 @@
 """Trains a small base on random tokens and prints the losses of each.
 
 Run as a process of its own: `python train_small_base.py '[RUN, ...]' [COORDINATOR PROCESSES ID]`,
-a RUN being {"mesh": ..., "out": ..., "accumulate": ..., "remat": ..., "step_s": ...}: parts of a
-batch, remat, and seconds that each batch takes at least may be left out.
+a RUN being {"mesh": ..., "out": ..., "accumulate": ..., "remat": ..., "step_s": ..., "rank": ...}:
+parts of a batch, remat, seconds that each batch takes at least, and the rank of an adapter, which
+is trained instead, may be left out.
 """
 
 import json
@@ -13,12 +14,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.nn.parameters import parameters_of
+from services.runtime.checkpoints.adapters import LowRank
+from services.runtime.checkpoints.serialization import Checkpoint
 from training.loop import LoopSettings, train
 from training.mesh import Execution, training_mesh
 from training.optimizers import Recipe
 from training.processes import is_first, join_processes
+from training.tasks.adapters import AdapterTask
 from training.tasks.frozen import Examples, FrozenStages
 from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.masked_tokens import MaskedTokensTask
@@ -57,6 +64,26 @@ class SmallBase(MaskedTokensTask):
         """Draws nothing."""
 
 
+class SmallAdapter(AdapterTask):
+    """The task of a base's adapter without pictures."""
+
+    def picture(self, state: Any, batch: Examples) -> None:  # type: ignore[override]
+        """Draws nothing."""
+
+
+def fresh_checkpoint() -> Checkpoint[Any]:
+    """Returns a checkpoint of random parameters that is in no file."""
+    parameters = parameters_of(BaseTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    return Checkpoint(
+        config=CONFIG,
+        parameters={name: np.asarray(value) for name, value in parameters.items()},
+        fingerprint=NoStages().fingerprint(),
+        digest="none",
+        record={},
+        folder=Path(),
+    )
+
+
 def examples(step: int, rows: slice) -> Examples:
     """Returns these rows of a step's random batch."""
     random = np.random.default_rng(step)
@@ -79,7 +106,12 @@ def run(wanted: dict[str, Any]) -> list[float]:
         time.sleep(wanted.get("step_s", 0.0))
         return examples(step, rows)
 
-    task = SmallBase(MaskedTokensStep(CONFIG, RECIPE, execution), NoStages(), batch)
+    task: SmallBase | SmallAdapter
+    if "rank" in wanted:
+        rank = LowRank(rank=wanted["rank"])
+        task = SmallAdapter(fresh_checkpoint(), rank, RECIPE, execution, NoStages(), batch)
+    else:
+        task = SmallBase(MaskedTokensStep(CONFIG, RECIPE, execution), NoStages(), batch)
     out = Path(wanted["out"])
     train(
         task,

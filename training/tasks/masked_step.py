@@ -19,10 +19,12 @@ from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.nn.parameters import parameters_of, with_parameters
 from services.nn.stacks import STACKS
+from services.runtime.checkpoints.adapters import LowRank
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.bf16_matmul import with_bf16_matmul
 from training.gradients import accumulated
+from training.low_rank import with_adapters
 from training.mesh import Execution
 from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
@@ -43,6 +45,7 @@ class MaskedTokensStep:
         *,
         seed: int = 0,
         initial: Mapping[str, np.ndarray] | None = None,
+        low_rank: LowRank | None = None,
     ) -> None:
         """Prepares the step.
 
@@ -52,12 +55,14 @@ class MaskedTokensStep:
             execution: Devices, parts of a batch, remat.
             seed: Of the initial parameters, the masks and which captions are dropped.
             initial: Parameters to start from by name; those it lacks are drawn at random.
+            low_rank: Size of adapters that the transformer has besides; None for no adapters.
         """
         self.config, self.recipe, self.execution, self.seed = config, recipe, execution, seed
+        self.low_rank = low_rank
         self.given = {
             name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
         }
-        self._optimizer = adafactor(recipe)
+        self.optimizer = adafactor(recipe)
         self.guess = jax.jit(self._compiled_guess, out_shardings=execution.replicated)
 
     def _build(self) -> BaseTransformer | SuperresTransformer:
@@ -73,16 +78,41 @@ class MaskedTokensStep:
         model.blocks.wrap = self.execution.layer_wrapper
         if isinstance(model, SuperresTransformer):
             model.low_blocks.wrap = self.execution.layer_wrapper
-        return with_bf16_matmul(model) if bf16 and on_cpu else model
+        if bf16 and on_cpu:
+            model = with_bf16_matmul(model)
+        if self.low_rank is not None:
+            model = with_adapters(model, self.low_rank, rngs=nnx.Rngs(self.seed))
+        return model
 
     def initial_state(self, given: Mapping[str, Array]) -> TrainState:
-        """Returns the parameters before the first step."""
-        return new_train_state(parameters_of(self._build()) | dict(given), self._optimizer)
+        """Returns the state before the first step."""
+        return new_train_state(self.initial_parameters(given), self.optimizer)
+
+    def initial_parameters(self, given: Mapping[str, Array]) -> Parameters:
+        """Returns the parameters before the first step: those given, and drawn ones."""
+        return parameters_of(self._build()) | dict(given)
 
     def train_step(
         self, state: TrainState, batch: Examples, step: Int[Array, ""], phase: str
     ) -> tuple[TrainState, dict[str, Array]]:
         """Takes one step."""
+        gradients, metrics = self.gradients(state.params, {}, batch, step)
+        return apply_gradients(state, gradients, self.optimizer), metrics
+
+    def gradients(
+        self, learned: Parameters, frozen: Parameters, batch: Examples, step: Int[Array, ""]
+    ) -> tuple[Parameters, dict[str, Array]]:
+        """Computes a step's gradients.
+
+        Args:
+            learned: Parameters that the gradients are taken of.
+            frozen: All others.
+            batch: The examples.
+            step: Number of the step: masks and dropped captions follow from it.
+
+        Returns:
+            The gradients by name, and scalars to report.
+        """
         key = jax.random.fold_in(jax.random.key(self.seed), step)
         mask_key, text_key = jax.random.split(key)
         targets = targets_of(batch)
@@ -98,16 +128,16 @@ class MaskedTokensStep:
             parameters: Parameters, part: tuple[Examples, Array, Array]
         ) -> tuple[Array, Guesses]:
             examples, hidden, conditional = part
-            logits = self._logits(parameters, examples, hidden, conditional)
+            logits = self.logits(frozen | parameters, examples, hidden, conditional)
             return masked_cross_entropy(logits, targets_of(examples), hidden, total=total)
 
         def of_part(part: tuple[Examples, Array, Array]) -> tuple[Any, tuple[()]]:
-            return jax.value_and_grad(loss_of, has_aux=True)(state.params, part), ()
+            return jax.value_and_grad(loss_of, has_aux=True)(learned, part), ()
 
         ((loss, guesses), gradients), _ = accumulated(
             of_part, (batch, hidden, conditional), self.execution.accumulate
         )
-        return apply_gradients(state, gradients, self._optimizer), {
+        return gradients, {
             "loss": loss,
             "accuracy": guesses.accuracy,
             "masked": hidden.mean(),
@@ -115,13 +145,21 @@ class MaskedTokensStep:
             **optimizer_metrics(self.recipe, gradients, step),
         }
 
-    def _logits(
+    def logits(
         self,
         parameters: Parameters,
         examples: Examples,
         hidden: Bool[Array, "B N"],
         conditional: Bool[Array, " B"],
     ) -> Float[Array, "B N V"]:
+        """Returns the logits of every token.
+
+        Args:
+            parameters: All of the transformer's, and of its adapters if it has some.
+            examples: Tokens and texts.
+            hidden: Tokens that are masked.
+            conditional: Examples that attend to their text.
+        """
         outside = {name for name in parameters if name.split(".")[0] not in STACKS}
         model = with_parameters(
             self._build,
@@ -142,7 +180,7 @@ class MaskedTokensStep:
         targets = targets_of(examples)
         shown = jax.random.uniform(jax.random.key(self.seed), targets.shape) < 0.5
         conditional = jnp.ones(targets.shape[0], bool)
-        logits = self._logits(parameters, examples, ~shown, conditional)
+        logits = self.logits(parameters, examples, ~shown, conditional)
         return targets, shown, jnp.where(shown, targets, jnp.argmax(logits, axis=-1))
 
 

@@ -89,13 +89,17 @@ class MaskedTokensTask:
         self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
     ) -> None:
         """Writes the transformer's checkpoint, with the names of what it was trained for."""
-        text_encoder = self._frozen.text_encoder
-        captions = {"read": text_encoder.captions_read, "cut": text_encoder.captions_cut}
         save_checkpoint(
             folder,
             stage=self.name,
             config=self.config,
             parameters=round_to_bfloat16(params),
             fingerprint=self._frozen.fingerprint(),
-            record={**record, "recipe": asdict(self.recipe), "captions_of_last_session": captions},
+            record=self.full_record(record),
         )
+
+    def full_record(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a record of the run with its recipe, and how many captions were cut."""
+        text_encoder = self._frozen.text_encoder
+        captions = {"read": text_encoder.captions_read, "cut": text_encoder.captions_cut}
+        return {**record, "recipe": asdict(self.recipe), "captions_of_last_session": captions}

@@ -41,20 +41,29 @@ from training.tasks.span_decoder import SpanModel
 Captions = Callable[[int], Iterator[Caption]]  # seed to an endless iterator of captions
 
 
-def vocabulary_for(folder: Path, captions: Captions, size: int, *, seed: int = 0) -> Vocabulary:
-    """Returns the run's vocabulary: the one in its folder, or one trained now and kept there.
+def vocabulary_for(
+    folder: Path,
+    captions: Captions,
+    size: int,
+    *,
+    seed: int = 0,
+    given: Vocabulary | None = None,
+) -> Vocabulary:
+    """Returns the run's vocabulary: the one in its folder, or a new one, which is kept there.
 
     Args:
         folder: Of the run; spiece.model lies in it.
         captions: What the vocabulary is trained on.
         size: Rows of the encoder's embedding.
         seed: Of the captions.
+        given: The new one; None trains one on the captions.
     """
     file = folder / FILE_NAME
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        texts = (caption.text for caption in captions(seed))
         part = file.with_suffix(".part")
-        part.write_bytes(train_vocabulary((caption.text for caption in captions(seed)), size).model)
+        part.write_bytes((given or train_vocabulary(texts, size)).model)
         part.replace(file)
     return Vocabulary.from_file(file)
 
@@ -87,6 +96,7 @@ class TextEncoderTask:
         known_words: KnownWords | None = None,
         decoder_layers: int = 1,
         seed: int = 0,
+        initial: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -99,6 +109,7 @@ class TextEncoderTask:
             known_words: Words of the captions, exported with the encoder; None exports no list.
             decoder_layers: Of the decoder that only training has.
             seed: Of the initial parameters, the captions and the spans.
+            initial: Parameters to start from by name; those it lacks are drawn at random.
 
         Raises:
             ValueError: the vocabulary has more ids than the embedding has rows.
@@ -112,7 +123,9 @@ class TextEncoderTask:
         self.decoder_layers, self.label_classes = decoder_layers, dict(label_classes)
         self._captions, self._known_words = captions, known_words
         self._optimizer = adam(recipe)
-        self.given: Mapping[str, np.ndarray] = {}
+        self.given = {
+            name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
+        }
 
     @property
     def name(self) -> str:
@@ -128,8 +141,8 @@ class TextEncoderTask:
         )
 
     def initial_state(self, given: Mapping[str, Array]) -> TrainState:
-        """Returns fresh parameters."""
-        return new_train_state(parameters_of(self._build()), self._optimizer)
+        """Returns the parameters before the first step."""
+        return new_train_state(parameters_of(self._build()) | dict(given), self._optimizer)
 
     def batch(self, step: int) -> TextBatch:
         """Returns the captions of a step, corrupted and whole."""

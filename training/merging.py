@@ -1,0 +1,93 @@
+"""Merges an adapter into the checkpoint that it belongs to: W + alpha / rank * A B.
+
+The merged matrices are stored in float32. The checkpoint's own numbers are of bfloat16, and a
+change of less than half their spacing would be rounded away: of a small adapter all of it.
+
+Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from services.base.config import BaseConfig
+from services.runtime.checkpoints.adapters import Adapter, load_adapter
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.serialization import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from services.runtime.checkpoints.tensors import LazyTensors
+from services.superres.config import SuperresConfig
+
+CONFIG_TYPES: Mapping[str, type[BaseConfig | SuperresConfig]] = {
+    "base": BaseConfig,
+    "superres": SuperresConfig,
+}
+WRITTEN = ("config.json", "model.safetensors", "training.json")  # anew; other files are copied
+
+
+def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
+    """Writes a checkpoint that a server reads as any other, with an adapter in its matrices.
+
+    Args:
+        checkpoint: Of the base or superres that the adapter was trained for.
+        adapter: Folder of the adapter.
+        out: Folder of the new checkpoint.
+
+    Raises:
+        CheckpointError: one of both is missing or cannot be read, or they do not belong together.
+        ValueError: the checkpoint is the folder to write.
+    """
+    if out.resolve() == checkpoint.resolve():
+        raise ValueError(f"expected another folder to write than {checkpoint}, which is read")
+    added = load_adapter(adapter)
+    if added.stage not in CONFIG_TYPES:
+        raise CheckpointMismatch(
+            f"{adapter} is an adapter of {added.stage!r}: expected one of {', '.join(CONFIG_TYPES)}"
+        )
+    read = load_checkpoint(checkpoint, stage=added.stage, config_type=CONFIG_TYPES[added.stage])
+    _check_belongs(added, read)
+
+    def make(name: str) -> np.ndarray:
+        value = read.parameters[name]
+        return added.adapted(name, value) if name in added.factors else value
+
+    shapes = {
+        name: (value.shape, np.dtype(np.float32) if name in added.factors else value.dtype)
+        for name, value in read.parameters.items()
+    }
+    merged = {**asdict(added.low_rank), "digest": added.digest, "checkpoint": read.digest}
+    save_checkpoint(
+        out,
+        stage=added.stage,
+        config=read.config,
+        parameters=LazyTensors(shapes, make),
+        fingerprint=read.fingerprint,
+        record={**read.record, "merged_adapter": {**merged, "record": added.record}},
+        files=[
+            file
+            for file in sorted(checkpoint.iterdir())
+            if file.is_file() and file.name not in WRITTEN
+        ],
+    )
+
+
+def _check_belongs(adapter: Adapter, checkpoint: Checkpoint) -> None:
+    """Checks that an adapter was trained for a checkpoint."""
+    if adapter.checkpoint != checkpoint.digest:
+        raise CheckpointMismatch(
+            f"{adapter.folder} belongs to the {adapter.stage} of digest {adapter.checkpoint}, "
+            f"{checkpoint.folder} has {checkpoint.digest}: give the checkpoint that the adapter "
+            "was trained on"
+        )
+    for name, (a, b) in adapter.factors.items():
+        shape = (*a.shape[:-1], b.shape[-1])
+        found = checkpoint.parameters[name].shape if name in checkpoint.parameters else "none"
+        if found != shape:
+            raise CheckpointMismatch(
+                f"{adapter.folder} adapts {name} of shape {shape}: {checkpoint.folder} has {found}"
+            )
