@@ -3,7 +3,7 @@
 import logging
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from rich.console import Console
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
+from training.data.captioned.log import SKIPPED_FILE, skipped_names
+from training.data.sources import NO_DATA_FLAGS, DataFlags
 from training.loop import LoopSettings, Task, train
 from training.recipe_changes import NO_CHANGES, RecipeChanges
 
@@ -30,14 +32,15 @@ class RunFlags:
     """Flags of every command.
 
     Attributes:
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites; or folder or URL (gs://, s3://) of WebDataset tars, Parquet files,
+            ArrayRecord files or pictures with captions.
         out: Folder of the run: its state, log and pictures.
         checkpoints: Root of the frozen stages; the trained one is exported there too.
         preset: System that the stage belongs to.
         seed: Of the data, the initial parameters and all chance of the training.
     """
 
-    data: Path
+    data: str
     out: Path
     checkpoints: Path
     preset: str = "demo"
@@ -63,6 +66,7 @@ class TransformerFlags:
 NO_TRANSFORMER_FLAGS = TransformerFlags()
 
 Run = Annotated[RunFlags, Parameter(name="*")]
+Data = Annotated[DataFlags, Parameter(name="*")]
 Changes = Annotated[RecipeChanges, Parameter(name="*")]
 Transformer = Annotated[TransformerFlags, Parameter(name="*")]
 
@@ -74,6 +78,7 @@ def tokenizer(
     resolution: Literal["low", "high"],
     initialize_from: Path | None = None,
     perceptual: Path | None = None,
+    data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
 ) -> None:
     """Trains a VQGAN.
@@ -91,8 +96,10 @@ def tokenizer(
     task = runs.tokenizer_task(
         named_preset(run.preset),
         run.data,
+        run.out,
         resolution=resolution,
         seed=run.seed,
+        data_flags=data_flags,
         changes=changes,
         initialize_from=initialize_from,
         perceptual=perceptual,
@@ -101,34 +108,50 @@ def tokenizer(
 
 
 @app.command
-def text_encoder(run: Run, *, changes: Changes = NO_CHANGES) -> None:
+def text_encoder(
+    run: Run, *, data_flags: Data = NO_DATA_FLAGS, changes: Changes = NO_CHANGES
+) -> None:
     """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
     task = runs.text_encoder_task(
-        named_preset(run.preset), run.data, run.out, seed=run.seed, changes=changes
+        named_preset(run.preset),
+        run.data,
+        run.out,
+        seed=run.seed,
+        data_flags=data_flags,
+        changes=changes,
     )
     _train(task, run, run.checkpoints / "text_encoder")
 
 
 @app.command
 def base(
-    run: Run, *, flags: Transformer = NO_TRANSFORMER_FLAGS, changes: Changes = NO_CHANGES
+    run: Run,
+    *,
+    flags: Transformer = NO_TRANSFORMER_FLAGS,
+    data_flags: Data = NO_DATA_FLAGS,
+    changes: Changes = NO_CHANGES,
 ) -> None:
     """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
-    _transformer("base", run, flags, changes)
+    _transformer("base", run, flags, data_flags, changes)
 
 
 @app.command
 def superres(
-    run: Run, *, flags: Transformer = NO_TRANSFORMER_FLAGS, changes: Changes = NO_CHANGES
+    run: Run,
+    *,
+    flags: Transformer = NO_TRANSFORMER_FLAGS,
+    data_flags: Data = NO_DATA_FLAGS,
+    changes: Changes = NO_CHANGES,
 ) -> None:
     """Trains the super-resolution transformer on the text encoder and both tokenizers."""
-    _transformer("superres", run, flags, changes)
+    _transformer("superres", run, flags, data_flags, changes)
 
 
 def _transformer(
     stage: Literal["base", "superres"],
     run: RunFlags,
     flags: TransformerFlags,
+    data_flags: DataFlags,
     changes: RecipeChanges,
 ) -> None:
     task = runs.transformer_task(
@@ -138,6 +161,7 @@ def _transformer(
         run.checkpoints,
         run.out,
         seed=run.seed,
+        data_flags=data_flags,
         changes=changes,
         **vars(flags),
     )
@@ -161,7 +185,8 @@ def _train(task: Task, run: RunFlags, checkpoint: Path) -> None:
         "steps": ended.step,
         "seconds": round(ended.seconds),
         "metrics": dict(ended.metrics),
-        "data": run.data.name,
+        "data": PurePosixPath(run.data).name,
+        "skipped_examples": len(skipped_names(run.out / SKIPPED_FILE)),
         "finished": ended.finished,
     }
     if ended.finished:

@@ -24,7 +24,7 @@ from services.superres.config import SuperresConfig
 from services.text_encoder.known_words import known_words
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
-from training.data.sources import ImageSource, open_source
+from training.data.sources import NO_DATA_FLAGS, DataFlags, ImageSource, open_source
 from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
@@ -42,10 +42,12 @@ MEASURED_CAPTIONS = 2048  # captions whose embeddings give the initial text proj
 
 def tokenizer_task(
     preset: Preset,
-    data: Path,
+    data: str | Path,
+    out: Path,
     *,
     resolution: str,
     seed: int,
+    data_flags: DataFlags = NO_DATA_FLAGS,
     changes: RecipeChanges = NO_CHANGES,
     initialize_from: Path | None = None,
     perceptual: Path | None = None,
@@ -54,9 +56,11 @@ def tokenizer_task(
 
     Args:
         preset: The system it belongs to.
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites, or folder or URL of captioned pictures; captions are not read.
+        out: Folder of the run, where skipped pictures are named.
         resolution: "low" for the base's tokenizer, "high" for the superres's.
         seed: Of the data and the initial parameters.
+        data_flags: How to read captioned pictures.
         changes: Of the preset's recipe.
         initialize_from: Checkpoint folder of a tokenizer of the same shape to start from.
         perceptual: LPIPS file of the perceptual loss; None leaves that loss out.
@@ -69,7 +73,7 @@ def tokenizer_task(
     low = resolution == "low"
     config = preset.low_tokenizer if low else preset.high_tokenizer
     recipe = changes.applied(recipes.low_tokenizer if low else recipes.high_tokenizer)
-    source = _source(preset, data, recipe.batch_size, seed)
+    source = _source(preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed)
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
         views = [low_resolution_view(image, config.image_size) for image in source.images(step)]
@@ -93,15 +97,22 @@ def tokenizer_task(
 
 
 def text_encoder_task(
-    preset: Preset, data: Path, out: Path, *, seed: int, changes: RecipeChanges = NO_CHANGES
+    preset: Preset,
+    data: str | Path,
+    out: Path,
+    *,
+    seed: int,
+    data_flags: DataFlags = NO_DATA_FLAGS,
+    changes: RecipeChanges = NO_CHANGES,
 ) -> TextEncoderTask:
     """Returns the task that trains a small text encoder on captions.
 
     Args:
         preset: The system it belongs to.
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites, or folder or URL of captioned pictures, which are not read.
         out: Folder of the run, where its vocabulary is kept.
         seed: Of the captions, the initial parameters and the spans.
+        data_flags: How to read captions.
         changes: Of the preset's recipe.
 
     Raises:
@@ -115,7 +126,7 @@ def text_encoder_task(
             f"expected one of {', '.join(trained)}"
         )
     recipe = changes.applied(recipe)
-    source = _source(preset, data, recipe.batch_size, seed)
+    source = _source(preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed)
     vocabulary = vocabulary_for(
         out, source.captions, preset.text_encoder.vocabulary_size, seed=seed
     )
@@ -135,11 +146,12 @@ def text_encoder_task(
 def transformer_task(
     preset: Preset,
     stage: Literal["base", "superres"],
-    data: Path,
+    data: str | Path,
     checkpoints: Path,
     out: Path,
     *,
     seed: int,
+    data_flags: DataFlags = NO_DATA_FLAGS,
     changes: RecipeChanges = NO_CHANGES,
     precomputed: Path | None = None,
     workers: int | None = None,
@@ -150,10 +162,11 @@ def transformer_task(
     Args:
         preset: The system it belongs to.
         stage: Which of the two.
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites, or folder or URL of captioned pictures.
         checkpoints: Root of the frozen stages.
         out: Folder of the run, where the tokens of examples that come again are kept.
         seed: Of the data, the initial parameters and the masks.
+        data_flags: How to read captioned pictures.
         changes: Of the preset's recipe.
         precomputed: Folder of shards of the same data, instead of computing its tokens and
             embeddings at each step.
@@ -171,7 +184,9 @@ def transformer_task(
     recipes = RECIPES[preset.name]
     recipe = changes.applied(recipes.superres if high else recipes.base)
     frozen = load_frozen_stages(checkpoints, high=high)
-    source = _source(preset, data, recipe.batch_size, seed)
+    fresh = precomputed is None and recipe.distinct_examples is None
+    batch_size = recipe.batch_size if fresh else BLOCK
+    source = _source(preset, data, out, data_flags, batch_size=batch_size, seed=seed)
     initial: Mapping[str, np.ndarray]
     if initialize_from is None:
         captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
@@ -182,13 +197,13 @@ def transformer_task(
         initial = _transformer_parameters(initialize_from, stage, config)
     examples: Callable[[int], Examples]
     if precomputed is not None:
-        examples = _precomputed(precomputed, frozen, recipe.batch_size, seed)
+        examples = _precomputed(precomputed, frozen, data_flags, recipe.batch_size, seed)
     elif recipe.distinct_examples is None:
         examples = fresh_examples(frozen, source.captioned)
     else:
         store = TokenStore(
             frozen=frozen,
-            images=_source(preset, data, BLOCK, seed).captioned,
+            images=source.captioned,
             folder=out / "tokens",
             blocks=-(-recipe.distinct_examples // BLOCK),
             batch_size=recipe.batch_size,
@@ -220,7 +235,7 @@ def _transformer_parameters(
 
 
 def _precomputed(
-    folder: Path, frozen: FrozenStages, batch_size: int, seed: int
+    folder: Path, frozen: FrozenStages, data_flags: DataFlags, batch_size: int, seed: int
 ) -> PrecomputedExamples:
     source, high = PrecomputedSource(folder), frozen.high is not None
     low_name = "low_codebook" if high else "codebook"
@@ -234,6 +249,11 @@ def _precomputed(
                 f"{folder}: expected what {wanted[name]} makes, got what {source.made_by[called]} "
                 "made: run `python -m training.precompute` again, into another folder"
             )
+    if source.filters != data_flags.filters.description():
+        raise ShardError(
+            f"{folder}: expected the filters of the shards, {source.filters or 'none'}, got "
+            f"{data_flags.filters.description() or 'none'}"
+        )
     return PrecomputedExamples(
         source,
         high=high,
@@ -243,10 +263,14 @@ def _precomputed(
     )
 
 
-def _source(preset: Preset, data: Path, batch_size: int, seed: int) -> ImageSource:
+def _source(
+    preset: Preset, data: str | Path, out: Path, flags: DataFlags, *, batch_size: int, seed: int
+) -> ImageSource:
     recipes = RECIPES[preset.name]
     return open_source(
-        data,
+        str(data),
+        out=out,
+        flags=flags,
         side_px=preset.high_tokenizer.image_size,
         batch_size=batch_size,
         seed=seed,

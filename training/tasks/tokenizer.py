@@ -326,9 +326,7 @@ class TokenizerTask:
         )
 
 
-def _edge_error(
-    fake: Float[Array, "B h w 3"], images: Float[Array, "B h w 3"]
-) -> Float[Array, ""]:
+def _edge_error(fake: Float[Array, "B h w 3"], images: Float[Array, "B h w 3"]) -> Float[Array, ""]:
     """Returns the mean squared error of differences between neighbours, summed over both axes."""
     errors = fake - images
     return jnp.mean(jnp.diff(errors, axis=1) ** 2) + jnp.mean(jnp.diff(errors, axis=2) ** 2)
