@@ -74,7 +74,7 @@ def write_embeddings(
         captions = [reader.caption(row) for row in rows]
         readable = np.array([caption is not None for caption in captions])
         values, mask = map(np.asarray, encoder.embeddings([text or "" for text in captions]))
-        mask &= readable[:, None]
+        mask = mask & readable[:, None]
         usable += readable.tolist()
         words.append(values[mask].astype(ml_dtypes.bfloat16))
         lengths.append(mask.sum(axis=1))

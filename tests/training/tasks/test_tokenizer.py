@@ -42,6 +42,7 @@ def task(artwork: Path, perceptual: Path | None) -> TokenizerTask:
     return runs.tokenizer_task(
         TINY,
         artwork,
+        artwork / "run",
         resolution="low",
         seed=0,
         changes=RecipeChanges(steps=2),

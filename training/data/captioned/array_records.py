@@ -104,7 +104,7 @@ class ArrayRecordPart:
         return caption_text(self._feature(index, self._caption_field), field=None)
 
     def _feature(self, index: int, name: str) -> bytes:
-        example = _example()()
+        example = example_type()()
         try:
             example.ParseFromString(self._records[index])
         except (DecodeError, RuntimeError, ValueError) as error:
@@ -139,7 +139,7 @@ def _protocols(file: Location) -> tuple[str, ...]:
 
 
 @once
-def _example() -> Any:
+def example_type() -> Any:
     """Returns the message type tf.train.Example, without TensorFlow."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_EXAMPLE, descriptor_pb2.FileDescriptorProto()))
