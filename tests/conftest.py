@@ -33,6 +33,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 LONGEST = (
     "test_prompt_to_picture.py",
     "test_train_tiny.py",
+    "test_training_meshes.py",
     "test_mesh.py",
     "test_stages.py",
     "test_local_stack.py",

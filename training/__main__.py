@@ -6,16 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import numpy as np
+import jax
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
+from training.averaging import average_run
+from training.compilation.report import report_of
+from training.compilation.step import Stage, compile_step, topology_devices
 from training.data.captioned.log import SKIPPED_FILE, skipped_names
 from training.data.sources import NO_DATA_FLAGS, DataFlags
+from training.html_report import write_report
 from training.loop import LoopSettings, Task, train
+from training.loop import Run as EndedRun
+from training.mesh import Execution, training_mesh
+from training.processes import is_first, join_processes
 from training.recipe_changes import NO_CHANGES, RecipeChanges
 
 app = App(
@@ -38,6 +45,7 @@ class RunFlags:
         checkpoints: Root of the frozen stages; the trained one is exported there too.
         preset: System that the stage belongs to.
         seed: Of the data, the initial parameters and all chance of the training.
+        profile: Steps that JAX's profiler records into OUT/profile, such as 100:105.
     """
 
     data: str
@@ -45,6 +53,24 @@ class RunFlags:
     checkpoints: Path
     preset: str = "demo"
     seed: int = 0
+    profile: str | None = None
+
+    @property
+    def profiled_steps(self) -> range:
+        """The steps to profile.
+
+        Raises:
+            ValueError: `profile` is no two steps.
+        """
+        if self.profile is None:
+            return range(0)
+        first, _, end = self.profile.partition(":")
+        if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+            raise ValueError(
+                f"profile: expected the first step and the one after the last, such as 100:105, "
+                f"got {self.profile!r}"
+            )
+        return range(int(first), int(end))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +89,51 @@ class TransformerFlags:
     initialize_from: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeviceFlags:
+    """On what a run computes; none of it changes what it learns but for rounding.
+
+    Attributes:
+        mesh: How all devices of all processes are arranged, such as data=2,fsdp=64,tensor=2; by
+            default the examples are divided among all.
+        accumulate: Parts that a batch is divided into, computed one after the other to save memory.
+        remat: "layer" computes the inside of each transformer layer again in the backward pass,
+            for less memory; "none" keeps it.
+        coordinator: Address of the first of several processes, such as host-0:8476; "auto" finds
+            processes as TPU pods, Slurm and MPI start them. All write to one shared --out.
+        processes: How many processes there are.
+        process_id: Which of them this is, from 0.
+    """
+
+    mesh: str | None = None
+    accumulate: int = 1
+    remat: Literal["layer", "none"] = "none"
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
+
+    def execution(self) -> Execution:
+        """Joins the processes of the run, and arranges their devices.
+
+        Raises:
+            ValueError: the mesh is not of these devices, or only part of the processes is named.
+        """
+        join_processes(self.coordinator, self.processes, self.process_id)
+        return Execution(
+            mesh=training_mesh(self.mesh, jax.devices()),
+            accumulate=self.accumulate,
+            remat=self.remat == "layer",
+        )
+
+
 NO_TRANSFORMER_FLAGS = TransformerFlags()
+DEFAULT_DEVICES = DeviceFlags()
 
 Run = Annotated[RunFlags, Parameter(name="*")]
 Data = Annotated[DataFlags, Parameter(name="*")]
 Changes = Annotated[RecipeChanges, Parameter(name="*")]
 Transformer = Annotated[TransformerFlags, Parameter(name="*")]
+Devices = Annotated[DeviceFlags, Parameter(name="*")]
 
 
 @app.command
@@ -80,6 +145,7 @@ def tokenizer(
     perceptual: Path | None = None,
     data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
+    devices: Devices = DEFAULT_DEVICES,
 ) -> None:
     """Trains a VQGAN.
 
@@ -93,6 +159,7 @@ def tokenizer(
         LPIPS file that `python -m training.perceptual convert` wrote; without one the loss has no
         perceptual part.
     """
+    execution = devices.execution()
     task = runs.tokenizer_task(
         named_preset(run.preset),
         run.data,
@@ -103,15 +170,21 @@ def tokenizer(
         changes=changes,
         initialize_from=initialize_from,
         perceptual=perceptual,
+        execution=execution,
     )
-    _train(task, run, run.checkpoints / "tokenizer" / resolution)
+    _train(task, run, execution, run.checkpoints / "tokenizer" / resolution)
 
 
 @app.command
 def text_encoder(
-    run: Run, *, data_flags: Data = NO_DATA_FLAGS, changes: Changes = NO_CHANGES
+    run: Run,
+    *,
+    data_flags: Data = NO_DATA_FLAGS,
+    changes: Changes = NO_CHANGES,
+    devices: Devices = DEFAULT_DEVICES,
 ) -> None:
     """Trains a small T5 encoder by span corruption; later stages keep it frozen."""
+    execution = devices.execution()
     task = runs.text_encoder_task(
         named_preset(run.preset),
         run.data,
@@ -120,7 +193,7 @@ def text_encoder(
         data_flags=data_flags,
         changes=changes,
     )
-    _train(task, run, run.checkpoints / "text_encoder")
+    _train(task, run, execution, run.checkpoints / "text_encoder")
 
 
 @app.command
@@ -130,9 +203,10 @@ def base(
     flags: Transformer = NO_TRANSFORMER_FLAGS,
     data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
+    devices: Devices = DEFAULT_DEVICES,
 ) -> None:
     """Trains the base transformer on a trained text encoder and low-resolution tokenizer."""
-    _transformer("base", run, flags, data_flags, changes)
+    _transformer("base", run, flags, data_flags, changes, devices)
 
 
 @app.command
@@ -142,9 +216,10 @@ def superres(
     flags: Transformer = NO_TRANSFORMER_FLAGS,
     data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
+    devices: Devices = DEFAULT_DEVICES,
 ) -> None:
     """Trains the super-resolution transformer on the text encoder and both tokenizers."""
-    _transformer("superres", run, flags, data_flags, changes)
+    _transformer("superres", run, flags, data_flags, changes, devices)
 
 
 def _transformer(
@@ -153,7 +228,9 @@ def _transformer(
     flags: TransformerFlags,
     data_flags: DataFlags,
     changes: RecipeChanges,
+    devices: DeviceFlags,
 ) -> None:
+    execution = devices.execution()
     task = runs.transformer_task(
         named_preset(run.preset),
         stage,
@@ -163,23 +240,36 @@ def _transformer(
         seed=run.seed,
         data_flags=data_flags,
         changes=changes,
+        execution=execution,
         **vars(flags),
     )
-    _train(task, run, run.checkpoints / stage)
+    _train(task, run, execution, run.checkpoints / stage)
 
 
-def _train(task: Task, run: RunFlags, checkpoint: Path) -> None:
+def _train(task: Task, run: RunFlags, execution: Execution, checkpoint: Path) -> None:
     """Trains a task, then exports the average of its snapshots; a stopped run exports into OUT."""
     recipe = task.recipe
     ended = train(
         task,
-        LoopSettings(steps=recipe.steps, out=run.out, snapshot_every=recipe.average_every),
+        LoopSettings(
+            steps=recipe.steps,
+            out=run.out,
+            snapshot_every=recipe.average_every,
+            profile=run.profiled_steps,
+        ),
+        execution,
     )
-    params = (
-        ended.snapshots.average(recipe.average_decay)
-        if ended.snapshots.steps
-        else {name: np.asarray(value) for name, value in task.params(ended.state).items()}
-    )
+    if is_first():
+        if ended.metrics:
+            write_report(run.out)
+        _export(task, run, ended, checkpoint if ended.finished else run.out / "unfinished")
+    if not ended.finished:
+        sys.exit(INTERRUPTED)
+
+
+def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
+    recipe = task.recipe
+    averaged = ended.snapshots.averaged_steps(recipe.average_every)
     record = {
         "preset": run.preset,
         "steps": ended.step,
@@ -188,18 +278,89 @@ def _train(task: Task, run: RunFlags, checkpoint: Path) -> None:
         "data": PurePosixPath(run.data).name,
         "skipped_examples": len(skipped_names(run.out / SKIPPED_FILE)),
         "finished": ended.finished,
+        "averaged_steps": averaged,
     }
-    if ended.finished:
-        task.export(params, checkpoint, record)
-        console.print(f"{task.name}: {ended.step} steps, exported to {checkpoint}")
-    else:
-        unfinished = run.out / "unfinished"
-        task.export(params, unfinished, record)
-        console.print(
-            f"{task.name}: stopped at step {ended.step}; the same command goes on; "
-            f"{unfinished} is its checkpoint so far"
-        )
-        sys.exit(INTERRUPTED)
+    average = ended.snapshots.average(recipe.average_decay, every=recipe.average_every)
+    task.export(average, folder, record)
+    weights = (
+        f"an average of {len(averaged)} snapshots"
+        if len(averaged) > 1
+        else f"those of its last step, as it is shorter than average_every={recipe.average_every}"
+    )
+    console.print(
+        f"{task.name}: {ended.step} steps, exported to {folder}; its weights are {weights}"
+        if ended.finished
+        else f"{task.name}: stopped at step {ended.step}; the same command goes on; {folder} is "
+        f"its checkpoint so far; its weights are {weights}"
+    )
+
+
+@app.command
+def average(
+    *, run: Path, checkpoint: Path, out: Path, decay: float = 0.7, every: int = 5000
+) -> None:
+    """Averages the snapshots of a run anew, from files, into another checkpoint.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, which keeps its last 16 snapshots.
+    checkpoint
+        What the run exported: all but the weights is taken from it.
+    out
+        Folder of the new checkpoint.
+    decay
+        Weight of the older snapshots when a newer one joins them, 0 to below 1.
+    every
+        Takes the snapshots of steps that are multiples of this, and the last one.
+    """
+    steps = average_run(run, checkpoint, out, decay=decay, every=every)
+    console.print(f"{out} has the average of steps {', '.join(map(str, steps))}")
+
+
+@app.command(name="compile")
+def compile_for_tpu(
+    stage: Stage,
+    *,
+    topology: str,
+    preset: str = "muse-3b",
+    batch: int | None = None,
+    mesh: str | None = None,
+    accumulate: int = 1,
+    remat: Literal["layer", "none"] = "layer",
+    precision: Literal["float32", "bfloat16"] | None = None,
+) -> None:
+    """Compiles a training step for TPUs that are not here, and prints what a chip needs.
+
+    Parameters
+    ----------
+    stage
+        Whose step: base, superres, tokenizer-low or tokenizer-high, the latter with discriminator.
+    topology
+        TPUs, such as v5e:16x16; libtpu knows them (the extra `tpu`).
+    preset
+        System of the stage.
+    batch
+        Examples a step; by default the recipe's.
+    mesh
+        Arrangement of the chips; by default fsdp over all.
+    accumulate
+        Parts that the batch is divided into.
+    remat
+        "layer" computes the inside of each layer again in the backward pass; "none" keeps it.
+    precision
+        Of the factors of matrix products; by default the recipe's.
+    """
+    jax.config.update("jax_platforms", "cpu")  # what is traced here; libtpu only compiles
+    chips = topology_devices(topology)
+    execution = Execution(
+        mesh=training_mesh(mesh or f"fsdp={len(chips)}", chips),
+        accumulate=accumulate,
+        remat=remat == "layer",
+    )
+    changes = RecipeChanges(batch_size=batch, precision=precision)
+    compiled = compile_step(named_preset(preset), stage, execution, changes)
+    console.print(report_of(compiled), highlight=False, soft_wrap=True)
 
 
 def main() -> None:

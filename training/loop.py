@@ -1,44 +1,64 @@
 """The one training loop: batches in, checkpoints and pictures out, resumed exactly.
 
-A task says what is learned (`Task`); the loop says when: it steps, reports, saves, restores. Every
-batch is a function of (seed, step) and every random number of a step is folded from the same two,
-so a run that was stopped and resumed is the run that was not.
+A task says what is learned (`Task`); the loop says when and where: it compiles the step for a mesh
+of devices, steps, reports, saves, restores. Every batch is a function of (seed, step) and every
+random number of a step is folded from the same two, so a run that was stopped and resumed is the
+run that was not, on another mesh too but for rounding.
+
+Several processes run the loop at once, each on its own devices and with its own rows of every
+batch. All save and restore the state, each its own shards; only the first writes everything else.
 """
 
-import json
-import signal
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Int
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.flops import flops_of_jaxpr
+from training.mesh import Execution, one_device, spec_of, state_shardings
 from training.optimizers import Recipe
+from training.processes import is_first, stop_signal
+from training.reports import Metrics, Reports, fault_of, numbers_of
 from training.resuming import (
     ResumeError,
     State,
     States,
     check_same_run,
+    first_reported,
     last_reported,
     locked,
-    open_log,
 )
 from training.snapshots import Snapshots
+from training.throughput import Clock, Throughput
 
 Batch = Any  # a pytree of numpy arrays
 
 
-class Task(Protocol):
+class Computation(Protocol):
+    """What a step computes."""
+
+    @property
+    def given(self) -> Mapping[str, np.ndarray]:
+        """Returns parameters to start from by name; those it lacks are drawn at random."""
+
+    def initial_state(self, given: Mapping[str, Array]) -> State:
+        """Returns the state before the first step; compiled."""
+
+    def train_step(
+        self, state: State, batch: Batch, step: Int[Array, ""], phase: str
+    ) -> tuple[State, Mapping[str, Array]]:
+        """Takes one optimizer step; returns the new state and scalars to report. Compiled."""
+
+
+class Task(Computation, Protocol):
     """What one stage learns.
 
     Attributes:
@@ -51,20 +71,17 @@ class Task(Protocol):
     def name(self) -> str:
         """What the progress bar calls it."""
 
-    def initial_state(self) -> State:
-        """Returns the state before the first step."""
-
     def batch(self, step: int) -> Batch:
-        """Returns the batch of that step, always the same one."""
+        """Returns this process's rows of the batch of that step, always the same ones."""
 
-    def train_step(self, state: State, batch: Batch, step: int) -> tuple[State, Mapping[str, Any]]:
-        """Takes one optimizer step; returns the new state and scalars to report."""
+    def phase(self, step: int) -> str:
+        """Returns which of its programs takes a step; most tasks have one, of any name."""
 
     def params(self, state: State) -> Mapping[str, Any]:
         """Returns the parameters of the network that is exported, arrays by dotted name."""
 
-    def picture(self, state: State) -> Image.Image | None:
-        """Draws what the model can do by now, or nothing."""
+    def picture(self, state: State, batch: Batch) -> Image.Image | None:
+        """Draws what the model makes of the first examples of a batch, or nothing."""
 
     def export(
         self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
@@ -87,6 +104,7 @@ class LoopSettings:
         picture_every: Steps between pictures.
         save_every: Steps between saved states.
         snapshot_every: Steps between the snapshots that the exported parameters average.
+        profile: Steps that JAX's profiler records into profile/, from the first up to the last.
     """
 
     steps: int
@@ -95,6 +113,7 @@ class LoopSettings:
     picture_every: int = 500
     save_every: int = 500
     snapshot_every: int = 5000
+    profile: range = range(0)
 
     def __post_init__(self) -> None:
         for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
@@ -108,10 +127,10 @@ class Run:
 
     Attributes:
         state: The last state.
-        snapshots: Those of the parameters.
+        snapshots: Those of the parameters, the last one of the last step.
         step: Steps taken, those of earlier sessions included.
         finished: Whether it reached the last step; False if a signal stopped it.
-        metrics: The last reported scalars.
+        metrics: The numbers that were reported last.
         seconds: Seconds of training, earlier sessions included.
     """
 
@@ -119,96 +138,172 @@ class Run:
     snapshots: Snapshots
     step: int
     finished: bool
-    metrics: Mapping[str, float]
+    metrics: Metrics
     seconds: float
 
 
-class _StopOnSignal:
-    """Notes SIGTERM and SIGINT, so that the loop saves before it ends."""
-
-    def __enter__(self) -> "_StopOnSignal":
-        self.stopped = False
-        self._before = {
-            kind: signal.signal(kind, self._note) for kind in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
-
-    def __exit__(self, *_: object) -> None:
-        for kind, handler in self._before.items():
-            signal.signal(kind, handler)
-
-
-def train(task: Task, settings: LoopSettings) -> Run:
+def train(task: Task, settings: LoopSettings, execution: Execution | None = None) -> Run:
     """Trains a task to its last step, from its last saved state if there is one.
 
-    SIGTERM or SIGINT saves the state and returns with finished=False.
+    SIGTERM or SIGINT to any process saves the state once and returns with finished=False.
 
     Args:
         task: What is learned.
         settings: When to report, draw and save.
+        execution: The devices, and how a step is computed on them; by default on one.
 
     Raises:
         FloatingPointError: the loss is no longer finite; the last saved state is kept.
         OSError: a state or snapshot cannot be written; those written before are kept.
         ResumeError: the folder holds a run of another task, shape or data, or of more steps;
             none of its states can be read; or another process trains there.
+        ValueError: the mesh does not divide the batch.
     """
+    execution = execution or one_device()
+    execution.check_batch(task.recipe.batch_size)
     settings.out.mkdir(parents=True, exist_ok=True)
-    with locked(settings.out):
-        check_same_run(settings.out / "run.json", {"task": task.name, **task.shape})
+    with locked(settings.out) if is_first() else nullcontext():
+        if is_first():
+            check_same_run(settings.out / "run.json", {"task": task.name, **task.shape})
         # Closing waits for a save in progress: an error must not leave half a state behind.
         with closing(States(settings.out / "state")) as states:
-            return _run(task, settings, states)
+            return _run(task, settings, _Programs(task, execution), states)
 
 
-def _run(task: Task, settings: LoopSettings, states: States) -> Run:
-    saved = states.restore(jax.eval_shape(task.initial_state))
-    start, state, earlier_seconds = saved or (0, task.initial_state(), 0.0)
+class _Programs:
+    """The compiled programs of a run, and its arrays on their way to the devices."""
+
+    def __init__(self, task: Task, execution: Execution) -> None:
+        self._task, self._execution = task, execution
+        self._batch_size = task.recipe.batch_size
+        shapes = jax.eval_shape(task.initial_state, task.given)
+        self._shardings = state_shardings(shapes, execution.mesh)
+        self.template = jax.tree.map(
+            lambda shape, sharding: jax.ShapeDtypeStruct(
+                shape.shape, shape.dtype, sharding=sharding
+            ),
+            shapes,
+            self._shardings,
+        )
+        self._step = compiled_step(task, execution)
+        self._flops: dict[str, float] = {}  # of the phases that are compiled
+        self._reported: Mapping[str, Any] = {}
+
+    def step(
+        self, state: State, batch: Batch, step: int, clock: Clock
+    ) -> tuple[State, Mapping[str, Array]]:
+        """Takes a step; the first of a phase counts as compilation."""
+        phase = self._task.phase(step)
+        if phase in self._flops:
+            state, self._reported = self._step(state, batch, step, phase)
+            return state, self._reported
+        with clock.outside("compiling"):
+            traced = self._step.trace(state, batch, step, phase)
+            self._flops[phase] = flops_of_jaxpr(traced.jaxpr.jaxpr)
+            state, self._reported = jax.block_until_ready(self._step(state, batch, step, phase))
+            return state, self._reported
+
+    @property
+    def busy(self) -> bool:
+        """Whether the devices still compute the last step."""
+        return not all(value.is_ready() for value in self._reported.values())
+
+    def throughput(self, step_s: float) -> dict[str, float]:
+        """Returns rates of the phase that was compiled last, by the seconds of a step."""
+        devices = self._execution.mesh.devices
+        flops = list(self._flops.values())[-1]
+        return Throughput(
+            batch_size=self._batch_size,
+            flops=flops,
+            chips=devices.size,
+            device_kind=devices.flat[0].device_kind,
+        ).of(step_s)
+
+    def initial_state(self) -> State:
+        """Draws the state, each device its own shards."""
+        mesh = self._execution.mesh
+
+        def place(name: str, value: np.ndarray) -> Array:
+            sharding = NamedSharding(mesh, spec_of(name, value.shape, mesh))
+            return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+
+        given = {name: place(name, value) for name, value in self._task.given.items()}
+        return jax.jit(self._task.initial_state, out_shardings=self._shardings)(given)
+
+    def batch(self, step: int) -> Batch:
+        """Returns the batch of a step on the devices."""
+        return self._execution.placed(self._task.batch(step), self._batch_size)
+
+
+def compiled_step(task: Computation, execution: Execution) -> Any:
+    """Returns a `train_step` for the devices of a mesh; it takes the state's memory."""
+    shapes = jax.eval_shape(task.initial_state, task.given)
+    shardings = state_shardings(shapes, execution.mesh)
+    return jax.jit(
+        task.train_step,
+        static_argnums=3,
+        in_shardings=(shardings, execution.by_rows, None),
+        out_shardings=(shardings, execution.replicated),
+        donate_argnums=0,
+    )
+
+
+def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States) -> Run:
+    start, state, earlier_s = states.restore(programs.template) or (0, None, 0.0)
     if start > settings.steps:
         raise ResumeError(
             f"{settings.out} holds a run of {start} steps already, more than the {settings.steps} "
             "that are asked for: ask for more, or give another --out"
         )
+    if state is None:
+        state = programs.initial_state()
     snapshots = Snapshots(settings.out / "snapshots")
-    snapshots.discard_after(start)
-    began, metrics = time.monotonic(), last_reported(settings.out / "metrics.jsonl")
-    step = start
+    snapshots.discard_after(start, settings.snapshot_every)
+    log = settings.out / "metrics.jsonl"
+    metrics: Metrics = last_reported(log)
+    first_loss = first_reported(log).get("loss")
+    reports = Reports(task.name, settings.steps, settings.out, start=start, earlier_s=earlier_s)
+    clock, step = Clock(), start
     with (
-        _StopOnSignal() as signals,
+        stop_signal() as stopped,
         ThreadPoolExecutor(max_workers=1) as composer,
-        _progress() as progress,
-        open_log(settings.out / "metrics.jsonl") as log,
+        reports,
     ):
-        bar = progress.add_task(task.name, total=settings.steps, completed=start, loss="")
-        following = composer.submit(task.batch, start)
-        while step < settings.steps and not signals.stopped:
-            batch = following.result()
-            following = composer.submit(task.batch, step + 1)
-            state, reported = task.train_step(state, batch, step)
+        following = composer.submit(programs.batch, start)
+        reported_at = start, clock.seconds
+        while step < settings.steps and not stopped(step):
+            with clock.outside("waiting for batches", unless=lambda: programs.busy):
+                batch = following.result()
+            following = composer.submit(programs.batch, step + 1)
+            with profiled(step, settings.profile, settings.out / "profile"):
+                state, reported = programs.step(state, batch, step, clock)
             step += 1
             if step % settings.report_every == 0 or step == settings.steps:
-                metrics = {name: float(value) for name, value in reported.items()}
-                if not all(map(_finite, metrics.values())):
-                    raise FloatingPointError(f"{task.name}: step {step} gave {metrics}")
-                seconds = earlier_seconds + time.monotonic() - began
-                log.write(json.dumps({"step": step, "seconds": round(seconds, 1), **metrics}))
-                log.write("\n")
-                log.flush()
-                progress.update(bar, completed=step, loss=f"loss {metrics['loss']:.4f}")
-                if not progress.console.is_terminal:
-                    step_s = (time.monotonic() - began) / (step - start)
-                    print(_line(task.name, step, settings.steps, metrics, step_s), flush=True)
+                numbers = numbers_of(reported)
+                fault = fault_of(numbers, first_loss)
+                if fault is not None:
+                    raise FloatingPointError(
+                        f"{task.name}: step {step} gave {fault}; the last good state is that of "
+                        f"step {states.latest}: go on from it with a lower learning rate"
+                    )
+                step_s = (clock.seconds - reported_at[1]) / (step - reported_at[0])
+                reported_at = step, clock.seconds
+                metrics = numbers | programs.throughput(step_s) | {"goodput": clock.goodput}
+                first_loss = first_loss or float(reported["loss"])
+                reports.report(step, metrics)
             if step % settings.picture_every == 0 or step == settings.steps:
-                _draw(task, state, settings.out / "pictures", step)
+                with clock.outside("pictures"):
+                    _draw(task, state, programs.batch(0), reports, settings.out, step)
             if step % settings.snapshot_every == 0:
-                snapshots.save(step, task.params(state))
+                with clock.outside("snapshots"):
+                    snapshots.save(step, task.params(state))
             if step % settings.save_every == 0:
-                states.save(step, state, earlier_seconds + time.monotonic() - began)
-    seconds = earlier_seconds + time.monotonic() - began
+                with clock.outside("saving"):
+                    states.save(step, state, earlier_s + clock.seconds)
+    seconds = earlier_s + clock.seconds
     states.save(step, state, seconds)
+    if step % settings.snapshot_every:
+        snapshots.save(step, task.params(state))
     return Run(
         state=state,
         snapshots=snapshots,
@@ -219,32 +314,20 @@ def _run(task: Task, settings: LoopSettings, states: States) -> Run:
     )
 
 
-def _draw(task: Task, state: State, folder: Path, step: int) -> None:
-    picture = task.picture(state)
-    if picture is not None:
-        folder.mkdir(exist_ok=True)
-        picture.save(folder / f"step-{step:07d}.png")
+def _draw(task: Task, state: State, batch: Batch, reports: Reports, out: Path, step: int) -> None:
+    picture = task.picture(state, batch)
+    if picture is not None and is_first():
+        (out / "pictures").mkdir(exist_ok=True)
+        picture.save(out / "pictures" / f"step-{step:07d}.png")
+        reports.picture(step, picture)
 
 
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
-
-
-def _line(name: str, step: int, steps: int, metrics: Mapping[str, float], step_s: float) -> str:
-    """Returns a report for a log, where no progress bar is seen."""
-    scalars = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-    left = timedelta(seconds=round(step_s * (steps - step)))
-    return f"{name}: step {step} of {steps}, {scalars}, {step_s:.3g} s a step, {left} left"
-
-
-def _progress() -> Progress:
-    console = Console()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+@contextmanager
+def profiled(step: int, steps: range, folder: Path) -> Iterator[None]:
+    """Records a step into a folder that TensorBoard and Perfetto show, if it is one of `steps`."""
+    if step == steps.start and steps:
+        jax.profiler.start_trace(str(folder))
+    yield
+    if steps and step == steps.stop - 1:
+        jax.effects_barrier()
+        jax.profiler.stop_trace()

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from services.nn.stacks import STACKS
 
@@ -30,7 +30,10 @@ class Recipe:
         distinct_examples: After so many examples a transformer sees the same pictures and
             captions again, masked otherwise, and nothing is tokenised twice; None for ever new
             ones.
-        factors: Precision of the factors of a transformer's matrix products; sums are float32.
+        low_corruption: Share of low-resolution tokens that superres sees replaced by random ones,
+            so that it learns to live with the base's mistakes; 0 to below 1.
+        precision: Of the factors of a transformer's matrix products; parameters and sums are
+            float32.
     """
 
     steps: int
@@ -43,7 +46,8 @@ class Recipe:
     average_every: int = 5000
     average_decay: float = 0.7
     distinct_examples: int | None = None
-    factors: Literal["float32", "bfloat16"] = "float32"
+    low_corruption: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -58,7 +62,7 @@ class Recipe:
             )
         if self.distinct_examples is not None and self.distinct_examples < 1:
             raise ValueError(f"distinct_examples must be at least 1, got {self.distinct_examples}")
-        for name in ("first_decay", "second_decay", "average_decay"):
+        for name in ("first_decay", "second_decay", "average_decay", "low_corruption"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -67,6 +71,16 @@ class Recipe:
         return optax.warmup_cosine_decay_schedule(
             0.0, self.learning_rate, self.warm_up_steps, self.steps
         )
+
+
+def optimizer_metrics(
+    recipe: Recipe, gradients: Parameters, step: Int[Array, ""]
+) -> dict[str, Array]:
+    """Returns the learning rate of a step and the norm of all its gradients, to report."""
+    return {
+        "learning_rate": jnp.asarray(recipe.schedule()(step)),
+        "gradient_norm": optax.global_norm(gradients),
+    }
 
 
 def adam(recipe: Recipe) -> optax.GradientTransformation:
@@ -149,6 +163,7 @@ BASE_PAPER = Recipe(  # Muse, Table 4; 1 M steps in its text
     first_decay=0.9,
     second_decay=0.96,
     weight_decay=0.045,
+    precision="bfloat16",
 )
 SUPERRES_PAPER = Recipe(  # Muse, Table 6
     steps=1_000_000,
@@ -158,4 +173,5 @@ SUPERRES_PAPER = Recipe(  # Muse, Table 6
     first_decay=0.9,
     second_decay=0.96,
     weight_decay=0.045,
+    precision="bfloat16",
 )

@@ -24,7 +24,8 @@ class RecipeChanges:
         average_every: Steps between the snapshots that the exported weights average.
         average_decay: Weight of the old average when a snapshot joins it, 0 to below 1.
         distinct_examples: Examples after which a transformer sees the same ones again.
-        factors: Precision of the factors of a transformer's matrix products.
+        low_corruption: Share of low-resolution tokens that superres sees replaced by random ones.
+        precision: Of the factors of a transformer's matrix products; parameters are float32.
     """
 
     recipe: Path | None = None
@@ -38,7 +39,8 @@ class RecipeChanges:
     average_every: int | None = None
     average_decay: float | None = None
     distinct_examples: int | None = None
-    factors: Literal["float32", "bfloat16"] | None = None
+    low_corruption: float | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
 
     def applied(self, recipe: Recipe) -> Recipe:
         """Returns a recipe with these changes.

@@ -68,8 +68,8 @@ _DEMO = PresetRecipes(
     low_tokenizer=_small(4000, 8, 2e-3, 1e-4),
     high_tokenizer=_small(1800, 4, 1.5e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(adversarial=0.0),
-    base=replace(_small(27000, 16, 1e-3, 0.045), distinct_examples=80_000, factors="bfloat16"),
-    superres=replace(_small(15000, 8, 1e-3, 0.045), distinct_examples=24_000, factors="bfloat16"),
+    base=replace(_small(27000, 16, 1e-3, 0.045), distinct_examples=80_000, precision="bfloat16"),
+    superres=replace(_small(15000, 8, 1e-3, 0.045), distinct_examples=24_000, precision="bfloat16"),
 )
 
 _DEMO256 = PresetRecipes(
@@ -77,8 +77,10 @@ _DEMO256 = PresetRecipes(
     low_tokenizer=_small(5500, 32, 2e-3, 1e-4),
     high_tokenizer=_small(8000, 4, 1e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(perceptual=0.1, edges=2.0, adversarial=0.0),
-    base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_examples=128_000, factors="bfloat16"),
-    superres=replace(_small(25_000, 8, 1e-3, 0.045), distinct_examples=64_000, factors="bfloat16"),
+    base=replace(_small(45_000, 16, 1e-3, 0.045), distinct_examples=128_000, precision="bfloat16"),
+    superres=replace(
+        _small(25_000, 8, 1e-3, 0.045), distinct_examples=64_000, precision="bfloat16"
+    ),
     tokenizer_crop=2,
     board=BOARD_16,
     objects=256,

@@ -70,6 +70,11 @@ class States:
             self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         )
 
+    @property
+    def latest(self) -> int:
+        """Step of the newest saved state; 0 if there is none."""
+        return int(self._manager.latest_step() or 0)
+
     def close(self) -> None:
         """Waits for a save in progress."""
         self._manager.close()
@@ -130,11 +135,21 @@ def open_log(file: Path) -> TextIO:
 
 
 def last_reported(log: Path) -> dict[str, float]:
-    """Returns the scalars that an earlier session reported last; a line cut short is ignored."""
-    for line in reversed(log.read_text().splitlines() if log.is_file() else []):
+    """Returns the numbers that an earlier session reported last; a line cut short is ignored."""
+    return _reported(log, newest_first=True)
+
+
+def first_reported(log: Path) -> dict[str, float]:
+    """Returns the numbers that the first session reported first; empty if there was none."""
+    return _reported(log, newest_first=False)
+
+
+def _reported(log: Path, *, newest_first: bool) -> dict[str, float]:
+    lines = log.read_text().splitlines() if log.is_file() else []
+    for line in reversed(lines) if newest_first else lines:
         try:
-            last = json.loads(line)
+            numbers = json.loads(line)
         except json.JSONDecodeError:
             continue
-        return {name: value for name, value in last.items() if name not in ("step", "seconds")}
+        return {name: value for name, value in numbers.items() if name not in ("step", "seconds")}
     return {}

@@ -25,6 +25,7 @@ from services.text_encoder.known_words import known_words
 from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
 from training.data.sources import NO_DATA_FLAGS, DataFlags, ImageSource, open_source
+from training.mesh import Execution, one_device
 from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
@@ -32,6 +33,7 @@ from training.recipe_changes import NO_CHANGES, RecipeChanges
 from training.recipes import RECIPES
 from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
+from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.masked_tokens import MaskedTokensTask
 from training.tasks.text_encoder import TextEncoderTask, vocabulary_for
 from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
@@ -51,6 +53,7 @@ def tokenizer_task(
     changes: RecipeChanges = NO_CHANGES,
     initialize_from: Path | None = None,
     perceptual: Path | None = None,
+    execution: Execution | None = None,
 ) -> TokenizerTask:
     """Returns the task that trains one of the two tokenizers.
 
@@ -64,8 +67,10 @@ def tokenizer_task(
         changes: Of the preset's recipe.
         initialize_from: Checkpoint folder of a tokenizer of the same shape to start from.
         perceptual: LPIPS file of the perceptual loss; None leaves that loss out.
+        execution: Devices and parts of a batch; by default one device.
 
     Raises:
+        CheckpointError: the checkpoint to start from is missing or of another shape.
         LpipsError: the LPIPS file is missing or wrong.
     """
     distance = None if perceptual is None else read_lpips(perceptual)
@@ -73,7 +78,11 @@ def tokenizer_task(
     low = resolution == "low"
     config = preset.low_tokenizer if low else preset.high_tokenizer
     recipe = changes.applied(recipes.low_tokenizer if low else recipes.high_tokenizer)
-    source = _source(preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed)
+    execution = execution or one_device()
+    rows = execution.local_rows(recipe.batch_size)
+    source = _source(
+        preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed, rows=rows
+    )
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
         views = [low_resolution_view(image, config.image_size) for image in source.images(step)]
@@ -82,6 +91,7 @@ def tokenizer_task(
             config.image_size // recipes.tokenizer_crop,
             step_px=config.factor,
             random=np.random.default_rng([seed, step]),
+            skipped=rows.start,
         )
 
     return TokenizerTask(
@@ -92,7 +102,8 @@ def tokenizer_task(
         resolution=resolution,
         seed=seed,
         perceptual=distance,
-        initial_parameters=_parameters(initialize_from) if initialize_from else None,
+        initial=_parameters(initialize_from, config) if initialize_from else None,
+        execution=execution,
     )
 
 
@@ -156,6 +167,7 @@ def transformer_task(
     precomputed: Path | None = None,
     workers: int | None = None,
     initialize_from: Path | None = None,
+    execution: Execution | None = None,
 ) -> MaskedTokensTask:
     """Returns the task that trains the base or the super-resolution transformer.
 
@@ -173,6 +185,7 @@ def transformer_task(
         workers: Processes that compose all examples that come again before the first step; by
             default each is composed when it first comes.
         initialize_from: Checkpoint of the same stage and shape to start from.
+        execution: Devices, parts of a batch, remat; by default one device.
 
     Raises:
         CheckpointError: a checkpoint is missing, of another format or of another shape.
@@ -183,6 +196,7 @@ def transformer_task(
     config = preset.superres if high else preset.base
     recipes = RECIPES[preset.name]
     recipe = changes.applied(recipes.superres if high else recipes.base)
+    execution = execution or one_device()
     frozen = load_frozen_stages(checkpoints, high=high)
     fresh = precomputed is None and recipe.distinct_examples is None
     batch_size = recipe.batch_size if fresh else BLOCK
@@ -197,7 +211,8 @@ def transformer_task(
         initial = _transformer_parameters(initialize_from, stage, config)
     examples: Callable[[int], Examples]
     if precomputed is not None:
-        examples = _precomputed(precomputed, frozen, data_flags, recipe.batch_size, seed)
+        rows = execution.local_rows(recipe.batch_size)
+        examples = _precomputed(precomputed, frozen, data_flags, recipe.batch_size, seed, rows)
     elif recipe.distinct_examples is None:
         examples = fresh_examples(frozen, source.captioned)
     else:
@@ -213,14 +228,8 @@ def transformer_task(
             for _ in track(store.fill(workers), "composing", total=None):
                 pass
         examples = store
-    return MaskedTokensTask(
-        config,
-        recipe,
-        frozen,
-        examples,
-        seed=seed,
-        initial=initial,
-    )
+    step = MaskedTokensStep(config, recipe, execution, seed=seed, initial=initial)
+    return MaskedTokensTask(step, frozen, examples)
 
 
 def _transformer_parameters(
@@ -235,7 +244,12 @@ def _transformer_parameters(
 
 
 def _precomputed(
-    folder: Path, frozen: FrozenStages, data_flags: DataFlags, batch_size: int, seed: int
+    folder: Path,
+    frozen: FrozenStages,
+    data_flags: DataFlags,
+    batch_size: int,
+    seed: int,
+    rows: slice,
 ) -> PrecomputedExamples:
     source, high = PrecomputedSource(folder), frozen.high is not None
     low_name = "low_codebook" if high else "codebook"
@@ -260,11 +274,19 @@ def _precomputed(
         maximum_length=frozen.text_encoder.maximum_length,
         batch_size=batch_size,
         seed=seed,
+        rows=rows,
     )
 
 
 def _source(
-    preset: Preset, data: str | Path, out: Path, flags: DataFlags, *, batch_size: int, seed: int
+    preset: Preset,
+    data: str | Path,
+    out: Path,
+    flags: DataFlags,
+    *,
+    batch_size: int,
+    seed: int,
+    rows: slice = slice(None),
 ) -> ImageSource:
     recipes = RECIPES[preset.name]
     return open_source(
@@ -276,8 +298,14 @@ def _source(
         seed=seed,
         board=recipes.board,
         objects=recipes.objects,
+        rows=rows,
     )
 
 
-def _parameters(folder: Path) -> Mapping[str, np.ndarray]:
-    return load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig).parameters
+def _parameters(folder: Path, config: TokenizerConfig) -> Mapping[str, np.ndarray]:
+    checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
+    if checkpoint.config != config:
+        raise CheckpointMismatch(
+            f"{folder} holds a tokenizer of another shape, {checkpoint.config}: expected {config}"
+        )
+    return checkpoint.parameters

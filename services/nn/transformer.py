@@ -22,6 +22,16 @@ Module = TypeVar("Module", bound=nnx.Module)
 FEW_LAYERS = 8  # a training step of the demo's base takes 0.7x as long unrolled, on one CPU core
 
 
+# What `jax.lax.scan` runs of each layer: carry and (parameters, *inputs) to carry and output.
+LayerStep = Callable[[PyTree[Array], tuple[Any, ...]], tuple[PyTree[Array], PyTree[Array]]]
+LayerWrapper = Callable[[LayerStep], LayerStep]
+
+
+def as_it_is(step: LayerStep) -> LayerStep:
+    """Returns the step of a layer unchanged, as serving computes it."""
+    return step
+
+
 def stacked(build: Callable[[nnx.Rngs], Module], layers: int, rngs: nnx.Rngs) -> Module:
     """Builds `layers` modules, each from its own rngs, as one with a leading layer axis."""
 
@@ -67,6 +77,8 @@ class FeedForward(nnx.Module):
 class EncoderBlock(nnx.Module):
     """Self-attention and MLP, each with a norm before it and a residual connection."""
 
+    wrap: LayerWrapper = staticmethod(as_it_is)  # training sets another one
+
     def __init__(
         self, attention: nnx.Module, hidden: int, mlp: int, **options: Unpack[LayerOptions]
     ) -> None:
@@ -84,6 +96,8 @@ class EncoderBlock(nnx.Module):
 
 class DecoderBlock(nnx.Module):
     """Self-attention, cross-attention to a context, and MLP."""
+
+    wrap: LayerWrapper = staticmethod(as_it_is)  # as of EncoderBlock
 
     def __init__(
         self,
@@ -203,7 +217,7 @@ def decode_cfg_batch(
 
 
 def _scan(
-    blocks: Module,
+    blocks: EncoderBlock | DecoderBlock,
     layer: Callable[..., tuple[PyTree[Array], PyTree[Array]]],
     carry: PyTree[Array],
     *inputs: Array,
@@ -215,7 +229,7 @@ def _scan(
         parameters, *own = scanned
         return layer(nnx.merge(graph, parameters), carry, *own)
 
-    return jax.lax.scan(step, carry, (state, *inputs), unroll=unrolled(state))
+    return jax.lax.scan(blocks.wrap(step), carry, (state, *inputs), unroll=unrolled(state))
 
 
 def unrolled(stack: nnx.State) -> bool:

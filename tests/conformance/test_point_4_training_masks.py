@@ -34,8 +34,9 @@ def test_only_hidden_tokens_count_in_the_loss() -> None:
     targets = jnp.zeros((2, 6), jnp.int32)
     hidden = jnp.zeros((2, 6), bool).at[:, :3].set(True)
 
-    loss = masked_cross_entropy(logits, targets, hidden)[0]
-    elsewhere = masked_cross_entropy(logits.at[:, 3:].add(9.0), targets.at[:, 3:].set(4), hidden)[0]
+    loss = masked_cross_entropy(logits, targets, hidden, total=hidden.sum())[0]
+    changed = logits.at[:, 3:].add(9.0), targets.at[:, 3:].set(4)
+    elsewhere = masked_cross_entropy(*changed, hidden, total=hidden.sum())[0]
 
     assert loss == elsewhere
     np.testing.assert_allclose(loss, -jax.nn.log_softmax(logits)[:, :3, 0].mean(), rtol=1e-5)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from training.__main__ import INTERRUPTED, RunFlags, _train
 from training.loop import LoopSettings, train
+from training.mesh import one_device
 from training.optimizers import Recipe
 from training.resuming import ResumeError, locked
 from training.snapshots import Snapshots
@@ -35,29 +37,37 @@ class Counting:
 
     name = "counting"
     recipe = RECIPE
+    given: Mapping[str, np.ndarray] = {}
 
-    def __init__(self, *, stop_at: int = -1, broken_at: int = -1, size: int = 1) -> None:
-        """Sends SIGTERM to this process at one step; loses its loss at another."""
-        self.stop_at, self.broken_at, self.size = stop_at, broken_at, size
+    def __init__(
+        self, *, stop_at: int = -1, broken_at: int = -1, fault: str = "broken", size: int = 1
+    ) -> None:
+        """Sends SIGTERM to this process at one step; is broken or diverging at another."""
+        self.stop_at, self.broken_at, self.fault, self.size = stop_at, broken_at, fault, size
 
-    def initial_state(self) -> dict[str, Any]:
+    def initial_state(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns zero."""
         return {"total": jnp.zeros((), jnp.float32)}
 
     def batch(self, step: int) -> np.ndarray:
         """Returns the step's own number."""
-        return np.float32(step + 1)
+        return np.array([step + 1], np.float32)
 
-    def train_step(
-        self, state: dict[str, Any], batch: np.ndarray, step: int
-    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        """Folds the batch in, so that order and number matter."""
+    def phase(self, step: int) -> str:
+        """Returns the fault at the step that has one; asked at each step, it may stop."""
         if step == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        total = state["total"] * 0.5 + batch
-        return {"total": total}, {"loss": np.nan if step == self.broken_at else total}
+        return self.fault if step == self.broken_at else "counting"
 
-    def picture(self, state: dict[str, Any]) -> Image.Image:
+    def train_step(
+        self, state: dict[str, Any], batch: Any, step: Any, phase: str
+    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Folds the batch in, so that order and number matter."""
+        total = state["total"] * 0.5 + batch[0]
+        loss = {"counting": 1 / total, "broken": total * jnp.nan, "diverging": total * 100}[phase]
+        return {"total": total}, {"loss": loss}
+
+    def picture(self, state: dict[str, Any], batch: Any) -> Image.Image:
         """Draws a dot."""
         return Image.new("RGB", (4, 4))
 
@@ -104,12 +114,12 @@ def test_a_command_that_was_stopped_says_so_by_its_status(tmp_path: Path) -> Non
     checkpoint.mkdir()
     run = RunFlags(data=tmp_path, out=out, checkpoints=tmp_path)
     with pytest.raises(SystemExit) as ended:
-        _train(Counting(stop_at=2), run, checkpoint)
+        _train(Counting(stop_at=2), run, one_device(), checkpoint)
     assert ended.value.code == INTERRUPTED
     assert list(checkpoint.iterdir()) == []
     assert (out / "unfinished" / "total").is_file()
 
-    _train(Counting(), run, checkpoint)
+    _train(Counting(), run, one_device(), checkpoint)
 
     assert (checkpoint / "total").is_file()
 
@@ -124,9 +134,36 @@ def test_a_finished_run_takes_no_further_step(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_saved_state(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(FloatingPointError, match="step 8"):
+    fault = "step 8 gave no finite number for loss; the last good state is that of step 5"
+    with pytest.raises(FloatingPointError, match=fault):
         train(Counting(broken_at=7), settings(tmp_path))
     assert train(Counting(), settings(tmp_path)).finished
+
+
+def test_a_loss_far_above_the_first_one_ends_the_run(tmp_path: Path) -> None:
+    fault = "step 8 gave a loss of .* more than 4 times that of the first report.* of step 5"
+    with pytest.raises(FloatingPointError, match=fault):
+        train(Counting(broken_at=7, fault="diverging"), settings(tmp_path))
+    with pytest.raises(FloatingPointError, match=fault):  # resumed, it knows the first loss
+        train(Counting(broken_at=7, fault="diverging"), settings(tmp_path))
+    assert train(Counting(), settings(tmp_path)).finished
+
+
+def test_reports_say_how_fast_a_run_learns_and_what_its_time_went_into(tmp_path: Path) -> None:
+    run = train(Counting(), settings(tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+    assert run.metrics == {key: lines[-1][key] for key in run.metrics}
+    for line in lines:
+        assert line["examples_per_s"] > 0
+        assert 0 < line["goodput"] < 1
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"goodput" in events.read_bytes()
+
+
+def test_the_profiler_records_the_steps_that_are_asked_for(tmp_path: Path) -> None:
+    train(Counting(), replace(settings(tmp_path), profile=range(3, 5)))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_pictures_are_written_as_it_goes(tmp_path: Path) -> None:
@@ -142,9 +179,8 @@ def test_settings_of_zero_are_refused(tmp_path: Path) -> None:
 
 def test_the_export_averages_the_snapshots(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
-    _train(
-        Counting(), RunFlags(data=tmp_path, out=tmp_path / "out", checkpoints=tmp_path), checkpoint
-    )
+    run = RunFlags(data=tmp_path, out=tmp_path / "out", checkpoints=tmp_path)
+    _train(Counting(), run, one_device(), checkpoint)
     after_two, after_four = 0.5 * 1 + 2, 0.5 * (0.5 * (0.5 * 1 + 2) + 3) + 4
     expected = 0.7 * after_two + 0.3 * after_four
     assert float((checkpoint / "total").read_text()) == pytest.approx(expected)

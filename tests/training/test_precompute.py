@@ -55,7 +55,7 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _params(task: Task) -> dict[str, np.ndarray]:
-    params = task.params(task.initial_state())
+    params = task.params(task.initial_state(task.given))
     return {name: np.asarray(value) for name, value in params.items()}
 
 

@@ -16,10 +16,10 @@ def test_without_changes_the_recipe_stays() -> None:
 
 def test_flags_take_precedence_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
-    file.write_text('batch_size = 64\nlearning_rate = 1\nfactors = "float32"\n')
+    file.write_text('batch_size = 64\nlearning_rate = 1\nprecision = "float32"\n')
     recipe = RecipeChanges(recipe=file, batch_size=8).applied(BASE)
 
-    assert (recipe.batch_size, recipe.learning_rate, recipe.factors) == (8, 1.0, "float32")
+    assert (recipe.batch_size, recipe.learning_rate, recipe.precision) == (8, 1.0, "float32")
     assert recipe.steps == BASE.steps
 
 
@@ -36,7 +36,7 @@ def test_the_warm_up_shrinks_with_the_steps_unless_it_is_given() -> None:
         ('steps = "3"', "steps: expected int, got '3'"),
         ("steps = 3.5", "steps: expected int, got 3.5"),
         ("steps = true", "steps: expected int, got True"),
-        ('factors = "float16"', "factors: expected float32 or bfloat16, got 'float16'"),
+        ('precision = "float16"', "precision: expected float32 or bfloat16, got 'float16'"),
         ("learning_rate = 1e9", "learning_rate must be more than 0 and at most 1, got 1e\\+09"),
         ("batch_size = 0", "batch_size must be at least 1, got 0"),
         ("average_decay = 1.0", r"average_decay must be in \[0, 1\), got 1.0"),

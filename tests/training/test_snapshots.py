@@ -28,7 +28,7 @@ def test_a_resumed_run_discards_the_snapshots_after_its_saved_state(tmp_path: Pa
     snapshots = Snapshots(tmp_path)
     for step in (5, 10, 15):
         snapshots.save(step, {"scale": np.ones(1, np.float32)})
-    snapshots.discard_after(10)
+    snapshots.discard_after(10, every=5)
     assert snapshots.steps == [5, 10]
 
 

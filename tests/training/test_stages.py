@@ -15,10 +15,12 @@ from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.config import SuperresConfig
 from services.tokenizer.config import TokenizerConfig
 from training import runs
-from training.loop import LoopSettings, Task, train
+from training.loop import LoopSettings, Task, compiled_step, train
+from training.mesh import one_device
 from training.optimizers import Recipe
 from training.recipe_changes import RecipeChanges
 from training.recipes import RECIPES
+from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.masked_tokens import MaskedTokensTask
 
 TINY = preset("tiny")
@@ -49,7 +51,9 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     )
     _learn(low, out / "low", root / "tokenizer" / "low")
     high.export(
-        _params(high, high.initial_state()), root / "tokenizer" / "high", {"preset": "tiny"}
+        _params(high, high.initial_state(high.given)),
+        root / "tokenizer" / "high",
+        {"preset": "tiny"},
     )
     return root
 
@@ -109,16 +113,29 @@ def test_superres_learns_and_names_both_codebooks(
 
 def test_rounded_factors_learn_nearly_the_same(superres: MaskedTokensTask) -> None:
     losses = []
-    for factors in ("float32", "bfloat16"):
-        task = _with(superres, factors=factors)
-        _, metrics = task.train_step(task.initial_state(), task.batch(0), 0)
+    for precision in ("float32", "bfloat16"):
+        task = _with(superres, precision=precision)
+        step = compiled_step(task, one_device())
+        _, metrics = step(task.initial_state(task.given), task.batch(0), 0, task.phase(0))
         losses.append(float(metrics["loss"]))
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
+def test_superres_may_learn_from_corrupted_low_tokens(superres: MaskedTokensTask) -> None:
+    losses = []
+    for share in (0.0, 0.5):
+        task = _with(superres, low_corruption=share)
+        step = compiled_step(task, one_device())
+        _, metrics = step(task.initial_state(task.given), task.batch(0), 0, task.phase(0))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
 def _with(task: MaskedTokensTask, **changed: Any) -> MaskedTokensTask:
-    return MaskedTokensTask(task.config, replace(task.recipe, **changed), task._frozen, task.batch)
+    step = MaskedTokensStep(task.config, replace(task.recipe, **changed), one_device())
+    return MaskedTokensTask(step, task._frozen, task.batch)
 
 
 def test_a_recipe_of_no_examples_is_refused() -> None:

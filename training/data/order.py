@@ -1,7 +1,6 @@
 """The order in which examples come: a function of a seed, so that a resumed run goes on exactly."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import grain
@@ -9,38 +8,6 @@ import numpy as np
 
 MAX_ATTEMPTS = 1000  # examples tried for one place
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessShare:
-    """Which rows of each batch one of several processes reads.
-
-    The batch itself does not depend on how many processes there are.
-
-    Attributes:
-        process: From 0 up.
-        processes: How many share each batch, each with the same number of its rows.
-    """
-
-    process: int = 0
-    processes: int = 1
-
-    def rows(self, batch_size: int) -> range:
-        """Returns the rows of this process.
-
-        Raises:
-            ValueError: the processes do not divide the batch.
-        """
-        rows, left = divmod(batch_size, self.processes)
-        if left or not rows:
-            raise ValueError(
-                f"batch_size: expected a multiple of the {self.processes} processes, "
-                f"got {batch_size}"
-            )
-        return range(self.process * rows, (self.process + 1) * rows)
-
-
-ALL_ROWS = ProcessShare()
 
 
 class ExampleOrder:

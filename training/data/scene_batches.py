@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from training.data.captions import Caption, caption_of, label_classes, training_captions
-from training.data.order import ALL_ROWS, ProcessShare
 from training.data.scenes import Board, draw_training_scene, render
 from training.data.sprites import SpriteSet
 
@@ -22,7 +21,7 @@ class SceneBatches:
         side_px: Side of the pictures, at high resolution.
         batch_size: Scenes a step.
         seed: Of every choice.
-        share: Scenes of each step that this process composes.
+        rows: Scenes of each step that this process composes.
     """
 
     sprites: SpriteSet
@@ -30,13 +29,13 @@ class SceneBatches:
     side_px: int
     batch_size: int
     seed: int
-    share: ProcessShare = ALL_ROWS
+    rows: slice = slice(None)
 
     def captioned(self, step: int) -> tuple[UInt8[np.ndarray, "B h w 3"], list[str]]:
         """Returns the high-resolution pictures of a step and their captions."""
         vocabulary = self.sprites.vocabulary
         images, captions = [], []
-        for index in self.share.rows(self.batch_size):
+        for index in range(self.batch_size)[self.rows]:
             random = np.random.default_rng([self.seed, step, index])
             scene = draw_training_scene(vocabulary, self.board, random)
             images.append(render(scene, self.sprites, self.side_px))

@@ -16,7 +16,6 @@ from training.data.captioned.filters import Filters
 from training.data.captioned.log import SKIPPED_FILE, ExampleLog
 from training.data.captioned.reading import ExampleReader
 from training.data.captions import Caption
-from training.data.order import ALL_ROWS, ProcessShare
 from training.data.scene_batches import SceneBatches
 from training.data.scenes import Board
 from training.data.sprites import has_sprites, load_sprites
@@ -115,7 +114,7 @@ def open_source(
     seed: int,
     board: Board,
     objects: int | None = None,
-    share: ProcessShare = ALL_ROWS,
+    rows: slice = slice(None),
 ) -> ImageSource:
     """Opens a folder of sprites if it has a scene vocabulary, else captioned pictures from files.
 
@@ -128,13 +127,12 @@ def open_source(
         seed: Of the order and every choice.
         board: Grid that scenes are laid out on; files have none.
         objects: How many of the vocabulary's objects scenes show, from its first; all if None.
-        share: Rows of each batch that this process reads.
+        rows: Those of each batch that this process reads.
 
     Raises:
         SceneDataError: the sprites or their vocabulary are incomplete, or of fewer objects.
         DataError: the data are missing, of another kind, or cannot be read.
         ResumeError: the run began with other data or filters.
-        ValueError: the processes do not divide the batch.
     """
     if has_sprites(Path(data)):
         return SceneBatches(
@@ -143,11 +141,11 @@ def open_source(
             side_px=side_px,
             batch_size=batch_size,
             seed=seed,
-            share=share,
+            rows=rows,
         )
     files = flags.open(data, out)
     reader = flags.reader(files, side_px=side_px, log=out / SKIPPED_FILE)
-    batches = CaptionedBatches(reader, batch_size=batch_size, seed=seed, share=share)
+    batches = CaptionedBatches(reader, batch_size=batch_size, seed=seed, rows=rows)
     out.mkdir(parents=True, exist_ok=True)
     check_same_run(out / "data.json", batches.description)
     return batches

@@ -100,6 +100,7 @@ class PrecomputedExamples:
         maximum_length: int,
         batch_size: int,
         seed: int,
+        rows: slice = slice(None),
     ) -> None:
         """Lays out the order.
 
@@ -109,8 +110,10 @@ class PrecomputedExamples:
             maximum_length: Text positions of the encoder.
             batch_size: Examples a step.
             seed: Of the order, as of `CaptionedBatches`.
+            rows: Those of each batch that this process reads.
         """
         self._high, self._maximum_length, self._batch_size = high, maximum_length, batch_size
+        self._places = range(batch_size)[rows]
         self._source, self._order = source, ExampleOrder(len(source), seed)
 
     def __call__(self, step: int) -> Examples:
@@ -119,10 +122,13 @@ class PrecomputedExamples:
         Raises:
             ValueError: hardly any example is usable.
         """
-        places = range(step * self._batch_size, (step + 1) * self._batch_size)
-        rows = [self._order.first_usable(place, self._source.row) for place in places]
+        first = step * self._batch_size
+        rows = [self._order.first_usable(first + at, self._source.row) for at in self._places]
         lengths = np.array([len(row.text) for row in rows])
-        length = padded_length(int(lengths.max()), self._maximum_length)
+        # Of a part of a batch the longest caption is another one, and arrays must be of one length.
+        whole = len(rows) == self._batch_size
+        longest = int(lengths.max()) if whole else self._maximum_length
+        length = padded_length(longest, self._maximum_length)
         text = np.zeros((len(rows), length, rows[0].text.shape[1]), np.float32)
         for place, row in enumerate(rows):
             text[place, : len(row.text)] = row.text

@@ -59,7 +59,7 @@ class FrozenTokenizer:
         ids = self._encode(self._parameters, images)
         return ids.reshape(ids.shape[0], -1)
 
-    def pictures(self, ids: Int[Array, "B N"]) -> UInt8[np.ndarray, "B h w 3"]:
+    def pictures(self, ids: Int[Array | np.ndarray, "B N"]) -> UInt8[np.ndarray, "B h w 3"]:
         """Returns the pictures of square grids of token ids."""
         side = round(ids.shape[1] ** 0.5)
         made = self._decode(self._parameters, ids.reshape(-1, side, side))

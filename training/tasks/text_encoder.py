@@ -32,7 +32,7 @@ from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.vocabulary import FILE_NAME, PADDING, Vocabulary, train_vocabulary
 from training.data.captions import Caption
-from training.optimizers import Parameters, Recipe, adam
+from training.optimizers import Parameters, Recipe, adam, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import padded_length
 from training.tasks.span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanBatch, span_batch
@@ -112,7 +112,7 @@ class TextEncoderTask:
         self.decoder_layers, self.label_classes = decoder_layers, dict(label_classes)
         self._captions, self._known_words = captions, known_words
         self._optimizer = adam(recipe)
-        self._step = jax.jit(self._compiled_step, donate_argnums=0)
+        self.given: Mapping[str, np.ndarray] = {}
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ class TextEncoderTask:
             rngs=nnx.Rngs(self.seed),
         )
 
-    def initial_state(self) -> TrainState:
+    def initial_state(self, given: Mapping[str, Array]) -> TrainState:
         """Returns fresh parameters."""
         return new_train_state(parameters_of(self._build()), self._optimizer)
 
@@ -142,18 +142,18 @@ class TextEncoderTask:
         )
         return TextBatch(spans, ids, labels)
 
-    def train_step(
-        self, state: TrainState, batch: TextBatch, step: int
-    ) -> tuple[TrainState, Mapping[str, Array]]:
-        """Takes one step."""
-        return self._step(state, batch)
+    def phase(self, step: int) -> str:
+        """Returns the only phase there is."""
+        return "training"
 
-    def _compiled_step(
-        self, state: TrainState, batch: TextBatch
+    def train_step(
+        self, state: TrainState, batch: TextBatch, step: Int[Array, ""], phase: str
     ) -> tuple[TrainState, dict[str, Array]]:
+        """Takes one step."""
         (_, metrics), gradients = jax.value_and_grad(
             partial(self._loss, batch=batch), has_aux=True
         )(state.params)
+        metrics |= optimizer_metrics(self.recipe, gradients, step)
         return apply_gradients(state, gradients, self._optimizer), metrics
 
     def _loss(
@@ -173,7 +173,7 @@ class TextEncoderTask:
             loss += label_loss
         return loss, {"loss": loss, **metrics}
 
-    def picture(self, state: TrainState) -> Image.Image | None:
+    def picture(self, state: TrainState, batch: TextBatch) -> Image.Image | None:
         """Draws nothing: there is nothing to see in an embedding."""
         return None
 
@@ -192,7 +192,7 @@ class TextEncoderTask:
         """Writes the encoder without its decoder, vocabulary and known words beside it."""
         parameters = round_to_bfloat16(
             {
-                name.removeprefix("encoder."): value
+                name.removeprefix("encoder."): np.asarray(value)
                 for name, value in params.items()
                 if name.startswith("encoder.")
             }

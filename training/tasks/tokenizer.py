@@ -40,7 +40,8 @@ from services.runtime.checkpoints.serialization import (
 )
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Convolution, Tokenizer
-from training.optimizers import Parameters, Recipe, adam
+from training.mesh import Execution, one_device
+from training.optimizers import Parameters, Recipe, adam, optimizer_metrics
 from training.pictures import to_float, to_uint8
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.discriminator import (
@@ -52,6 +53,7 @@ from training.tasks.discriminator import (
 # Input channels from which training multiplies matrices in convolutions (Winograd's): step and
 # gradient take a third of the time, and a long run does not mind the longer compilation.
 LEAST_INPUTS = 24
+SHOWN = 8  # images of a report
 
 
 class PerceptualDistance(Protocol):
@@ -113,7 +115,8 @@ class TokenizerTask:
         resolution: str,
         seed: int = 0,
         perceptual: PerceptualDistance | None = None,
-        initial_parameters: Mapping[str, np.ndarray] | None = None,
+        initial: Mapping[str, np.ndarray] | None = None,
+        execution: Execution | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -125,23 +128,19 @@ class TokenizerTask:
             resolution: "low" or "high": which of the system's two tokenizers it is.
             seed: Of the initial parameters and of code revival.
             perceptual: Distance of the perceptual loss; None leaves that loss out.
-            initial_parameters: Where to start from instead of a random draw.
+            initial: Parameters to start from by name; those it lacks are drawn at random.
+            execution: Devices and parts of a batch; by default one device.
         """
         self.config, self.recipe, self.losses = config, recipe, losses
         self.resolution, self.seed = resolution, seed
         self._images, self._perceptual = images, perceptual
-        self._initial_parameters = initial_parameters
-        self._optimizer = adam(recipe)
-        self._step = {
-            adversarial: jax.jit(
-                partial(self._compiled_step, adversarial=adversarial), donate_argnums=0
-            )
-            for adversarial in (False, True)
+        self.given = {
+            name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
         }
+        self._execution = execution or one_device()
+        self._optimizer = adam(recipe)
         self._reconstruct = jax.jit(
-            lambda parameters, images: (
-                lambda tokenizer: tokenizer.decode(tokenizer.encode(images))
-            )(self._tokenizer(parameters))
+            self._compiled_reconstruction, out_shardings=self._execution.replicated
         )
 
     @property
@@ -162,12 +161,9 @@ class TokenizerTask:
     def _build_discriminator(self) -> PatchDiscriminator:
         return PatchDiscriminator(self.losses.discriminator_width, rngs=nnx.Rngs(self.seed + 1))
 
-    def initial_state(self) -> TokenizerState:
+    def initial_state(self, given: Mapping[str, Array]) -> TokenizerState:
         """Returns fresh parameters, or the given ones, with every code taken as in fair use."""
-        if self._initial_parameters is None:
-            parameters = parameters_of(self._build())
-        else:
-            parameters = parameters_of(with_parameters(self._build, self._initial_parameters))
+        parameters = parameters_of(self._build()) | dict(given)
         fair = jnp.full((self.config.codebook_size,), 1.0 / self.config.codebook_size)
         return TokenizerState(
             tokenizer=new_train_state(parameters, self._optimizer),
@@ -181,21 +177,20 @@ class TokenizerTask:
         """Returns the images of a step."""
         return self._images(step)
 
-    def train_step(
-        self, state: TokenizerState, batch: UInt8[np.ndarray, "B h w 3"], step: int
-    ) -> tuple[TokenizerState, Mapping[str, Array]]:
-        """Takes one step of the tokenizer and, from its start step on, of the discriminator."""
+    def phase(self, step: int) -> str:
+        """Returns "adversarial" from the step on that trains the discriminator."""
         adversarial = self.losses.adversarial > 0 and step >= self.losses.adversarial_start_step
-        return self._step[adversarial](state, batch, jnp.int32(step))
+        return "adversarial" if adversarial else "reconstruction"
 
-    def _compiled_step(
+    def train_step(
         self,
         state: TokenizerState,
         batch: UInt8[Array, "B h w 3"],
         step: Int[Array, ""],
-        *,
-        adversarial: bool,
+        phase: str,
     ) -> tuple[TokenizerState, dict[str, Array]]:
+        """Takes one step of the tokenizer and, in the adversarial phase, of the discriminator."""
+        adversarial = phase == "adversarial"
         images = to_float(batch)
         discriminator = with_parameters(self._build_discriminator, state.discriminator.params)
         (_, (metrics, fake, vectors, ids)), gradients = jax.value_and_grad(
@@ -216,7 +211,7 @@ class TokenizerTask:
             )
             adversary = apply_gradients(adversary, discriminator_gradients, self._optimizer)
             metrics["discriminator"] = loss
-        metrics |= {
+        metrics |= optimizer_metrics(self.recipe, gradients, step) | {
             "perplexity": _perplexity(usage / usage.sum()),
             "revived": revived,
         }
@@ -289,11 +284,16 @@ class TokenizerTask:
         codebook = jnp.where(dead[:, None], vectors[drawn], codebook)
         return jnp.where(dead, 1.0 / codes, usage), codebook, dead.sum()
 
-    def picture(self, state: TokenizerState) -> Image.Image:
+    def _compiled_reconstruction(
+        self, parameters: Parameters, batch: UInt8[Array, "B h w 3"]
+    ) -> tuple[UInt8[Array, "S h w 3"], Float[Array, "S h w 3"]]:
+        tokenizer, images = self._tokenizer(parameters), batch[:SHOWN]
+        return images, tokenizer.decode(tokenizer.encode(to_float(images)))
+
+    def picture(self, state: TokenizerState, batch: UInt8[Array, "B h w 3"]) -> Image.Image:
         """Draws images above their reconstructions."""
-        images = self.batch(0)[:8]
-        fake = self._reconstruct(state.tokenizer.params, to_float(images))
-        return contact_sheet([*images, *to_uint8(np.asarray(fake))], columns=len(images))
+        images, fake = map(np.asarray, self._reconstruct(state.tokenizer.params, batch))
+        return contact_sheet([*images, *to_uint8(fake)], columns=len(images))
 
     def params(self, state: TokenizerState) -> Parameters:
         """Returns the tokenizer's parameters; the discriminator is not exported."""

@@ -19,9 +19,10 @@ from typing import Any, Generic, TypeVar
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.tensors import LazyTensors, Shape, shapes_of, write_tensors
 
 FORMAT_VERSION = 1
 
@@ -69,14 +70,15 @@ def parameters_fingerprint(prefix: str, parameters: Mapping[str, np.ndarray], *e
     return f"{prefix}:{digest.hexdigest()[:16]}"
 
 
-def round_to_bfloat16(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def round_to_bfloat16(parameters: Mapping[str, np.ndarray]) -> LazyTensors:
     """Returns the arrays with floats rounded to bfloat16, the precision of stored checkpoints."""
-    return {
-        name: np.asarray(value).astype(ml_dtypes.bfloat16)
-        if np.issubdtype(np.asarray(value).dtype, np.floating)
-        else np.asarray(value)
-        for name, value in parameters.items()
+    stored: dict[str, Shape] = {
+        name: (shape, np.dtype(ml_dtypes.bfloat16 if np.issubdtype(dtype, np.floating) else dtype))
+        for name, (shape, dtype) in shapes_of(parameters).items()
     }
+    return LazyTensors(
+        stored, lambda name: np.asarray(parameters[name]).astype(stored[name][1], copy=False)
+    )
 
 
 def save_checkpoint(
@@ -94,10 +96,7 @@ def save_checkpoint(
     `record` has the types of JSON. Further files are copied into the folder under their names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in parameters.items()},
-        folder / "model.safetensors",
-    )
+    write_tensors(folder / "model.safetensors", parameters)
     header = {
         "format_version": FORMAT_VERSION,
         "stage": stage,

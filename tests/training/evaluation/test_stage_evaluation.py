@@ -50,12 +50,14 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A root of every stage, untrained."""
     root, out = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("runs")
     text = runs.text_encoder_task(TINY, artwork, out, seed=0, changes=RecipeChanges(steps=2))
-    text.export(text.params(text.initial_state()), root / "text_encoder", {})
+    text.export(text.params(text.initial_state(text.given)), root / "text_encoder", {})
     for resolution in ("low", "high"):
         task = runs.tokenizer_task(
             TINY, artwork, out, resolution=resolution, seed=0, changes=RecipeChanges(steps=2)
         )
-        task.export(task.params(task.initial_state()), root / "tokenizer" / resolution, {})
+        task.export(
+            task.params(task.initial_state(task.given)), root / "tokenizer" / resolution, {}
+        )
     frozen = {high: load_frozen_stages(root, high=high).fingerprint() for high in (False, True)}
     _save(root / "base", BaseTransformer(TINY.base, rngs=nnx.Rngs(0)), frozen[False])
     _save(root / "superres", SuperresTransformer(TINY.superres, rngs=nnx.Rngs(0)), frozen[True])

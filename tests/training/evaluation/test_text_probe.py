@@ -64,7 +64,9 @@ def test_an_untrained_encoder_is_probed(artwork: Path, testbed: Testbed, tmp_pat
     task = runs.text_encoder_task(
         preset("tiny"), artwork, tmp_path / "run", seed=0, changes=TWO_STEPS
     )
-    task.export(task.params(task.initial_state()), tmp_path / "text_encoder", {"preset": "tiny"})
+    task.export(
+        task.params(task.initial_state(task.given)), tmp_path / "text_encoder", {"preset": "tiny"}
+    )
     shares = probe_text_encoder(
         tmp_path / "text_encoder", testbed, training=60, test=30, steps=20, seed=0
     )

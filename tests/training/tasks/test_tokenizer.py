@@ -12,6 +12,8 @@ from services.nn.parameters import with_parameters
 from services.presets import preset
 from services.tokenizer.model import Convolution, Tokenizer
 from training import runs
+from training.loop import compiled_step
+from training.mesh import one_device
 from training.perceptual.backbones import VGG16
 from training.perceptual.errors import LpipsError
 from training.perceptual.files import read_lpips, write_lpips
@@ -54,13 +56,14 @@ def task(artwork: Path, perceptual: Path | None) -> TokenizerTask:
 def test_a_step_adds_the_weighted_distance_and_reports_it(artwork: Path, lpips: Path) -> None:
     plain, perceptual = task(artwork, None), task(artwork, lpips)
     batch = plain.batch(0)
-    parameters = plain.initial_state().tokenizer.params
+    parameters = plain.initial_state(plain.given).tokenizer.params
     loss, (metrics, fake, _, _) = jax.jit(lambda p: plain._loss(p, to_float(batch), None))(
         parameters
     )
     assert "perceptual" not in metrics
 
-    _, reported = perceptual.train_step(perceptual.initial_state(), batch, 0)
+    step = compiled_step(perceptual, one_device())
+    _, reported = step(perceptual.initial_state(perceptual.given), batch, 0, perceptual.phase(0))
 
     assert perceptual._perceptual is not None
     distance = float(np.mean(perceptual._perceptual(fake, to_float(batch))))
@@ -74,7 +77,7 @@ def test_the_checkpoint_names_the_network_and_its_file(
 ) -> None:
     for name, file in (("with", lpips), ("without", None)):
         trained = task(artwork, file)
-        trained.export(trained.params(trained.initial_state()), tmp_path / name, {})
+        trained.export(trained.params(trained.initial_state(trained.given)), tmp_path / name, {})
     network, none = (
         json.loads((tmp_path / name / "training.json").read_text())["perceptual_network"]
         for name in ("with", "without")
@@ -98,7 +101,7 @@ def test_training_multiplies_matrices_in_wide_convolutions_and_serving_agrees(
     monkeypatch.setattr("training.tasks.tokenizer.LEAST_INPUTS", 8)
     trained = task(artwork, None)
     images = to_float(trained.batch(0))
-    parameters = trained.initial_state().tokenizer.params
+    parameters = trained.initial_state(trained.given).tokenizer.params
     mine = trained._tokenizer(parameters)
     served = with_parameters(lambda: Tokenizer(TINY.low_tokenizer, rngs=nnx.Rngs(0)), parameters)
     products = [

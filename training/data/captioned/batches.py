@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from training.data.captioned.reading import ExampleReader
 from training.data.captions import Caption
-from training.data.order import ALL_ROWS, ExampleOrder, ProcessShare
+from training.data.order import ExampleOrder
 
 MAX_THREADS = 16  # that read and decode the pictures of a batch; Pillow decodes without the GIL
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class CaptionedBatches:
         *,
         batch_size: int,
         seed: int,
-        share: ProcessShare = ALL_ROWS,
+        rows: slice = slice(None),
     ) -> None:
         """Lays out the order.
 
@@ -34,13 +34,10 @@ class CaptionedBatches:
             reader: The examples, in their high resolution.
             batch_size: Examples a step, of all processes together.
             seed: Of the order.
-            share: Rows of each batch that this process reads.
-
-        Raises:
-            ValueError: the processes do not divide the batch.
+            rows: Those of each batch that this process reads; which examples they are does not
+                depend on how many processes there are.
         """
-        self._reader, self._batch_size = reader, batch_size
-        self._rows = share.rows(batch_size)
+        self._reader, self._batch_size, self._rows = reader, batch_size, rows
         self._order = ExampleOrder(len(reader), seed)
 
     def captioned(self, step: int) -> tuple[UInt8[np.ndarray, "B h w 3"], list[str]]:
@@ -53,9 +50,8 @@ class CaptionedBatches:
         return np.stack(self._examples(step, self._reader.image))
 
     def _examples(self, step: int, read: Callable[[int], T | None]) -> list[T]:
-        first = step * self._batch_size
+        places = range(step * self._batch_size, (step + 1) * self._batch_size)[self._rows]
         with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
-            places = (first + row for row in self._rows)
             return list(threads.map(lambda at: self._order.first_usable(at, read), places))
 
     def captions(self, seed: int) -> Iterator[Caption]:

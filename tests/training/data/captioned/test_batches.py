@@ -11,7 +11,7 @@ from tests.training.data.captioned.conftest import OpenReader
 from tests.training.data.captioned.drawn import KINDS, leveled, write_tar
 from training.data.captioned.batches import CaptionedBatches
 from training.data.captioned.filters import Filters
-from training.data.order import ExampleOrder, ProcessShare
+from training.data.order import ExampleOrder
 from training.data.parallel import compose
 from training.data.scenes import BOARD_8
 from training.data.sources import DataFlags, ImageSource, open_source
@@ -65,19 +65,13 @@ def test_processes_share_the_batch_that_one_process_reads(
             reader(tmp_path / "data"),
             batch_size=6,
             seed=2,
-            share=ProcessShare(process=process, processes=3),
+            rows=slice(2 * process, 2 * process + 2),
         )
         for process in range(3)
     ]
     for step in range(4):
         images = np.concatenate([part.images(step) for part in parts])
         np.testing.assert_array_equal(images, whole.images(step))
-
-
-@pytest.mark.parametrize("processes", [4, 7])
-def test_processes_that_do_not_divide_the_batch_are_refused(processes: int) -> None:
-    with pytest.raises(ValueError, match=f"a multiple of the {processes} processes, got 6"):
-        ProcessShare(process=0, processes=processes).rows(6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

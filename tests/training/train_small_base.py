@@ -1,0 +1,99 @@
+"""Trains a small base on random tokens and prints the losses of each.
+
+Run as a process of its own: `python train_small_base.py '[RUN, ...]' [COORDINATOR PROCESSES ID]`,
+a RUN being {"mesh": ..., "out": ..., "accumulate": ..., "remat": ..., "step_s": ...}: parts of a
+batch, remat, and seconds that each batch takes at least may be left out.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from services.base.config import BaseConfig
+from training.loop import LoopSettings, train
+from training.mesh import Execution, training_mesh
+from training.optimizers import Recipe
+from training.processes import is_first, join_processes
+from training.tasks.frozen import Examples, FrozenStages
+from training.tasks.masked_step import MaskedTokensStep
+from training.tasks.masked_tokens import MaskedTokensTask
+
+BATCH = 16
+CONFIG = BaseConfig(
+    grid=4, vocabulary=31, text_hidden=16, text_length=8, hidden=32, layers=2, heads=8, mlp=64
+)
+RECIPE = Recipe(
+    steps=20,
+    batch_size=BATCH,
+    learning_rate=1e-4,
+    warm_up_steps=2,
+    first_decay=0.9,
+    second_decay=0.96,
+    weight_decay=0.045,
+    average_every=10,
+)
+
+
+class NoStages(FrozenStages):
+    """Stands for the frozen stages: nothing is tokenised, and no picture is drawn."""
+
+    def __init__(self) -> None:
+        """Has no stage."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """Names stages that there are not."""
+        return {"encoder": "none", "codebook": "none"}
+
+
+class SmallBase(MaskedTokensTask):
+    """The base's task without pictures, which take a tokenizer."""
+
+    def picture(self, state: Any, batch: Examples) -> None:  # type: ignore[override]
+        """Draws nothing."""
+
+
+def examples(step: int, rows: slice) -> Examples:
+    """Returns these rows of a step's random batch."""
+    random = np.random.default_rng(step)
+    low = random.integers(0, CONFIG.vocabulary, (BATCH, CONFIG.tokens)).astype(np.int32)
+    text = random.normal(size=(BATCH, CONFIG.text_length, CONFIG.text_hidden)).astype(np.float32)
+    mask = np.arange(CONFIG.text_length) < random.integers(1, CONFIG.text_length, (BATCH, 1))
+    return Examples(low=low[rows], high=None, text=text[rows], text_mask=mask[rows])
+
+
+def run(wanted: dict[str, Any]) -> list[float]:
+    """Trains as wanted, and returns the loss of each step that this session took."""
+    execution = Execution(
+        mesh=training_mesh(wanted["mesh"], jax.devices()),
+        accumulate=wanted.get("accumulate", 1),
+        remat=wanted.get("remat", False),
+    )
+    rows = execution.local_rows(BATCH)
+
+    def batch(step: int) -> Examples:
+        time.sleep(wanted.get("step_s", 0.0))
+        return examples(step, rows)
+
+    task = SmallBase(MaskedTokensStep(CONFIG, RECIPE, execution), NoStages(), batch)
+    out = Path(wanted["out"])
+    train(
+        task,
+        LoopSettings(steps=RECIPE.steps, out=out, report_every=1, snapshot_every=10),
+        execution,
+    )
+    lines = (out / "metrics.jsonl").read_text().splitlines() if is_first() else []
+    return [json.loads(line)["loss"] for line in lines]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        join_processes(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    for each in json.loads(sys.argv[1]):
+        losses = run(each)
+        if is_first():
+            print(f"losses: {json.dumps(losses)}", flush=True)

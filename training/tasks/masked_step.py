@@ -1,0 +1,146 @@
+"""One training step of a masked transformer: predict hidden image tokens from the rest and a text.
+
+A random share of an image's tokens is hidden, and the caption too for one sample in ten; the loss
+is the cross-entropy of the hidden tokens alone.
+
+Source: Muse, sections 2.3, 2.4 and 2.6; Tables 4 and 6.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from services.base.config import BaseConfig
+from services.base.model import BaseTransformer
+from services.nn.parameters import parameters_of, with_parameters
+from services.nn.stacks import STACKS
+from services.superres.config import SuperresConfig
+from services.superres.model import SuperresTransformer
+from training.bf16_matmul import with_bf16_matmul
+from training.gradients import accumulated_gradients
+from training.mesh import Execution
+from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
+from training.state import TrainState, apply_gradients, new_train_state
+from training.tasks.frozen import Examples
+from training.tasks.masking import Guesses, corrupted, keep_text, masked_cross_entropy, random_masks
+
+SHOWN = 8  # pictures of a report
+
+
+class MaskedTokensStep:
+    """The step of the base or of the super-resolution transformer; its configuration says which."""
+
+    def __init__(
+        self,
+        config: BaseConfig | SuperresConfig,
+        recipe: Recipe,
+        execution: Execution,
+        *,
+        seed: int = 0,
+        initial: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Prepares the step.
+
+        Args:
+            config: Shape of the transformer.
+            recipe: Its optimizer.
+            execution: Devices, parts of a batch, remat.
+            seed: Of the initial parameters, the masks and which captions are dropped.
+            initial: Parameters to start from by name; those it lacks are drawn at random.
+        """
+        self.config, self.recipe, self.execution, self.seed = config, recipe, execution, seed
+        self.given = {
+            name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
+        }
+        self._optimizer = adafactor(recipe)
+        self.guess = jax.jit(self._compiled_guess, out_shardings=execution.replicated)
+
+    def _build(self) -> BaseTransformer | SuperresTransformer:
+        rngs = nnx.Rngs(self.seed)
+        bf16 = self.recipe.precision == "bfloat16"
+        on_cpu = self.execution.mesh.devices.flat[0].platform == "cpu"
+        dtype = jnp.bfloat16 if bf16 and not on_cpu else jnp.float32
+        model = (
+            BaseTransformer(self.config, rngs=rngs, dtype=dtype)
+            if isinstance(self.config, BaseConfig)
+            else SuperresTransformer(self.config, rngs=rngs, dtype=dtype)
+        )
+        model.blocks.wrap = self.execution.layer_wrapper
+        if isinstance(model, SuperresTransformer):
+            model.low_blocks.wrap = self.execution.layer_wrapper
+        return with_bf16_matmul(model) if bf16 and on_cpu else model
+
+    def initial_state(self, given: Mapping[str, Array]) -> TrainState:
+        """Returns the parameters before the first step."""
+        return new_train_state(parameters_of(self._build()) | dict(given), self._optimizer)
+
+    def train_step(
+        self, state: TrainState, batch: Examples, step: Int[Array, ""], phase: str
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Takes one step."""
+        key = jax.random.fold_in(jax.random.key(self.seed), step)
+        mask_key, text_key = jax.random.split(key)
+        targets = targets_of(batch)
+        if isinstance(self.config, SuperresConfig) and self.recipe.low_corruption:
+            low_key = jax.random.fold_in(key, 1)
+            share, codes = self.recipe.low_corruption, self.config.low_vocabulary
+            batch = batch._replace(low=corrupted(low_key, batch.low, share, codes))
+        hidden = random_masks(mask_key, *targets.shape)
+        conditional = keep_text(text_key, targets.shape[0])
+        total = hidden.sum()
+
+        def loss_of(
+            parameters: Parameters, part: tuple[Examples, Array, Array]
+        ) -> tuple[Array, Guesses]:
+            examples, hidden, conditional = part
+            logits = self._logits(parameters, examples, hidden, conditional)
+            return masked_cross_entropy(logits, targets_of(examples), hidden, total=total)
+
+        (loss, guesses), gradients = accumulated_gradients(
+            loss_of, state.params, (batch, hidden, conditional), self.execution.accumulate
+        )
+        return apply_gradients(state, gradients, self._optimizer), {
+            "loss": loss,
+            "accuracy": guesses.accuracy,
+            "masked": hidden.mean(),
+            "loss_by_mask_ratio": guesses.loss_by_ratio / guesses.hidden_by_ratio,
+            **optimizer_metrics(self.recipe, gradients, step),
+        }
+
+    def _logits(
+        self,
+        parameters: Parameters,
+        examples: Examples,
+        hidden: Bool[Array, "B N"],
+        conditional: Bool[Array, " B"],
+    ) -> Float[Array, "B N V"]:
+        outside = {name for name in parameters if name.split(".")[0] not in STACKS}
+        model = with_parameters(
+            self._build,
+            parameters | self.execution.gathered({name: parameters[name] for name in outside}),
+        )
+        tokens = jnp.where(hidden, self.config.vocabulary, targets_of(examples))
+        if isinstance(model, BaseTransformer):
+            context = model.context(examples.text, examples.text_mask)
+        else:
+            context = model.context(examples.low, examples.text, examples.text_mask)
+        return model.logits(tokens, context, conditional)
+
+    def _compiled_guess(
+        self, parameters: Parameters, batch: Examples
+    ) -> tuple[Int[Array, "S N"], Bool[Array, "S N"], Int[Array, "S N"]]:
+        """Returns the tokens of the first examples, which of them are shown, and the best guess."""
+        examples = jax.tree.map(lambda rows: rows[:SHOWN], batch)
+        targets = targets_of(examples)
+        shown = jax.random.uniform(jax.random.key(self.seed), targets.shape) < 0.5
+        conditional = jnp.ones(targets.shape[0], bool)
+        logits = self._logits(parameters, examples, ~shown, conditional)
+        return targets, shown, jnp.where(shown, targets, jnp.argmax(logits, axis=-1))
+
+
+def targets_of(examples: Examples) -> Int[Array, "B N"]:
+    return examples.low if examples.high is None else examples.high
