@@ -1,7 +1,7 @@
 """Batches of composed scenes: every one a function of (seed, step), so a run resumes exactly."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,7 +29,7 @@ class SceneBatches:
     side_px: int
     batch_size: int
     seed: int
-    rows: slice = slice(None)
+    rows: slice = field(default_factory=lambda: slice(None))
 
     def captioned(self, step: int) -> tuple[UInt8[np.ndarray, "B h w 3"], list[str]]:
         """Returns the high-resolution pictures of a step and their captions."""
