@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import jax
@@ -17,13 +16,23 @@ from training.adapter_flags import NO_ADAPTER, AdapterFlags
 from training.averaging import average_run
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
+from training.data.captioned.log import SKIPPED_FILE, skipped_names
+from training.data.sources import NO_DATA_FLAGS, DataFlags
+from training.flags import (
+    DEFAULT_DEVICES,
+    NO_TRANSFORMER_FLAGS,
+    DeviceFlags,
+    RunFlags,
+    TokenizerFlags,
+    TransformerFlags,
+)
 from training.html_report import write_report
 from training.launch import launch_command
 from training.loop import LoopSettings, Task, Watch, train
 from training.loop import Run as EndedRun
 from training.merging import merge_adapter
 from training.mesh import Execution, training_mesh
-from training.processes import is_first, join_processes
+from training.processes import is_first
 from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
 from training.tasks.codebook_watch import CodebookWatch
 
@@ -36,124 +45,8 @@ console = Console()
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be run again
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFlags:
-    """Flags of every command.
-
-    Attributes:
-        data: Folder of sprites or of WebDataset tars.
-        out: Folder of the run: its state, log and pictures.
-        checkpoints: Root of the frozen stages; the trained one is exported there too.
-        preset: System that the stage belongs to.
-        seed: Of the data, the initial parameters and all chance of the training.
-        profile: Steps that JAX's profiler records into OUT/profile, such as 100:105.
-    """
-
-    data: Path
-    out: Path
-    checkpoints: Path
-    preset: str = "demo"
-    seed: int = 0
-    profile: str | None = None
-
-    @property
-    def profiled_steps(self) -> range:
-        """The steps to profile.
-
-        Raises:
-            ValueError: `profile` is no two steps.
-        """
-        if self.profile is None:
-            return range(0)
-        first, _, end = self.profile.partition(":")
-        if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
-            raise ValueError(
-                f"profile: expected the first step and the one after the last, such as 100:105, "
-                f"got {self.profile!r}"
-            )
-        return range(int(first), int(end))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerFlags:
-    """Further flags of both transformers' commands.
-
-    Attributes:
-        precomputed: Folder of shards that `python -m training.precompute` wrote of the same data.
-        workers: Processes that compose all scenes before the first step; for a GPU or TPU.
-        initialize_from: Checkpoint of the same stage to start from, such as OUT/unfinished of a
-            stopped run.
-    """
-
-    precomputed: Path | None = None
-    workers: int | None = None
-    initialize_from: Annotated[Path | None, Parameter(name="--from")] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerFlags:
-    """Further flags of the tokenizers' command.
-
-    Attributes:
-        resolution: Whose tokenizer: the base's (low) or the superres's (high).
-        initialize_from: Checkpoint of a tokenizer of the same shape to start from.
-        finetune_decoder: Train a decoder alone, for the encoder and codebook of --from, which
-            stay as they are; its own decoder may have any shape.
-        decoder_base_channels: Channels of the decoder at full resolution, if not the preset's.
-        decoder_residual_blocks: Residual blocks a resolution of the decoder, if not the preset's.
-        perceptual: LPIPS file that `python -m training.perceptual convert` wrote; without one the
-            loss has no perceptual part.
-    """
-
-    resolution: Literal["low", "high"]
-    initialize_from: Annotated[Path | None, Parameter(name="--from")] = None
-    finetune_decoder: Annotated[bool, Parameter(negative="")] = False
-    decoder_base_channels: int | None = None
-    decoder_residual_blocks: int | None = None
-    perceptual: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceFlags:
-    """On what a run computes; none of it changes what it learns but for rounding.
-
-    Attributes:
-        mesh: How all devices of all processes are arranged, such as data=2,fsdp=64,tensor=2; by
-            default the examples are divided among all.
-        accumulate: Parts that a batch is divided into, computed one after the other to save memory.
-        remat: "layer" computes the inside of each transformer layer again in the backward pass,
-            for less memory; "none" keeps it.
-        coordinator: Address of the first of several processes, such as host-0:8476; "auto" finds
-            processes as TPU pods, Slurm and MPI start them. All write to one shared --out.
-        processes: How many processes there are.
-        process_id: Which of them this is, from 0.
-    """
-
-    mesh: str | None = None
-    accumulate: int = 1
-    remat: Literal["layer", "none"] = "none"
-    coordinator: str | None = None
-    processes: int | None = None
-    process_id: int | None = None
-
-    def execution(self) -> Execution:
-        """Joins the processes of the run, and arranges their devices.
-
-        Raises:
-            ValueError: the mesh is not of these devices, or only part of the processes is named.
-        """
-        join_processes(self.coordinator, self.processes, self.process_id)
-        return Execution(
-            mesh=training_mesh(self.mesh, jax.devices()),
-            accumulate=self.accumulate,
-            remat=self.remat == "layer",
-        )
-
-
-NO_TRANSFORMER_FLAGS = TransformerFlags()
-DEFAULT_DEVICES = DeviceFlags()
-
 Run = Annotated[RunFlags, Parameter(name="*")]
+Data = Annotated[DataFlags, Parameter(name="*")]
 Changes = Annotated[RecipeChanges, Parameter(name="*")]
 Transformer = Annotated[TransformerFlags, Parameter(name="*")]
 Adapter = Annotated[AdapterFlags, Parameter(name="*")]
@@ -165,6 +58,7 @@ def tokenizer(
     run: Run,
     *,
     flags: Annotated[TokenizerFlags, Parameter(name="*")],
+    data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
     losses: LossChanges = NO_LOSS_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
@@ -181,7 +75,9 @@ def tokenizer(
     task = runs.tokenizer_task(
         named_preset(run.preset),
         run.data,
+        run.out,
         seed=run.seed,
+        data_flags=data_flags,
         changes=changes,
         loss_changes=losses,
         execution=execution,
@@ -197,6 +93,7 @@ def text_encoder(
     run: Run,
     *,
     initialize_from: Annotated[Path | None, Parameter(name="--from")] = None,
+    data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
@@ -213,8 +110,10 @@ def text_encoder(
         run.data,
         run.out,
         seed=run.seed,
+        data_flags=data_flags,
         changes=changes,
         initialize_from=initialize_from,
+        execution=execution,
     )
     _train(task, run, execution, run.checkpoints / "text_encoder")
 
@@ -225,11 +124,12 @@ def base(
     *,
     flags: Transformer = NO_TRANSFORMER_FLAGS,
     adapter: Adapter = NO_ADAPTER,
+    data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
     """Trains the base transformer, or an adapter, on a text encoder and low-res tokenizer."""
-    _transformer("base", run, flags, adapter, changes, devices)
+    _transformer("base", run, flags, adapter, data_flags, changes, devices)
 
 
 @app.command
@@ -238,11 +138,12 @@ def superres(
     *,
     flags: Transformer = NO_TRANSFORMER_FLAGS,
     adapter: Adapter = NO_ADAPTER,
+    data_flags: Data = NO_DATA_FLAGS,
     changes: Changes = NO_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
     """Trains the super-resolution transformer, or an adapter, on encoder and both tokenizers."""
-    _transformer("superres", run, flags, adapter, changes, devices)
+    _transformer("superres", run, flags, adapter, data_flags, changes, devices)
 
 
 def _transformer(
@@ -250,6 +151,7 @@ def _transformer(
     run: RunFlags,
     flags: TransformerFlags,
     adapter: AdapterFlags,
+    data_flags: DataFlags,
     changes: RecipeChanges,
     devices: DeviceFlags,
 ) -> None:
@@ -261,6 +163,7 @@ def _transformer(
         run.checkpoints,
         run.out,
         seed=run.seed,
+        data_flags=data_flags,
         changes=changes,
         low_rank=low_rank,
         execution=execution,
@@ -306,7 +209,8 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
         "steps": ended.step,
         "seconds": round(ended.seconds),
         "metrics": dict(ended.metrics),
-        "data": run.data.name,
+        "data": PurePosixPath(run.data).name,
+        "skipped_examples": len(skipped_names(run.out / SKIPPED_FILE)),
         "finished": ended.finished,
         "averaged_steps": averaged,
     }

@@ -14,32 +14,28 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from flax import nnx
 from jaxtyping import UInt8
 from rich.progress import track
 
-from services.base.config import BaseConfig
-from services.base.model import BaseTransformer
-from services.nn.parameters import check_parameters, parameters_of
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
 from services.runtime.checkpoints.adapters import LowRank
-from services.runtime.checkpoints.errors import CheckpointMismatch
-from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
-from services.superres.config import SuperresConfig
-from services.superres.model import SuperresTransformer
-from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.known_words import known_words
-from services.text_encoder.loading import LoadedTextEncoder, load_text_encoder
-from services.tokenizer.config import TokenizerConfig
 from training.data.crops import busy_crops
-from training.data.sources import ImageSource, open_source
+from training.data.sources import NO_DATA_FLAGS, DataFlags, ImageSource, open_source
 from training.mesh import Execution, one_device
 from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
 from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
 from training.recipes import RECIPES
+from training.starting import (
+    check_fingerprint,
+    encoder_parameters,
+    encoder_start,
+    tokenizer_start,
+    transformer_start,
+)
 from training.tasks.adapters import AdapterTask
 from training.tasks.embedding_whitening import whitening_init
 from training.tasks.frozen import Examples, FrozenStages, load_frozen_stages
@@ -50,16 +46,17 @@ from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
 from training.tasks.tokenizer import TokenizerTask
 
 logger = logging.getLogger(__name__)
-DECODER_SHAPE = ("decoder_base_channels", "decoder_residual_blocks", "repeat_first")
 MEASURED_CAPTIONS = 2048  # captions whose embeddings give the initial text projection
 
 
 def tokenizer_task(
     preset: Preset,
-    data: Path,
+    data: str | Path,
+    out: Path,
     *,
     resolution: str,
     seed: int,
+    data_flags: DataFlags = NO_DATA_FLAGS,
     changes: RecipeChanges = NO_CHANGES,
     loss_changes: LossChanges = NO_LOSS_CHANGES,
     decoder_base_channels: int | None = None,
@@ -73,9 +70,11 @@ def tokenizer_task(
 
     Args:
         preset: The system it belongs to.
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites, or folder or URL of captioned pictures; captions are not read.
+        out: Folder of the run, where skipped pictures are named.
         resolution: "low" for the base's tokenizer, "high" for the superres's.
         seed: Of the data and the initial parameters.
+        data_flags: How to read captioned pictures.
         changes: Of the preset's recipe.
         loss_changes: Of the preset's losses.
         decoder_base_channels: Channels of the decoder at full resolution, if not the preset's.
@@ -112,7 +111,7 @@ def tokenizer_task(
             losses.perceptual,
         )
     if initialize_from is not None:
-        initial, frozen = _tokenizer_parameters(initialize_from, config, finetune_decoder)
+        initial, frozen = tokenizer_start(initialize_from, config, finetune_decoder)
     elif finetune_decoder:
         raise ValueError(
             "--finetune-decoder expects the checkpoint of a trained tokenizer, got none: name its "
@@ -120,7 +119,11 @@ def tokenizer_task(
         )
     else:
         initial, frozen = {}, {}
-    source = _source(preset, data, recipe.batch_size, seed)
+    execution = execution or one_device()
+    rows = execution.local_rows(recipe.batch_size)
+    source = _source(
+        preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed, rows=rows
+    )
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
         views = [low_resolution_view(image, config.image_size) for image in source.images(step)]
@@ -129,6 +132,7 @@ def tokenizer_task(
             config.image_size // recipes.tokenizer_crop,
             step_px=config.factor,
             random=np.random.default_rng([seed, step]),
+            skipped=rows.start,
         )
 
     return TokenizerTask(
@@ -145,50 +149,34 @@ def tokenizer_task(
     )
 
 
-def _tokenizer_parameters(
-    folder: Path, config: TokenizerConfig, finetune_decoder: bool
-) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """Returns the parameters to start from, and those to keep as they are."""
-    checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
-    found, parameters = checkpoint.config, checkpoint.parameters
-    wanted = config
-    if finetune_decoder:  # with any decoder
-        decoder = {name: getattr(found, name) for name in DECODER_SHAPE}
-        wanted = replace(config, **decoder)
-    if found != wanted:
-        raise CheckpointMismatch(
-            f"{folder} holds a tokenizer of another shape, {found}: expected {wanted}"
-        )
-    if not finetune_decoder:
-        return parameters, {}
-    decoders = {name for name in parameters if name.startswith("decoder.")}
-    initial = {name: parameters[name] for name in decoders} if found == config else {}
-    return initial, {name: parameters[name] for name in parameters.keys() - decoders}
-
-
 def text_encoder_task(
     preset: Preset,
-    data: Path,
+    data: str | Path,
     out: Path,
     *,
     seed: int,
+    data_flags: DataFlags = NO_DATA_FLAGS,
     changes: RecipeChanges = NO_CHANGES,
     initialize_from: Path | None = None,
+    execution: Execution | None = None,
 ) -> TextEncoderTask:
     """Returns the task that trains a small text encoder on captions.
 
     Args:
         preset: The system it belongs to.
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites, or folder or URL of captioned pictures, which are not read.
         out: Folder of the run, where its vocabulary is kept.
         seed: Of the captions, the initial parameters and the spans.
+        data_flags: How to read captions.
         changes: Of the preset's recipe.
         initialize_from: Checkpoint of a text encoder of the same shape to start from, and to take
             the vocabulary of.
+        execution: Devices; by default one.
 
     Raises:
         CheckpointError: the checkpoint to start from is missing or of another shape.
-        ValueError: the preset's text encoder is T5's own, which is not trained here.
+        ValueError: the preset's text encoder is T5's own, which is not trained here, or the batch
+            is to be computed in parts.
     """
     recipe = RECIPES[preset.name].text_encoder
     if recipe is None:
@@ -198,8 +186,14 @@ def text_encoder_task(
             f"expected one of {', '.join(trained)}"
         )
     recipe = changes.applied(recipe)
-    start = None if initialize_from is None else _encoder(initialize_from, preset.text_encoder)
-    source = _source(preset, data, recipe.batch_size, seed)
+    execution = execution or one_device()
+    if execution.accumulate > 1 or execution.remat:
+        raise ValueError(
+            "the text encoders that are trained here are small: expected neither --accumulate nor "
+            "--remat"
+        )
+    start = None if initialize_from is None else encoder_start(initialize_from, preset.text_encoder)
+    source = _source(preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed)
     vocabulary = vocabulary_for(
         out,
         source.captions,
@@ -218,18 +212,20 @@ def text_encoder_task(
         label_classes=source.label_classes,
         known_words=known,
         seed=seed,
-        initial=_encoder_parameters(start) if start else None,
+        initial=encoder_parameters(start) if start else None,
+        rows=execution.local_rows(recipe.batch_size),
     )
 
 
 def transformer_task(
     preset: Preset,
     stage: Literal["base", "superres"],
-    data: Path,
+    data: str | Path,
     checkpoints: Path,
     out: Path,
     *,
     seed: int,
+    data_flags: DataFlags = NO_DATA_FLAGS,
     changes: RecipeChanges = NO_CHANGES,
     precomputed: Path | None = None,
     workers: int | None = None,
@@ -242,10 +238,11 @@ def transformer_task(
     Args:
         preset: The system it belongs to.
         stage: Which of the two.
-        data: Folder of sprites or of WebDataset tars.
+        data: Folder of sprites, or folder or URL of captioned pictures.
         checkpoints: Root of the frozen stages.
         out: Folder of the run, where the tokens of examples that come again are kept.
         seed: Of the data, the initial parameters and the masks.
+        data_flags: How to read captioned pictures.
         changes: Of the preset's recipe.
         precomputed: Folder of shards of the same data, instead of computing its tokens and
             embeddings at each step.
@@ -270,12 +267,23 @@ def transformer_task(
     config = preset.superres if high else preset.base
     recipes = RECIPES[preset.name]
     recipe = changes.applied(recipes.superres if high else recipes.base)
+    execution = execution or one_device()
     frozen = load_frozen_stages(checkpoints, high=high)
     start = None
     if initialize_from is not None:
-        start = _transformer(initialize_from, stage, config)
-        _check_fingerprint(start, frozen, whole=low_rank is None)
-    source = _source(preset, data, recipe.batch_size, seed)
+        start = transformer_start(initialize_from, stage, config)
+        check_fingerprint(start, frozen, whole=low_rank is None)
+    rows = execution.local_rows(recipe.batch_size)
+    fresh = precomputed is None and recipe.distinct_examples is None
+    source = _source(
+        preset,
+        data,
+        out,
+        data_flags,
+        batch_size=recipe.batch_size if fresh else BLOCK,
+        seed=seed,
+        rows=rows if fresh else slice(None),
+    )
     initial: Mapping[str, np.ndarray]
     if start is None:
         captions = [caption.text for caption in islice(source.captions(seed), MEASURED_CAPTIONS)]
@@ -286,81 +294,36 @@ def transformer_task(
         initial = start.parameters
     examples: Callable[[int], Examples]
     if precomputed is not None:
-        examples = _precomputed(precomputed, frozen, recipe.batch_size, seed)
+        examples = _precomputed(precomputed, frozen, data_flags, recipe.batch_size, seed, rows)
     elif recipe.distinct_examples is None:
         examples = fresh_examples(frozen, source.captioned)
     else:
         store = TokenStore(
             frozen=frozen,
-            images=_source(preset, data, BLOCK, seed).captioned,
+            images=source.captioned,
             folder=out / "tokens",
             blocks=-(-recipe.distinct_examples // BLOCK),
             batch_size=recipe.batch_size,
             seed=seed,
+            rows=rows,
         )
         if workers is not None:
             for _ in track(store.fill(workers), "composing", total=None):
                 pass
         examples = store
-    execution = execution or one_device()
     if low_rank is not None and start is not None:
         return AdapterTask(start, low_rank, recipe, execution, frozen, examples, seed=seed)
     step = MaskedTokensStep(config, recipe, execution, seed=seed, initial=initial)
     return MaskedTokensTask(step, frozen, examples)
 
 
-def _transformer(
-    folder: Path, stage: str, config: BaseConfig | SuperresConfig
-) -> Checkpoint[BaseConfig | SuperresConfig]:
-    checkpoint = load_checkpoint(folder, stage=stage, config_type=type(config))
-    if checkpoint.config != config:
-        raise CheckpointMismatch(
-            f"{folder} holds a {stage} of another shape, {checkpoint.config}: expected {config}"
-        )
-
-    def build() -> BaseTransformer | SuperresTransformer:
-        if isinstance(config, BaseConfig):
-            return BaseTransformer(config, rngs=nnx.Rngs(0))
-        return SuperresTransformer(config, rngs=nnx.Rngs(0))
-
-    check_parameters(nnx.eval_shape(build), checkpoint.parameters)
-    return checkpoint
-
-
-def _check_fingerprint(start: Checkpoint, frozen: FrozenStages, *, whole: bool) -> None:
-    """Checks that a transformer was trained for the frozen stages.
-
-    A transformer that learns as a whole can learn another encoder or codebook too, so it may start
-    from there; an adapter cannot.
-    """
-    if start.fingerprint == dict(frozen.fingerprint()):
-        return
-    mismatch = (
-        f"{start.folder} was trained for {start.fingerprint}, the stages in --checkpoints are "
-        f"{dict(frozen.fingerprint())}"
-    )
-    if not whole:
-        raise CheckpointMismatch(f"{mismatch}: an adapter needs those of its checkpoint")
-    logger.warning("%s: the transformer has to learn what their tokens and texts mean", mismatch)
-
-
-def _encoder(folder: Path, config: TextEncoderConfig) -> LoadedTextEncoder:
-    loaded = load_text_encoder(folder)
-    if loaded.config != config:
-        raise CheckpointMismatch(
-            f"{folder} holds a text encoder of another shape, {loaded.config}: expected {config}"
-        )
-    return loaded
-
-
-def _encoder_parameters(loaded: LoadedTextEncoder) -> Mapping[str, np.ndarray]:
-    """Returns the encoder's parameters as training names them, beside a decoder's."""
-    parameters = parameters_of(loaded.encoder)
-    return {f"encoder.{name}": np.asarray(value) for name, value in parameters.items()}
-
-
 def _precomputed(
-    folder: Path, frozen: FrozenStages, batch_size: int, seed: int
+    folder: Path,
+    frozen: FrozenStages,
+    data_flags: DataFlags,
+    batch_size: int,
+    seed: int,
+    rows: slice,
 ) -> PrecomputedExamples:
     source, high = PrecomputedSource(folder), frozen.high is not None
     low_name = "low_codebook" if high else "codebook"
@@ -374,22 +337,40 @@ def _precomputed(
                 f"{folder}: expected what {wanted[name]} makes, got what {source.made_by[called]} "
                 "made: run `python -m training.precompute` again, into another folder"
             )
+    if source.filters != data_flags.filters.description():
+        raise ShardError(
+            f"{folder}: expected the filters of the shards, {source.filters or 'none'}, got "
+            f"{data_flags.filters.description() or 'none'}"
+        )
     return PrecomputedExamples(
         source,
         high=high,
         maximum_length=frozen.text_encoder.maximum_length,
         batch_size=batch_size,
         seed=seed,
+        rows=rows,
     )
 
 
-def _source(preset: Preset, data: Path, batch_size: int, seed: int) -> ImageSource:
+def _source(
+    preset: Preset,
+    data: str | Path,
+    out: Path,
+    flags: DataFlags,
+    *,
+    batch_size: int,
+    seed: int,
+    rows: slice = slice(None),
+) -> ImageSource:
     recipes = RECIPES[preset.name]
     return open_source(
-        data,
+        str(data),
+        out=out,
+        flags=flags,
         side_px=preset.high_tokenizer.image_size,
         batch_size=batch_size,
         seed=seed,
         board=recipes.board,
         objects=recipes.objects,
+        rows=rows,
     )

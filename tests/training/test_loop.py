@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.__main__ import INTERRUPTED, RunFlags, _train
+from training.__main__ import INTERRUPTED, _train
+from training.flags import RunFlags
 from training.loop import LoopSettings, train
 from training.mesh import one_device
 from training.optimizers import Recipe

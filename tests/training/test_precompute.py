@@ -1,6 +1,7 @@
 """What is precomputed in shards is what training would have computed at each step."""
 
 import io
+import json
 import shutil
 import sys
 import tarfile
@@ -19,19 +20,21 @@ from services.tokenizer.config import TokenizerConfig
 from training import runs
 from training.loop import Task
 from training.precompute.__main__ import CONFIGURATION, DATA, main
+from training.precompute.examples import PrecomputedSource
 from training.precompute.shards import Shard, ShardError, find_shards
 from training.recipe_changes import RecipeChanges
 from training.tasks.frozen import FrozenTextEncoder
 
 TINY = preset("tiny")
 EXAMPLES, SHARDS = 11, 3
+BROKEN, LATIN_1 = 4, 7  # odd examples: a picture cut short, a caption that is no UTF-8
 TWO_STEPS = RecipeChanges(steps=2)
 Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
 def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven captioned pictures in two tars."""
+    """Eleven captioned pictures in two tars, two of them odd."""
     folder, random = tmp_path_factory.mktemp("tars"), np.random.default_rng(0)
     for name, rows in (("a", range(5)), ("b", range(5, EXAMPLES))):
         with tarfile.open(folder / f"{name}.tar", "w") as archive:
@@ -40,8 +43,11 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 side = TINY.high_tokenizer.image_size
                 pixels = random.integers(0, 256, (side, side, 3), np.uint8)
                 Image.fromarray(pixels).save(picture, "PNG")
-                caption = " ".join(["a ball"] * (row + 1))
-                for suffix, content in (("png", picture.getvalue()), ("txt", caption.encode())):
+                caption = " ".join(["a ball"] * (row + 1)).encode()
+                if row == LATIN_1:
+                    caption = "Füchse".encode("latin-1")
+                file = picture.getvalue()[: 100 if row == BROKEN else None]
+                for suffix, content in (("png", file), ("txt", caption)):
                     member = tarfile.TarInfo(f"{row:03}.{suffix}")
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
@@ -64,7 +70,9 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, changes=TWO_STEPS)
     text.export(_params(text), root / "text_encoder", {})
     for resolution in ("low", "high"):
-        task = runs.tokenizer_task(TINY, artwork, resolution=resolution, seed=0, changes=TWO_STEPS)
+        task = runs.tokenizer_task(
+            TINY, artwork, out, resolution=resolution, seed=0, changes=TWO_STEPS
+        )
         task.export(_params(task), root / "tokenizer" / resolution, {})
     return root
 
@@ -235,7 +243,7 @@ def test_a_mistake_that_every_shard_would_meet_ends_with_78(
 
     assert status == CONFIGURATION
     assert message in said
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
 def test_other_mistakes_that_every_shard_would_meet_end_with_78_too(
@@ -253,19 +261,62 @@ def test_other_mistakes_that_every_shard_would_meet_end_with_78_too(
     assert (status, "batch_size: expected 1 or more, got 0" in said) == (CONFIGURATION, True)
 
 
-def test_a_picture_that_cannot_be_read_ends_its_own_shard_with_65(
-    checkpoints: Path, tmp_path: Path, run: Run
+def test_an_odd_example_ends_no_shard_and_is_named_beside_it(
+    tars: Path, checkpoints: Path, made: Path, tmp_path: Path, run: Run
 ) -> None:
-    tmp_path.joinpath("data").mkdir()
-    with tarfile.open(tmp_path / "data" / "a.tar", "w") as archive:
-        for name in ("1.png", "1.txt"):
-            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    named = {}
+    for file in made.glob("*.skipped.jsonl"):
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            named[file.name] = (row["file"], row["key"])
+    assert named == {
+        "tokens-00001-of-00003.skipped.jsonl": ("a.tar", f"{BROKEN:03}"),
+        "embeddings-00002-of-00003.skipped.jsonl": ("b.tar", f"{LATIN_1:03}"),
+    }
+    status, said = run("tokens", *flags(tars, checkpoints, tmp_path / "out", 1))
+    assert status == 0
+    assert "4 of 11 examples, 1 of them unusable, 0 left out by filters" in said
 
-    status, said = run("tokens", *flags(tmp_path / "data", checkpoints, tmp_path / "out", 0, 1))
+
+def test_a_shard_of_too_many_odd_examples_ends_with_65(
+    tars: Path, checkpoints: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.captioned.log.JUDGED_FROM", 2)
+    words = flags(tars, checkpoints, tmp_path / "out", 1)
+
+    status, said = run("tokens", *words, "--max-skipped-share=0.1")
 
     assert status == DATA
-    assert "the picture cannot be read" in said
-    assert not (tmp_path / "out").exists()
+    assert "more than --max-skipped-share 0.1, the last one 004 of a.tar" in said
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_filters_of_training_are_those_of_its_shards(
+    tars: Path,
+    checkpoints: Path,
+    made: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    for what in ("tokens", "embeddings"):
+        words = flags(tars, checkpoints, out, 0, count=1)
+        assert run(what, *words, "--max-caption-chars=40")[0] == 0
+    source = PrecomputedSource(out)
+    # "a ball" five times over is 34 characters, six times 41.
+    usable = [row for row in range(EXAMPLES) if source.row(row) is not None]
+    assert usable == [row for row in range(5) if row != BROKEN]
+
+    monkeypatch.setattr(runs, "MEASURED_CAPTIONS", 8)
+    with pytest.raises(ShardError, match=r"the filters of the shards, \{'max_caption_chars': 40"):
+        runs.transformer_task(TINY, "base", tars, checkpoints, out, seed=0, precomputed=out)
+
+    for file in made.glob("embeddings-*"):
+        shutil.copy(file, out)
+    (out / "embeddings-00000-of-00001.safetensors").unlink()
+    with pytest.raises(ShardError, match="tokens were made with the filters"):
+        PrecomputedSource(out)
 
 
 def test_what_is_no_shard_is_named(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, changes=TWO_STEPS)
     _learn(text, out / "text", root / "text_encoder")
     low, high = (
-        runs.tokenizer_task(TINY, artwork, resolution=resolution, seed=0, changes=TWO_STEPS)
+        runs.tokenizer_task(TINY, artwork, out, resolution=resolution, seed=0, changes=TWO_STEPS)
         for resolution in ("low", "high")
     )
     _learn(low, out / "low", root / "tokenizer" / "low")

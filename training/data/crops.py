@@ -7,7 +7,12 @@ TRIES = 4  # windows looked at for each crop
 
 
 def busy_crops(
-    images: UInt8[np.ndarray, "B S S 3"], side: int, *, step_px: int, random: np.random.Generator
+    images: UInt8[np.ndarray, "B S S 3"],
+    side: int,
+    *,
+    step_px: int,
+    random: np.random.Generator,
+    skipped: int = 0,
 ) -> UInt8[np.ndarray, "B s s 3"]:
     """Crops each picture to the busiest of a few random windows.
 
@@ -20,8 +25,10 @@ def busy_crops(
         step_px: Windows start at multiples of this: the pixels of a token, so that objects that
             start at tokens still do.
         random: Source of chance.
+        skipped: Pictures of the batch before these, which other processes crop.
     """
     places = (images.shape[1] - side) // step_px + 1
+    random.integers(places, size=(skipped, TRIES, 2))  # drawn for the windows of those
 
     def window(image: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "s s 3"]:
         top, left = (int(at) * step_px for at in random.integers(places, size=2))

@@ -1,7 +1,7 @@
 """Batches of composed scenes: every one a function of (seed, step), so a run resumes exactly."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,6 +21,7 @@ class SceneBatches:
         side_px: Side of the pictures, at high resolution.
         batch_size: Scenes a step.
         seed: Of every choice.
+        rows: Scenes of each step that this process composes.
     """
 
     sprites: SpriteSet
@@ -28,12 +29,13 @@ class SceneBatches:
     side_px: int
     batch_size: int
     seed: int
+    rows: slice = field(default_factory=lambda: slice(None))
 
     def captioned(self, step: int) -> tuple[UInt8[np.ndarray, "B h w 3"], list[str]]:
         """Returns the high-resolution pictures of a step and their captions."""
         vocabulary = self.sprites.vocabulary
         images, captions = [], []
-        for index in range(self.batch_size):
+        for index in range(self.batch_size)[self.rows]:
             random = np.random.default_rng([self.seed, step, index])
             scene = draw_training_scene(vocabulary, self.board, random)
             images.append(render(scene, self.sprites, self.side_px))

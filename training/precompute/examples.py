@@ -4,12 +4,12 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from safetensors import safe_open
 
+from training.data.order import ExampleOrder
 from training.precompute.shards import Kind, ShardError, find_shards
 from training.tasks.frozen import Examples, padded_length
 
@@ -29,19 +29,29 @@ class Row(NamedTuple):
 
 
 class PrecomputedSource:
-    """A grain data source of `Row`s. Shards are mapped into memory, not read whole."""
+    """Random access to `Row`s. Shards are mapped into memory, not read whole.
+
+    Attributes:
+        made_by: Names of the codebooks and the encoder.
+        filters: Those that left examples out, as JSON.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Opens the shards.
 
         Raises:
-            ShardError: some are missing or do not belong together.
+            ShardError: some are missing, or do not belong together.
         """
         tokens, text = (find_shards(folder, kind) for kind in ("tokens", "embeddings"))
         lengths = sorted({tokens[0][1].examples, text[0][1].examples})
         if len(lengths) > 1:
             raise ShardError(f"{folder}: tokens and embeddings are of data sets of {lengths}")
-        self._length = lengths[0]
+        self._length, self.filters = lengths[0], tokens[0][1].filters
+        if self.filters != text[0][1].filters:
+            raise ShardError(
+                f"{folder}: tokens were made with the filters {dict(self.filters)}, embeddings "
+                f"with {dict(text[0][1].filters)}: make one of them again"
+            )
         self.made_by = {**tokens[0][1].made_by, **text[0][1].made_by}
         self._starts: dict[Kind, list[int]] = {}
         self._files: dict[Kind, list[Any]] = {}
@@ -50,14 +60,21 @@ class PrecomputedSource:
             self._starts[kind] = [shard.rows.start for _, shard in shards]
             self._files[kind] = [safe_open(file, framework="numpy") for file, _ in shards]
         self._ends = [file.get_tensor("ends") for file in self._files["embeddings"]]
+        self._usable = np.logical_and(
+            *(
+                np.concatenate([file.get_tensor("usable") for file in self._files[kind]])
+                for kind in self._files
+            )
+        )
 
     def __len__(self) -> int:
         """Returns the number of examples."""
         return self._length
 
-    def __getitem__(self, index: int) -> Row:
-        """Reads an example."""
-        index = int(index)  # it may be one of numpy's, by which a file is not sliced
+    def row(self, index: int) -> Row | None:
+        """Reads an example; None if its picture or caption was not usable."""
+        if not self._usable[index]:
+            return None
         shard, row = self._place("tokens", index)
         tokens = self._files["tokens"][shard]
         low, high = (tokens.get_slice(name)[row : row + 1][0] for name in ("low", "high"))
@@ -83,6 +100,7 @@ class PrecomputedExamples:
         maximum_length: int,
         batch_size: int,
         seed: int,
+        rows: slice = slice(None),
     ) -> None:
         """Lays out the order.
 
@@ -91,17 +109,26 @@ class PrecomputedExamples:
             high: Whether high-resolution tokens are wanted.
             maximum_length: Text positions of the encoder.
             batch_size: Examples a step.
-            seed: Of the order, as of `WebDatasetBatches`.
+            seed: Of the order, as of `CaptionedBatches`.
+            rows: Those of each batch that this process reads.
         """
         self._high, self._maximum_length, self._batch_size = high, maximum_length, batch_size
-        self._endless = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+        self._places = range(batch_size)[rows]
+        self._source, self._order = source, ExampleOrder(len(source), seed)
 
     def __call__(self, step: int) -> Examples:
-        """Returns the examples of a step."""
+        """Returns the examples of a step.
+
+        Raises:
+            ValueError: hardly any example is usable.
+        """
         first = step * self._batch_size
-        rows = [self._endless[first + place] for place in range(self._batch_size)]
+        rows = [self._order.first_usable(first + at, self._source.row) for at in self._places]
         lengths = np.array([len(row.text) for row in rows])
-        length = padded_length(int(lengths.max()), self._maximum_length)
+        # Of a part of a batch the longest caption is another one, and arrays must be of one length.
+        whole = len(rows) == self._batch_size
+        longest = int(lengths.max()) if whole else self._maximum_length
+        length = padded_length(longest, self._maximum_length)
         text = np.zeros((len(rows), length, rows[0].text.shape[1]), np.float32)
         for place, row in enumerate(rows):
             text[place, : len(row.text)] = row.text

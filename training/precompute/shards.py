@@ -2,16 +2,18 @@
 
     tokens-00003-of-00064.safetensors       low [n, Nl], high [n, N], both uint16
     embeddings-00003-of-00064.safetensors   text [words of all n, D] in bfloat16, ends [n]
+    tokens-00003-of-00064.skipped.jsonl     file, key and reason of examples that cannot be used
 
-Its header names the data set's length, the shard, and what computed it.
+Each says by `usable` [n] which examples could be used. Its header names the data set's length, the
+shard, the filters and what computed it.
 """
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -34,6 +36,7 @@ class Shard:
         count: Shards of the data set.
         examples: In the whole data set.
         made_by: Names of the codebooks or of the encoder.
+        filters: Those that left examples out, as JSON.
     """
 
     kind: Kind
@@ -41,6 +44,7 @@ class Shard:
     count: int
     examples: int
     made_by: Mapping[str, str]
+    filters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 <= self.index < self.count:
@@ -64,6 +68,10 @@ class Shard:
     def file(self, folder: Path) -> Path:
         """Returns where it lies."""
         return folder / f"{self.kind}-{self.index:05}-of-{self.count:05}.safetensors"
+
+    def skipped_file(self, folder: Path) -> Path:
+        """Returns where its unusable examples are named."""
+        return self.file(folder).with_suffix(".skipped.jsonl")
 
     def is_written(self, folder: Path) -> bool:
         """Returns whether it is there already.
@@ -109,15 +117,17 @@ def find_shards(folder: Path, kind: Kind) -> list[tuple[Path, Shard]]:
     """Returns every shard of a kind, in order.
 
     Raises:
-        ShardError: one is missing, or they are not of one data set and the same stages.
+        ShardError: one is missing, or they are not of one data set, the same filters and stages.
     """
     files = sorted(folder.glob(f"{kind}-*.safetensors"))
     if not files:
         raise ShardError(f"expected {kind}-*.safetensors in {folder}, found none")
     found = [(file, read_header(file)) for file in files]
     first = found[0][1]
-    if len({(each.count, each.examples, str(each.made_by)) for _, each in found}) > 1:
-        raise ShardError(f"{folder}: the {kind} are of several data sets or stages: remove them")
+    if any(replace(each, index=first.index) != first for _, each in found):
+        raise ShardError(
+            f"{folder}: the {kind} are of several data sets, filters or stages: remove them"
+        )
     missing = sorted(set(range(first.count)) - {each.index for _, each in found})
     if missing:
         raise ShardError(f"{folder}: of {first.count} shards of {kind}, {missing} are missing")

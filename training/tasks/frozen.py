@@ -100,8 +100,10 @@ class FrozenTextEncoder:
         ids, mask, cut = self._vocabulary.encode_batch(captions, self.maximum_length)
         self.captions_read += len(captions)
         self.captions_cut += cut
-        # Captions are short: padding them to a short length saves attention to nothing.
-        length = padded_length(int(mask.sum(axis=1).max()), self.maximum_length)
+        # Captions are short: padding them to a short length saves attention to nothing. Of several
+        # processes each sees its own captions, and all must have one length.
+        longest = int(mask.sum(axis=1).max()) if jax.process_count() == 1 else self.maximum_length
+        length = padded_length(longest, self.maximum_length)
         ids, mask = ids[:, :length], mask[:, :length]
         return self._embed(self._parameters, ids, mask), jnp.asarray(mask)
 

@@ -8,6 +8,7 @@ After training the encoder is frozen and the heads are dropped.
 Source: Raffel et al. 2020, section 3.1.4.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -62,7 +63,7 @@ def vocabulary_for(
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         texts = (caption.text for caption in captions(seed))
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}.part")  # processes share the folder
         part.write_bytes((given or train_vocabulary(texts, size)).model)
         part.replace(file)
     return Vocabulary.from_file(file)
@@ -97,6 +98,7 @@ class TextEncoderTask:
         decoder_layers: int = 1,
         seed: int = 0,
         initial: Mapping[str, np.ndarray] | None = None,
+        rows: slice = slice(None),
     ) -> None:
         """Prepares the task.
 
@@ -110,6 +112,7 @@ class TextEncoderTask:
             decoder_layers: Of the decoder that only training has.
             seed: Of the initial parameters, the captions and the spans.
             initial: Parameters to start from by name; those it lacks are drawn at random.
+            rows: Captions of each step that this process gives.
 
         Raises:
             ValueError: the vocabulary has more ids than the embedding has rows.
@@ -121,7 +124,7 @@ class TextEncoderTask:
             )
         self.config, self.recipe, self.vocabulary, self.seed = config, recipe, vocabulary, seed
         self.decoder_layers, self.label_classes = decoder_layers, dict(label_classes)
-        self._captions, self._known_words = captions, known_words
+        self._captions, self._known_words, self._rows = captions, known_words, rows
         self._optimizer = adam(recipe)
         self.given = {
             name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
@@ -145,7 +148,7 @@ class TextEncoderTask:
         return new_train_state(parameters_of(self._build()) | dict(given), self._optimizer)
 
     def batch(self, step: int) -> TextBatch:
-        """Returns the captions of a step, corrupted and whole."""
+        """Returns this process's captions of a step, corrupted and whole."""
         random = np.random.default_rng((self.seed, step))
         captions = list(islice(self._captions(int(random.integers(2**31))), self.recipe.batch_size))
         texts = [caption.text for caption in captions]
@@ -153,7 +156,8 @@ class TextEncoderTask:
         ids, labels = noun_labels(
             captions, self.vocabulary, self.config.maximum_length, len(self.label_classes)
         )
-        return TextBatch(spans, ids, labels)
+        whole = TextBatch(spans, ids, labels)
+        return jax.tree.map(lambda array: array[self._rows], whole)
 
     def phase(self, step: int) -> str:
         """Returns the only phase there is."""

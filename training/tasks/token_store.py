@@ -5,8 +5,9 @@ time. Composing and tokenising a scene takes a fifth of a training step on a CPU
 whole step on a GPU, so tokens and captions are kept, in blocks, and a resumed run reads them.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class TokenStore:
         blocks: How many blocks there are.
         batch_size: Examples of a training step; it divides `BLOCK`.
         seed: Of the order of the examples.
+        rows: Those of each step that this process gives.
     """
 
     frozen: FrozenStages
@@ -38,6 +40,7 @@ class TokenStore:
     blocks: int
     batch_size: int
     seed: int
+    rows: slice = field(default_factory=lambda: slice(None))
 
     def __post_init__(self) -> None:
         if BLOCK % self.batch_size:
@@ -54,7 +57,7 @@ class TokenStore:
         block = self._block(int(order[place]))
         rows = np.random.default_rng([self.seed, epoch, place]).permutation(BLOCK)
         first = step_of_block * self.batch_size
-        return self.frozen.examples(_rows(block, rows[first : first + self.batch_size]))
+        return self.frozen.examples(_rows(block, rows[first : first + self.batch_size][self.rows]))
 
     def fill(self, workers: int) -> Iterator[int]:
         """Makes all blocks that are missing, composing their pictures in several processes.
@@ -83,7 +86,7 @@ class TokenStore:
         arrays: dict[str, Any] = {"low": _narrow(block.low), "captions": np.array(block.captions)}
         if block.high is not None:
             arrays["high"] = _narrow(block.high)
-        part = self._file(at).with_suffix(".part")
+        part = self._file(at).with_suffix(f".{os.getpid()}.part")  # processes share the folder
         with part.open("wb") as stream:
             np.savez(stream, **arrays)
         part.replace(self._file(at))

@@ -10,10 +10,11 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.infill import decode_unknown, encode_masked
 from services.orchestrator.edits.kind import EditKind, Mask, Source
-from services.orchestrator.edits.pictures import HALF, SourcePicture, read_mask
+from services.orchestrator.edits.pictures import HALF, read_mask
 from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.orchestrator.previews import Show
+from services.pictures.files import SourcePicture
 from services.runtime.wire.errors import invalid_field
 
 MAX_FEATHER_PX = 1024

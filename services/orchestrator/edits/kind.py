@@ -9,8 +9,8 @@ from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
-from services.orchestrator.edits.pictures import SourcePicture
 from services.orchestrator.image_task import ImageHandler, RequestContext
+from services.pictures.files import SourcePicture
 
 Mask: TypeAlias = Bool[np.ndarray, "h w"]
 

@@ -16,10 +16,10 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 from services.orchestrator.edits.infill import decode_unknown, encode_masked
 from services.orchestrator.edits.kind import EditKind, Source
 from services.orchestrator.edits.limits import MAX_SIDE_PX
-from services.orchestrator.edits.pictures import SourcePicture
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.edits.windows import Window, windows
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
+from services.pictures.files import SourcePicture
 from services.runtime.wire.errors import invalid_field
 from services.sampling import SEEDS
 

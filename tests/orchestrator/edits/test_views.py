@@ -1,6 +1,7 @@
 """Previews of edits show what the result will show: its shape, and what is known as it was."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 from PIL import Image
 
+from services.orchestrator.edits.pictures import LIMITS
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.previews import GREY
 from tests.orchestrator.edits.conftest import Studio
@@ -125,7 +127,8 @@ def test_an_overview_of_what_is_thin_still_has_a_row() -> None:
 async def test_the_last_preview_of_a_picture_no_larger_than_the_canvas_is_its_result(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.orchestrator.edits.pictures.MIN_SIDE_PX", 4)
+    limits = replace(LIMITS, min_side_px=4)
+    monkeypatch.setattr("services.orchestrator.edits.pictures.LIMITS", limits)
     image = file_of(noise(8, 5))
     for edit in (
         {"inpaint": Inpaint(image=image, mask=file_of(upper_half(8, 5)))},

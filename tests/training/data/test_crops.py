@@ -30,3 +30,19 @@ def test_a_crop_as_large_as_the_picture_is_the_picture() -> None:
     picture = np.random.default_rng(3).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
     crops = busy_crops(picture, 16, step_px=8, random=np.random.default_rng(0))
     np.testing.assert_array_equal(crops, picture)
+
+
+def test_a_process_crops_its_rows_as_one_process_crops_the_batch() -> None:
+    pictures = np.random.default_rng(3).integers(0, 255, (6, 40, 40, 3), dtype=np.uint8)
+    whole = busy_crops(pictures, 16, step_px=4, random=np.random.default_rng(7))
+    parts = [
+        busy_crops(
+            pictures[first : first + 2],
+            16,
+            step_px=4,
+            random=np.random.default_rng(7),
+            skipped=first,
+        )
+        for first in (0, 2, 4)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -53,7 +53,7 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     text.export(text.params(text.initial_state(text.given)), root / "text_encoder", {})
     for resolution in ("low", "high"):
         task = runs.tokenizer_task(
-            TINY, artwork, resolution=resolution, seed=0, changes=RecipeChanges(steps=2)
+            TINY, artwork, out, resolution=resolution, seed=0, changes=RecipeChanges(steps=2)
         )
         task.export(
             task.params(task.initial_state(task.given)), root / "tokenizer" / resolution, {}

@@ -63,6 +63,7 @@ def task(
     return runs.tokenizer_task(
         preset,
         artwork,
+        artwork / "run",
         resolution="low",
         seed=0,
         changes=RecipeChanges(steps=2),
@@ -148,9 +149,7 @@ def test_the_adversarial_loss_has_the_constant_or_the_adaptive_weight(
         )
 
 
-def test_a_batch_in_parts_takes_the_step_of_the_whole(
-    small_preset: Preset, artwork: Path
-) -> None:
+def test_a_batch_in_parts_takes_the_step_of_the_whole(small_preset: Preset, artwork: Path) -> None:
     states, losses = [], []
     for parts in (1, 2):
         execution = replace(one_device(), accumulate=parts)

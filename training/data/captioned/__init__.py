@@ -1,0 +1,1 @@
+"""Captioned pictures from files: WebDataset tars, Parquet, ArrayRecord and plain folders."""

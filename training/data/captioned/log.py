@@ -1,0 +1,101 @@
+"""Counts the examples that a run reads, and names those that it skips in a file."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from threading import Lock
+
+from training.data.captioned.errors import DataError
+from training.resuming import open_log
+
+SKIPPED_FILE = "skipped.jsonl"
+JUDGED_FROM = 1000  # examples read before the share of skipped ones can end a run
+logger = logging.getLogger(__name__)
+# Of every log of this process, which threads share; a log itself is sent to other processes.
+_LOCK = Lock()
+
+
+class ExampleLog:
+    """What became of the examples that were read.
+
+    Attributes:
+        read: Examples read in this session, those that come again too.
+        skipped: Unusable ones among them.
+        filtered: How many each filter left out.
+    """
+
+    def __init__(self, file: Path, max_skipped_share: float) -> None:
+        """Goes on with the file of an earlier session.
+
+        Args:
+            file: A JSON object a line for every skipped example: file, key and reason.
+            max_skipped_share: Share of unusable examples, 0 to 1, past which a run ends.
+
+        Raises:
+            DataError: the share is outside 0 to 1.
+        """
+        if not 0 <= max_skipped_share <= 1:
+            raise DataError(f"max_skipped_share: expected 0 to 1, got {max_skipped_share}")
+        self._file, self._max_share = file, max_skipped_share
+        self.read = self.skipped = 0
+        self.filtered: Counter[str] = Counter()
+        self._named = skipped_names(file)
+
+    def count_usable(self) -> None:
+        """Counts an example that was read."""
+        with _LOCK:
+            self.read += 1
+
+    def count_filtered(self, name: str) -> None:
+        """Counts an example that a filter left out."""
+        with _LOCK:
+            self.read += 1
+            self.filtered[name] += 1
+            self._report(self.filtered.total())
+
+    def skip(self, file: str, key: str, reason: str) -> None:
+        """Counts an unusable example, and names it unless it is named already.
+
+        Raises:
+            DataError: more of the examples are unusable than the run allows.
+        """
+        with _LOCK:
+            self.read += 1
+            self.skipped += 1
+            if (file, key) not in self._named:
+                self._named.add((file, key))
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with open_log(self._file) as lines:
+                    lines.write(json.dumps({"file": file, "key": key, "reason": reason}) + "\n")
+            self._report(self.skipped)
+            if self.read >= JUDGED_FROM and self.skipped > self._max_share * self.read:
+                raise DataError(
+                    f"{self.skipped} of {self.read} examples could not be used, more than "
+                    f"--max-skipped-share {self._max_share:g}, the last one {key} of {file}: "
+                    f"{reason}; {self._file} names them"
+                )
+
+    def _report(self, count: int) -> None:
+        """Logs the counts each time that one of them has doubled."""
+        if count & (count - 1) == 0:
+            filtered = ", ".join(f"{name} {found}" for name, found in self.filtered.items())
+            logger.warning(
+                "of %d examples read, %d could not be used (%s names them) and filters left out %s",
+                self.read,
+                self.skipped,
+                self._file,
+                filtered or "none",
+            )
+
+
+def skipped_names(file: Path) -> set[tuple[str, str]]:
+    """Returns file and key of the examples that a run has skipped; a cut line is ignored."""
+    names = set()
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        names.add((row["file"], row["key"]))
+    return names
