@@ -1,4 +1,8 @@
-"""`python -m training.evaluation COMMAND`: the detector, every stage, whole pictures and edits."""
+"""`python -m training.evaluation COMMAND`: measures what was trained.
+
+`generate`, `reconstruction`, `frechet`, `fid`, `clip`, `pareto` and `raters` work on any pictures and
+prompts; the other commands on composed scenes.
+"""
 
 import logging
 import sys
@@ -12,13 +16,14 @@ from training.data.sprites import SceneDataError
 from training.evaluation.detector_command import detector
 from training.evaluation.edits_command import edits
 from training.evaluation.gallery import gallery
+from training.evaluation.pictures.generate_command import generate
 from training.evaluation.scenes_command import scenes, search_sampling
 from training.evaluation.stages_command import base, superres
 from training.evaluation.text_command import text
 from training.evaluation.tokenizers_command import tokenizers
 
 app = App(name="python -m training.evaluation", help="Measures what was trained.")
-for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
+for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery, generate):
     app.command(command)
 app.command(search_sampling, name="sampling")
 
@@ -28,7 +33,7 @@ def main() -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
         app()
-    except (CheckpointError, MuseError, RequestError, SceneDataError, ValueError) as error:
+    except (CheckpointError, MuseError, OSError, RequestError, SceneDataError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
