@@ -1,7 +1,7 @@
 """`python -m training.evaluation COMMAND`: measures what was trained.
 
-`generate`, `reconstruction`, `frechet`, `fid`, `clip`, `pareto` and `raters` work on any pictures and
-prompts; the other commands on composed scenes.
+`generate`, `reconstruction`, `frechet`, `fid`, `clip`, `pareto` and `raters` work on any pictures
+and prompts; the other commands on composed scenes.
 """
 
 import logging
@@ -14,16 +14,20 @@ from services.runtime.checkpoints.errors import CheckpointError
 from services.runtime.wire.errors import RequestError
 from training.data.sprites import SceneDataError
 from training.evaluation.detector_command import detector
+from training.evaluation.distances.distance_commands import fid, frechet
 from training.evaluation.edits_command import edits
 from training.evaluation.gallery import gallery
 from training.evaluation.pictures.generate_command import generate
+from training.evaluation.reconstruction_command import reconstruction
 from training.evaluation.scenes_command import scenes, search_sampling
 from training.evaluation.stages_command import base, superres
 from training.evaluation.text_command import text
 from training.evaluation.tokenizers_command import tokenizers
 
 app = App(name="python -m training.evaluation", help="Measures what was trained.")
-for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery, generate):
+for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
+    app.command(command)
+for command in (generate, reconstruction, frechet, fid):
     app.command(command)
 app.command(search_sampling, name="sampling")
 
