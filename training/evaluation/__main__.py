@@ -17,17 +17,20 @@ from training.evaluation.detector_command import detector
 from training.evaluation.distances.distance_commands import fid, frechet
 from training.evaluation.edits_command import edits
 from training.evaluation.gallery import gallery
+from training.evaluation.pareto.pareto_command import pareto
 from training.evaluation.pictures.generate_command import generate
+from training.evaluation.raters.raters_command import raters
 from training.evaluation.reconstruction_command import reconstruction
 from training.evaluation.scenes_command import scenes, search_sampling
 from training.evaluation.stages_command import base, superres
 from training.evaluation.text_command import text
+from training.evaluation.text_scores.clip_command import clip
 from training.evaluation.tokenizers_command import tokenizers
 
 app = App(name="python -m training.evaluation", help="Measures what was trained.")
 for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
     app.command(command)
-for command in (generate, reconstruction, frechet, fid):
+for command in (generate, reconstruction, frechet, fid, clip, pareto, raters):
     app.command(command)
 app.command(search_sampling, name="sampling")
 
