@@ -24,14 +24,14 @@ class Inception:
             file: State of torch-fidelity's Inception, which has TensorFlow's weights.
 
         Raises:
-            ValueError: torch-fidelity is not installed, or the file holds another network.
+            ValueError: torch-fidelity is missing or broken, or the file holds another network.
             OSError: the file cannot be read.
         """
         try:
             import torch
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ModuleNotFoundError as error:
-            raise ValueError(f"FID needs {error.name}: pip install 'muse[metrics]'") from error
+        except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another build
+            raise ValueError(f"FID needs pip install 'muse[metrics]', got {error}") from error
         try:
             torch.load(file, weights_only=True)  # torch-fidelity itself trusts the pickle
             self._extractor = FeatureExtractorInceptionV3(

@@ -7,17 +7,18 @@ from muse_client import DEFAULT_ADDRESS, AsyncMuseClient, GenerateOptions, sampl
 from rich.console import Console
 from rich.table import Table
 
+from services.orchestrator.scoring import Scorer
 from tools.bench.rendering import plotting
 from training.evaluation.distances.efficientnet import load_efficientnet
 from training.evaluation.distances.features import Features, moments_of
-from training.evaluation.distances.frechet import frechet_distance
+from training.evaluation.distances.frechet import FeatureMoments, frechet_distance
 from training.evaluation.distances.inception import Inception
 from training.evaluation.pareto.front import Parameters, Point, combinations, pareto_front
 from training.evaluation.pareto.rendering import FILES, write_points
 from training.evaluation.pictures.generate_command import progress_bar
 from training.evaluation.pictures.generation import generate_set
 from training.evaluation.pictures.prompts import read_prompts
-from training.evaluation.pictures.reading import open_pictures
+from training.evaluation.pictures.reading import PictureSet, open_pictures
 from training.evaluation.text_scores.clip_score import mean_score, open_clip, picture_scores
 
 console = Console()
@@ -123,13 +124,7 @@ def pareto(
         folder = out / folder_name(parameters)
         asyncio.run(generate(parameters, folder))
         made = open_pictures(folder, side_px=side_px)
-        point = Point(
-            parameters=parameters,
-            distance=frechet_distance(real, moments_of(made, features)),
-            text_score=mean_score(picture_scores(made, scorer)).mean,
-            pictures=len(made),
-        )
-        points.append(point)
+        points.append(measured_point(parameters, made, real, features, scorer))
     distance = "FID" if inception else f"Fréchet distance, {features.name}"
     write_points(points, out, distance=distance, score="CLIP score")
     table = Table(*values, distance, "CLIP score", title="Pareto front")
@@ -138,6 +133,30 @@ def pareto(
         table.add_row(*chosen, f"{point.distance:.3f}", f"{point.text_score:.4f}")
     console.print(table)
     console.print(" and ".join(str(out / name) for name in FILES))
+
+
+def measured_point(
+    parameters: Parameters,
+    made: PictureSet,
+    real: FeatureMoments,
+    features: Features,
+    scorer: Scorer,
+) -> Point:
+    """Measures the set of one choice of sampling parameters.
+
+    Args:
+        parameters: That the set was generated with.
+        made: The set, with a prompt of each picture.
+        real: Moments of the reference pictures' features.
+        features: Network of the distance.
+        scorer: Scores pictures and prompts.
+    """
+    return Point(
+        parameters=parameters,
+        distance=frechet_distance(real, moments_of(made, features)),
+        text_score=mean_score(picture_scores(made, scorer)).mean,
+        pictures=len(made),
+    )
 
 
 def options_of(parameters: Parameters) -> GenerateOptions:
