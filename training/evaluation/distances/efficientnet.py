@@ -58,11 +58,14 @@ class EfficientNet:
             jax.eval_shape(_features, self._weights, pixels)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"expected the weights of EfficientNet-Lite0, got {error}") from error
-        self._features = jax.jit(_features)
+        self._features, self._batch = jax.jit(_features), 1
 
     def __call__(self, images: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B 1280"]:
         """Returns the features of pictures, scaled to the network's 224 px."""
-        return np.asarray(self._features(self._weights, images))
+        count = len(images)
+        self._batch = max(self._batch, count)  # a smaller last batch is padded, not compiled anew
+        padding = np.repeat(images[-1:], self._batch - count, axis=0)
+        return np.asarray(self._features(self._weights, np.concatenate([images, padding])))[:count]
 
 
 def load_efficientnet(file: Path | None) -> EfficientNet:

@@ -81,7 +81,9 @@ def claim_folder(folder: Path, entries: Sequence[Entry], options: Mapping[str, A
     _drop_cut_line(folder / MANIFEST)
     record = folder / REQUEST
     if not record.exists():
-        record.write_text(json.dumps(request, indent=2) + "\n")
+        part = record.with_suffix(".part")  # so that no record is half a file
+        part.write_text(json.dumps(request, indent=2) + "\n")
+        part.rename(record)
         return
     there = json.loads(record.read_text())
     changed = [

@@ -66,6 +66,7 @@ def test_the_networks_file_is_read_and_pictures_of_any_size_have_features(
     assert features.shape == (2, 1280)
     assert 0 <= features.min() < features.max() <= 6
     assert np.abs(features[0] - features[1]).max() > 1e-3
+    np.testing.assert_allclose(network(pictures(40)[1:]), features[1:], atol=1e-5)
 
 
 def test_weights_of_another_network_are_refused(
