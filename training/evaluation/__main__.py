@@ -30,8 +30,8 @@ from training.evaluation.tokenizers_command import tokenizers
 app = App(name="python -m training.evaluation", help="Measures what was trained.")
 for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
     app.command(command)
-for command in (generate, reconstruction, frechet, fid, clip, pareto, raters):
-    app.command(command)
+for any_data in (generate, reconstruction, frechet, fid, clip, pareto, raters):
+    app.command(any_data)
 app.command(search_sampling, name="sampling")
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from muse_client import DEFAULT_ADDRESS, AsyncMuseClient, GenerateOptions, sampling
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +23,7 @@ from training.evaluation.pictures.prompts import read_prompts
 from training.evaluation.pictures.reading import PictureSet, open_pictures
 from training.evaluation.text_scores.clip_score import mean_score, open_clip, picture_scores
 
+SEVERAL = Parameter(consume_multiple=True, negative="")  # --steps 12 24
 console = Console()
 
 
@@ -33,11 +36,11 @@ def pareto(
     inception: Path | None = None,
     network: Path | None = None,
     server: str = DEFAULT_ADDRESS,
-    guidance_scale: list[float] | None = None,
-    temperature: list[float] | None = None,
-    choice_temperature: list[float] | None = None,
-    steps: list[int] | None = None,
-    superres_steps: list[int] | None = None,
+    guidance_scale: Annotated[list[float] | None, SEVERAL] = None,
+    temperature: Annotated[list[float] | None, SEVERAL] = None,
+    choice_temperature: Annotated[list[float] | None, SEVERAL] = None,
+    steps: Annotated[list[int] | None, SEVERAL] = None,
+    superres_steps: Annotated[list[int] | None, SEVERAL] = None,
     copies: int = 1,
     limit: int | None = None,
     seed: int = 0,
@@ -66,15 +69,15 @@ def pareto(
     server
         Address of the orchestrator, HOST:PORT.
     guidance_scale
-        Values of both transformers; so are the next two.
+        Guidance scales of both transformers to try, such as 1 2 4.
     temperature
-        Values.
+        Temperatures of both transformers to try.
     choice_temperature
-        Values: the scale of the noise on confidences.
+        Scales of the noise on confidences of both transformers to try.
     steps
-        Values of the base.
+        Decoding steps of the base to try.
     superres_steps
-        Values of the super-resolution.
+        Decoding steps of the super-resolution to try.
     copies
         Pictures of each prompt.
     limit

@@ -34,7 +34,7 @@ def read_prompts(file: Path) -> list[Prompt]:
         file: UTF-8; lines without a prompt in a .txt are skipped.
 
     Raises:
-        ValueError: the file has another suffix, is not UTF-8, holds no prompt, or a line has none.
+        ValueError: the file is missing, has another suffix, is not UTF-8, holds no prompt, or a line has none.
         OSError: the file cannot be read.
     """
     reader = _READERS.get(file.suffix.lower())
@@ -42,6 +42,8 @@ def read_prompts(file: Path) -> list[Prompt]:
         raise ValueError(
             f"prompts: expected a file that ends in {', '.join(_READERS)}, got {file.name!r}"
         )
+    if not file.is_file():
+        raise ValueError(f"prompts: expected a file, got {file}, which is none")
     try:
         prompts = list(reader(file.read_text(encoding="utf-8-sig")))
     except UnicodeDecodeError as error:

@@ -61,13 +61,15 @@ def read_answers(file: Path, key: Key) -> Answers:
         raise ValueError(f"{file}: expected answers that a page saved, got {error!r}") from error
     if page != key.page:
         raise ValueError(f"{file}: expected answers of page {key.page}, got those of page {page}")
-    choices = tuple(answers.get(str(index)) for index in range(len(key.prompts)))
-    for index, choice in enumerate(choices):
+    choices: list[str] = []
+    for index in range(len(key.prompts)):
+        choice = answers.get(str(index))
         if choice not in CHOICES:
             raise ValueError(
                 f"{file}: expected one of {', '.join(CHOICES)} for pair {index}, got {choice!r}"
             )
-    return Answers(rater=rater, choices=choices)
+        choices.append(choice)
+    return Answers(rater=rater, choices=tuple(choices))
 
 
 def count_consensus(key: Key, answers: Sequence[Answers], *, needed: int) -> Consensus:

@@ -51,6 +51,11 @@ def test_a_bad_file_is_refused_with_the_line(
         read_prompts(written(tmp_path, name, content))
 
 
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a file, got .*gone\.txt, which is none"):
+        read_prompts(tmp_path / "gone.txt")
+
+
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     file = tmp_path / "p.txt"
     file.write_bytes("café".encode("latin-1"))

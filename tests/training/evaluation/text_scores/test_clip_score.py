@@ -47,7 +47,8 @@ def test_each_picture_is_scored_with_its_own_prompt() -> None:
 
 def test_the_mean_has_its_standard_error() -> None:
     score = mean_score([0.1, 0.3])
-    assert (score.mean, score.standard_error) == (pytest.approx(0.2), pytest.approx(0.1))
+    assert score.mean == pytest.approx(0.2)
+    assert score.standard_error == pytest.approx(0.1)
     assert mean_score([0.4]).standard_error == 0
     assert score.as_json()["pictures"] == 2
 
