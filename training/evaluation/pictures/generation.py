@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from muse_client import (
     GeneratedImage,
     GenerateOptions,
     InvalidRequest,
+    MuseWarning,
     Overloaded,
     Unavailable,
 )
@@ -48,7 +50,8 @@ async def generate_set(
     """Generates the pictures that a set does not have yet; returns how many were refused.
 
     A prompt that the servers refuse, such as one that is too long, is written to refused.jsonl with
-    the reason, and the others go on. A server that is overloaded or away is asked again.
+    the reason, and the others go on. A server that is overloaded or away is asked again. Warnings
+    of unknown words are ignored.
 
     Args:
         client: Of the orchestrator.
@@ -91,9 +94,12 @@ async def generate_set(
             on_progress(done, len(entries))
 
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(work())
+        with warnings.catch_warnings():
+            # Prompt sets have words that a checkpoint does not know; the pictures show the result.
+            warnings.simplefilter("ignore", MuseWarning)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(work())
     except ExceptionGroup as failed:  # its other members failed for the same reason
         raise failed.exceptions[0] from None
     if refused == len(entries):

@@ -34,7 +34,8 @@ def read_prompts(file: Path) -> list[Prompt]:
         file: UTF-8; lines without a prompt in a .txt are skipped.
 
     Raises:
-        ValueError: the file is missing, has another suffix, is not UTF-8, holds no prompt, or a line has none.
+        ValueError: the file is missing, has another suffix, is not UTF-8 or holds no prompt, or a
+            line has none.
         OSError: the file cannot be read.
     """
     reader = _READERS.get(file.suffix.lower())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ async def test_a_prompt_that_is_too_long_is_listed_and_the_others_go_on(
 
     with pytest.raises(ValueError, match=r"refused every prompt.*refused\.jsonl"):
         await run(house, tmp_path / "other", prompts=[long])
+
+
+async def test_words_that_the_checkpoint_does_not_know_are_no_warnings(
+    house: House, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert await run(house, tmp_path, prompts=[Prompt("a zebra")], copies=1) == 0
+    assert len(read_manifest(tmp_path)) == 1
 
 
 async def test_options_that_are_refused_end_the_run(house: House, tmp_path: Path) -> None:
