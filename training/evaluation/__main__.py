@@ -1,4 +1,8 @@
-"""`python -m training.evaluation COMMAND`: the detector, every stage, whole pictures and edits."""
+"""`python -m training.evaluation COMMAND`: measures what was trained.
+
+`generate`, `reconstruction`, `frechet`, `fid`, `clip`, `pareto` and `raters` work on any pictures
+and prompts; the other commands on composed scenes.
+"""
 
 import logging
 import sys
@@ -10,16 +14,24 @@ from services.runtime.checkpoints.errors import CheckpointError
 from services.runtime.wire.errors import RequestError
 from training.data.sprites import SceneDataError
 from training.evaluation.detector_command import detector
+from training.evaluation.distances.distance_commands import fid, frechet
 from training.evaluation.edits_command import edits
 from training.evaluation.gallery import gallery
+from training.evaluation.pareto.pareto_command import pareto
+from training.evaluation.pictures.generate_command import generate
+from training.evaluation.raters.raters_command import raters
+from training.evaluation.reconstruction_command import reconstruction
 from training.evaluation.scenes_command import scenes, search_sampling
 from training.evaluation.stages_command import base, superres
 from training.evaluation.text_command import text
+from training.evaluation.text_scores.clip_command import clip
 from training.evaluation.tokenizers_command import tokenizers
 
 app = App(name="python -m training.evaluation", help="Measures what was trained.")
 for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
     app.command(command)
+for any_data in (generate, reconstruction, frechet, fid, clip, pareto, raters):
+    app.command(any_data)
 app.command(search_sampling, name="sampling")
 
 
@@ -28,7 +40,7 @@ def main() -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
         app()
-    except (CheckpointError, MuseError, RequestError, SceneDataError, ValueError) as error:
+    except (CheckpointError, MuseError, OSError, RequestError, SceneDataError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from services.pictures.low_resolution import low_resolution_view
 from training.data.scenes import Scene, render
+from training.evaluation.fidelity import codebook_use, psnr_db
 from training.evaluation.scenes import score
 from training.evaluation.shares import Share, share_of
 from training.evaluation.testbed import Testbed
@@ -75,13 +76,13 @@ def measure_tokenizer(
             score(scene, testbed.detector.read(copy)).all
             for scene, copy in zip(batch, again, strict=True)
         ]
-    share = used[used > 0] / used.sum()
+    codes_used, perplexity = codebook_use(used)
     return TokenizerReport(
         side_px=side,
         psnr_db=float(np.mean(decibels)),
         codes=len(used),
-        codes_used=int((used > 0).sum()),
-        perplexity=float(np.exp(-np.sum(share * np.log(share)))),
+        codes_used=codes_used,
+        perplexity=perplexity,
         all_right=share_of(right),
     )
 
@@ -89,12 +90,6 @@ def measure_tokenizer(
 def view_of(scene: Scene, testbed: Testbed, side_px: int) -> UInt8[np.ndarray, "h w 3"]:
     """Draws a scene at full size and reduces it to the size that a tokenizer reads."""
     return low_resolution_view(render(scene, testbed.sprites, testbed.side_px), side_px)
-
-
-def psnr_db(image: UInt8[np.ndarray, "h w 3"], copy: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Returns the peak signal to noise ratio in decibels; 100 for an exact copy."""
-    error = np.mean(np.square(image.astype(np.float64) - copy.astype(np.float64)))
-    return 100.0 if error == 0 else float(min(100.0, 10 * np.log10(255.0**2 / error)))
 
 
 def tokenizer_folders(checkpoints: Path) -> dict[str, Path]:

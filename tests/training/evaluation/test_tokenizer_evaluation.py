@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from training.data.scenes import draw_scene
+from training.evaluation.fidelity import psnr_db
 from training.evaluation.testbed import Testbed
 from training.evaluation.token_entropy import measure_entropy
-from training.evaluation.tokenizers import measure_tokenizer, psnr_db, view_of
+from training.evaluation.tokenizers import measure_tokenizer, view_of
 
 SIDE_PX = 128
 

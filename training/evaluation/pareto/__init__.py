@@ -1,0 +1,1 @@
+"""Sweeps of sampling parameters: a distance against a text score, and the Pareto front."""

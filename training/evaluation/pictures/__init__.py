@@ -1,0 +1,1 @@
+"""Sets of pictures of any data: reading them, and generating them through running servers."""

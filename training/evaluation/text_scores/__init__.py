@@ -1,0 +1,1 @@
+"""Scores of how well pictures show what their prompts say."""
