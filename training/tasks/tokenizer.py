@@ -102,6 +102,9 @@ class TokenizerTask:
         self.resolution, self.seed = resolution, seed
         self._images, self._perceptual = images, perceptual
         self._frozen = frozen or {}
+        self._frozen_fingerprint = (
+            parameters_fingerprint("tokenizer", self._frozen) if self._frozen else None
+        )
         self.given = {
             name: np.asarray(value, np.float32)
             for name, value in {**(initial or {}), **self._frozen}.items()
@@ -220,14 +223,12 @@ class TokenizerTask:
     @property
     def shape(self) -> Mapping[str, Any]:
         """Returns what a resumed run must share with the run it resumes."""
-        shape = {
+        return {
             "config": asdict(self.config),
             "seed": self.seed,
             "discriminator_width": self.losses.discriminator_width,
+            "frozen": self._frozen_fingerprint,
         }
-        if self._frozen:
-            shape["frozen"] = parameters_fingerprint("tokenizer", self._frozen)
-        return shape
 
     def export(
         self, params: Mapping[str, np.ndarray], folder: Path, record: Mapping[str, Any]
@@ -247,6 +248,7 @@ class TokenizerTask:
                 **record,
                 "recipe": asdict(self.recipe),
                 "losses": asdict(self.losses),
+                "frozen": self._frozen_fingerprint,
                 "perceptual_network": None
                 if self._perceptual is None
                 else self._perceptual.fingerprint,
