@@ -55,7 +55,7 @@ on_accelerator() { # STAGE STEPS BATCH-SIZE
     set -- --batch-size "$batch" --workers "$(nproc)"
     [ -n "$quick" ] || set -- "$@" --steps "$steps"
     if [ -f "$runs/$stage/unfinished/config.json" ]; then
-        set -- "$@" --initialize-from "$runs/$stage/unfinished"
+        set -- "$@" --from "$runs/$stage/unfinished"
     fi
     train "$stage" "$stage" "$stage-accelerator" "$@"
 }

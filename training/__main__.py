@@ -14,16 +14,17 @@ from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
 from training.adapter_flags import NO_ADAPTER, AdapterFlags
-from training.averaging import average_run
+from training.checkpoint_commands import average, merge
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
 from training.html_report import write_report
-from training.loop import LoopSettings, Task, train
+from training.launch import launch_command
+from training.loop import LoopSettings, Task, Watch, train
 from training.loop import Run as EndedRun
-from training.merging import merge_adapter
 from training.mesh import Execution, training_mesh
 from training.processes import is_first, join_processes
-from training.recipe_changes import NO_CHANGES, RecipeChanges
+from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
+from training.tasks.codebook_watch import CodebookWatch
 
 app = App(
     name="python -m training",
@@ -85,7 +86,30 @@ class TransformerFlags:
 
     precomputed: Path | None = None
     workers: int | None = None
-    initialize_from: Path | None = None
+    initialize_from: Annotated[Path | None, Parameter(name="--from")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerFlags:
+    """Further flags of the tokenizers' command.
+
+    Attributes:
+        resolution: Whose tokenizer: the base's (low) or the superres's (high).
+        initialize_from: Checkpoint of a tokenizer of the same shape to start from.
+        finetune_decoder: Train a decoder alone, for the encoder and codebook of --from, which
+            stay as they are; its own decoder may have any shape.
+        decoder_base_channels: Channels of the decoder at full resolution, if not the preset's.
+        decoder_residual_blocks: Residual blocks a resolution of the decoder, if not the preset's.
+        perceptual: LPIPS file that `python -m training.perceptual convert` wrote; without one the
+            loss has no perceptual part.
+    """
+
+    resolution: Literal["low", "high"]
+    initialize_from: Annotated[Path | None, Parameter(name="--from")] = None
+    finetune_decoder: Annotated[bool, Parameter(negative="")] = False
+    decoder_base_channels: int | None = None
+    decoder_residual_blocks: int | None = None
+    perceptual: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,43 +163,39 @@ Devices = Annotated[DeviceFlags, Parameter(name="*")]
 def tokenizer(
     run: Run,
     *,
-    resolution: Literal["low", "high"],
-    initialize_from: Path | None = None,
-    perceptual: Path | None = None,
+    flags: Annotated[TokenizerFlags, Parameter(name="*")],
     changes: Changes = NO_CHANGES,
+    losses: LossChanges = NO_LOSS_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
-    """Trains a VQGAN.
-
-    Parameters
-    ----------
-    resolution
-        Whose tokenizer: the base's (low) or the superres's (high).
-    initialize_from
-        Checkpoint of a tokenizer of the same shape to start from.
-    perceptual
-        LPIPS file that `python -m training.perceptual convert` wrote; without one the loss has no
-        perceptual part.
-    """
+    """Trains a VQGAN, or a new decoder for one."""
+    checkpoint = run.checkpoints / "tokenizer" / flags.resolution
+    source = flags.initialize_from
+    if flags.finetune_decoder and source and source.resolve() == checkpoint.resolve():
+        raise ValueError(
+            f"the fine-tuned tokenizer would take the place of {source}, which it starts from: "
+            "move that folder, or give another --checkpoints"
+        )
     execution = devices.execution()
     task = runs.tokenizer_task(
         named_preset(run.preset),
         run.data,
-        resolution=resolution,
         seed=run.seed,
         changes=changes,
-        initialize_from=initialize_from,
-        perceptual=perceptual,
+        loss_changes=losses,
         execution=execution,
+        **vars(flags),
     )
-    _train(task, run, execution, run.checkpoints / "tokenizer" / resolution)
+    # A frozen codebook is used as much as the data ask for.
+    watch = None if flags.finetune_decoder else CodebookWatch()
+    _train(task, run, execution, checkpoint, watch)
 
 
 @app.command
 def text_encoder(
     run: Run,
     *,
-    initialize_from: Path | None = None,
+    initialize_from: Annotated[Path | None, Parameter(name="--from")] = None,
     changes: Changes = NO_CHANGES,
     devices: Devices = DEFAULT_DEVICES,
 ) -> None:
@@ -249,7 +269,13 @@ def _transformer(
     _train(task, run, execution, exported)
 
 
-def _train(task: Task, run: RunFlags, execution: Execution, checkpoint: Path) -> None:
+def _train(
+    task: Task,
+    run: RunFlags,
+    execution: Execution,
+    checkpoint: Path,
+    watch: Watch | None = None,
+) -> None:
     """Trains a task, then exports the average of its snapshots; a stopped run exports into OUT."""
     recipe = task.recipe
     ended = train(
@@ -259,6 +285,7 @@ def _train(task: Task, run: RunFlags, execution: Execution, checkpoint: Path) ->
             out=run.out,
             snapshot_every=recipe.average_every,
             profile=run.profiled_steps,
+            watch=watch,
         ),
         execution,
     )
@@ -297,44 +324,8 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
     )
 
 
-@app.command
-def average(
-    *, run: Path, checkpoint: Path, out: Path, decay: float = 0.7, every: int = 5000
-) -> None:
-    """Averages the snapshots of a run anew, from files, into another checkpoint.
-
-    Parameters
-    ----------
-    run
-        Folder of the run, which keeps its last 16 snapshots.
-    checkpoint
-        What the run exported: all but the weights is taken from it.
-    out
-        Folder of the new checkpoint.
-    decay
-        Weight of the older snapshots when a newer one joins them, 0 to below 1.
-    every
-        Takes the snapshots of steps that are multiples of this, and the last one.
-    """
-    steps = average_run(run, checkpoint, out, decay=decay, every=every)
-    console.print(f"{out} has the average of steps {', '.join(map(str, steps))}")
-
-
-@app.command
-def merge(*, checkpoint: Path, adapter: Path, out: Path) -> None:
-    """Merges an adapter into the matrices of its checkpoint, for servers that know no adapters.
-
-    Parameters
-    ----------
-    checkpoint
-        Base or superres that the adapter was trained for.
-    adapter
-        Folder of the adapter, such as OUT/adapter of its run.
-    out
-        Folder of the new checkpoint.
-    """
-    merge_adapter(checkpoint, adapter, out)
-    console.print(f"{out} is {checkpoint} with {adapter} merged into it")
+app.command(average)
+app.command(merge)
 
 
 @app.command(name="compile")
@@ -382,12 +373,15 @@ def compile_for_tpu(
     console.print(report_of(compiled), highlight=False, soft_wrap=True)
 
 
+app.command(launch_command(app))
+
+
 def main() -> None:
     """Runs the command line; a mistake of the user's is one line."""
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
         app()
-    except (CheckpointError, FloatingPointError, OSError, ValueError) as error:
+    except (ArithmeticError, CheckpointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

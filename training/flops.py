@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 
 def flops_of(function: Callable[..., Any], *arguments: Any) -> float:
@@ -22,7 +23,12 @@ def flops_of(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def flops_of_jaxpr(jaxpr: core.Jaxpr) -> float:
-    """Returns the operations of a program that is traced already."""
+    """Returns the operations of a program that is traced already, but for those nothing needs."""
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _of_program(needed)
+
+
+def _of_program(jaxpr: core.Jaxpr) -> float:
     return sum(_of_equation(equation) for equation in jaxpr.eqns)
 
 
@@ -38,11 +44,11 @@ def _of_equation(equation: core.JaxprEqn) -> float:
         outputs = kernel[parameters["dimension_numbers"].rhs_spec[0]]
         return 2 * math.prod(kernel) // outputs * made
     if equation.primitive.name == "cond":
-        return max(flops_of_jaxpr(branch.jaxpr) for branch in parameters["branches"])
+        return max(_of_program(branch.jaxpr) for branch in parameters["branches"])
     times = parameters["length"] if equation.primitive.name == "scan" else 1
     if parameters.get("differentiated") and "prevent_cse" in parameters:
         times = 2 / 3  # of remat's backward pass: each product again, and two for its gradients
-    return times * sum(flops_of_jaxpr(inner) for inner in _inner(parameters))
+    return times * sum(_of_program(inner) for inner in _inner(parameters))
 
 
 def _shape(variable: Any) -> tuple[int, ...]:

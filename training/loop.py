@@ -93,6 +93,19 @@ class Task(Computation, Protocol):
         """Returns what a resumed run must share with the run it resumes, as JSON."""
 
 
+class Watch(Protocol):
+    """What tells from the reported scalars how a run is; the same in every process."""
+
+    def healthy(self, step: int, metrics: Mapping[str, Any], last_saved: int) -> bool:
+        """Returns whether the state is worth saving; raises ArithmeticError to stop the run.
+
+        Args:
+            step: Number of steps taken.
+            metrics: Scalars of the report.
+            last_saved: Step of the newest saved state; 0 without one.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """When the loop reports, draws and saves.
@@ -105,6 +118,8 @@ class LoopSettings:
         save_every: Steps between saved states.
         snapshot_every: Steps between the snapshots that the exported parameters average.
         profile: Steps that JAX's profiler records into profile/, from the first up to the last.
+        watch: Reads every report; a run that it does not find healthy saves no state, so that the
+            last saved one stays good.
     """
 
     steps: int
@@ -114,6 +129,7 @@ class LoopSettings:
     save_every: int = 500
     snapshot_every: int = 5000
     profile: range = range(0)
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
@@ -153,7 +169,8 @@ def train(task: Task, settings: LoopSettings, execution: Execution | None = None
         execution: The devices, and how a step is computed on them; by default on one.
 
     Raises:
-        FloatingPointError: the loss is no longer finite; the last saved state is kept.
+        ArithmeticError: the loss is no longer finite, or `settings.watch` stops the run; the last
+            saved state is kept.
         OSError: a state or snapshot cannot be written; those written before are kept.
         ResumeError: the folder holds a run of another task, shape or data, or of more steps;
             none of its states can be read; or another process trains there.
@@ -263,7 +280,7 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
     metrics: Metrics = last_reported(log)
     first_loss = first_reported(log).get("loss")
     reports = Reports(task.name, settings.steps, settings.out, start=start, earlier_s=earlier_s)
-    clock, step = Clock(), start
+    clock, step, healthy = Clock(), start, True
     with (
         stop_signal() as stopped,
         ThreadPoolExecutor(max_workers=1) as composer,
@@ -291,17 +308,20 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
                 metrics = numbers | programs.throughput(step_s) | {"goodput": clock.goodput}
                 first_loss = first_loss or float(reported["loss"])
                 reports.report(step, metrics)
+                if settings.watch is not None:
+                    healthy = settings.watch.healthy(step, numbers, states.latest)
             if step % settings.picture_every == 0 or step == settings.steps:
                 with clock.outside("pictures"):
                     _draw(task, state, programs.batch(0), reports, settings.out, step)
             if step % settings.snapshot_every == 0:
                 with clock.outside("snapshots"):
                     snapshots.save(step, task.params(state))
-            if step % settings.save_every == 0:
+            if step % settings.save_every == 0 and healthy:
                 with clock.outside("saving"):
                     states.save(step, state, earlier_s + clock.seconds)
     seconds = earlier_s + clock.seconds
-    states.save(step, state, seconds)
+    if healthy or step >= settings.steps:
+        states.save(step, state, seconds)
     if step % settings.snapshot_every:
         snapshots.save(step, task.params(state))
     return Run(

@@ -30,6 +30,8 @@ class Recipe:
         distinct_examples: After so many examples a transformer sees the same pictures and
             captions again, masked otherwise, and nothing is tokenised twice; None for ever new
             ones.
+        low_corruption: Share of low-resolution tokens that superres sees replaced by random ones,
+            so that it learns to live with the base's mistakes; 0 to below 1.
         precision: Of the factors of a transformer's matrix products; parameters and sums are
             float32.
     """
@@ -44,6 +46,7 @@ class Recipe:
     average_every: int = 5000
     average_decay: float = 0.7
     distinct_examples: int | None = None
+    low_corruption: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -59,7 +62,7 @@ class Recipe:
             )
         if self.distinct_examples is not None and self.distinct_examples < 1:
             raise ValueError(f"distinct_examples must be at least 1, got {self.distinct_examples}")
-        for name in ("first_decay", "second_decay", "average_decay"):
+        for name in ("first_decay", "second_decay", "average_decay", "low_corruption"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -76,7 +79,7 @@ def optimizer_metrics(
     """Returns the learning rate of a step and the norm of all its gradients, to report."""
     return {
         "learning_rate": jnp.asarray(recipe.schedule()(step)),
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
     }
 
 

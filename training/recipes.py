@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from training.data.scenes import BOARD_8, BOARD_16, Board
 from training.optimizers import BASE_PAPER, SUPERRES_PAPER, TOKENIZER_PAPER, Recipe
-from training.tasks.tokenizer import TokenizerLosses
+from training.tasks.tokenizer_losses import TokenizerLosses
 
 
 @dataclass(frozen=True, kw_only=True)

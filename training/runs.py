@@ -8,6 +8,7 @@ A run reads the checkpoints of the stages before its own from one root, the fold
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -37,7 +38,7 @@ from training.mesh import Execution, one_device
 from training.perceptual.files import read_lpips
 from training.precompute.examples import PrecomputedExamples, PrecomputedSource
 from training.precompute.shards import ShardError
-from training.recipe_changes import NO_CHANGES, RecipeChanges
+from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
 from training.recipes import RECIPES
 from training.tasks.adapters import AdapterTask
 from training.tasks.embedding_whitening import whitening_init
@@ -49,6 +50,7 @@ from training.tasks.token_store import BLOCK, TokenStore, fresh_examples
 from training.tasks.tokenizer import TokenizerTask
 
 logger = logging.getLogger(__name__)
+DECODER_SHAPE = ("decoder_base_channels", "decoder_residual_blocks", "repeat_first")
 MEASURED_CAPTIONS = 2048  # captions whose embeddings give the initial text projection
 
 
@@ -59,11 +61,15 @@ def tokenizer_task(
     resolution: str,
     seed: int,
     changes: RecipeChanges = NO_CHANGES,
+    loss_changes: LossChanges = NO_LOSS_CHANGES,
+    decoder_base_channels: int | None = None,
+    decoder_residual_blocks: int | None = None,
     initialize_from: Path | None = None,
+    finetune_decoder: bool = False,
     perceptual: Path | None = None,
     execution: Execution | None = None,
 ) -> TokenizerTask:
-    """Returns the task that trains one of the two tokenizers.
+    """Returns the task that trains one of the two tokenizers, or a new decoder for it.
 
     Args:
         preset: The system it belongs to.
@@ -71,19 +77,49 @@ def tokenizer_task(
         resolution: "low" for the base's tokenizer, "high" for the superres's.
         seed: Of the data and the initial parameters.
         changes: Of the preset's recipe.
-        initialize_from: Checkpoint folder of a tokenizer of the same shape to start from.
-        perceptual: LPIPS file of the perceptual loss; None leaves that loss out.
+        loss_changes: Of the preset's losses.
+        decoder_base_channels: Channels of the decoder at full resolution, if not the preset's.
+        decoder_residual_blocks: Residual blocks a resolution of the decoder, if not the preset's.
+        initialize_from: Checkpoint folder of a tokenizer to start from: of the same shape, or if
+            its decoder is fine-tuned with any decoder.
+        finetune_decoder: Whether only the decoder is trained: `initialize_from` gives encoder and
+            codebook, and the decoder too if it has the same shape.
+        perceptual: LPIPS file of the perceptual loss; None leaves that loss out, with a warning.
         execution: Devices and parts of a batch; by default one device.
 
     Raises:
-        CheckpointError: the checkpoint to start from is missing or of another shape.
+        CheckpointError: `initialize_from` holds no checkpoint of a tokenizer of that shape.
         LpipsError: the LPIPS file is missing or wrong.
+        ValueError: a change is not valid, or a decoder is to be fine-tuned of no checkpoint.
     """
     distance = None if perceptual is None else read_lpips(perceptual)
     recipes = RECIPES[preset.name]
     low = resolution == "low"
     config = preset.low_tokenizer if low else preset.high_tokenizer
-    recipe = changes.applied(recipes.low_tokenizer if low else recipes.high_tokenizer)
+    if decoder_base_channels is not None:
+        config = replace(config, decoder_base_channels=decoder_base_channels)
+    if decoder_residual_blocks is not None:
+        config = replace(config, decoder_residual_blocks=decoder_residual_blocks)
+    recipe = changes.applied(
+        recipes.low_tokenizer if low else recipes.high_tokenizer, with_losses=True
+    )
+    losses = loss_changes.applied(recipes.tokenizer_losses, changes.recipe)
+    if distance is None and losses.perceptual > 0:
+        logger.warning(
+            "the recipe gives the perceptual loss a weight of %g and no network was given, so the "
+            "tokenizer learns without it: docs/training.md, section 'Perceptual loss', says how to "
+            "get one for --perceptual; --losses.perceptual 0 silences this",
+            losses.perceptual,
+        )
+    if initialize_from is not None:
+        initial, frozen = _tokenizer_parameters(initialize_from, config, finetune_decoder)
+    elif finetune_decoder:
+        raise ValueError(
+            "--finetune-decoder expects the checkpoint of a trained tokenizer, got none: name its "
+            "folder with --from"
+        )
+    else:
+        initial, frozen = {}, {}
     source = _source(preset, data, recipe.batch_size, seed)
 
     def images(step: int) -> UInt8[np.ndarray, "B h w 3"]:
@@ -98,14 +134,36 @@ def tokenizer_task(
     return TokenizerTask(
         config,
         recipe,
-        recipes.tokenizer_losses,
+        losses,
         images,
         resolution=resolution,
         seed=seed,
         perceptual=distance,
-        initial=_parameters(initialize_from, config) if initialize_from else None,
+        initial=initial,
+        frozen=frozen,
         execution=execution,
     )
+
+
+def _tokenizer_parameters(
+    folder: Path, config: TokenizerConfig, finetune_decoder: bool
+) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """Returns the parameters to start from, and those to keep as they are."""
+    checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
+    found, parameters = checkpoint.config, checkpoint.parameters
+    wanted = config
+    if finetune_decoder:  # with any decoder
+        decoder = {name: getattr(found, name) for name in DECODER_SHAPE}
+        wanted = replace(config, **decoder)
+    if found != wanted:
+        raise CheckpointMismatch(
+            f"{folder} holds a tokenizer of another shape, {found}: expected {wanted}"
+        )
+    if not finetune_decoder:
+        return parameters, {}
+    decoders = {name for name in parameters if name.startswith("decoder.")}
+    initial = {name: parameters[name] for name in decoders} if found == config else {}
+    return initial, {name: parameters[name] for name in parameters.keys() - decoders}
 
 
 def text_encoder_task(
@@ -206,7 +264,7 @@ def transformer_task(
     """
     if low_rank is not None and initialize_from is None:
         raise ValueError(
-            "an adapter belongs to a checkpoint: expected initialize_from beside adapter_rank"
+            "an adapter belongs to a checkpoint: expected --from beside --adapter-rank, got none"
         )
     high = stage == "superres"
     config = preset.superres if high else preset.base
@@ -335,12 +393,3 @@ def _source(preset: Preset, data: Path, batch_size: int, seed: int) -> ImageSour
         board=recipes.board,
         objects=recipes.objects,
     )
-
-
-def _parameters(folder: Path, config: TokenizerConfig) -> Mapping[str, np.ndarray]:
-    checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
-    if checkpoint.config != config:
-        raise CheckpointMismatch(
-            f"{folder} holds a tokenizer of another shape, {checkpoint.config}: expected {config}"
-        )
-    return checkpoint.parameters

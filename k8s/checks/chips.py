@@ -5,24 +5,20 @@ from collections.abc import Iterator
 from math import prod
 
 from k8s.checks.objects import Workload, amount, at, check_workloads, environment
+from k8s.machines import ACCELERATOR, MACHINES, TOPOLOGY, TPU
 
-TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
+GPU = "nvidia.com/gpu"
 PLATFORMS = {TPU: "tpu", GPU: "cuda"}  # as JAX names them
-ACCELERATOR = "cloud.google.com/gke-tpu-accelerator"
-TOPOLOGY = "cloud.google.com/gke-tpu-topology"
 GPU_ACCELERATOR = "cloud.google.com/gke-accelerator"
-# Cores and bytes of the machine with one: ct5lp-hightpu-1t, ct6e-standard-1t, g2-standard-8.
-MACHINES = {
-    "tpu-v5-lite-podslice": {"cpu": 24, "memory": 48e9},
-    "tpu-v6e-slice": {"cpu": 44, "memory": 176e9},
-    "nvidia-l4": {"cpu": 8, "memory": 32e9},
-}
 FOR_PODS = 0.85  # share of a machine that the system and kubelet leave
 
 
 @check_workloads()
 def chips_come_with_their_shape(each: Workload) -> Iterator[str]:
-    """GKE finds nodes with chips by kind and shape, and a pod takes all chips of its node."""
+    """GKE finds nodes with chips by kind and shape, and a pod takes all chips of its node.
+
+    The pods of a JobSet's job are the hosts of one slice, those of other workloads a slice each.
+    """
     chips, shape = each.chips(TPU), each.node_selector.get(TOPOLOGY, "")
     if not chips:
         return
@@ -32,16 +28,21 @@ def chips_come_with_their_shape(each: Workload) -> Iterator[str]:
     if not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}", shape):
         if shape:
             yield f"its shape is {shape!r}, expected one such as 1x1 or 2x2"
-    elif chips != prod(map(int, shape.split("x"))):
-        yield f"asks for {chips} chips, its shape {shape} has another number"
+        return
+    hosts = each.spec.get("parallelism", 1) if each.kind == "JobSet" else 1
+    if chips * hosts != prod(map(int, shape.split("x"))):
+        together = f"{hosts} hosts x {chips}" if hosts > 1 else chips
+        yield f"asks for {together} chips, its shape {shape} has another number"
 
 
 @check_workloads()
 def machines_have_the_chips(each: Workload) -> Iterator[str]:
-    """The shape of a GPU pool is its machine's: one of a kind that MACHINES knows has one chip."""
-    kind, chips = each.node_selector.get(GPU_ACCELERATOR), each.chips(GPU)
-    if kind in MACHINES and chips > 1:
-        yield f"asks for {chips} {GPU}, a node with one {kind} has 1"
+    """No machine has another number of chips than its kind comes with."""
+    for label, resource in ((ACCELERATOR, TPU), (GPU_ACCELERATOR, GPU)):
+        kind, chips = each.node_selector.get(label, ""), each.chips(resource)
+        if chips and kind in MACHINES and chips not in MACHINES[kind]:
+            has = " or ".join(map(str, MACHINES[kind]))
+            yield f"asks for {chips} {resource}, a node with {kind} has {has}"
 
 
 @check_workloads()
@@ -72,12 +73,15 @@ def taints_are_tolerated(each: Workload) -> Iterator[str]:
 def pods_fit_their_node(each: Workload) -> Iterator[str]:
     """A pod that is larger than its node stays Pending."""
     kind = each.node_selector.get(ACCELERATOR) or each.node_selector.get(GPU_ACCELERATOR) or ""
-    for resource, has in MACHINES.get(kind, {}).items():
+    machine = MACHINES.get(kind, {}).get(each.chips(TPU) or each.chips(GPU))
+    if machine is None:
+        return
+    for resource, has in (("cpu", machine.cpu), ("memory", machine.memory)):
         asked = sum(amount(at(box, f"resources.requests.{resource}", 0)) for box in each.containers)
         if asked > has * FOR_PODS:
             yield (
-                f"asks for {asked:.3g} of {resource}, a node with one {kind} has "
-                f"{has * FOR_PODS:.3g} for pods"
+                f"asks for {asked:.3g} of {resource}, a {machine.name} has {has * FOR_PODS:.3g} "
+                "for pods"
             )
 
 

@@ -185,7 +185,7 @@ def indexed_jobs_make_the_whole(each: Workload) -> Iterator[str]:
             yield f"has {completions} completions, its pods make {shards} shards"
 
 
-@check_workloads("Job")
+@check_workloads("Job", "JobSet")
 def failure_policies_can_be_kept(each: Workload) -> Iterator[str]:
     """The API server takes a podFailurePolicy only where kubelet does not restart by itself."""
     if "podFailurePolicy" not in each.spec:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from services.nn.options import LayerOptions
 from services.nn.parameters import parameters_of
 from services.nn.quantizer import nearest_codes
 from services.presets import preset
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.model import Tokenizer, Upsample
 from tests.counting import parameter_count
 from training.optimizers import TOKENIZER_PAPER
-from training.tasks.tokenizer import TokenizerLosses
+from training.tasks.tokenizer_losses import TokenizerLosses
 
 F16_256, F8_512 = preset("muse-3b").low_tokenizer, preset("muse-3b").high_tokenizer
 TINY_LOW = preset("tiny").low_tokenizer
@@ -82,6 +83,17 @@ def test_kernels_of_another_number_or_size_are_refused(kernels: tuple[int, ...])
         replace(TINY_LOW, encoder_kernels=kernels)
 
 
+def test_the_decoder_repeats_pixels_and_then_convolves() -> None:
+    options = LayerOptions(rngs=nnx.Rngs(0), dtype=jnp.float32, param_dtype=jnp.float32)
+    features = jax.random.normal(jax.random.key(6), (1, 3, 4, 2))
+    layer = Upsample(2, 5, repeat_first=True, **options)
+    repeated = np.repeat(np.repeat(features, 2, axis=1), 2, axis=2)
+    np.testing.assert_allclose(layer(features), layer.project(jnp.asarray(repeated)), atol=1e-6)
+    for name in ("muse-3b", "muse-632m", "demo256", "tiny"):
+        assert preset(name).low_tokenizer.repeat_first
+        assert preset(name).high_tokenizer.repeat_first
+
+
 def test_no_layer_attends() -> None:
     names = parameters_of(Tokenizer(TINY_LOW, rngs=nnx.Rngs(0)))
     kernels = [value for name, value in names.items() if name.endswith("kernel")]
@@ -118,6 +130,8 @@ def test_the_shapes_and_the_recipe_are_the_papers() -> None:
     assert (F8_512.decoder_residual_blocks, F8_512.decoder_base_channels) == (4, 256)
     losses = TokenizerLosses()
     assert (losses.perceptual, losses.adversarial, losses.commitment) == (0.05, 0.1, 0.25)
+    assert not losses.adaptive_adversarial
+    assert (losses.entropy, losses.lecam, losses.r1) == (0, 0, 0)
     recipe = TOKENIZER_PAPER
     assert (recipe.learning_rate, recipe.weight_decay) == (1e-4, 1e-4)
     assert (recipe.first_decay, recipe.second_decay) == (0.9, 0.99)

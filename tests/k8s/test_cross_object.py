@@ -303,7 +303,7 @@ SEEDS: dict[str, tuple[Seed, str]] = {
             sown.box("base")["resources"][side].update(memory="64Gi")
             for side in ("requests", "limits")
         ],
-        "Deployment/base: asks for 6.87e+10 of memory, a node with one tpu-v5-lite-podslice has",
+        "Deployment/base: asks for 6.87e+10 of memory, a ct5lp-hightpu-1t has",
     ),
     "a surge that waits for a chip": (
         lambda sown: sown.spec("Deployment", "base").pop("strategy"),
@@ -367,7 +367,7 @@ def test_more_gpus_than_a_node_of_the_pool_has_are_named(
     for side in ("requests", "limits"):
         sown.box("base")["resources"][side]["nvidia.com/gpu"] = "2"
 
-    message = "Deployment/base: asks for 2 nvidia.com/gpu, a node with one nvidia-l4 has 1"
+    message = "Deployment/base: asks for 2 nvidia.com/gpu, a node with nvidia-l4 has 1"
     assert message in mistakes(sown.manifests)
 
 

@@ -78,7 +78,7 @@ SEEDS: dict[str, tuple[Callable[[Manifest], Any], str]] = {
         lambda job: [
             box(job)["resources"][side].update(memory="48Gi") for side in ("requests", "limits")
         ],
-        "of memory, a node with one tpu-v5-lite-podslice has",
+        "of memory, a ct5lp-hightpu-1t has",
     ),
 }
 

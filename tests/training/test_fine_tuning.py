@@ -171,7 +171,7 @@ def test_the_commands_train_an_adapter_and_merge_it_into_what_a_server_reads(
     start, out = checkpoints / "base", tmp_path / "run"
     before = (start / "model.safetensors").read_bytes()
     where = ("--preset", "tiny", "--data", artwork, "--checkpoints", checkpoints, "--out", out)
-    adapter = ("--initialize-from", start, "--adapter-rank", 2, "--adapter-alpha", 4)
+    adapter = ("--from", start, "--adapter-rank", 2, "--adapter-alpha", 4)
     _run("base", *where, *adapter, "--steps", 2)
     merged = ("--checkpoint", start, "--adapter", out / "adapter", "--out", tmp_path / "merged")
     _run("merge", *merged)
@@ -187,8 +187,8 @@ def test_the_commands_train_an_adapter_and_merge_it_into_what_a_server_reads(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--adapter-rank", 2), "expected initialize_from beside adapter_rank"),
-        (("--adapter-alpha", 2), "expected adapter_rank beside it, got none"),
+        (("--adapter-rank", 2), "expected --from beside --adapter-rank"),
+        (("--adapter-alpha", 2), "expected --adapter-rank beside it, got none"),
         (("--adapter-rank", 0), "rank must be at least 1, got 0"),
     ],
 )

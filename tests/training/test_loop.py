@@ -19,6 +19,7 @@ from training.mesh import one_device
 from training.optimizers import Recipe
 from training.resuming import ResumeError, locked
 from training.snapshots import Snapshots
+from training.tasks.codebook_watch import CodebookCollapse, CodebookWatch
 
 RECIPE = Recipe(
     steps=4,
@@ -283,3 +284,48 @@ def test_without_a_terminal_every_report_is_a_line(
         f"counting: step {step} of 3" for step in (1, 2, 3)
     ]
     assert lines[-1].endswith("0:00:00 left")
+
+
+class Collapsing(Counting):
+    """A task whose codebook goes out of use after a step."""
+
+    def __init__(self, *, after: int, stop_at: int = -1) -> None:
+        """Reports full usage up to a step."""
+        super().__init__(stop_at=stop_at)
+        self.after = after
+
+    def train_step(
+        self, state: dict[str, Any], batch: Any, step: Any, phase: str
+    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Reports a usage beside the loss."""
+        state, reported = super().train_step(state, batch, step, phase)
+        return state, {**reported, "usage": jnp.where(step < self.after, 1.0, 0.0)}
+
+
+def watched(out: Path) -> LoopSettings:
+    """Saves every second step and stops after four steps of collapse."""
+    return LoopSettings(
+        steps=12, out=out, report_every=1, save_every=2, watch=CodebookWatch(patience=4)
+    )
+
+
+def test_a_collapsed_codebook_stops_the_run_and_no_state_of_the_collapse_is_saved(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        CodebookCollapse, match=r"at step 9, .* good saved state is that of step 4:"
+    ):
+        train(Collapsing(after=4), watched(tmp_path))
+    resumed = train(Collapsing(after=12), watched(tmp_path))
+    assert resumed.finished
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == [*range(1, 10), *range(5, 13)]
+
+
+def test_a_signal_in_a_collapse_saves_no_state_of_it(tmp_path: Path) -> None:
+    assert train(Collapsing(after=4, stop_at=6), watched(tmp_path)).step == 7
+    assert train(Collapsing(after=12), watched(tmp_path)).finished
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[7])["step"] == 5

@@ -1,11 +1,14 @@
 """Changes of a recipe by flags and by a file."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from training.recipe_changes import NO_CHANGES, RecipeChanges
+from training.optimizers import Recipe
+from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
 from training.recipes import RECIPES
+from training.tasks.tokenizer_losses import TokenizerLosses
 
 BASE = RECIPES["demo256"].base
 
@@ -53,3 +56,54 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, content: str, said: str
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         RecipeChanges(recipe=tmp_path / "nowhere.toml").applied(BASE)
+
+
+def test_every_number_can_be_changed() -> None:
+    def names(kind: type) -> set[str]:
+        return {field.name for field in fields(kind)}
+
+    assert names(RecipeChanges) - {"recipe"} == names(Recipe)
+    assert names(LossChanges) == names(TokenizerLosses)
+
+
+def test_the_losses_have_a_table_of_the_file_over_which_flags_take_precedence(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(
+        "steps = 100\n[losses]\nadversarial = 1\nadaptive_adversarial = true\nlecam = 0.01\n"
+    )
+    losses = LossChanges(lecam=0.05).applied(TokenizerLosses(), file)
+
+    assert (losses.adversarial, losses.adaptive_adversarial, losses.lecam) == (1.0, True, 0.05)
+    assert losses.commitment == TokenizerLosses().commitment
+    assert RecipeChanges(recipe=file).applied(BASE, with_losses=True).steps == 100
+    assert NO_LOSS_CHANGES.applied(losses) == losses
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[losses]\nlpips = 1.0", r"\[losses\]: unknown name 'lpips': expected some of commitment"),
+        ("[losses]\nlecam = true", r"\[losses\]: lecam: expected float, got True"),
+        ("[losses]\nadaptive_adversarial = 1.0", "adaptive_adversarial: expected bool, got 1.0"),
+        ("[losses]\nr1 = -1", "losses.r1 must be at least 0 and finite, got -1.0"),
+        ("losses = 3", r"expected a table \[losses\], got losses = 3"),
+    ],
+)
+def test_a_wrong_table_of_losses_is_refused_by_name(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(content)
+
+    with pytest.raises(ValueError, match=said):
+        NO_LOSS_CHANGES.applied(TokenizerLosses(), file)
+
+
+def test_a_stage_without_losses_refuses_their_table(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("[losses]\nlecam = 0.1\n")
+
+    with pytest.raises(ValueError, match="unknown name 'losses'"):
+        RecipeChanges(recipe=file).applied(BASE)

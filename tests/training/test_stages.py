@@ -126,6 +126,17 @@ def test_rounded_factors_learn_nearly_the_same(superres: MaskedTokensTask) -> No
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
+def test_superres_may_learn_from_corrupted_low_tokens(superres: MaskedTokensTask) -> None:
+    losses = []
+    for share in (0.0, 0.5):
+        task = _with(superres, low_corruption=share)
+        step = compiled_step(task, one_device())
+        _, metrics = step(task.initial_state(task.given), task.batch(0), 0, task.phase(0))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
 def _with(task: MaskedTokensTask, **changed: Any) -> MaskedTokensTask:
     step = MaskedTokensStep(task.config, replace(task.recipe, **changed), one_device())
     return MaskedTokensTask(step, task._frozen, task.batch)

@@ -59,7 +59,8 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     Raises:
         ValueError: libtpu is not installed, or knows no such topology.
     """
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask of its host
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no host of a TPU to ask
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a TPU to have to oneself
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except (RuntimeError, ValueError) as error:

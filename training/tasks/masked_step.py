@@ -7,6 +7,7 @@ Source: Muse, sections 2.3, 2.4 and 2.6; Tables 4 and 6.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +23,13 @@ from services.runtime.checkpoints.adapters import LowRank
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.bf16_matmul import with_bf16_matmul
-from training.gradients import accumulated_gradients
+from training.gradients import accumulated
 from training.low_rank import with_adapters
 from training.mesh import Execution
 from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import Examples
-from training.tasks.masking import Guesses, keep_text, masked_cross_entropy, random_masks
+from training.tasks.masking import Guesses, corrupted, keep_text, masked_cross_entropy, random_masks
 
 SHOWN = 8  # pictures of a report
 
@@ -112,8 +113,13 @@ class MaskedTokensStep:
         Returns:
             The gradients by name, and scalars to report.
         """
-        mask_key, text_key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), step))
+        key = jax.random.fold_in(jax.random.key(self.seed), step)
+        mask_key, text_key = jax.random.split(key)
         targets = targets_of(batch)
+        if isinstance(self.config, SuperresConfig) and self.recipe.low_corruption:
+            low_key = jax.random.fold_in(key, 1)
+            share, codes = self.recipe.low_corruption, self.config.low_vocabulary
+            batch = batch._replace(low=corrupted(low_key, batch.low, share, codes))
         hidden = random_masks(mask_key, *targets.shape)
         conditional = keep_text(text_key, targets.shape[0])
         total = hidden.sum()
@@ -125,8 +131,11 @@ class MaskedTokensStep:
             logits = self.logits(frozen | parameters, examples, hidden, conditional)
             return masked_cross_entropy(logits, targets_of(examples), hidden, total=total)
 
-        (loss, guesses), gradients = accumulated_gradients(
-            loss_of, learned, (batch, hidden, conditional), self.execution.accumulate
+        def of_part(part: tuple[Examples, Array, Array]) -> tuple[Any, tuple[()]]:
+            return jax.value_and_grad(loss_of, has_aux=True)(learned, part), ()
+
+        ((loss, guesses), gradients), _ = accumulated(
+            of_part, (batch, hidden, conditional), self.execution.accumulate
         )
         return gradients, {
             "loss": loss,

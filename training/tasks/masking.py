@@ -38,6 +38,19 @@ def keep_text(key: Key[Array, ""], count: int) -> Bool[Array, " count"]:
     return jax.random.uniform(key, (count,)) >= TEXT_DROPOUT
 
 
+def corrupted(
+    key: Key[Array, ""], tokens: Int[Array, "B N"], share: float, vocabulary: int
+) -> Int[Array, "B N"]:
+    """Replaces a random share of tokens by random ids.
+
+    Source: as the conditioning augmentation of Ho et al. 2021, "Cascaded Diffusion Models", section
+    3, which blurs or noises what a super-resolution model is conditioned on; Muse has none.
+    """
+    chance_key, id_key = jax.random.split(key)
+    replaced = jax.random.uniform(chance_key, tokens.shape) < share
+    return jnp.where(replaced, jax.random.randint(id_key, tokens.shape, 0, vocabulary), tokens)
+
+
 class Guesses(NamedTuple):
     """How well hidden tokens were guessed; numbers of the parts of a batch add up.
 

@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.tasks.masking import keep_text, mask_ratios, masked_cross_entropy, random_masks
+from training.tasks.masking import (
+    corrupted,
+    keep_text,
+    mask_ratios,
+    masked_cross_entropy,
+    random_masks,
+)
 
 
 def test_the_mean_mask_ratio_is_two_over_pi() -> None:
@@ -50,3 +56,11 @@ def test_the_loss_looks_at_hidden_tokens_alone() -> None:
         log_probabilities[0, 0, 0] + log_probabilities[1, 1, 0] + log_probabilities[1, 2, 1]
     )
     np.testing.assert_allclose(loss, by_hand / 3, rtol=1e-6)
+
+
+def test_a_share_of_tokens_is_replaced_by_random_ids() -> None:
+    tokens = jnp.full((64, 256), 7)
+    changed = corrupted(jax.random.key(0), tokens, 0.2, 1000)
+    assert abs(float((changed != tokens).mean()) - 0.2) < 0.01
+    assert 0 <= int(changed.min()) < int(changed.max()) < 1000
+    assert bool((corrupted(jax.random.key(0), tokens, 0.0, 1000) == tokens).all())
