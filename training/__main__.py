@@ -13,7 +13,7 @@ from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
 from training import runs
 from training.adapter_flags import NO_ADAPTER, AdapterFlags
-from training.averaging import average_run
+from training.checkpoint_commands import average, merge
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
 from training.data.captioned.log import SKIPPED_FILE, skipped_names
@@ -30,7 +30,6 @@ from training.html_report import write_report
 from training.launch import launch_command
 from training.loop import LoopSettings, Task, Watch, train
 from training.loop import Run as EndedRun
-from training.merging import merge_adapter
 from training.mesh import Execution, training_mesh
 from training.processes import is_first
 from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
@@ -229,44 +228,8 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
     )
 
 
-@app.command
-def average(
-    *, run: Path, checkpoint: Path, out: Path, decay: float = 0.7, every: int = 5000
-) -> None:
-    """Averages the snapshots of a run anew, from files, into another checkpoint.
-
-    Parameters
-    ----------
-    run
-        Folder of the run, which keeps its last 16 snapshots.
-    checkpoint
-        What the run exported: all but the weights is taken from it.
-    out
-        Folder of the new checkpoint.
-    decay
-        Weight of the older snapshots when a newer one joins them, 0 to below 1.
-    every
-        Takes the snapshots of steps that are multiples of this, and the last one.
-    """
-    steps = average_run(run, checkpoint, out, decay=decay, every=every)
-    console.print(f"{out} has the average of steps {', '.join(map(str, steps))}")
-
-
-@app.command
-def merge(*, checkpoint: Path, adapter: Path, out: Path) -> None:
-    """Merges an adapter into the matrices of its checkpoint, for servers that know no adapters.
-
-    Parameters
-    ----------
-    checkpoint
-        Base or superres that the adapter was trained for.
-    adapter
-        Folder of the adapter, such as OUT/adapter of its run.
-    out
-        Folder of the new checkpoint.
-    """
-    merge_adapter(checkpoint, adapter, out)
-    console.print(f"{out} is {checkpoint} with {adapter} merged into it")
+app.command(average)
+app.command(merge)
 
 
 @app.command(name="compile")

@@ -26,7 +26,7 @@ class AdapterFlags:
         """
         if self.adapter_rank is None:
             if self.adapter_alpha is not None:
-                raise ValueError("adapter_alpha: expected adapter_rank beside it, got none")
+                raise ValueError("--adapter-alpha: expected --adapter-rank beside it, got none")
             return None
         if self.adapter_alpha is None:
             return LowRank(rank=self.adapter_rank)

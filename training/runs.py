@@ -261,7 +261,7 @@ def transformer_task(
     """
     if low_rank is not None and initialize_from is None:
         raise ValueError(
-            "an adapter belongs to a checkpoint: expected --from beside --adapter-rank"
+            "an adapter belongs to a checkpoint: expected --from beside --adapter-rank, got none"
         )
     high = stage == "superres"
     config = preset.superres if high else preset.base

@@ -188,7 +188,7 @@ def test_the_commands_train_an_adapter_and_merge_it_into_what_a_server_reads(
     ("flags", "message"),
     [
         (("--adapter-rank", 2), "expected --from beside --adapter-rank"),
-        (("--adapter-alpha", 2), "expected adapter_rank beside it, got none"),
+        (("--adapter-alpha", 2), "expected --adapter-rank beside it, got none"),
         (("--adapter-rank", 0), "rank must be at least 1, got 0"),
     ],
 )

@@ -1,0 +1,48 @@
+"""Commands of `python -m training` that make a checkpoint of files, without training."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from training.averaging import average_run
+from training.merging import merge_adapter
+
+console = Console()
+
+
+def average(
+    *, run: Path, checkpoint: Path, out: Path, decay: float = 0.7, every: int = 5000
+) -> None:
+    """Averages the snapshots of a run anew, from files, into another checkpoint.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, which keeps its last 16 snapshots.
+    checkpoint
+        What the run exported: all but the weights is taken from it.
+    out
+        Folder of the new checkpoint.
+    decay
+        Weight of the older snapshots when a newer one joins them, 0 to below 1.
+    every
+        Takes the snapshots of steps that are multiples of this, and the last one.
+    """
+    steps = average_run(run, checkpoint, out, decay=decay, every=every)
+    console.print(f"{out} has the average of steps {', '.join(map(str, steps))}")
+
+
+def merge(*, checkpoint: Path, adapter: Path, out: Path) -> None:
+    """Merges an adapter into the matrices of its checkpoint, for servers that know no adapters.
+
+    Parameters
+    ----------
+    checkpoint
+        Base or superres that the adapter was trained for.
+    adapter
+        Folder of the adapter, such as OUT/adapter of its run.
+    out
+        Folder of the new checkpoint.
+    """
+    merge_adapter(checkpoint, adapter, out)
+    console.print(f"{out} is {checkpoint} with {adapter} merged into it")
