@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -143,8 +144,6 @@ def array_record_of(records: Sequence[bytes], path: str) -> None:
 
 
 def write_array_record(folder: str, examples: Sequence[Example]) -> None:
-    import tempfile
-
     records = []
     for _, picture, caption in examples:
         features = {"image": picture, "caption": caption and caption.encode(), "label": b"7"}
