@@ -135,6 +135,11 @@ class LoopSettings:
         for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.profile and self.profile.stop > self.steps:
+            raise ValueError(
+                f"profile: expected steps of the run's {self.steps}, got "
+                f"{self.profile.start}:{self.profile.stop}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

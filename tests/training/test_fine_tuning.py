@@ -43,7 +43,7 @@ def checkpoints(artwork: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     text = runs.text_encoder_task(TINY, artwork, out / "text", seed=0, changes=TWO_STEPS)
     _export(text, root / "text_encoder")
     for resolution in ("low", "high"):
-        tokenizer = runs.tokenizer_task(TINY, artwork, resolution=resolution, seed=0)
+        tokenizer = runs.tokenizer_task(TINY, artwork, out, resolution=resolution, seed=0)
         _export(tokenizer, root / "tokenizer" / resolution)
     for stage in ("base", "superres"):
         _export(_transformer(stage, artwork, root, out / stage), root / stage)

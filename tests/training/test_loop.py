@@ -168,6 +168,11 @@ def test_the_profiler_records_the_steps_that_are_asked_for(tmp_path: Path) -> No
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
+def test_steps_to_profile_that_the_run_does_not_take_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="profile: expected steps of the run's 12, got 11:14"):
+        replace(settings(tmp_path), profile=range(11, 14))
+
+
 def test_pictures_are_written_as_it_goes(tmp_path: Path) -> None:
     train(Counting(), settings(tmp_path))
     names = sorted(file.name for file in (tmp_path / "pictures").iterdir())

@@ -34,7 +34,7 @@ def plain(
     small_preset: Preset, artwork: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Checkpoint[TokenizerConfig]:
     """The checkpoint of a tokenizer with the preset's decoder."""
-    task = runs.tokenizer_task(small_preset, artwork, resolution="low", seed=0)
+    task = runs.tokenizer_task(small_preset, artwork, artwork / "run", resolution="low", seed=0)
     folder = tmp_path_factory.mktemp("plain")
     task.export(task.params(task.initial_state({})), folder, {"preset": "tiny"})
     return read(folder)
@@ -50,6 +50,7 @@ def finetuning(
         return runs.tokenizer_task(
             small_preset,
             artwork,
+            artwork / "run",
             resolution="low",
             seed=5,
             changes=RecipeChanges(steps=2, learning_rate=1e-2),
@@ -122,7 +123,9 @@ def test_a_decoder_of_the_same_shape_goes_on_from_the_given_one(
 def test_a_run_does_not_go_on_over_another_encoder(
     finetuning: Finetuning, small_preset: Preset, artwork: Path
 ) -> None:
-    plain_shape = runs.tokenizer_task(small_preset, artwork, resolution="low", seed=5).shape
+    plain_shape = runs.tokenizer_task(
+        small_preset, artwork, artwork / "run", resolution="low", seed=5
+    ).shape
     assert finetuning().shape["frozen"].startswith("tokenizer:")
     assert plain_shape["frozen"] is None
 
@@ -134,6 +137,7 @@ def test_an_encoder_of_another_shape_is_refused(
         runs.tokenizer_task(
             small_preset,
             artwork,
+            artwork / "run",
             resolution="high",
             seed=0,
             initialize_from=plain.folder,
@@ -145,4 +149,6 @@ def test_a_decoder_of_no_checkpoint_is_refused(artwork: Path, small_preset: Pres
     with pytest.raises(
         ValueError, match=r"--finetune-decoder expects .*name its folder with --from"
     ):
-        runs.tokenizer_task(small_preset, artwork, resolution="low", seed=0, finetune_decoder=True)
+        runs.tokenizer_task(
+            small_preset, artwork, artwork / "run", resolution="low", seed=0, finetune_decoder=True
+        )

@@ -156,6 +156,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(small_preset: Preset, artw
         trained = runs.tokenizer_task(
             small_preset,
             artwork,
+            artwork / "run",
             resolution="low",
             seed=0,
             changes=RecipeChanges(steps=2, batch_size=4),
@@ -219,7 +220,9 @@ def test_a_checkpoint_of_another_shape_is_no_start(
     first = task(small_preset, artwork)
     params = first.params(first.initial_state({}))
     first.export(params, tmp_path, {})
-    start = partial(runs.tokenizer_task, small_preset, artwork, resolution="low", seed=1)
+    start = partial(
+        runs.tokenizer_task, small_preset, artwork, artwork / "run", resolution="low", seed=1
+    )
     again = start(initialize_from=tmp_path).given
     assert again.keys() == params.keys()
     np.testing.assert_allclose(again[LAST_KERNEL], params[LAST_KERNEL], rtol=1e-2)
