@@ -48,7 +48,7 @@ LOOP_STEPS = 40
 class ReadyBatches(MaskedTokensTask):
     """The base's task on one batch that lies ready, without pictures."""
 
-    def picture(self, state: Any, batch: Examples) -> None:  # type: ignore[override]
+    def picture(self, state: Any, batch: Examples) -> None:
         """Draws nothing."""
 
 

@@ -74,7 +74,7 @@ class Stages(NoStages):
 class WithoutPictures(AdapterTask):
     """An adapter's task without pictures, which take a tokenizer."""
 
-    def picture(self, state: Any, batch: Examples) -> None:  # type: ignore[override]
+    def picture(self, state: Any, batch: Examples) -> None:
         """Draws nothing."""
 
 

@@ -60,14 +60,14 @@ class NoStages(FrozenStages):
 class SmallBase(MaskedTokensTask):
     """The base's task without pictures, which take a tokenizer."""
 
-    def picture(self, state: Any, batch: Examples) -> None:  # type: ignore[override]
+    def picture(self, state: Any, batch: Examples) -> None:
         """Draws nothing."""
 
 
 class SmallAdapter(AdapterTask):
     """The task of a base's adapter without pictures."""
 
-    def picture(self, state: Any, batch: Examples) -> None:  # type: ignore[override]
+    def picture(self, state: Any, batch: Examples) -> None:
         """Draws nothing."""
 
 

@@ -53,5 +53,5 @@ class ExampleOrder:
                 return found
         raise ValueError(
             f"none of {MAX_ATTEMPTS} examples drawn one after another could be used, of "
-            f"{self._examples}: loosen the filters, or mend the data"
+            f"{self._examples}: loosen the filters, or correct the data"
         )

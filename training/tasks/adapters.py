@@ -117,7 +117,7 @@ class AdapterTask:
         adapter = apply_gradients(state.adapter, gradients, self._step.optimizer)
         return AdapterState(adapter, state.frozen), metrics
 
-    def picture(self, state: AdapterState, batch: Examples) -> Image.Image:
+    def picture(self, state: AdapterState, batch: Examples) -> Image.Image | None:
         """Draws what the adapted transformer guesses, as `MaskedTokensTask` does."""
         adapted = state.adapter._replace(params=state.frozen | state.adapter.params)
         return self._transformer.picture(adapted, batch)

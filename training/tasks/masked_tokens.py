@@ -61,7 +61,7 @@ class MaskedTokensTask:
         """Takes one step."""
         return self._step.train_step(state, batch, step, phase)
 
-    def picture(self, state: TrainState, batch: Examples) -> Image.Image:
+    def picture(self, state: TrainState, batch: Examples) -> Image.Image | None:
         """Draws images, what is left of them with half their tokens hidden, and the best guess."""
         targets, shown, guessed = map(np.asarray, self._step.guess(state.params, batch))
         tokenizer = self._tokenizer()

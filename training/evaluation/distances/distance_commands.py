@@ -28,7 +28,7 @@ def frechet(
     Parameters
     ----------
     real
-        Folder of pictures, of WebDataset tars, or of a generated set.
+        Folder of pictures, of training data (tars, Parquet, ArrayRecord), or of a generated set.
     generated
         Another such folder.
     network
@@ -59,7 +59,7 @@ def fid(
     Parameters
     ----------
     real
-        Folder of pictures, of WebDataset tars, or of a generated set.
+        Folder of pictures, of training data (tars, Parquet, ArrayRecord), or of a generated set.
     generated
         Another such folder.
     inception

@@ -31,7 +31,7 @@ def clip(
     Parameters
     ----------
     pictures
-        Generated set, WebDataset tars, or folder of pictures with a .txt beside each.
+        Generated set, training data, or folder of pictures with a .txt beside each.
     model
         Folder of a CLIP checkpoint, as `save_pretrained` of transformers writes it.
     by
