@@ -77,7 +77,7 @@ class LossChanges:
     Attributes:
         commitment: Weight of the distance of encoder outputs to their codes.
         perceptual: Weight of the distance in the network that --perceptual gives.
-        edges: Weight of squared errors of the differences between neighbouring pixels.
+        edges: Weight of the relative error of the differences between neighbouring pixels.
         entropy: Weight of the penalty on undecided positions and unequal use of codes.
         entropy_temperature: Squared distance that makes a code e times less likely there.
         adversarial: Weight of the loss against the discriminator; 0 trains none.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from training.tasks.tokenizer_losses import (
+    FAINT_EDGES,
     TokenizerLosses,
     edge_error,
     entropy_penalty,
@@ -45,9 +46,20 @@ def test_the_entropy_moves_encoder_and_codebook() -> None:
     assert float(jnp.abs(of_codes).max()) > 0
 
 
-def test_edges_are_errors_of_differences_between_neighbours() -> None:
-    images, fake = np.zeros((1, 2, 2, 1)), np.array([[0.0, 1.0], [0.0, 3.0]]).reshape(1, 2, 2, 1)
-    assert float(edge_error(jnp.asarray(fake), jnp.asarray(images))) == (0 + 4) / 2 + (1 + 9) / 2
+def test_the_error_of_edges_is_relative_to_those_of_each_image() -> None:
+    drawn = np.array([[0.0, 1.0], [0.0, 3.0]]).reshape(1, 2, 2, 1)
+    own = (1 + 9) / 2 + (0 + 4) / 2  # squared differences along rows, and along columns
+    empty = np.zeros_like(drawn)
+
+    def error(fake: np.ndarray, images: np.ndarray) -> float:
+        return float(edge_error(jnp.asarray(fake), jnp.asarray(images)))
+
+    assert error(drawn + 5.0, drawn) == 0.0
+    assert error(empty, drawn) == pytest.approx(own / (own + FAINT_EDGES), rel=1e-5)
+    assert error(empty, 0.5 * drawn) == pytest.approx(error(empty, drawn), rel=1e-2)
+    assert error(drawn, empty) == pytest.approx(own / FAINT_EDGES, rel=1e-5)
+    both = error(np.concatenate([drawn, drawn]), np.concatenate([drawn, empty]))
+    assert both == pytest.approx(own / FAINT_EDGES / 2, rel=1e-5)
 
 
 def test_the_reconstruction_loss_adds_what_has_a_weight() -> None:
