@@ -28,7 +28,7 @@ from muse.common.v1 import stage_pb2 as muse_dot_common_dot_v1_dot_stage__pb2
 from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17muse/base/v1/base.proto\x12\x0cmuse.base.v1\x1a\x1bmuse/common/v1/caller.proto\x1a\x1dmuse/common/v1/decoding.proto\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\xa0\x03\n\x0fGenerateRequest\x12-\n\x06prompt\x18\x01 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12;\n\x0fnegative_prompt\x18\x02 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbeddingH\x00\x88\x01\x01\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12\x30\n\x06resume\x18\x04 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x01\x88\x01\x01\x12\x30\n\x08progress\x18\x05 \x01(\x0e\x32\x1e.muse.common.v1.ProgressDetail\x12&\n\x06\x63\x61ller\x18\x06 \x01(\x0b\x32\x16.muse.common.v1.Caller\x12\x37\n\x0emask_free_edit\x18\x07 \x01(\x0b\x32\x1a.muse.base.v1.MaskFreeEditH\x02\x88\x01\x01\x42\x12\n\x10_negative_promptB\t\n\x07_resumeB\x11\n\x0f_mask_free_edit\"2\n\x0cMaskFreeEdit\x12\x15\n\x08\x66raction\x18\x01 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_fraction\"\xb1\x01\n\x10GenerateResponse\x12\x32\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.muse.common.v1.DecodeProgressH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.muse.common.v1.DecodeResultH\x00\x12\x30\n\tpreempted\x18\x03 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x00\x42\x07\n\x05\x65vent\"\x12\n\x10GetStatusRequest\"l\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus\x12*\n\x08\x64\x65\x66\x61ults\x18\x02 \x01(\x0b\x32\x18.muse.common.v1.Sampling2\xa8\x01\n\x0b\x42\x61seService\x12K\n\x08Generate\x12\x1d.muse.base.v1.GenerateRequest\x1a\x1e.muse.base.v1.GenerateResponse0\x01\x12L\n\tGetStatus\x12\x1e.muse.base.v1.GetStatusRequest\x1a\x1f.muse.base.v1.GetStatusResponseB%\n\x0cmuse.base.v1P\x01Z\x13muse/base/v1;basev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17muse/base/v1/base.proto\x12\x0cmuse.base.v1\x1a\x1bmuse/common/v1/caller.proto\x1a\x1dmuse/common/v1/decoding.proto\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\xcb\x03\n\x0fGenerateRequest\x12-\n\x06prompt\x18\x01 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12;\n\x0fnegative_prompt\x18\x02 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbeddingH\x00\x88\x01\x01\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12\x30\n\x06resume\x18\x04 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x01\x88\x01\x01\x12\x30\n\x08progress\x18\x05 \x01(\x0e\x32\x1e.muse.common.v1.ProgressDetail\x12&\n\x06\x63\x61ller\x18\x06 \x01(\x0b\x32\x16.muse.common.v1.Caller\x12\x37\n\x0emask_free_edit\x18\x07 \x01(\x0b\x32\x1a.muse.base.v1.MaskFreeEditH\x02\x88\x01\x01\x12)\n\x08\x61\x64\x61pters\x18\x08 \x03(\x0b\x32\x17.muse.common.v1.AdapterB\x12\n\x10_negative_promptB\t\n\x07_resumeB\x11\n\x0f_mask_free_edit\"2\n\x0cMaskFreeEdit\x12\x15\n\x08\x66raction\x18\x01 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_fraction\"\xb1\x01\n\x10GenerateResponse\x12\x32\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.muse.common.v1.DecodeProgressH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.muse.common.v1.DecodeResultH\x00\x12\x30\n\tpreempted\x18\x03 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x00\x42\x07\n\x05\x65vent\"\x12\n\x10GetStatusRequest\"l\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus\x12*\n\x08\x64\x65\x66\x61ults\x18\x02 \x01(\x0b\x32\x18.muse.common.v1.Sampling2\xa8\x01\n\x0b\x42\x61seService\x12K\n\x08Generate\x12\x1d.muse.base.v1.GenerateRequest\x1a\x1e.muse.base.v1.GenerateResponse0\x01\x12L\n\tGetStatus\x12\x1e.muse.base.v1.GetStatusRequest\x1a\x1f.muse.base.v1.GetStatusResponseB%\n\x0cmuse.base.v1P\x01Z\x13muse/base/v1;basev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014muse.base.v1P\001Z\023muse/base/v1;basev1'
   _globals['_GENERATEREQUEST']._serialized_start=159
-  _globals['_GENERATEREQUEST']._serialized_end=575
-  _globals['_MASKFREEEDIT']._serialized_start=577
-  _globals['_MASKFREEEDIT']._serialized_end=627
-  _globals['_GENERATERESPONSE']._serialized_start=630
-  _globals['_GENERATERESPONSE']._serialized_end=807
-  _globals['_GETSTATUSREQUEST']._serialized_start=809
-  _globals['_GETSTATUSREQUEST']._serialized_end=827
-  _globals['_GETSTATUSRESPONSE']._serialized_start=829
-  _globals['_GETSTATUSRESPONSE']._serialized_end=937
-  _globals['_BASESERVICE']._serialized_start=940
-  _globals['_BASESERVICE']._serialized_end=1108
+  _globals['_GENERATEREQUEST']._serialized_end=618
+  _globals['_MASKFREEEDIT']._serialized_start=620
+  _globals['_MASKFREEEDIT']._serialized_end=670
+  _globals['_GENERATERESPONSE']._serialized_start=673
+  _globals['_GENERATERESPONSE']._serialized_end=850
+  _globals['_GETSTATUSREQUEST']._serialized_start=852
+  _globals['_GETSTATUSREQUEST']._serialized_end=870
+  _globals['_GETSTATUSRESPONSE']._serialized_start=872
+  _globals['_GETSTATUSRESPONSE']._serialized_end=980
+  _globals['_BASESERVICE']._serialized_start=983
+  _globals['_BASESERVICE']._serialized_end=1151
 # @@protoc_insertion_point(module_scope)

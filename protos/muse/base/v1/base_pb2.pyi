@@ -4,7 +4,9 @@ isort:skip_file
 The base transformer: from text to low-resolution tokens."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import muse.common.v1.caller_pb2
 import muse.common.v1.decoding_pb2
@@ -27,6 +29,7 @@ class GenerateRequest(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     CALLER_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
+    ADAPTERS_FIELD_NUMBER: builtins.int
     progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType
     """Events to stream before the result. Default: none."""
     @property
@@ -59,6 +62,13 @@ class GenerateRequest(google.protobuf.message.Message):
         tokens. Each of the `steps` of `sampling` is one iteration; `min_steps` must not be set.
         """
 
+    @property
+    def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.decoding_pb2.Adapter]:
+        """Low-rank adapters to apply, at most 8, each name once. The state of `resume` does not have them, so a
+        request that resumes a decode names them again. A name that the replica does not have is NOT_FOUND.
+        Default: none.
+        """
+
     def __init__(
         self,
         *,
@@ -69,9 +79,10 @@ class GenerateRequest(google.protobuf.message.Message):
         progress: muse.common.v1.decoding_pb2.ProgressDetail.ValueType = ...,
         caller: muse.common.v1.caller_pb2.Caller | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
+        adapters: collections.abc.Iterable[muse.common.v1.decoding_pb2.Adapter] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_mask_free_edit", b"_mask_free_edit", "_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "caller", b"caller", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_mask_free_edit", b"_mask_free_edit", "_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "caller", b"caller", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_mask_free_edit", b"_mask_free_edit", "_negative_prompt", b"_negative_prompt", "_resume", b"_resume", "adapters", b"adapters", "caller", b"caller", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "progress", b"progress", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_mask_free_edit", b"_mask_free_edit"]) -> typing.Literal["mask_free_edit"] | None: ...
     @typing.overload

@@ -26,7 +26,7 @@ from muse.common.v1 import stage_pb2 as muse_dot_common_dot_v1_dot_stage__pb2
 from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmuse/common/v1/decoding.proto\x12\x0emuse.common.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\xd6\x02\n\x08Sampling\x12\x12\n\x05steps\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12!\n\x14guidance_scale_start\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x18\n\x0btemperature\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1f\n\x12\x63hoice_temperature\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x06\x88\x01\x01\x12\x16\n\tmin_steps\x18\x08 \x01(\rH\x07\x88\x01\x01\x42\x08\n\x06_stepsB\x11\n\x0f_guidance_scaleB\x17\n\x15_guidance_scale_startB\x0e\n\x0c_temperatureB\x15\n\x13_choice_temperatureB\x08\n\x06_top_kB\x07\n\x05_seedB\x0c\n\n_min_steps\"u\n\x0b\x44\x65\x63odeState\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12\r\n\x05known\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x0f\n\x07unknown\x18\x04 \x01(\r\x12\r\n\x05total\x18\x05 \x01(\r\"h\n\x0e\x44\x65\x63odeProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12/\n\x05state\x18\x03 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x00\x88\x01\x01\x42\x08\n\x06_state\"u\n\x0c\x44\x65\x63odeResult\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\r\n\x05steps\x18\x03 \x01(\r*h\n\x0eProgressDetail\x12\x1f\n\x1bPROGRESS_DETAIL_UNSPECIFIED\x10\x00\x12\x19\n\x15PROGRESS_DETAIL_STEPS\x10\x01\x12\x1a\n\x16PROGRESS_DETAIL_STATES\x10\x02\x42+\n\x0emuse.common.v1P\x01Z\x17muse/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmuse/common/v1/decoding.proto\x12\x0emuse.common.v1\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\xd6\x02\n\x08Sampling\x12\x12\n\x05steps\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12!\n\x14guidance_scale_start\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x18\n\x0btemperature\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1f\n\x12\x63hoice_temperature\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x06\x88\x01\x01\x12\x16\n\tmin_steps\x18\x08 \x01(\rH\x07\x88\x01\x01\x42\x08\n\x06_stepsB\x11\n\x0f_guidance_scaleB\x17\n\x15_guidance_scale_startB\x0e\n\x0c_temperatureB\x15\n\x13_choice_temperatureB\x08\n\x06_top_kB\x07\n\x05_seedB\x0c\n\n_min_steps\"7\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_weight\"u\n\x0b\x44\x65\x63odeState\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12\r\n\x05known\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x0f\n\x07unknown\x18\x04 \x01(\r\x12\r\n\x05total\x18\x05 \x01(\r\"h\n\x0e\x44\x65\x63odeProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12/\n\x05state\x18\x03 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x00\x88\x01\x01\x42\x08\n\x06_state\"u\n\x0c\x44\x65\x63odeResult\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12+\n\x06timing\x18\x02 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\r\n\x05steps\x18\x03 \x01(\r*h\n\x0eProgressDetail\x12\x1f\n\x1bPROGRESS_DETAIL_UNSPECIFIED\x10\x00\x12\x19\n\x15PROGRESS_DETAIL_STEPS\x10\x01\x12\x1a\n\x16PROGRESS_DETAIL_STATES\x10\x02\x42+\n\x0emuse.common.v1P\x01Z\x17muse/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +34,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muse.common.v1.decoding_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016muse.common.v1P\001Z\027muse/common/v1;commonv1'
-  _globals['_PROGRESSDETAIL']._serialized_start=795
-  _globals['_PROGRESSDETAIL']._serialized_end=899
+  _globals['_PROGRESSDETAIL']._serialized_start=852
+  _globals['_PROGRESSDETAIL']._serialized_end=956
   _globals['_SAMPLING']._serialized_start=107
   _globals['_SAMPLING']._serialized_end=449
-  _globals['_DECODESTATE']._serialized_start=451
-  _globals['_DECODESTATE']._serialized_end=568
-  _globals['_DECODEPROGRESS']._serialized_start=570
-  _globals['_DECODEPROGRESS']._serialized_end=674
-  _globals['_DECODERESULT']._serialized_start=676
-  _globals['_DECODERESULT']._serialized_end=793
+  _globals['_ADAPTER']._serialized_start=451
+  _globals['_ADAPTER']._serialized_end=506
+  _globals['_DECODESTATE']._serialized_start=508
+  _globals['_DECODESTATE']._serialized_end=625
+  _globals['_DECODEPROGRESS']._serialized_start=627
+  _globals['_DECODEPROGRESS']._serialized_end=731
+  _globals['_DECODERESULT']._serialized_start=733
+  _globals['_DECODERESULT']._serialized_end=850
 # @@protoc_insertion_point(module_scope)

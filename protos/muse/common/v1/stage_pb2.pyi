@@ -122,6 +122,22 @@ class StageStatus(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AdaptersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     STAGE_FIELD_NUMBER: builtins.int
     PRESET_FIELD_NUMBER: builtins.int
     FINGERPRINTS_FIELD_NUMBER: builtins.int
@@ -131,6 +147,7 @@ class StageStatus(google.protobuf.message.Message):
     ACTIVE_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
+    ADAPTERS_FIELD_NUMBER: builtins.int
     stage: builtins.str
     """Name of the stage: "text_encoder", "tokenizer", "base" or "superres"."""
     preset: builtins.str
@@ -159,6 +176,12 @@ class StageStatus(google.protobuf.message.Message):
         precision unless that is float32, such as "+int8+bfloat16", because precision changes pictures.
         """
 
+    @property
+    def adapters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Digest of each low-rank adapter that a request may name, by its name: "sha256:" and 64 hexadecimal
+        digits. Only base and superres have adapters.
+        """
+
     def __init__(
         self,
         *,
@@ -171,7 +194,8 @@ class StageStatus(google.protobuf.message.Message):
         active: builtins.int = ...,
         version: builtins.str = ...,
         precision: builtins.str = ...,
+        adapters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["active", b"active", "checkpoints", b"checkpoints", "device", b"device", "fingerprints", b"fingerprints", "precision", b"precision", "preset", b"preset", "queued", b"queued", "stage", b"stage", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active", b"active", "adapters", b"adapters", "checkpoints", b"checkpoints", "device", b"device", "fingerprints", b"fingerprints", "precision", b"precision", "preset", b"preset", "queued", b"queued", "stage", b"stage", "version", b"version"]) -> None: ...
 
 global___StageStatus = StageStatus

@@ -43,6 +43,7 @@ class GenerateRequest(google.protobuf.message.Message):
     CALLER_FIELD_NUMBER: builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
     BEST_OF_FIELD_NUMBER: builtins.int
+    ADAPTERS_FIELD_NUMBER: builtins.int
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
@@ -88,6 +89,12 @@ class GenerateRequest(google.protobuf.message.Message):
         """Caller and priority of the request. Default: an interactive request of the caller without a name."""
 
     @property
+    def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.decoding_pb2.Adapter]:
+        """Low-rank adapters to apply, at most 8, each name once. A name applies to base, to superres or to both:
+        to each stage that has an adapter of this name. A name that neither has is NOT_FOUND. Default: none.
+        """
+
+    @property
     def inpaint(self) -> global___Inpaint:
         """Repaints the masked part of a picture."""
 
@@ -116,13 +123,14 @@ class GenerateRequest(google.protobuf.message.Message):
         caller: muse.common.v1.caller_pb2.Caller | None = ...,
         preview_every: builtins.int = ...,
         best_of: builtins.int = ...,
+        adapters: collections.abc.Iterable[muse.common.v1.decoding_pb2.Adapter] | None = ...,
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
         vary: global___Vary | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "best_of", b"best_of", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "adapters", b"adapters", "base", b"base", "best_of", b"best_of", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
     @typing.overload
@@ -476,8 +484,8 @@ class GeneratedImage(google.protobuf.message.Message):
     height_px: builtins.int
     """Height in pixels."""
     png: builtins.bytes
-    """The picture as a PNG file. Its metadata has the prompt, the seed, the checkpoints, and the statement
-    that it was generated.
+    """The picture as a PNG file. Its metadata has the prompt, the seed, the checkpoints, the adapters, and the
+    statement that it was generated.
     """
     iteration: builtins.int
     """Iteration after which a mask-free edit returned the picture. Pictures of one edit share index and
@@ -537,8 +545,8 @@ global___GeneratedImage = GeneratedImage
 
 @typing.final
 class DecodeProvenance(google.protobuf.message.Message):
-    """Provenance of the tokens of one decode. Equal checkpoints, sampling parameters, steps and seeds give
-    equal tokens.
+    """Provenance of the tokens of one decode. Equal checkpoints, adapters, sampling parameters, steps and seeds
+    give equal tokens.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -638,12 +646,14 @@ class Provenance(google.protobuf.message.Message):
     CHECKPOINTS_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
     SUPERRES_FIELD_NUMBER: builtins.int
+    ADAPTERS_FIELD_NUMBER: builtins.int
     preset: builtins.str
     """Preset of the stages."""
     @property
     def checkpoints(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Digest of each checkpoint by its path, such as "tokenizer/high", from StageStatus.checkpoints: it
-        names the precision unless that is float32.
+        names the precision unless that is float32. Adapters of the request are among them by the stages that
+        applied them, such as "base/adapters/fox".
         """
 
     @property
@@ -654,6 +664,10 @@ class Provenance(google.protobuf.message.Message):
     def superres(self) -> muse.common.v1.decoding_pb2.Sampling:
         """Sampling parameters of the super-resolution transformer, defaults included."""
 
+    @property
+    def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.decoding_pb2.Adapter]:
+        """Adapters of the request with their weights, defaults included."""
+
     def __init__(
         self,
         *,
@@ -661,9 +675,10 @@ class Provenance(google.protobuf.message.Message):
         checkpoints: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         base: muse.common.v1.decoding_pb2.Sampling | None = ...,
         superres: muse.common.v1.decoding_pb2.Sampling | None = ...,
+        adapters: collections.abc.Iterable[muse.common.v1.decoding_pb2.Adapter] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["base", b"base", "superres", b"superres"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "checkpoints", b"checkpoints", "preset", b"preset", "superres", b"superres"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["adapters", b"adapters", "base", b"base", "checkpoints", b"checkpoints", "preset", b"preset", "superres", b"superres"]) -> None: ...
 
 global___Provenance = Provenance
 

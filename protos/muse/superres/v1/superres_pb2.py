@@ -28,7 +28,7 @@ from muse.common.v1 import stage_pb2 as muse_dot_common_dot_v1_dot_stage__pb2
 from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmuse/superres/v1/superres.proto\x12\x10muse.superres.v1\x1a\x1bmuse/common/v1/caller.proto\x1a\x1dmuse/common/v1/decoding.proto\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\x83\x03\n\x0fGenerateRequest\x12-\n\x06prompt\x18\x01 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12;\n\x0fnegative_prompt\x18\x02 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbeddingH\x00\x88\x01\x01\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12\x30\n\x06resume\x18\x04 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x01\x88\x01\x01\x12\x30\n\x08progress\x18\x05 \x01(\x0e\x32\x1e.muse.common.v1.ProgressDetail\x12-\n\nlow_tokens\x18\x06 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12&\n\x06\x63\x61ller\x18\x07 \x01(\x0b\x32\x16.muse.common.v1.CallerB\x12\n\x10_negative_promptB\t\n\x07_resume\"\xb1\x01\n\x10GenerateResponse\x12\x32\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.muse.common.v1.DecodeProgressH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.muse.common.v1.DecodeResultH\x00\x12\x30\n\tpreempted\x18\x03 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x00\x42\x07\n\x05\x65vent\"\x12\n\x10GetStatusRequest\"l\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus\x12*\n\x08\x64\x65\x66\x61ults\x18\x02 \x01(\x0b\x32\x18.muse.common.v1.Sampling2\xbc\x01\n\x0fSuperresService\x12S\n\x08Generate\x12!.muse.superres.v1.GenerateRequest\x1a\".muse.superres.v1.GenerateResponse0\x01\x12T\n\tGetStatus\x12\".muse.superres.v1.GetStatusRequest\x1a#.muse.superres.v1.GetStatusResponseB1\n\x10muse.superres.v1P\x01Z\x1bmuse/superres/v1;superresv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmuse/superres/v1/superres.proto\x12\x10muse.superres.v1\x1a\x1bmuse/common/v1/caller.proto\x1a\x1dmuse/common/v1/decoding.proto\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\"\xae\x03\n\x0fGenerateRequest\x12-\n\x06prompt\x18\x01 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbedding\x12;\n\x0fnegative_prompt\x18\x02 \x01(\x0b\x32\x1d.muse.common.v1.TextEmbeddingH\x00\x88\x01\x01\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12\x30\n\x06resume\x18\x04 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x01\x88\x01\x01\x12\x30\n\x08progress\x18\x05 \x01(\x0e\x32\x1e.muse.common.v1.ProgressDetail\x12-\n\nlow_tokens\x18\x06 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12&\n\x06\x63\x61ller\x18\x07 \x01(\x0b\x32\x16.muse.common.v1.Caller\x12)\n\x08\x61\x64\x61pters\x18\x08 \x03(\x0b\x32\x17.muse.common.v1.AdapterB\x12\n\x10_negative_promptB\t\n\x07_resume\"\xb1\x01\n\x10GenerateResponse\x12\x32\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.muse.common.v1.DecodeProgressH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.muse.common.v1.DecodeResultH\x00\x12\x30\n\tpreempted\x18\x03 \x01(\x0b\x32\x1b.muse.common.v1.DecodeStateH\x00\x42\x07\n\x05\x65vent\"\x12\n\x10GetStatusRequest\"l\n\x11GetStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageStatus\x12*\n\x08\x64\x65\x66\x61ults\x18\x02 \x01(\x0b\x32\x18.muse.common.v1.Sampling2\xbc\x01\n\x0fSuperresService\x12S\n\x08Generate\x12!.muse.superres.v1.GenerateRequest\x1a\".muse.superres.v1.GenerateResponse0\x01\x12T\n\tGetStatus\x12\".muse.superres.v1.GetStatusRequest\x1a#.muse.superres.v1.GetStatusResponseB1\n\x10muse.superres.v1P\x01Z\x1bmuse/superres/v1;superresv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020muse.superres.v1P\001Z\033muse/superres/v1;superresv1'
   _globals['_GENERATEREQUEST']._serialized_start=171
-  _globals['_GENERATEREQUEST']._serialized_end=558
-  _globals['_GENERATERESPONSE']._serialized_start=561
-  _globals['_GENERATERESPONSE']._serialized_end=738
-  _globals['_GETSTATUSREQUEST']._serialized_start=740
-  _globals['_GETSTATUSREQUEST']._serialized_end=758
-  _globals['_GETSTATUSRESPONSE']._serialized_start=760
-  _globals['_GETSTATUSRESPONSE']._serialized_end=868
-  _globals['_SUPERRESSERVICE']._serialized_start=871
-  _globals['_SUPERRESSERVICE']._serialized_end=1059
+  _globals['_GENERATEREQUEST']._serialized_end=601
+  _globals['_GENERATERESPONSE']._serialized_start=604
+  _globals['_GENERATERESPONSE']._serialized_end=781
+  _globals['_GETSTATUSREQUEST']._serialized_start=783
+  _globals['_GETSTATUSREQUEST']._serialized_end=801
+  _globals['_GETSTATUSRESPONSE']._serialized_start=803
+  _globals['_GETSTATUSRESPONSE']._serialized_end=911
+  _globals['_SUPERRESSERVICE']._serialized_start=914
+  _globals['_SUPERRESSERVICE']._serialized_end=1102
 # @@protoc_insertion_point(module_scope)
