@@ -13,13 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from services.base.config import BaseConfig
-from services.runtime.checkpoints.adapters import Adapter, load_adapter
+from services.runtime.checkpoints.adapters import check_belongs, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
-from services.runtime.checkpoints.serialization import (
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from services.runtime.checkpoints.serialization import load_checkpoint, save_checkpoint
 from services.runtime.checkpoints.tensors import LazyTensors
 from services.superres.config import SuperresConfig
 
@@ -50,7 +46,7 @@ def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
             f"{adapter} is an adapter of {added.stage!r}: expected one of {', '.join(CONFIG_TYPES)}"
         )
     read = load_checkpoint(checkpoint, stage=added.stage, config_type=CONFIG_TYPES[added.stage])
-    _check_belongs(added, read)
+    check_belongs(added, read)
 
     def make(name: str) -> np.ndarray:
         value = read.parameters[name]
@@ -74,20 +70,3 @@ def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
             if file.is_file() and file.name not in WRITTEN
         ],
     )
-
-
-def _check_belongs(adapter: Adapter, checkpoint: Checkpoint) -> None:
-    """Checks that an adapter was trained for a checkpoint."""
-    if adapter.checkpoint != checkpoint.digest:
-        raise CheckpointMismatch(
-            f"{adapter.folder} belongs to the {adapter.stage} of digest {adapter.checkpoint}, "
-            f"{checkpoint.folder} has {checkpoint.digest}: give the checkpoint that the adapter "
-            "was trained on"
-        )
-    for name, (a, b) in adapter.factors.items():
-        shape = (*a.shape[:-1], b.shape[-1])
-        found = checkpoint.parameters[name].shape if name in checkpoint.parameters else "none"
-        if found != shape:
-            raise CheckpointMismatch(
-                f"{adapter.folder} adapts {name} of shape {shape}: {checkpoint.folder} has {found}"
-            )

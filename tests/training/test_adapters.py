@@ -232,7 +232,7 @@ def with_factors(base: Checkpoint[Any], folder: Path) -> dict[str, np.ndarray]:
     """Returns the parameters of a transformer with an adapter that was read from its file."""
     factors: dict[str, np.ndarray] = {}
     for name, (a, b) in load_adapter(folder).factors.items():
-        product = name.replace(".kernel", ".dot_general")
+        product = name.replace(".kernel", ".adapter")
         factors |= {f"{product}.lora_a": a, f"{product}.lora_b": b}
     return base.parameters | factors
 

@@ -24,7 +24,7 @@ from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from training.bf16_matmul import with_bf16_matmul
 from training.gradients import accumulated
-from training.low_rank import with_adapters
+from training.low_rank import with_fresh_adapters
 from training.mesh import Execution
 from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
 from training.state import TrainState, apply_gradients, new_train_state
@@ -81,7 +81,7 @@ class MaskedTokensStep:
         if bf16 and on_cpu:
             model = with_bf16_matmul(model)
         if self.low_rank is not None:
-            model = with_adapters(model, self.low_rank, rngs=nnx.Rngs(self.seed))
+            model = with_fresh_adapters(model, self.low_rank, rngs=nnx.Rngs(self.seed))
         return model
 
     def initial_state(self, given: Mapping[str, Array]) -> TrainState:

@@ -11,6 +11,7 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", se
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.serialization import Checkpoint
 from services.runtime.checkpoints.tensors import write_tensors
 
 FORMAT_VERSION = 1
@@ -44,7 +46,7 @@ class LowRank:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"an adapter's rank must be at least 1, got {self.rank}")
-        if self.alpha <= 0:
+        if not 0 < self.alpha < math.inf:  # NaN is in no range
             raise ValueError(f"an adapter's alpha must be more than 0, got {self.alpha:g}")
 
     @property
@@ -120,7 +122,8 @@ def load_adapter(folder: Path) -> Adapter:
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
-        CheckpointMismatch: a file cannot be read, is of another format, or lacks a factor.
+        CheckpointMismatch: a file cannot be read, is of another format, lacks a factor, or has one
+            that is not finite.
     """
     weights = folder / WEIGHTS_FILE
     for file in (folder / "config.json", weights):
@@ -160,6 +163,27 @@ def load_adapter(folder: Path) -> Adapter:
     )
 
 
+def check_belongs(adapter: Adapter, checkpoint: Checkpoint[Any]) -> None:
+    """Checks that an adapter was trained for a checkpoint.
+
+    Raises:
+        CheckpointMismatch: it was trained for another one, or its shapes are not those of this one.
+    """
+    if adapter.checkpoint != checkpoint.digest:
+        raise CheckpointMismatch(
+            f"{adapter.folder} belongs to the {adapter.stage} of digest {adapter.checkpoint}, "
+            f"{checkpoint.folder} has {checkpoint.digest}: give the checkpoint that the adapter "
+            "was trained on"
+        )
+    for name, (a, b) in adapter.factors.items():
+        shape = (*a.shape[:-1], b.shape[-1])
+        found = checkpoint.parameters[name].shape if name in checkpoint.parameters else "none"
+        if found != shape:
+            raise CheckpointMismatch(
+                f"{adapter.folder} adapts {name} of shape {shape}: {checkpoint.folder} has {found}"
+            )
+
+
 def _paired(
     file: Path, parameters: Mapping[str, np.ndarray], rank: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -180,5 +204,10 @@ def _paired(
             raise CheckpointMismatch(
                 f"{file}: the factors of {name} have shapes {a.shape} and {b.shape}: expected "
                 f"rank {rank}, as config.json says"
+            )
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise CheckpointMismatch(
+                f"{file}: the factors of {name} have NaN or infinity, expected finite numbers; "
+                "train the adapter again with a lower learning rate"
             )
     return factors
