@@ -44,6 +44,10 @@ FINGERPRINTS = {
 LOW_GRID, HIGH_GRID, HIGH_SIDE_PX = 2, 4, 8
 RESOLUTIONS = {LOW: (4, LOW_GRID), HIGH: (HIGH_SIDE_PX, HIGH_GRID)}  # side in pixels, grid
 DEFAULTS = {"base": Sampling(steps=5, guidance_scale=2.5), "superres": Sampling(steps=3, top_k=7)}
+ADAPTERS = {  # digest of each by its name
+    "base": {"fox": "sha256:fox of base", "owl": "sha256:owl of base"},
+    "superres": {"owl": "sha256:owl of superres"},
+}
 LONGEST_TEXT = 32  # words the text encoder takes
 # What the call at hand says of its time.
 MEASURED: ContextVar[StageTiming | None] = ContextVar("MEASURED", default=None)
@@ -58,6 +62,7 @@ class Behaviour:
         left_s: Seconds each call had left.
         cancelled: Calls that were cancelled while they ran.
         fingerprints: What it says it serves.
+        adapters: Digests of the adapters that it says it has.
         around: Awaited in every call, with its seed (0 where there is none). It may return the
             timing that the call then answers with.
         health: What its health service says, to be set.
@@ -73,6 +78,7 @@ class Behaviour:
         self.left_s: list[float | None] = []
         self.cancelled = 0
         self.fingerprints = dict(FINGERPRINTS[name])
+        self.adapters = dict(ADAPTERS.get(name, {}))
         self.around: Callable[[int], Any] | None = None
         self.health = health.aio.HealthServicer()
         self.steps_before_around = 0
@@ -101,6 +107,7 @@ class Behaviour:
             fingerprints=self.fingerprints,
             checkpoints=digest,
             queued=self.queued,
+            adapters=self.adapters,
         )
 
     def timing(self) -> StageTiming:

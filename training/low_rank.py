@@ -30,7 +30,7 @@ def with_fresh_adapters(model: Module, low_rank: LowRank, *, rngs: nnx.Rngs) -> 
 
 
 def _fresh(projection: Projection, low_rank: LowRank, rngs: nnx.Rngs) -> LowRankProduct:
-    """Draws A from a Gaussian of variance 1 / inputs; B is zero. A stack has both for each layer."""
+    """Draws A from a Gaussian of variance 1 / inputs; B is zero."""
     *stack, inputs, outputs = projection.kernel.shape
     drawn = jax.random.normal(rngs.params(), (*stack, inputs, low_rank.rank))
     return LowRankProduct(

@@ -1,9 +1,10 @@
 """Requests, channel options and trace context, shared by both clients."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from muse.common.v1.caller_pb2 import Caller
-from muse.common.v1.decoding_pb2 import Sampling
+from muse.common.v1.decoding_pb2 import Adapter, Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from muse_client.edits import EditOptions
@@ -29,6 +30,8 @@ class GenerateOptions(EditOptions, total=False):
             ranking if absent.
         caller: Caller of the request, and its priority.
         preview_every: Steps between two previews in `Progress` events; no previews if absent.
+        adapters: Weight of each low-rank adapter to apply, by its name: {"fox": 1.0}. None if
+            absent.
     """
 
     negative_prompt: str
@@ -39,6 +42,7 @@ class GenerateOptions(EditOptions, total=False):
     best_of: int
     caller: Caller
     preview_every: int
+    adapters: Mapping[str, float]
 
 
 def sampling(**parameters: float | int | None) -> Sampling:
@@ -73,7 +77,18 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
         value: Any = options.get(name)
         if value is not None and not 0 <= value <= largest:
             raise invalid_request(name, f"expected 0 to {largest}, got {value}")
-    return GenerateRequest(prompt=prompt, progress=progress, **options)
+    adapters = [_adapter(*item) for item in options.get("adapters", {}).items()]
+    others: Any = {name: value for name, value in options.items() if name != "adapters"}
+    return GenerateRequest(prompt=prompt, progress=progress, adapters=adapters, **others)
+
+
+def _adapter(name: str, weight: float) -> Adapter:
+    try:
+        return Adapter(name=name, weight=weight)
+    except (TypeError, ValueError) as error:
+        raise invalid_request(
+            "adapters", f"expected a name and a number, got {name!r}: {weight!r}"
+        ) from error
 
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters
 from services.decoding.memory import check_memory
 from services.decoding.pool import DecodePool
 from services.decoding.programs import SLOT_SPECS, pool_programs
 from services.decoding.serving import ServingConfig
+from services.nn.low_rank import with_adapters
 from services.nn.quantization import with_weight_format, with_weights
 from services.nn.sharding import bytes_per_device, check_divides, model_mesh, partition_specs
 
@@ -24,6 +26,7 @@ def load_pool(
     inputs: Sequence[jax.ShapeDtypeStruct],
     tokens: int,
     mask_id: int,
+    adapters: LoadedAdapters = NO_ADAPTERS,
 ) -> DecodePool:
     """Makes a pool around given parameters, after checking that its devices have enough memory.
 
@@ -33,6 +36,7 @@ def load_pool(
         serving: Devices, slots and precision.
         sharded: Counts that the devices share evenly, such as heads, by name.
         inputs, tokens, mask_id: As of `pool_programs`.
+        adapters: Adapters that a decode may use.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.
@@ -42,9 +46,19 @@ def load_pool(
     """
     mesh = model_mesh(serving.shards)
     check_divides(serving.shards, sharded)
-    graph, shapes = nnx.split(nnx.eval_shape(with_weight_format(build, serving.weights)))
+    build_served = with_weight_format(build, serving.weights)
+    graph, shapes = nnx.split(
+        nnx.eval_shape(lambda: with_adapters(build_served(), adapters.factors))
+    )
     single = pool_programs(
-        graph, shapes, inputs=inputs, tokens=tokens, mask_id=mask_id, slots=1, mesh=mesh
+        graph,
+        shapes,
+        inputs=inputs,
+        tokens=tokens,
+        mask_id=mask_id,
+        slots=1,
+        adapter_rank=adapters.rank,
+        mesh=mesh,
     )
     specs = partition_specs(shapes)
     check_memory(
@@ -55,11 +69,14 @@ def load_pool(
     )
     # Parameters of several devices are sharded on the host: one device may not hold all of them.
     array = jnp.asarray if mesh is None else np.asarray
+    dtype, weights = serving.dtype, serving.weights
+    model = with_weights(build, parameters, dtype=dtype, weights=weights, array=array)
     return DecodePool(
-        with_weights(build, parameters, dtype=serving.dtype, weights=serving.weights, array=array),
+        with_adapters(model, adapters.factors, dtype=dtype, array=array),
         inputs=inputs,
         tokens=tokens,
         mask_id=mask_id,
         slots=serving.slots,
+        adapters=adapters,
         mesh=mesh,
     )

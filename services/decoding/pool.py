@@ -5,14 +5,16 @@ scheduler of services/runtime decides when a decode joins.
 """
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Float
 
+from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters
 from services.decoding.programs import CompiledPrograms, pool_programs
 from services.decoding.slots import Progress, Slots
 from services.decoding.state import Row, Sampling, fresh_row, state_of
@@ -30,11 +32,13 @@ class DecodeRequest:
         negative_inputs: The inputs with the negative prompt in place of the prompt; None guides
             away from no text.
         row: Start of the decode.
+        adapters: Weight of each adapter to apply, by its name.
     """
 
     inputs: tuple[np.ndarray, ...]
     negative_inputs: tuple[np.ndarray, ...] | None
     row: Row
+    adapters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def steps_left(self) -> int:
@@ -54,6 +58,7 @@ class DecodePool:
         slots: Decodes that run at a time.
         mask_id: The [MASK] id.
         tokens: Tokens of an image.
+        adapters: The adapters that a decode may use.
         parameters: The network's parameters, as the programs take them.
         programs: The programs before they are compiled.
         compiled: The compiled programs; None before `warm_up`.
@@ -68,13 +73,15 @@ class DecodePool:
         tokens: int,
         mask_id: int,
         slots: int,
+        adapters: LoadedAdapters = NO_ADAPTERS,
         mesh: Mesh | None = None,
     ) -> None:
-        """Prepares the slots of a `MaskedTransformer`; compiles nothing yet.
+        """Prepares the slots of a `MaskedTransformer`, which has `adapters`; compiles nothing yet.
 
         The other arguments are those of `pool_programs`.
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
+        self.adapters = adapters
         self.device_to_host_s = 0.0
         graph, parameters = nnx.split(model)
         self.parameters = unstack(parameters) if mesh is None else shard(parameters, mesh)
@@ -85,6 +92,7 @@ class DecodePool:
             tokens=tokens,
             mask_id=mask_id,
             slots=slots,
+            adapter_rank=adapters.rank,
             mesh=mesh,
         )
         self.compiled: CompiledPrograms | None = None
@@ -103,7 +111,7 @@ class DecodePool:
             RuntimeError: the pool was not warmed up. Any other exception: the device fails.
         """
         compiled = self._warm()
-        self._device_slots = compiled.empty(self._context(self._blank))
+        self._device_slots = compiled.empty(self._context(self._blank, self.adapters.scale({})))
         row = fresh_row(self.tokens, Sampling(steps=2, guidance_scale=1.0))
         self.admit(0, DecodeRequest(inputs=self._blank, negative_inputs=self._blank, row=row))
         self.advance(1, [0])
@@ -115,14 +123,16 @@ class DecodePool:
         Raises:
             ValueError: there is no such slot, or the row has another number of tokens or
                 contradicts itself.
+            KeyError: there is no such adapter.
             RuntimeError: a failed program has lost the slots.
         """
         self._check(slot)
         if len(request.row.tokens) != self.tokens:
             raise ValueError(f"row: expected {self.tokens} tokens, got {len(request.row.tokens)}")
-        context = negative_context = self._context(request.inputs)
+        scale = self.adapters.scale(request.adapters)
+        context = negative_context = self._context(request.inputs, scale)
         if request.negative_inputs is not None:
-            negative_context = self._context(request.negative_inputs)
+            negative_context = self._context(request.negative_inputs, scale)
         row = state_of([request.row], mask_id=self.mask_id)
         self._device_slots = self._warm().admit(
             self._taken(),
@@ -131,6 +141,7 @@ class DecodePool:
             context,
             negative_context,
             np.bool_(request.negative_inputs is not None),
+            scale,
         )
 
     def advance(self, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
@@ -181,5 +192,5 @@ class DecodePool:
             raise RuntimeError("there are no slots: call warm_up() first, reset() after a failure")
         return slots
 
-    def _context(self, inputs: Sequence[np.ndarray]) -> Context:
-        return self._warm().context(self.parameters, *(array[None] for array in inputs))
+    def _context(self, inputs: Sequence[np.ndarray], scale: Float[np.ndarray, " R"]) -> Context:
+        return self._warm().context(self.parameters, scale, *(array[None] for array in inputs))

@@ -6,6 +6,7 @@ state of every slot is replicated, and all devices draw the same noise.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import jax
@@ -14,18 +15,23 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jax.stages import Wrapped
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from services.decoding import slots as slot_programs
 from services.decoding.slots import MaskedTransformer, Progress, Slots
 from services.decoding.state import DecodeState, idle_state
 from services.nn.attention import Context
 from services.nn.compiling import compiler_options
+from services.nn.low_rank import with_adapter_scale
 from services.nn.sharding import CONTEXT, REPLICATED, partition_specs, shardings
 from services.nn.stacks import stack, unstack
 
 SLOT_SPECS = Slots(
-    state=REPLICATED, context=CONTEXT, negative_context=CONTEXT, has_negative=REPLICATED
+    state=REPLICATED,
+    context=CONTEXT,
+    negative_context=CONTEXT,
+    has_negative=REPLICATED,
+    adapter_scale=REPLICATED,
 )
 
 
@@ -34,7 +40,8 @@ class CompiledPrograms:
     """The programs of a pool, ready to run.
 
     Attributes:
-        context: Parameters and the inputs of one row to the context of that row.
+        context: Parameters, the scale of the adapters and the inputs of one row to the context of
+            that row.
         empty: The context of one row, for its shapes, to slots that are all idle.
         admit: `services.decoding.slots.admit`; writes into the buffers of the slots.
         advance: Parameters, slots and a limit of steps to the slots after these steps; writes into
@@ -45,7 +52,7 @@ class CompiledPrograms:
 
     context: Callable[..., Context]
     empty: Callable[[Context], Slots]
-    admit: Callable[[Slots, np.int32, DecodeState, Context, Context, np.bool_], Slots]
+    admit: Callable[[Slots, np.int32, DecodeState, Context, Context, np.bool_, np.ndarray], Slots]
     advance: Callable[[nnx.State, Slots, np.int32], Slots]
     read: Callable[[Slots, np.int32], Progress]
     release: Callable[[Slots, np.int32], Slots]
@@ -90,53 +97,58 @@ def pool_programs(
     tokens: int,
     mask_id: int,
     slots: int,
+    adapter_rank: int,
     mesh: Mesh | None,
 ) -> PoolFunctions:
     """Returns the programs of a pool; compiles nothing.
 
     Args:
-        graph: Graph of a `MaskedTransformer`, from `nnx.split`.
+        graph: Graph of a `MaskedTransformer`, from `nnx.split`; with adapters, if there are any.
         parameters: Its parameters, or their shapes, as a checkpoint has them.
         inputs: Shapes of the inputs of the transformer's `context`, of a single row.
         tokens: Tokens of an image.
         mask_id: The [MASK] id.
         slots: Decodes that run at a time.
+        adapter_rank: Sum of the ranks of the adapters; 0 without adapters.
         mesh: Devices that share the network; None for one device.
     """
 
-    def model(parameters: nnx.State) -> MaskedTransformer:
-        return cast(MaskedTransformer, nnx.merge(graph, stack(parameters)))
+    def model(parameters: nnx.State, scale: Float[Array, " R"]) -> MaskedTransformer:
+        scaled = with_adapter_scale(stack(parameters), scale)
+        return cast(MaskedTransformer, nnx.merge(graph, scaled))
 
-    def context_of(parameters: nnx.State, *inputs: Array) -> Context:
-        return model(parameters).context(*inputs)
+    def context_of(parameters: nnx.State, scale: Float[Array, " R"], *inputs: Array) -> Context:
+        return model(parameters, scale).context(*inputs)
 
     def empty(context: Context) -> Slots:
-        return slot_programs.empty_slots(idle_state(slots, tokens, mask_id=mask_id), context)
+        idle = idle_state(slots, tokens, mask_id=mask_id)
+        return slot_programs.empty_slots(idle, context, adapter_rank)
 
     def advance(parameters: nnx.State, slots: Slots, limit: Array) -> Slots:
-        return slot_programs.advance(slots, limit, lambda: model(parameters), mask_id=mask_id)
+        return slot_programs.advance(slots, limit, partial(model, parameters), mask_id=mask_id)
 
     sharded = partition_specs(parameters)
     taken = jax.eval_shape(unstack if mesh is None else lambda given: given, parameters)
-    context = jax.eval_shape(context_of, taken, *inputs)
+    scale = jax.ShapeDtypeStruct((adapter_rank,), jnp.float32)
+    context = jax.eval_shape(context_of, taken, scale, *inputs)
     slots_shape = jax.eval_shape(empty, context)
     row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, idle_state(1, tokens, mask_id=mask_id)))
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
     return PoolFunctions(
         context=Program(
-            _jit(context_of, mesh, (sharded, *(REPLICATED,) * len(inputs)), CONTEXT),
-            (taken, *inputs),
+            _jit(context_of, mesh, (sharded, REPLICATED, *(REPLICATED,) * len(inputs)), CONTEXT),
+            (taken, scale, *inputs),
         ),
         empty=Program(_jit(empty, mesh, (CONTEXT,), SLOT_SPECS), (context,)),
         admit=Program(
             _jit(
                 slot_programs.admit,
                 mesh,
-                (SLOT_SPECS, REPLICATED, REPLICATED, CONTEXT, CONTEXT, REPLICATED),
+                (SLOT_SPECS, REPLICATED, REPLICATED, CONTEXT, CONTEXT, REPLICATED, REPLICATED),
                 SLOT_SPECS,
                 donate=0,
             ),
-            (slots_shape, number, row, context, context, flag),
+            (slots_shape, number, row, context, context, flag, scale),
         ),
         advance=Program(
             _jit(advance, mesh, (sharded, SLOT_SPECS, REPLICATED), SLOT_SPECS, donate=1),

@@ -56,12 +56,14 @@ class Slots(NamedTuple):
         context: Context of each slot's prompt.
         negative_context: Context of each slot's negative prompt.
         has_negative: Slots with a negative prompt; other slots guide away from no text.
+        adapter_scale: Scale of each slot's adapters, as `LoadedAdapters.scale` returns it.
     """
 
     state: DecodeState
     context: Context
     negative_context: Context
     has_negative: Bool[Array, " S"]
+    adapter_scale: Float[Array, "S R"]
 
 
 SLOT_AXES = Context._make((1, 1, 0))  # the axis of rows of keys, values and length
@@ -83,7 +85,7 @@ class Progress(NamedTuple):
     total: int
 
 
-def empty_slots(state: DecodeState, context: Context) -> Slots:
+def empty_slots(state: DecodeState, context: Context, adapter_rank: int = 0) -> Slots:
     """Makes slots whose contexts are zero, in the shapes of the context of one row."""
     count = state.step.shape[0]
 
@@ -93,7 +95,13 @@ def empty_slots(state: DecodeState, context: Context) -> Slots:
 
         return jax.tree.map(zeros, context, SLOT_AXES)
 
-    return Slots(jax.tree.map(jnp.array, state), blank(), blank(), jnp.zeros(count, bool))
+    return Slots(
+        state=jax.tree.map(jnp.array, state),
+        context=blank(),
+        negative_context=blank(),
+        has_negative=jnp.zeros(count, bool),
+        adapter_scale=jnp.zeros((count, adapter_rank)),
+    )
 
 
 def admit(
@@ -103,6 +111,7 @@ def admit(
     context: Context,
     negative_context: Context,
     has_negative: Bool[Array, ""],
+    adapter_scale: Float[Array, " R"],
 ) -> Slots:
     """Puts one decode, a single row, into a slot and overwrites the slot's previous content.
 
@@ -117,27 +126,29 @@ def admit(
         jax.tree.map(insert, slots.context, context, SLOT_AXES),
         jax.tree.map(insert, slots.negative_context, negative_context, SLOT_AXES),
         slots.has_negative.at[slot].set(has_negative),
+        slots.adapter_scale.at[slot].set(adapter_scale),
     )
 
 
 def advance(
     slots: Slots,
     limit: Int[Array, ""],
-    network: Callable[[], MaskedTransformer],
+    network: Callable[[Float[Array, " R"]], MaskedTransformer],
     *,
     mask_id: int,
 ) -> Slots:
     """Advances every active slot until all slots are idle or `limit` steps were taken.
 
-    `network` builds the transformer within the step, so that XLA does not copy its slices of
-    stacked parameters (services/nn/stacks.py).
+    `network` builds the transformer with the adapters of a slot, given their scale. It does so
+    within the step, so that XLA does not copy its slices of stacked parameters
+    (services/nn/stacks.py).
     """
 
     def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
         row = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, slot, 1), state)
 
         def predict(tokens: Int[Array, "1 N"]) -> Float[Array, "1 N V"]:
-            context, model = _row(slots.context, slot), network()
+            context, model = _row(slots.context, slot), network(slots.adapter_scale[slot])
             scale = guidance_at(row.step, row.total, row.guidance_scale_start, row.guidance_scale)
 
             def without_guidance() -> Array:

@@ -1,5 +1,6 @@
 """Engine of a masked stage: text embeddings in, tokens out, without the wire."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic
 
@@ -7,10 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from services.decoding.adapters import loaded_adapters
 from services.decoding.loading import load_pool
 from services.decoding.pool import DecodeRequest
 from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Row
+from services.masked.adapters import load_adapters
 from services.masked.spec import Config, MaskedSpec
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.precision import served_digest
@@ -26,6 +29,7 @@ class MaskedEngine(Generic[Config]):
         checkpoint: Its checkpoint.
         config: The checkpoint's configuration.
         serving: Devices, slots and precision.
+        adapters: Its adapters by name.
         pool: The transformer and its slots on the device.
     """
 
@@ -34,14 +38,21 @@ class MaskedEngine(Generic[Config]):
         spec: MaskedSpec[Config],
         checkpoint: Checkpoint[Config],
         serving: ServingConfig | None = None,
+        adapters: Mapping[str, Path] | None = None,
     ) -> None:
-        """Puts the parameters of the stage's checkpoint on the device.
+        """Puts the parameters of the stage's checkpoint, and its adapters, on the device.
 
-        Without `serving` the default device is used.
+        Args:
+            spec: The stage.
+            checkpoint: Its checkpoint.
+            serving: Devices, slots and precision; None takes the default device.
+            adapters: Folder of each adapter by its name.
 
         Raises:
-            CheckpointMismatch: the parameters do not fit the configuration, or the checkpoint does
-                not name the encoder and codebooks that it was trained with.
+            CheckpointNotFound: a folder holds no adapter.
+            CheckpointMismatch: the parameters do not fit the configuration, the checkpoint does
+                not name the encoder and codebooks that it was trained with, or an adapter is of
+                another checkpoint or damaged.
             ValueError: the devices of `serving` are missing, cannot share the transformer evenly,
                 or have too little memory.
         """
@@ -53,6 +64,7 @@ class MaskedEngine(Generic[Config]):
             )
         self.spec, self.checkpoint, self.config = spec, checkpoint, checkpoint.config
         self.serving = serving or default_serving_config()
+        self.adapters = load_adapters(adapters or {}, spec.name, checkpoint)
         config, dtype = self.config, self.serving.dtype
         self.pool = load_pool(
             lambda: spec.build(config, dtype),
@@ -66,11 +78,16 @@ class MaskedEngine(Generic[Config]):
             ),
             tokens=config.tokens,
             mask_id=config.vocabulary,
+            adapters=loaded_adapters(self.adapters),
         )
 
     @classmethod
     def load(
-        cls, spec: MaskedSpec[Config], folder: Path, serving: ServingConfig | None = None
+        cls,
+        spec: MaskedSpec[Config],
+        folder: Path,
+        serving: ServingConfig | None = None,
+        adapters: Mapping[str, Path] | None = None,
     ) -> "MaskedEngine[Config]":
         """Reads a checkpoint folder; arguments and errors as of the constructor.
 
@@ -78,7 +95,7 @@ class MaskedEngine(Generic[Config]):
             CheckpointError: there is no checkpoint, or it is of another stage or shape.
         """
         checkpoint = load_checkpoint(folder, stage=spec.name, config_type=spec.config_type)
-        return cls(spec, checkpoint, serving)
+        return cls(spec, checkpoint, serving, adapters)
 
     @property
     def digest(self) -> str:
@@ -95,6 +112,7 @@ class MaskedEngine(Generic[Config]):
         text: Float[np.ndarray, "T Dt"],
         *condition: np.ndarray,
         negative_text: Float[np.ndarray, "T Dt"] | None = None,
+        adapters: Mapping[str, float] | None = None,
     ) -> DecodeRequest:
         """Makes the pool's request for one image; touches no device.
 
@@ -104,10 +122,13 @@ class MaskedEngine(Generic[Config]):
             condition: The inputs of `spec.condition_shapes`, without a batch axis: the
                 low-resolution tokens of superres.
             negative_text: Embedding of the negative prompt; None guides away from no text.
+            adapters: Weight of each adapter to apply, by its name.
         """
         negative = None if negative_text is None else (*condition, *self._padded(negative_text))
         inputs = (*condition, *self._padded(text))
-        return DecodeRequest(inputs=inputs, negative_inputs=negative, row=row)
+        return DecodeRequest(
+            inputs=inputs, negative_inputs=negative, row=row, adapters=adapters or {}
+        )
 
     def _padded(self, text: Float[np.ndarray, "T Dt"]) -> tuple[np.ndarray, np.ndarray]:
         """Returns an embedding padded to the model's text length, and its mask."""

@@ -1,6 +1,7 @@
 """Server process of a masked stage: loads its checkpoint and wires its parts."""
 
 from services.decoding.serving import default_serving_config
+from services.masked.adapters import adapter_folders
 from services.masked.engine import MaskedEngine
 from services.masked.servicer import MaskedServicer
 from services.masked.settings import MaskedSettings
@@ -15,16 +16,19 @@ async def masked_service(spec: MaskedSpec[Config], settings: MaskedSettings) -> 
     """Loads a checkpoint and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is of another stage or shape.
-        ValueError: the mesh is malformed, or its devices are missing, cannot share the transformer
-            evenly, or have too little memory.
+        CheckpointError: there is no checkpoint, or it is of another stage or shape; or an adapter
+            is missing, damaged, or of another checkpoint.
+        ValueError: the mesh or the name of an adapter is malformed, or the devices of the mesh are
+            missing, cannot share the transformer evenly, or have too little memory.
     """
 
     def load() -> MaskedEngine[Config]:
         serving = default_serving_config(
             settings.max_batch_size, shards=parse_mesh(settings.mesh), weights=settings.weights
         )
-        return MaskedEngine.load(spec, settings.checkpoints / spec.name, serving)
+        folder = settings.checkpoints / spec.name
+        adapters = adapter_folders(folder, settings.adapter)
+        return MaskedEngine.load(spec, folder, serving, adapters)
 
     return await device_service(
         spec.name,

@@ -26,6 +26,7 @@ from services.runtime.observability.tracing import span
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.scheduling.slots import Preempted
 from services.runtime.version import package_version
+from services.runtime.wire.adapters import check_adapters, unpack_adapters
 from services.runtime.wire.caller import unpack_caller
 from services.runtime.wire.tensors import unpack_embedding
 from services.runtime.wire.timing import Timed, pack_timing
@@ -68,6 +69,8 @@ class MaskedServicer(Generic[Config]):
         """
         engine = self._engine
         within_s, caller = context.time_remaining(), unpack_caller(request.caller)
+        adapters = unpack_adapters(request.adapters)
+        check_adapters(adapters, engine.adapters)
         row = read_start(
             request,
             self._grid,
@@ -86,7 +89,9 @@ class MaskedServicer(Generic[Config]):
 
         detail = request.progress
         events = self._batcher.events(
-            engine.decode_request(row, text, *condition, negative_text=negative_text),
+            engine.decode_request(
+                row, text, *condition, negative_text=negative_text, adapters=adapters
+            ),
             stream=detail != decoding_pb2.PROGRESS_DETAIL_UNSPECIFIED,
             within_s=within_s,
             caller=caller,
@@ -138,5 +143,6 @@ class MaskedServicer(Generic[Config]):
                 active=load.active,
                 version=package_version(),
                 precision=engine.serving.precision,
+                adapters={name: adapter.digest for name, adapter in engine.adapters.items()},
             ),
         )

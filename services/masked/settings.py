@@ -15,9 +15,12 @@ class MaskedSettings(StageSettings):
         checkpoints: Folder whose subfolder of the stage's name holds the checkpoint.
         mesh: Devices of this host that share the network, such as "model=4": each device has a
             quarter of the heads and of the weights. By default one device has all of them.
+        adapter: A low-rank adapter that requests may name, as NAME=FOLDER; repeat the flag for each
+            one. Those in the subfolders adapters/NAME of the checkpoint need no flag.
         weights: int8 keeps the matrices of the blocks in one byte per number.
     """
 
     checkpoints: Path
     mesh: str = ""
+    adapter: tuple[str, ...] = ()
     weights: Weights = "full"

@@ -3,7 +3,8 @@
 The devices form a mesh of one axis, "model". Each device has some heads of every attention and some
 columns of every matrix of a block. Parameters outside the blocks (embeddings, text projection,
 head: about a hundredth of Muse's base) are replicated. Every device computes its columns from
-complete vectors, and `all_gather` completes the vectors before the next matrix. No sum is ever
+complete vectors, and `all_gather` completes the vectors before the next matrix. Of an adapter's
+factors each device has all of A, and the columns of B that go with its columns. No sum is ever
 split: adding partial sums of several devices (Megatron's row-parallel matrices) sends less data but
 rounds differently, and in bfloat16 a prompt and seed would give another image on another number of
 devices.
@@ -44,6 +45,8 @@ CONCATENATED = {
     "mlp.expand": 1,
     "mlp.contract": 1,
 }
+
+REPLICATED_IN_STACKS = (".adapter.lora_a", ".adapter.scale")
 
 
 def model_mesh(shards: int) -> Mesh | None:
@@ -143,8 +146,10 @@ def _columns(shape: tuple[int, ...]) -> PartitionSpec:
 def _parts(path: Sequence[object]) -> int:
     """Returns the number of matrices concatenated in a parameter; 0 if it is replicated."""
     stack, _, name = ".".join(map(str, path)).partition(".")
+    if stack not in STACKS or name.endswith(REPLICATED_IN_STACKS):
+        return 0
     named = (parts for matrix, parts in CONCATENATED.items() if name.startswith(f"{matrix}."))
-    return next(named, 0) if stack in STACKS else 0
+    return next(named, 0)
 
 
 def _by_device(

@@ -34,6 +34,11 @@ class Compatible:
     defaults: Mapping[str, Sampling]
     resolutions: Mapping[str, Resolution]
 
+    @property
+    def adapters(self) -> set[str]:
+        """Names of the adapters that base or superres has."""
+        return {name for stage in DECODING for name in self.statuses[stage].adapters}
+
 
 class StageCompatibility:
     """A cache of the stages' compatibility, so that a request need not query every stage.

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.common.v1.decoding_pb2 import (
+    Adapter,
     DecodeProgress,
     DecodeResult,
     ProgressDetail,
-    Sampling,
 )
 from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.orchestrator.v1.orchestrator_pb2 import (
@@ -68,6 +68,7 @@ class RequestContext:
         stages: Clients of the stages.
         request: The checked request, every sampling parameter set.
         embeddings: Embeddings of the prompts that are not empty, by field.
+        adapters: The adapters of the request that each stage has, by stage.
         provenance: Provenance that every image carries.
         codebooks: Fingerprints of the tokenizers' codebooks, by role.
         resolutions: Resolutions of the tokenizers, by the role of their codebook.
@@ -81,6 +82,7 @@ class RequestContext:
     stages: StageClients
     request: GenerateRequest
     embeddings: Mapping[str, TextEmbedding]
+    adapters: Mapping[str, Sequence[Adapter]]
     provenance: Provenance
     codebooks: Mapping[str, str]
     resolutions: Mapping[str, Resolution]
@@ -228,7 +230,7 @@ class ImageTask:
             RequestError: the stage refused, or stayed unavailable.
         """
         stage = "base" if isinstance(message, BaseRequest) else "superres"
-        self._complete(message, getattr(self.context.request, stage), seed, on_step)
+        self._complete(message, stage, seed, on_step)
         stub, retries = getattr(self.context.stages, stage), Retries(stage, self.context.deadline)
         begun, reported = time.monotonic(), 0
         while True:
@@ -268,7 +270,7 @@ class ImageTask:
     def _complete(
         self,
         message: BaseRequest | SuperresRequest,
-        parameters: Sampling,
+        stage: str,
         seed: int | None,
         on_step: StepCallback | None,
     ) -> None:
@@ -276,9 +278,10 @@ class ImageTask:
         context = self.context
         for prompt, embedding in context.embeddings.items():
             getattr(message, prompt).CopyFrom(embedding)
-        message.sampling.CopyFrom(parameters)
+        message.sampling.CopyFrom(getattr(context.request, stage))
         message.sampling.seed = self.seed if seed is None else seed
         message.caller.CopyFrom(context.request.caller)
+        message.adapters.extend(context.adapters[stage])
         if on_step is not None or context.request.preview_every:
             message.progress = ProgressDetail.PROGRESS_DETAIL_STATES
         elif context.request.progress:

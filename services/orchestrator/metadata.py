@@ -1,4 +1,4 @@
-"""Metadata of image files: prompt, seed, checkpoints, and the mark of generated pictures.
+"""Metadata of image files: prompt, seed, checkpoints, adapters, and the mark of generated pictures.
 
 An XMP packet carries all fields, since PNG, JPEG and WebP can hold one; a PNG has text chunks, too.
 
@@ -20,12 +20,14 @@ XMP_CHUNK = "XML:com.adobe.xmp"  # the keyword of PNG's text chunk
 
 def png_metadata(request: GenerateRequest, seed: int, provenance: Provenance) -> PngInfo:
     """Returns the text chunks of an image's PNG; equal requests give equal bytes."""
+    adapters = {each.name: each.weight for each in provenance.adapters}
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": str(seed),
         "preset": provenance.preset,
         "checkpoints": json.dumps(dict(sorted(provenance.checkpoints.items()))),
+        "adapters": json.dumps(adapters) if adapters else "",
         "edit": request.WhichOneof("edit") or "",
         "source": "AI-edited" if request.WhichOneof("edit") else "AI-generated",
     }

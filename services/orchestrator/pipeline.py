@@ -42,10 +42,17 @@ from services.sampling import SEEDS
 def _provenance(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -> Provenance:
     """Returns the provenance of the images of a request with every sampling parameter set."""
     provenance = Provenance(
-        preset=statuses["base"].preset, base=request.base, superres=request.superres
+        preset=statuses["base"].preset,
+        base=request.base,
+        superres=request.superres,
+        adapters=request.adapters,
     )
     for status in statuses.values():
         provenance.checkpoints.update(status.checkpoints)
+        for each in request.adapters:
+            if each.name in status.adapters:
+                path = f"{status.stage}/adapters/{each.name}"
+                provenance.checkpoints[path] = status.adapters[each.name]
     return provenance
 
 
@@ -81,6 +88,10 @@ async def generate(
         stages=stages,
         request=request,
         embeddings=embeddings,
+        adapters={
+            stage: [each for each in request.adapters if each.name in status.adapters]
+            for stage, status in compatible.statuses.items()
+        },
         provenance=_provenance(request, compatible.statuses),
         codebooks=compatible.statuses["tokenizer"].fingerprints,
         resolutions=compatible.resolutions,

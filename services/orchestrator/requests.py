@@ -7,6 +7,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.registry import edit_kind
+from services.runtime.wire.adapters import unpack_adapters
 from services.runtime.wire.caller import unpack_caller
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
@@ -18,7 +19,7 @@ MAX_IMAGES = 16
 
 
 def checked(request: GenerateRequest) -> GenerateRequest:
-    """Returns a copy of a request with count and seed set, after checking every range.
+    """Returns a copy of a request with count, seed and weights set, after checking every range.
 
     `edits.sources` checks the picture of an edit, since decoding it takes longer. The text encoder
     checks the number of tokens of a prompt, since only it can count them.
@@ -46,8 +47,11 @@ def checked(request: GenerateRequest) -> GenerateRequest:
     if edit is not None:
         edit.check(request)
     unpack_caller(request.caller)
+    weights = unpack_adapters(request.adapters)
     full = GenerateRequest()
     full.CopyFrom(request)
+    for adapter in full.adapters:
+        adapter.weight = weights[adapter.name]
     if not request.prompt.strip():
         full.ClearField("prompt")
     if not request.HasField("count"):

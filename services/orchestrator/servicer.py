@@ -21,9 +21,14 @@ from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
 from services.runtime.observability.tracing import span
 from services.runtime.version import package_version
+from services.runtime.wire.adapters import check_adapters
 from services.runtime.wire.errors import RequestError
 
-INVALIDATING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
+INVALIDATING = (  # answers of a stage that serves something else than it did
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.NOT_FOUND,
+)
 
 
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
@@ -61,6 +66,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 compatible = await self._compatibility.get(deadline)
             full = with_defaults(valid, compatible.defaults)
             try:
+                check_adapters([each.name for each in full.adapters], compatible.adapters)
                 responses = generate(
                     self._stages,
                     full,

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import socket
 from contextlib import aclosing
+from typing import Any
 
 import grpc
 import numpy as np
@@ -50,6 +51,19 @@ async def test_both_clients_return_the_same_pictures_in_order(house: House) -> N
         "superres",
         "tokenizer",
     ]
+
+
+async def test_adapters_are_named_with_their_weights(house: House) -> None:
+    async with AsyncMuseClient(house.address) as client:
+        await client.generate("a fox", adapters={"fox": 1, "owl": 0.25})
+        with pytest.raises(NotFound, match="expected one of fox, owl, got 'cat'"):
+            await client.generate("a fox", adapters={"cat": 1})
+        wrong: Any = "much"
+        with pytest.raises(InvalidRequest, match="expected a name and a number, got 'fox': 'much'"):
+            await client.generate("a fox", adapters={"fox": wrong})
+
+    (request,) = house.stages["base"].asked
+    assert [(each.name, each.weight) for each in request.adapters] == [("fox", 1), ("owl", 0.25)]
 
 
 async def test_a_warning_is_an_event_and_a_python_warning_of_generate(house: House) -> None:

@@ -9,9 +9,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from services.base.model import BaseTransformer
+from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters
 from services.decoding.pool import DecodePool, DecodeRequest
 from services.decoding.slots import Progress
 from services.decoding.state import Row
+from services.nn.low_rank import with_adapters
 from services.nn.parameters import parameters_of
 from services.nn.quantization import with_weights
 from services.presets import preset
@@ -23,22 +25,31 @@ MakeRequest = Callable[..., DecodeRequest]
 Alone = Callable[[DecodePool, DecodeRequest], list[Progress]]
 
 
+def base_parameters() -> dict[str, np.ndarray]:
+    """Returns the parameters of an untrained base transformer, always the same."""
+    drawn = parameters_of(BaseTransformer(TINY.base, rngs=nnx.Rngs(0)))
+    return {name: np.asarray(value) for name, value in drawn.items()}
+
+
 @pytest.fixture(scope="session")
 def build_base_pool() -> BuildPool:
     """Builds a pool of an untrained base transformer, not warmed up."""
 
     def build(
-        slots: int = 4, weights: Weights = "full", dtype: DTypeLike = np.float32
+        slots: int = 4,
+        weights: Weights = "full",
+        dtype: DTypeLike = np.float32,
+        adapters: LoadedAdapters = NO_ADAPTERS,
     ) -> DecodePool:
         config = TINY.base
-        drawn = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
+        model = with_weights(
+            lambda: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
+            base_parameters(),
+            dtype=dtype,
+            weights=weights,
+        )
         return DecodePool(
-            with_weights(
-                lambda: BaseTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
-                {name: np.asarray(value) for name, value in drawn.items()},
-                dtype=dtype,
-                weights=weights,
-            ),
+            with_adapters(model, adapters.factors, dtype=dtype),
             inputs=(
                 jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
                 jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
@@ -46,6 +57,7 @@ def build_base_pool() -> BuildPool:
             tokens=config.tokens,
             mask_id=config.vocabulary,
             slots=slots,
+            adapters=adapters,
         )
 
     return build

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 from muse.common.v1.caller_pb2 import Caller
-from muse.common.v1.decoding_pb2 import Sampling
+from muse.common.v1.decoding_pb2 import Adapter, Sampling
 
 from tests.small_stages import House
 
@@ -19,6 +19,13 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("count", {"count": 1000}),
     ("caller.id", {"caller": Caller(id="x" * 65)}),
     ("caller.priority", {"caller": Caller(priority=7)}),
+    ("adapters", {"adapters": [Adapter(name=str(number)) for number in range(9)]}),
+    ("adapters[0].name", {"adapters": [Adapter()]}),
+    ("adapters[1].name", {"adapters": [Adapter(name="fox"), Adapter(name="fox")]}),
+    *(
+        ("adapters[0].weight", {"adapters": [Adapter(name="fox", weight=weight)]})
+        for weight in (float("nan"), float("inf"), 10.5, -1e9)
+    ),
     *(
         (f"{stage}.{name}", {stage: Sampling(**{name: value})})
         for stage in ("base", "superres")

@@ -1,5 +1,6 @@
 """Options shared by `muse generate` and the edit commands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,8 @@ class CommandOptions:
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
         temperature: Temperature of sampling, 0 to 100, of both transformers.
+        adapter: Low-rank adapter to apply, as NAME or NAME=WEIGHT with a weight of -10 to 10, 1 by
+            default; repeat the flag for each one.
         out: File to write: .png, .jpg or .webp. Several images get numbers and a contact sheet.
         server: Address of an orchestrator, HOST:PORT.
         checkpoints: Folder of checkpoints for servers that are started for this call.
@@ -44,6 +47,7 @@ class CommandOptions:
     steps: int | None = None
     superres_steps: int | None = None
     sampling: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS
+    adapter: tuple[str, ...] = ()
     out: Path = Path("out/muse.png")
     server: str | None = None
     checkpoints: Path = Path("checkpoints/demo")
@@ -55,7 +59,11 @@ class CommandOptions:
     trace_html: Path | None = None
 
     def generate_options(self) -> "GenerateOptions":
-        """Returns the options that the request carries."""
+        """Returns the options that the request carries.
+
+        Raises:
+            ValueError: the weight of an adapter is no number, or one is named twice.
+        """
         from muse_client import sampling
 
         both = given(self.sampling)
@@ -69,7 +77,24 @@ class CommandOptions:
             "best_of": self.best_of,
             "base": sampling(steps=self.steps, **both),
             "superres": sampling(steps=self.superres_steps, **both),
+            "adapters": _adapters(self.adapter),
         }
+
+
+def _adapters(words: Sequence[str]) -> dict[str, float]:
+    """Returns the weight of each adapter, by its name."""
+    weights: dict[str, float] = {}
+    for word in words:
+        name, _, weight = word.partition("=")
+        if name in weights:
+            raise ValueError(f"adapter: expected each name once, got {name!r} again")
+        try:
+            weights[name] = float(weight or 1)
+        except ValueError as error:
+            raise ValueError(
+                f"adapter: expected NAME or NAME=WEIGHT, such as fox=0.8, got {word!r}"
+            ) from error
+    return weights
 
 
 DEFAULTS = CommandOptions()

@@ -75,6 +75,7 @@ def status_table(answer: GetStatusResponse) -> Table:
             serves = [
                 f"{status.preset}, {status.precision}, {status.device}",
                 *(f"{role} {name}" for role, name in sorted(status.fingerprints.items())),
+                *(f"adapter {name}" for name in sorted(status.adapters)),
             ]
         cells = ([report.stage, report.address], serves, health)
         table.add_row(*("\n".join(lines) for lines in cells), end_section=True)

@@ -27,6 +27,8 @@ UNREACHABLE = "127.0.0.1:1"
             ["--server", UNREACHABLE, "--seed", str(2**64)],
             f"muse: seed: expected 0 to {2**64 - 1}, got",
         ),
+        (["--adapter", "fox=much"], "muse: adapter: expected NAME or NAME=WEIGHT, such as fox=0.8"),
+        (["--adapter", "fox", "--adapter", "fox=2"], "muse: adapter: expected each name once, got"),
         (["--trace-html", "a.txt"], "muse: trace_html: expected a name that ends in .h"),
         (["--out", "a.gif"], "muse: out: expected a name that ends in .png"),
     ],
@@ -44,6 +46,14 @@ def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str],
         (
             ["a fox", "--guidance-scale", "nan"],
             "muse: base.guidance_scale: expected 0 to 100, got nan",
+        ),
+        (
+            ["a fox", "--adapter", "cat"],
+            "muse: adapters[0].name: expected one of fox, owl, got 'cat'",
+        ),
+        (
+            ["a fox", "--adapter", "fox=nan"],
+            "muse: adapters[0].weight: expected -10 to 10, got nan",
         ),
         (["a fox", "--superres-steps", "10000"], "muse: superres.steps: expected 1 to 256, got"),
     ],

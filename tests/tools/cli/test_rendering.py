@@ -41,6 +41,7 @@ def test_the_status_says_in_80_columns_who_serves_what_on_what_and_why_not() -> 
         queued=3,
         active=1,
         precision="int8+float32",
+        adapters={"owl": "sha256:2", "fox": "sha256:1"},
     )
     gone = "UNAVAILABLE: gone"
     table = status_table(
@@ -56,6 +57,8 @@ def test_the_status_says_in_80_columns_who_serves_what_on_what_and_why_not() -> 
         ["", "127.0.0.1:50053", f"encoder {names['encoder']}", "3 waiting, 1 active", ""],
         ["", "", "low_codebook", "", ""],
         ["", "", names["low_codebook"], "", ""],
+        ["", "", "adapter fox", "", ""],
+        ["", "", "adapter owl", "", ""],
         ["", "superres", "", gone, ""],
         ["", "127.0.0.1:50054", "", "", ""],
     ]
