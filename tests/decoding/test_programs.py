@@ -230,7 +230,7 @@ def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
     filled = slots._replace(state=state, has_negative=slots.has_negative.at[1].set(negative))
 
-    ended = advance(filled, jnp.int32(99), lambda: network, mask_id=5)
+    ended = advance(filled, jnp.int32(99), lambda scale: network, mask_id=5)
     jax.block_until_ready(ended)
     jax.effects_barrier()
 

@@ -1,15 +1,17 @@
 """Decodes on several numbers of devices, for test_mesh.py; run by itself with eight of a CPU.
 
-    python tests/masked/eight_devices.py base float32 full 1 2 4 8
+    python tests/masked/eight_devices.py base float32 full adapters 1 2 4 8
 
-Prints, as JSON, for each number of devices: the device name of the serving configuration, the share
-of the blocks' bytes that the first device holds, and the tokens of every decode after every step.
+The fourth word is "adapters" or "plain". Prints, as JSON, for each number of devices: the device
+name of the serving configuration, the share of the blocks' bytes that the first device holds, and
+the tokens of every decode after every step.
 """
 
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -28,6 +30,7 @@ from services.presets import preset
 from services.runtime.checkpoints.precision import Weights
 from services.runtime.checkpoints.serialization import Checkpoint
 from services.superres.spec import SUPERRES
+from tests.drawn_adapters import drawn_adapter
 
 TINY = preset("tiny")
 BASE_CONFIG = replace(TINY.base, heads=8, hidden=32, layers=2)
@@ -41,9 +44,9 @@ SAMPLINGS = (
 
 
 def engine_of(
-    spec: MaskedSpec[Config], config: Config, serving: ServingConfig
+    spec: MaskedSpec[Config], config: Config, serving: ServingConfig, folder: Path | None
 ) -> MaskedEngine[Config]:
-    """Returns the engine of an untrained checkpoint."""
+    """Returns the engine of an untrained checkpoint; with two adapters if there is a folder."""
     abstract = nnx.eval_shape(lambda: spec.build(config, jnp.float32))
     random, flat = np.random.default_rng(0), nnx.to_flat_state(nnx.state(abstract, nnx.Param))
     checkpoint = Checkpoint(
@@ -57,7 +60,12 @@ def engine_of(
         record={},
         folder=Path("nowhere"),
     )
-    return MaskedEngine(spec, checkpoint, serving)
+    adapters = {} if folder is None else {name: folder / name for name in ("fox", "owl")}
+    for seed, each in enumerate(adapters.values()):
+        drawn_adapter(
+            each, checkpoint.parameters, rank=2 + seed, seed=seed, stage=spec.name, checkpoint=""
+        )
+    return MaskedEngine(spec, checkpoint, serving, adapters)
 
 
 def requests(engine: MaskedEngine[Any]) -> list[DecodeRequest]:
@@ -80,7 +88,12 @@ def requests(engine: MaskedEngine[Any]) -> list[DecodeRequest]:
             for shape in engine.spec.condition_shapes(engine.config)
         ]
         negative_text = negative if index % 2 else None
-        made.append(engine.decode_request(row, text, *condition, negative_text=negative_text))
+        weights = dict.fromkeys(engine.adapters, 1.0 - index)  # 1, 0, -1 and -2
+        made.append(
+            engine.decode_request(
+                row, text, *condition, negative_text=negative_text, adapters=weights
+            )
+        )
     return made
 
 
@@ -101,15 +114,17 @@ def share_of_first(pool: DecodePool) -> float:
     return sum(first) / sum(leaf.nbytes for leaf in blocks)
 
 
-def main(stage: str, dtype: DTypeLike, weights: Weights, *devices: str) -> None:
+def main(
+    stage: str, dtype: DTypeLike, weights: Weights, adapters: str, folder: Path, *devices: str
+) -> None:
     """Prints the result for each number of devices."""
-    results = {}
+    results, within = {}, folder if adapters == "adapters" else None
     for shards in map(int, devices):
         serving = ServingConfig(slots=4, dtype=jnp.dtype(dtype), shards=shards, weights=weights)
         engine: MaskedEngine[Any] = (
-            engine_of(BASE, BASE_CONFIG, serving)
+            engine_of(BASE, BASE_CONFIG, serving, within)
             if stage == "base"
-            else engine_of(SUPERRES, SUPERRES_CONFIG, serving)
+            else engine_of(SUPERRES, SUPERRES_CONFIG, serving, within)
         )
         engine.warm_up()
         results[shards] = {
@@ -121,4 +136,6 @@ def main(stage: str, dtype: DTypeLike, weights: Weights, *devices: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], *sys.argv[4:])  # type: ignore[arg-type]
+    with TemporaryDirectory() as folder:
+        stage, dtype, weights, adapters, *devices = sys.argv[1:]
+        main(stage, dtype, weights, adapters, Path(folder), *devices)  # type: ignore[arg-type]
