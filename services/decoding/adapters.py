@@ -1,6 +1,6 @@
-"""The adapters of a pool, concatenated along the rank, and the scale that a decode gives them."""
+"""The adapters of a pool: their factors side by side, and the scale that a decode gives them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,21 +11,19 @@ from services.runtime.checkpoints.adapters import Adapter
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedAdapters:
-    """Adapters of one checkpoint, as a pool takes them.
+class AdapterScales:
+    """What a decode's weights of its adapters come to, column by column of A.
 
     Attributes:
-        factors: A and B of all adapters by the name of the matrix, of one rank: the sum of theirs.
-        scales: The scale of x A by the name of the adapter, as long as that rank: alpha / rank at
-            the adapter's own columns, 0 at all others.
-        rank: Sum of the adapters' ranks.
+        each: The scale of x A by the name of the adapter: alpha / rank at the adapter's own
+            columns, 0 at those of all others.
+        rank: Columns of A: the sum of the adapters' ranks.
     """
 
-    factors: Factors = field(default_factory=dict)
-    scales: Mapping[str, Float[np.ndarray, " R"]] = field(default_factory=dict)
+    each: Mapping[str, Float[np.ndarray, " R"]] = field(default_factory=dict)
     rank: int = 0
 
-    def scale(self, weights: Mapping[str, float]) -> Float[np.ndarray, " R"]:
+    def of(self, weights: Mapping[str, float]) -> Float[np.ndarray, " R"]:
         """Returns the scale of x A in a decode.
 
         Args:
@@ -34,40 +32,44 @@ class LoadedAdapters:
         Raises:
             KeyError: there is no such adapter.
         """
-        parts = (np.float32(weight) * self.scales[name] for name, weight in weights.items())
+        parts = (np.float32(weight) * self.each[name] for name, weight in weights.items())
         return sum(parts, start=np.zeros(self.rank, np.float32))
 
 
-NO_ADAPTERS = LoadedAdapters()
+NO_ADAPTERS = AdapterScales()
 
 
-def loaded_adapters(adapters: Mapping[str, Adapter]) -> LoadedAdapters:
-    """Concatenates adapters, by name, of one checkpoint; a matrix that one lacks is zero in it."""
-    names = sorted({name for adapter in adapters.values() for name in adapter.factors})
+def adapter_scales(adapters: Mapping[str, Adapter]) -> AdapterScales:
+    """Returns the scales of adapters, by name, whose factors lie side by side in their order."""
     ranks = np.array([adapter.low_rank.rank for adapter in adapters.values()], int)
     owners = np.repeat(np.arange(len(ranks)), ranks)
-    return LoadedAdapters(
-        factors={name: _concatenated(name, adapters.values()) for name in names},
-        scales={
-            name: np.where(owners == index, adapter.low_rank.scale, 0).astype(np.float32)
-            for index, (name, adapter) in enumerate(adapters.items())
-        },
-        rank=len(owners),
-    )
+    each = {
+        name: np.where(owners == index, adapter.low_rank.scale, 0).astype(np.float32)
+        for index, (name, adapter) in enumerate(adapters.items())
+    }
+    return AdapterScales(each=each, rank=len(owners))
 
 
-def _concatenated(
-    name: str, adapters: Iterable[Adapter]
-) -> tuple[Float[np.ndarray, "*L D R"], Float[np.ndarray, "*L R M"]]:
-    """Returns A and B of a matrix of all adapters."""
-    known = next(adapter.factors[name] for adapter in adapters if name in adapter.factors)
-    (*stack, inputs, _), outputs = known[0].shape, known[1].shape[-1]
+def factors_side_by_side(adapters: Mapping[str, Adapter]) -> Factors:
+    """Concatenates the factors of adapters along the rank; a matrix that one lacks is zero in it.
 
-    def of(adapter: Adapter) -> tuple[np.ndarray, np.ndarray]:
-        rank = adapter.low_rank.rank
-        absent = np.zeros((*stack, inputs, rank)), np.zeros((*stack, rank, outputs))
+    Returns:
+        A and B of all adapters by the name of the matrix.
+    """
+    shapes = {
+        name: (a.shape[:-1], b.shape[:-2], b.shape[-1])
+        for adapter in adapters.values()
+        for name, (a, b) in adapter.factors.items()
+    }
+
+    def part(adapter: Adapter, name: str) -> tuple[np.ndarray, np.ndarray]:
+        (before, stack, outputs), rank = shapes[name], adapter.low_rank.rank
+        absent = np.zeros((*before, rank)), np.zeros((*stack, rank, outputs))
         a, b = adapter.factors.get(name, absent)
         return a.astype(np.float32), b.astype(np.float32)
 
-    parts_a, parts_b = zip(*map(of, adapters), strict=True)
-    return np.concatenate(parts_a, axis=-1), np.concatenate(parts_b, axis=-2)
+    factors = {}
+    for name in shapes:
+        parts_a, parts_b = zip(*(part(each, name) for each in adapters.values()), strict=True)
+        factors[name] = np.concatenate(parts_a, axis=-1), np.concatenate(parts_b, axis=-2)
+    return factors

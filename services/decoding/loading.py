@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters
+from services.decoding.adapters import adapter_scales, factors_side_by_side
 from services.decoding.memory import check_memory
 from services.decoding.pool import DecodePool
 from services.decoding.programs import SLOT_SPECS, pool_programs
@@ -15,6 +15,7 @@ from services.decoding.serving import ServingConfig
 from services.nn.low_rank import with_adapters
 from services.nn.quantization import with_weight_format, with_weights
 from services.nn.sharding import bytes_per_device, check_divides, model_mesh, partition_specs
+from services.runtime.checkpoints.adapters import Adapter
 
 
 def load_pool(
@@ -26,7 +27,7 @@ def load_pool(
     inputs: Sequence[jax.ShapeDtypeStruct],
     tokens: int,
     mask_id: int,
-    adapters: LoadedAdapters = NO_ADAPTERS,
+    adapters: Mapping[str, Adapter],
 ) -> DecodePool:
     """Makes a pool around given parameters, after checking that its devices have enough memory.
 
@@ -36,7 +37,7 @@ def load_pool(
         serving: Devices, slots and precision.
         sharded: Counts that the devices share evenly, such as heads, by name.
         inputs, tokens, mask_id: As of `pool_programs`.
-        adapters: Adapters that a decode may use.
+        adapters: Adapters that a decode may use, by name.
 
     Raises:
         CheckpointMismatch: a parameter is missing, unknown, or of another shape.
@@ -47,9 +48,8 @@ def load_pool(
     mesh = model_mesh(serving.shards)
     check_divides(serving.shards, sharded)
     build_served = with_weight_format(build, serving.weights)
-    graph, shapes = nnx.split(
-        nnx.eval_shape(lambda: with_adapters(build_served(), adapters.factors))
-    )
+    factors, scales = factors_side_by_side(adapters), adapter_scales(adapters)
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: with_adapters(build_served(), factors)))
     single = pool_programs(
         graph,
         shapes,
@@ -57,7 +57,7 @@ def load_pool(
         tokens=tokens,
         mask_id=mask_id,
         slots=1,
-        adapter_rank=adapters.rank,
+        adapter_rank=scales.rank,
         mesh=mesh,
     )
     specs = partition_specs(shapes)
@@ -72,11 +72,11 @@ def load_pool(
     dtype, weights = serving.dtype, serving.weights
     model = with_weights(build, parameters, dtype=dtype, weights=weights, array=array)
     return DecodePool(
-        with_adapters(model, adapters.factors, dtype=dtype, array=array),
+        with_adapters(model, factors, dtype=dtype, array=array),
         inputs=inputs,
         tokens=tokens,
         mask_id=mask_id,
         slots=serving.slots,
-        adapters=adapters,
+        adapters=scales,
         mesh=mesh,
     )

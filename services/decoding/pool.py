@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters
+from services.decoding.adapters import NO_ADAPTERS, AdapterScales
 from services.decoding.programs import CompiledPrograms, pool_programs
 from services.decoding.slots import Progress, Slots
 from services.decoding.state import Row, Sampling, fresh_row, state_of
@@ -58,7 +58,7 @@ class DecodePool:
         slots: Decodes that run at a time.
         mask_id: The [MASK] id.
         tokens: Tokens of an image.
-        adapters: The adapters that a decode may use.
+        adapters: Scales of the adapters that a decode may use.
         parameters: The network's parameters, as the programs take them.
         programs: The programs before they are compiled.
         compiled: The compiled programs; None before `warm_up`.
@@ -73,11 +73,12 @@ class DecodePool:
         tokens: int,
         mask_id: int,
         slots: int,
-        adapters: LoadedAdapters = NO_ADAPTERS,
+        adapters: AdapterScales = NO_ADAPTERS,
         mesh: Mesh | None = None,
     ) -> None:
-        """Prepares the slots of a `MaskedTransformer`, which has `adapters`; compiles nothing yet.
+        """Prepares the slots of a `MaskedTransformer`; compiles nothing yet.
 
+        The transformer has the factors whose scales are `adapters` (services/nn/low_rank.py).
         The other arguments are those of `pool_programs`.
         """
         self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
@@ -111,7 +112,7 @@ class DecodePool:
             RuntimeError: the pool was not warmed up. Any other exception: the device fails.
         """
         compiled = self._warm()
-        self._device_slots = compiled.empty(self._context(self._blank, self.adapters.scale({})))
+        self._device_slots = compiled.empty(self._context(self._blank, self.adapters.of({})))
         row = fresh_row(self.tokens, Sampling(steps=2, guidance_scale=1.0))
         self.admit(0, DecodeRequest(inputs=self._blank, negative_inputs=self._blank, row=row))
         self.advance(1, [0])
@@ -129,7 +130,7 @@ class DecodePool:
         self._check(slot)
         if len(request.row.tokens) != self.tokens:
             raise ValueError(f"row: expected {self.tokens} tokens, got {len(request.row.tokens)}")
-        scale = self.adapters.scale(request.adapters)
+        scale = self.adapters.of(request.adapters)
         context = negative_context = self._context(request.inputs, scale)
         if request.negative_inputs is not None:
             negative_context = self._context(request.negative_inputs, scale)

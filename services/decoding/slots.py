@@ -56,7 +56,7 @@ class Slots(NamedTuple):
         context: Context of each slot's prompt.
         negative_context: Context of each slot's negative prompt.
         has_negative: Slots with a negative prompt; other slots guide away from no text.
-        adapter_scale: Scale of each slot's adapters, as `LoadedAdapters.scale` returns it.
+        adapter_scale: Scale of each slot's adapters, as `AdapterScales.of` returns it.
     """
 
     state: DecodeState

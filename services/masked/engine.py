@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from services.decoding.adapters import loaded_adapters
 from services.decoding.loading import load_pool
 from services.decoding.pool import DecodeRequest
 from services.decoding.serving import ServingConfig, default_serving_config
@@ -29,7 +28,7 @@ class MaskedEngine(Generic[Config]):
         checkpoint: Its checkpoint.
         config: The checkpoint's configuration.
         serving: Devices, slots and precision.
-        adapters: Its adapters by name.
+        adapters: Digest of each of its adapters by name.
         pool: The transformer and its slots on the device.
     """
 
@@ -64,7 +63,8 @@ class MaskedEngine(Generic[Config]):
             )
         self.spec, self.checkpoint, self.config = spec, checkpoint, checkpoint.config
         self.serving = serving or default_serving_config()
-        self.adapters = load_adapters(adapters or {}, spec.name, checkpoint)
+        loaded = load_adapters(adapters or {}, spec.name, checkpoint)
+        self.adapters = {name: adapter.digest for name, adapter in loaded.items()}
         config, dtype = self.config, self.serving.dtype
         self.pool = load_pool(
             lambda: spec.build(config, dtype),
@@ -78,7 +78,7 @@ class MaskedEngine(Generic[Config]):
             ),
             tokens=config.tokens,
             mask_id=config.vocabulary,
-            adapters=loaded_adapters(self.adapters),
+            adapters=loaded,
         )
 
     @classmethod

@@ -143,6 +143,6 @@ class MaskedServicer(Generic[Config]):
                 active=load.active,
                 version=package_version(),
                 precision=engine.serving.precision,
-                adapters={name: adapter.digest for name, adapter in engine.adapters.items()},
+                adapters=engine.adapters,
             ),
         )

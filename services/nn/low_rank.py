@@ -34,8 +34,8 @@ class LowRankProduct(nnx.Module):
 
     def __init__(
         self,
-        a: Float[Array, "*L D R"],
-        b: Float[Array, "*L R M"],
+        a: Float[Array | np.ndarray, "*L D R"],
+        b: Float[Array | np.ndarray, "*L R M"],
         scale: float | AdapterScale,
         product: Callable[..., Array] = jax.lax.dot_general,
     ) -> None:
@@ -54,8 +54,10 @@ class LowRankProduct(nnx.Module):
         """Returns ((x A) * scale) B of each vector x, in the type of the vectors."""
         dtype = inputs.dtype
         scale = self.scale if isinstance(self.scale, float) else self.scale[...]
-        inner = self.product(inputs, self.lora_a[...].astype(dtype), MATRICES) * scale
-        return self.product(inner.astype(dtype), self.lora_b[...].astype(dtype), MATRICES)
+        inner = self.product(inputs, self.lora_a[...].astype(dtype), MATRICES)
+        # A column that overflows must not reach decodes that leave it out: infinity * 0 is NaN.
+        scaled = jnp.where(scale == 0, 0, inner * scale).astype(dtype)
+        return self.product(scaled, self.lora_b[...].astype(dtype), MATRICES)
 
 
 def projections(model: nnx.Module) -> Iterator[tuple[str, Projection]]:

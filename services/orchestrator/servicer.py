@@ -65,8 +65,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             with span("compatibility"):
                 compatible = await self._compatibility.get(deadline)
             full = with_defaults(valid, compatible.defaults)
+            check_adapters([each.name for each in full.adapters], compatible.adapters)
             try:
-                check_adapters([each.name for each in full.adapters], compatible.adapters)
                 responses = generate(
                     self._stages,
                     full,

@@ -1,6 +1,6 @@
 """Pools of tiny untrained transformers, and decodes to run on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from services.base.model import BaseTransformer
-from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters
+from services.decoding.adapters import adapter_scales, factors_side_by_side
 from services.decoding.pool import DecodePool, DecodeRequest
 from services.decoding.slots import Progress
 from services.decoding.state import Row
@@ -17,6 +17,7 @@ from services.nn.low_rank import with_adapters
 from services.nn.parameters import parameters_of
 from services.nn.quantization import with_weights
 from services.presets import preset
+from services.runtime.checkpoints.adapters import Adapter
 from services.runtime.checkpoints.precision import Weights
 
 TINY = preset("tiny")
@@ -39,7 +40,7 @@ def build_base_pool() -> BuildPool:
         slots: int = 4,
         weights: Weights = "full",
         dtype: DTypeLike = np.float32,
-        adapters: LoadedAdapters = NO_ADAPTERS,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> DecodePool:
         config = TINY.base
         model = with_weights(
@@ -49,7 +50,7 @@ def build_base_pool() -> BuildPool:
             weights=weights,
         )
         return DecodePool(
-            with_adapters(model, adapters.factors, dtype=dtype),
+            with_adapters(model, factors_side_by_side(adapters or {}), dtype=dtype),
             inputs=(
                 jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
                 jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
@@ -57,7 +58,7 @@ def build_base_pool() -> BuildPool:
             tokens=config.tokens,
             mask_id=config.vocabulary,
             slots=slots,
-            adapters=adapters,
+            adapters=adapter_scales(adapters or {}),
         )
 
     return build

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
-from services.decoding.adapters import NO_ADAPTERS, LoadedAdapters, loaded_adapters
+from services.decoding.adapters import NO_ADAPTERS, adapter_scales, factors_side_by_side
 from services.decoding.pool import DecodePool, DecodeRequest
 from services.decoding.state import Sampling, fresh_row
 from services.nn.low_rank import with_adapter_scale, with_adapters
@@ -39,12 +39,13 @@ MIXES = 40
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Adapter]:
-    """Two adapters of the tiny base, of two ranks; the second lacks the matrices of its MLP."""
+    """Adapters of the tiny base, of three ranks; "owl" lacks its MLP, and "wild" overflows."""
     folder, parameters = tmp_path_factory.mktemp("adapters"), base_parameters()
     without_mlp = {name: value for name, value in parameters.items() if ".mlp." not in name}
     return {
         "fox": drawn_adapter(folder / "fox", parameters, rank=2, seed=1),
         "owl": drawn_adapter(folder / "owl", without_mlp, rank=3, seed=2),
+        "wild": drawn_adapter(folder / "wild", parameters, rank=1, seed=3, spread=1e38),
     }
 
 
@@ -52,8 +53,8 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Adapter]:
 def adapted_pool(
     build_base_pool: Callable[..., DecodePool], adapters: dict[str, Adapter]
 ) -> DecodePool:
-    """A pool of four slots with both adapters, warmed up."""
-    pool = build_base_pool(adapters=loaded_adapters(adapters))
+    """A pool of four slots with all of them, warmed up."""
+    pool = build_base_pool(adapters=adapters)
     pool.warm_up()
     return pool
 
@@ -67,27 +68,28 @@ def request_of(make_request: Callable[..., DecodeRequest], **adapters: float) ->
 def test_factors_lie_side_by_side_and_the_scale_picks_those_of_a_decode(
     adapters: dict[str, Adapter],
 ) -> None:
-    loaded = loaded_adapters(adapters)
+    factors, scales = factors_side_by_side(adapters), adapter_scales(adapters)
 
-    assert loaded.rank == 5
+    assert scales.rank == 6
     for name in ("blocks.cross.query.kernel", "blocks.mlp.expand.kernel"):
-        a, b = loaded.factors[name]
+        a, b = factors[name]
         kernel = np.zeros((*a.shape[:-1], b.shape[-1]), np.float32)
         weights = {"owl": 2.0, "fox": -0.5}
         expected = sum(
             weight * (adapters[each].adapted(name, kernel) if name in adapters[each].factors else 0)
             for each, weight in weights.items()
         )
-        np.testing.assert_allclose((a * loaded.scale(weights)) @ b, expected, atol=1e-6)
-    assert loaded.scale({"fox": 0.5}).tolist() == [0.5, 0.5, 0, 0, 0]  # alpha is the rank
-    assert not loaded.scale({}).any()
+        np.testing.assert_allclose((a * scales.of(weights)) @ b, expected, atol=1e-6)
+    assert scales.of({"fox": 0.5}).tolist() == [0.5, 0.5, 0, 0, 0, 0]  # alpha is the rank
+    assert not scales.of({}).any()
     with pytest.raises(KeyError, match="cat"):
-        loaded.scale({"cat": 1.0})
+        scales.of({"cat": 1.0})
 
 
 def test_without_adapters_there_is_nothing_to_pick() -> None:
-    assert loaded_adapters({}) == NO_ADAPTERS
-    assert NO_ADAPTERS.scale({}).shape == (0,)
+    assert adapter_scales({}) == NO_ADAPTERS
+    assert factors_side_by_side({}) == {}
+    assert NO_ADAPTERS.of({}).shape == (0,)
 
 
 def logits(config: BaseConfig | SuperresConfig, model: Any) -> np.ndarray:
@@ -130,10 +132,9 @@ def test_two_adapters_give_the_logits_of_a_checkpoint_that_they_are_merged_into(
             lambda: kind(config, rngs=nnx.Rngs(0), dtype=dtype), parameters, dtype=dtype
         )
 
-    loaded = loaded_adapters(pair)
-    model = with_adapters(plain(parameters, dtype), loaded.factors, dtype=dtype)
+    model = with_adapters(plain(parameters, dtype), factors_side_by_side(pair), dtype=dtype)
     graph, state = nnx.split(model)
-    scale = jnp.asarray(loaded.scale({"fox": 1.0, "owl": 1.0}))
+    scale = jnp.asarray(adapter_scales(pair).of({"fox": 1.0, "owl": 1.0}))
     served = logits(config, nnx.merge(graph, with_adapter_scale(state, scale)))
 
     expected = logits(config, plain(merged, jnp.float32))
@@ -180,7 +181,7 @@ def test_a_decode_is_the_same_alone_and_beside_other_adapters(
     alone: Callable[..., list[Any]],
     weights: str,
 ) -> None:
-    pool = build_base_pool(weights=weights, adapters=loaded_adapters(adapters))
+    pool = build_base_pool(weights=weights, adapters=adapters)
     pool.warm_up()
     random = np.random.default_rng(5)
     choices: list[dict[str, float]] = [{}, {"fox": 1}, {"owl": -2}, {"owl": 0.3, "fox": 1}]
@@ -217,10 +218,10 @@ def test_an_adapter_that_is_not_there_is_refused_and_the_slots_stay_as_they_are(
 def test_without_adapters_the_programs_have_none(
     build_base_pool: Callable[..., DecodePool], adapters: dict[str, Adapter]
 ) -> None:
-    def paths(loaded: LoadedAdapters) -> list[str]:
+    def paths(loaded: dict[str, Adapter]) -> list[str]:
         pool = build_base_pool(adapters=loaded)
         flat, _ = jax.tree_util.tree_flatten_with_path(pool.parameters)
         return [jax.tree_util.keystr(path) for path, _ in flat]
 
-    assert not any("adapter" in path for path in paths(NO_ADAPTERS))
-    assert sum("adapter" in path for path in paths(loaded_adapters(adapters))) > 20
+    assert not any("adapter" in path for path in paths({}))
+    assert sum("adapter" in path for path in paths(adapters)) > 20

@@ -17,8 +17,10 @@ from services.decoding.loading import load_pool
 from services.decoding.memory import GIB, NotEnoughMemory, check_memory, free_bytes, machine_bytes
 from services.decoding.pool import DecodePool
 from services.decoding.serving import ServingConfig
-from services.nn.parameters import parameters_of
 from services.presets import preset
+from services.runtime.checkpoints.adapters import Adapter
+from tests.decoding.conftest import base_parameters
+from tests.drawn_adapters import drawn_adapter
 
 TINY = preset("tiny").base
 INFORMATION = "MemTotal:       24000000 kB\nMemAvailable:   10000000 kB\nBuffers:  1 kB\n"
@@ -91,7 +93,7 @@ def test_a_container_has_what_its_limit_leaves_and_files_do_not_count(tmp_path: 
     assert machine_bytes(tmp_path / "missing", tmp_path / "missing") is None
 
 
-def load(parameters: dict[str, Any], slots: int) -> DecodePool:
+def load(parameters: dict[str, Any], slots: int, adapters: dict[str, Adapter]) -> DecodePool:
     return load_pool(
         lambda: BaseTransformer(TINY, rngs=nnx.Rngs(0)),
         parameters,
@@ -103,20 +105,27 @@ def load(parameters: dict[str, Any], slots: int) -> DecodePool:
         ),
         tokens=TINY.tokens,
         mask_id=TINY.vocabulary,
+        adapters=adapters,
     )
 
 
+@pytest.mark.parametrize("ranks", [(), (2, 3)])
 def test_a_pool_is_counted_as_what_its_arrays_take(
-    monkeypatch: pytest.MonkeyPatch, build_base_pool: Callable[..., DecodePool]
+    monkeypatch: pytest.MonkeyPatch,
+    build_base_pool: Callable[..., DecodePool],
+    tmp_path: Path,
+    ranks: tuple[int, ...],
 ) -> None:
-    model = BaseTransformer(TINY, rngs=nnx.Rngs(0))
-    parameters = {name: np.asarray(value) for name, value in parameters_of(model).items()}
-    weights = sum(array.nbytes for array in parameters.values())
-    slots = build_base_pool(slots=3).programs.slots
-    needed = weights + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slots))
+    parameters = base_parameters()
+    adapters = {
+        str(rank): drawn_adapter(tmp_path / str(rank), parameters, rank=rank) for rank in ranks
+    }
+    built = build_base_pool(slots=3, adapters=adapters)
+    arrays = jax.tree.leaves((built.parameters, built.programs.slots))
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays)
 
     monkeypatch.setattr(memory, "machine_bytes", lambda: needed)
-    assert load(parameters, slots=3).slots == 3
+    assert load(parameters, 3, adapters).slots == 3
     monkeypatch.setattr(memory, "machine_bytes", lambda: needed - 1)
     with pytest.raises(NotEnoughMemory, match=re.escape("at most 2 fit")):
-        load({}, slots=3)
+        load({}, 3, adapters)

@@ -10,6 +10,7 @@ from muse.common.v1.decoding_pb2 import Adapter
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 from PIL import Image
 
+from services.runtime.wire.errors import RequestError
 from tests.painted import file_of, noise
 from tests.small_stages import ADAPTERS, House
 
@@ -91,16 +92,21 @@ async def test_a_name_that_no_stage_has_is_refused_before_any_call(house: House)
     assert await house.works()
 
 
-async def test_a_refused_name_makes_the_next_request_look_again_what_there_is(
+async def test_a_stage_that_lost_an_adapter_is_queried_before_the_next_request(
     house: House,
 ) -> None:
-    cat = [Adapter(name="cat")]
-    assert (await house.refusal(adapters=cat)).code is grpc.StatusCode.NOT_FOUND
-    house.stages["superres"].adapters["cat"] = "sha256:cat"
+    base, fox = house.stages["base"], [Adapter(name="fox")]
+    await house.events(adapters=fox)
+    base.adapters = {}
 
-    assert (await house.events(adapters=cat))[-1].WhichOneof("event") == "done"
-    assert named(house.stages["superres"].asked[0]) == {"cat": 1.0}
-    assert not house.stages["base"].asked[0].adapters
+    def refuse(seed: int) -> None:
+        raise RequestError(grpc.StatusCode.NOT_FOUND, "adapters[0].name: gone")
+
+    base.around = refuse
+    assert (await house.refusal(adapters=fox)).message == "stage base: adapters[0].name: gone"
+    base.around = None
+    refusal = await house.refusal(adapters=fox)
+    assert refusal.message == "adapters[0].name: expected one of owl, got 'fox'"
 
 
 async def test_the_status_lists_the_adapters_of_each_stage(house: House) -> None:
