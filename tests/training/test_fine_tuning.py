@@ -165,7 +165,7 @@ def _run(*arguments: object) -> None:
     app([str(each) for each in arguments], result_action="return_value")
 
 
-def test_the_commands_train_an_adapter_and_merge_it_into_what_a_server_reads(
+def test_the_commands_train_an_adapter_that_a_server_reads_merged_or_beside_its_checkpoint(
     artwork: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
     start, out = checkpoints / "base", tmp_path / "run"
@@ -180,6 +180,10 @@ def test_the_commands_train_an_adapter_and_merge_it_into_what_a_server_reads(
     assert read.low_rank == LowRank(rank=2, alpha=4.0)
     assert read.record["steps"] == 2
     assert engine.checkpoint.record["merged_adapter"]["digest"] == read.digest
+    beside = MaskedEngine.load(BASE, start, adapters={"new": out / "adapter"})
+    assert (beside.adapters, beside.pool.adapters.rank) == ({"new": read.digest}, 2)
+    with pytest.raises(CheckpointMismatch, match="belongs to the base of digest"):
+        MaskedEngine.load(BASE, tmp_path / "merged", adapters={"new": out / "adapter"})
     assert (start / "model.safetensors").read_bytes() == before
     assert list((out / "pictures").iterdir())
 
