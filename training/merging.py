@@ -16,6 +16,7 @@ from services.base.config import BaseConfig
 from services.runtime.checkpoints.adapters import Adapter, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.serialization import (
+    WEIGHTS_FILE,
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -27,7 +28,7 @@ CONFIG_TYPES: Mapping[str, type[BaseConfig | SuperresConfig]] = {
     "base": BaseConfig,
     "superres": SuperresConfig,
 }
-WRITTEN = ("config.json", "model.safetensors", "training.json")  # anew; other files are copied
+WRITTEN = ("config.json", WEIGHTS_FILE, "training.json")  # anew; other files are copied
 
 
 def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
