@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 
 from services.runtime.checkpoints.serialization import (
+    WEIGHTS_FILE,
     codebook_fingerprint,
     parameters_fingerprint,
     round_to_bfloat16,
 )
 from services.runtime.checkpoints.tensors import LazyTensors, write_tensors
 from services.text_encoder.vocabulary import FILE_NAME
+from services.tokenizer.model import CODEBOOK
 from training.snapshots import Snapshots
 
 
@@ -49,12 +51,11 @@ def average_run(run: Path, checkpoint: Path, out: Path, *, decay: float, every: 
     steps = snapshots.averaged_steps(every)
     parameters = round_to_bfloat16(_exported(header["stage"], averaged))
     shutil.copytree(
-        checkpoint, out, ignore=shutil.ignore_patterns("model.safetensors"), dirs_exist_ok=True
+        checkpoint, out, ignore=shutil.ignore_patterns(WEIGHTS_FILE), dirs_exist_ok=True
     )
-    write_tensors(out / "model.safetensors", parameters)
+    header["digest"] = write_tensors(out / WEIGHTS_FILE, parameters)
     if header["stage"] == "tokenizer":
-        codebook = codebook_fingerprint(parameters["quantizer.codebook"])
-        header["fingerprint"]["codebook"] = codebook
+        header["fingerprint"]["codebook"] = codebook_fingerprint(parameters[CODEBOOK])
     if header["stage"] == "text_encoder":
         vocabulary = (out / FILE_NAME).read_bytes()
         encoder = parameters_fingerprint("t5", parameters, vocabulary)

@@ -15,7 +15,11 @@ import numpy as np
 from services.base.config import BaseConfig
 from services.runtime.checkpoints.adapters import check_belongs, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
-from services.runtime.checkpoints.serialization import load_checkpoint, save_checkpoint
+from services.runtime.checkpoints.serialization import (
+    WEIGHTS_FILE,
+    load_checkpoint,
+    save_checkpoint,
+)
 from services.runtime.checkpoints.tensors import LazyTensors
 from services.superres.config import SuperresConfig
 
@@ -23,7 +27,7 @@ CONFIG_TYPES: Mapping[str, type[BaseConfig | SuperresConfig]] = {
     "base": BaseConfig,
     "superres": SuperresConfig,
 }
-WRITTEN = ("config.json", "model.safetensors", "training.json")  # anew; other files are copied
+WRITTEN = ("config.json", WEIGHTS_FILE, "training.json")  # anew; other files are copied
 
 
 def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:

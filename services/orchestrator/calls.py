@@ -1,6 +1,8 @@
 """Calls of stages: deadlines, retries, task groups and streams."""
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,6 +14,10 @@ from services.runtime.wire.errors import RequestError, read_error, unavailable
 
 TRIES = 3
 FIRST_PAUSE_S = 0.1
+# What stages check of a request just as its caller wrote it; all else the orchestrator made.
+CALLERS_FIELDS = ("sampling", "mask_free_edit", "texts")
+
+logger = logging.getLogger(__name__)
 
 
 class Deadline:
@@ -69,8 +75,15 @@ class Retries:
 
 
 def _with_stage(stage: str, error: RequestError) -> RequestError:
-    if error.violations:
-        return error
+    if error.code is grpc.StatusCode.INVALID_ARGUMENT:
+        roots = {re.split(r"[.\[]", each.field)[0] for each in error.violations}
+        if roots and roots.issubset(CALLERS_FIELDS):
+            return error
+        logger.error("stage %s refused what was made of a request: %s", stage, error.message)
+        return RequestError(
+            grpc.StatusCode.INTERNAL,
+            f"stage {stage} refused what the orchestrator made of the request: {error.message}",
+        )
     if error.code is grpc.StatusCode.CANCELLED:  # by the stage
         return unavailable(f"stage {stage} ended the call: {error.message}")
     if error.code is grpc.StatusCode.UNAVAILABLE:

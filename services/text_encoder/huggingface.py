@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.integrity import check_finite
 from services.runtime.checkpoints.serialization import Checkpoint, parameters_fingerprint
 from services.text_encoder.config import T5_XXL, TextEncoderConfig
 from services.text_encoder.vocabulary import FILE_NAME
@@ -92,6 +93,7 @@ def read_huggingface(
     Raises:
         CheckpointNotFound: there are no weights in safetensors.
         CheckpointMismatch: it is no T5 v1.1, or a tensor is missing or of another shape.
+        CheckpointDamaged: a value is infinite or NaN.
     """
     config = _config(folder, maximum_length)
     files = sorted(folder.glob("*.safetensors"))
@@ -116,6 +118,7 @@ def read_huggingface(
                 f"{file} cannot be read: {error}; it may be truncated, fetch it again"
             ) from error
     parameters, vocabulary = _renamed(stored, config, folder), folder / FILE_NAME
+    check_finite(folder, parameters)
     extra = vocabulary.read_bytes() if vocabulary.is_file() else b""
     return Checkpoint(
         config=config,

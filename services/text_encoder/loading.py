@@ -9,13 +9,14 @@ from jax.typing import DTypeLike
 
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.integrity import check_fingerprint
 from services.runtime.checkpoints.precision import (
     Weights,
     check_weights,
     precision_name,
     served_digest,
 )
-from services.runtime.checkpoints.serialization import load_checkpoint
+from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
@@ -66,7 +67,8 @@ def load_text_encoder(
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
-        CheckpointMismatch: the files do not belong together.
+        CheckpointMismatch: the files do not fit together.
+        CheckpointDamaged: they are not those that were written, or weights are no numbers.
         ValueError: `dtype` or `weights` is another.
     """
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
@@ -77,12 +79,16 @@ def load_text_encoder(
     check_weights(weights)
     precision = precision_name(jnp.dtype(dtype).name, weights)
     folder = find_folder(source)
-    if is_huggingface(folder):
+    computed = is_huggingface(folder)  # its fingerprint, which no file names
+    if computed:
         checkpoint = read_huggingface(folder)
     else:
         checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
     config = checkpoint.config
     vocabulary = read_vocabulary(folder, config)
+    if not computed:
+        got = parameters_fingerprint("t5", checkpoint.parameters, vocabulary.model)
+        check_fingerprint(folder, "encoder", expected=checkpoint.fingerprint["encoder"], got=got)
     return LoadedTextEncoder(
         encoder=with_weights(
             lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),

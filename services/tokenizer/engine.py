@@ -12,10 +12,15 @@ from jaxtyping import Array, Int, UInt8
 
 from services.nn.parameters import with_parameters
 from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.integrity import check_fingerprint
 from services.runtime.checkpoints.precision import CHECKPOINT_PRECISION
-from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
+from services.runtime.checkpoints.serialization import (
+    Checkpoint,
+    codebook_fingerprint,
+    load_checkpoint,
+)
 from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.model import CODEBOOK, Tokenizer
 
 STAGE = "tokenizer"
 ROLES = {"low": "low_codebook", "high": "codebook"}  # checkpoint folder to fingerprint role
@@ -34,6 +39,7 @@ class TokenizerEngine:
         Raises:
             CheckpointMismatch: the checkpoint names no codebook, or its parameters do not fit its
                 configuration.
+            CheckpointDamaged: its codebook has another fingerprint than it names.
         """
         if "codebook" not in checkpoint.fingerprint:
             raise CheckpointMismatch(
@@ -44,6 +50,12 @@ class TokenizerEngine:
         self.codebook = checkpoint.fingerprint["codebook"]
         config = checkpoint.config
         model = with_parameters(lambda: Tokenizer(config, rngs=nnx.Rngs(0)), checkpoint.parameters)
+        check_fingerprint(
+            checkpoint.folder,
+            "codebook",
+            expected=self.codebook,
+            got=codebook_fingerprint(checkpoint.parameters[CODEBOOK]),
+        )
         graph, self._state = nnx.split(model)
 
         def encode(state: nnx.State, pixels: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:

@@ -21,6 +21,7 @@ from services.nn.quantizer import Quantizer
 from services.nn.winograd import winograd
 from services.tokenizer.config import TokenizerConfig
 
+CODEBOOK = "quantizer.codebook"  # name of the parameter
 # Input channels from which Winograd convolution is worth its longer compilation. It runs faster
 # than XLA's convolution from 32 channels on.
 LEAST_INPUTS = 128

@@ -209,7 +209,7 @@ def _empty(folder: Path) -> None:
     [
         (_of_another_checkpoint, "belongs to the base of digest sha256:another, .* has sha256:"),
         (_of_another_stage, "is an adapter of superres: expected one of base"),
-        (_cut, "it may be truncated, fetch it again"),
+        (_cut, "is not what was written: expected sha256:.*, as config.json says, got sha256:"),
         (_empty, "no adapter in .*: expected the file config.json there"),
     ],
 )
@@ -237,5 +237,5 @@ async def test_an_adapter_of_other_shapes_or_numbers_is_refused(
     drawn_adapter(tmp_path / "wide", {name: wider}, checkpoint=checkpoint.digest)
     with pytest.raises(CheckpointError, match=f"adapts {name} of shape .*: .* has"):
         load_adapters({"wide": tmp_path / "wide"}, "base", checkpoint)
-    with pytest.raises(CheckpointError, match="have NaN or infinity, expected finite numbers"):
+    with pytest.raises(CheckpointError, match=r"values of .* are infinite or NaN"):
         drawn_adapter(tmp_path / "nan", {name: wider}, spread=math.nan)

@@ -10,7 +10,11 @@ from safetensors.numpy import save_file
 
 from services.nn.parameters import parameters_of
 from services.presets import preset
-from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.errors import (
+    CheckpointDamaged,
+    CheckpointMismatch,
+    CheckpointNotFound,
+)
 from services.text_encoder.engine import TextEncoderEngine, doubling
 from services.text_encoder.huggingface import find_folder
 from services.text_encoder.loading import load_text_encoder
@@ -135,7 +139,18 @@ def test_truncated_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None
     weights = copied(checkpoint, tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
 
-    with pytest.raises(CheckpointMismatch, match="may be truncated"):
+    with pytest.raises(CheckpointDamaged, match="is not what was written"):
+        load_text_encoder(tmp_path)
+
+
+def test_the_vocabulary_of_another_encoder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    vocabulary = copied(checkpoint, tmp_path) / FILE_NAME
+    content = bytearray(vocabulary.read_bytes())
+    place = content.index("\u2581".encode())  # of a piece, so that the file still parses
+    content[place + 2] ^= 1
+    vocabulary.write_bytes(content)
+
+    with pytest.raises(CheckpointDamaged, match=r"config\.json names the encoder t5:"):
         load_text_encoder(tmp_path)
 
 

@@ -13,28 +13,32 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.nn.parameters import parameters_of
 from services.presets import preset
-from services.runtime.checkpoints.serialization import save_checkpoint
+from services.runtime.checkpoints.serialization import codebook_fingerprint, save_checkpoint
 from services.runtime.server.process import running_server
 from services.runtime.wire.tensors import pack_grid, pack_tensor
 from services.tokenizer import __main__ as tokenizer_server
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.model import CODEBOOK, Tokenizer
 
 TINY_LOW, TINY_HIGH = preset("tiny").low_tokenizer, preset("tiny").high_tokenizer
 
-LOW, HIGH = "codebook:low", "codebook:high"
+PARAMETERS = [
+    {name: np.asarray(value) for name, value in parameters_of(model).items()}
+    for model in (Tokenizer(TINY_LOW, rngs=nnx.Rngs(0)), Tokenizer(TINY_HIGH, rngs=nnx.Rngs(1)))
+]
+LOW, HIGH = (codebook_fingerprint(parameters[CODEBOOK]) for parameters in PARAMETERS)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
 async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     folder = tmp_path_factory.mktemp("checkpoints")
-    for name, config, codebook in (("low", TINY_LOW, LOW), ("high", TINY_HIGH, HIGH)):
-        model = Tokenizer(config, rngs=nnx.Rngs(0))
+    stored = (("low", TINY_LOW, LOW), ("high", TINY_HIGH, HIGH))
+    for (name, config, codebook), parameters in zip(stored, PARAMETERS, strict=True):
         save_checkpoint(
             folder / "tokenizer" / name,
             stage="tokenizer",
             config=config,
-            parameters={key: np.asarray(value) for key, value in parameters_of(model).items()},
+            parameters=parameters,
             fingerprint={"codebook": codebook},
             record={"preset": "tiny"},
         )

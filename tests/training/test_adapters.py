@@ -312,7 +312,7 @@ def _of_another_rank(folder: Path) -> None:
     ("damage", "message"),
     [
         (lambda folder: (folder / "adapter.safetensors").unlink(), "expected the file adapter.saf"),
-        (_cut, "it may be truncated, fetch it again"),
+        (_cut, "is not what was written: expected sha256:.*, as config.json says, got sha256:"),
         (_of_another_rank, r"have shapes .*: expected rank 3, as config.json says"),
         (
             lambda folder: (folder / "config.json").write_text("{}"),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tools.cli.options import DEFAULTS, CommandOptions
+from tools.cli.options import DEFAULTS, CommandOptions, Prompt
 
 Picture = Annotated[Path, Parameter(help="Source picture: PNG, JPEG or WebP of any size.")]
 Options = Annotated[CommandOptions, Parameter(name="*")]
@@ -14,7 +14,7 @@ Options = Annotated[CommandOptions, Parameter(name="*")]
 def inpaint(
     image: Picture,
     mask: Path,
-    prompt: str,
+    prompt: Prompt,
     *,
     feather: int | None = None,
     composite: bool = True,
@@ -45,7 +45,7 @@ def inpaint(
 
 def outpaint(
     image: Picture,
-    prompt: str,
+    prompt: Prompt,
     *,
     left: int = 0,
     top: int = 0,
@@ -78,7 +78,7 @@ def outpaint(
 
 def mask_free_edit(
     image: Picture,
-    prompt: str,
+    prompt: Prompt,
     *,
     iterations: int | None = None,
     fraction: float | None = None,
@@ -117,7 +117,7 @@ def mask_free_edit(
 
 def vary(
     image: Picture,
-    prompt: str = "",
+    prompt: Prompt = "",
     *,
     strength: float | None = None,
     options: Options = DEFAULTS,

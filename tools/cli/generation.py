@@ -22,7 +22,7 @@ from muse_client.events import in_order
 from rich import progress as bars
 from rich.console import Console
 
-from tools.cli.image_files import check_suffix, save_picture, save_sheet
+from tools.cli.image_files import check_file, check_folder, check_suffix, save_picture, save_sheet
 from tools.cli.options import CommandOptions
 from tools.cli.previews import PreviewFiles
 from tools.cli.rendering import timing_table, waterfall_lines
@@ -30,31 +30,41 @@ from tools.cli.waterfall_page import write_page
 from tools.local import check_checkpoints, local_stack, serving
 
 LOG = Path("out/muse.log")
+DEMO = Path("checkpoints/demo")
 
 
 def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions]) -> None:
     """Sends a request, which may be an edit, writes its images to files, and prints its timings.
 
-    Without `command.server` the request goes to the default address or, if no server answers
-    there, to five servers that run for this call only.
+    Without `command.server` the request goes to the default address or, with `command.checkpoints`
+    or if no server answers there, to five servers that run for this call only.
 
     Raises:
         MuseError: the server refused the request, or could not be reached.
-        ValueError: the suffix of a file is of no supported format.
+        ValueError: both server and checkpoints are given, or a file is of no supported format or
+            cannot be written.
         RuntimeError: a server that was started for this call ended.
     """
+    if command.server is not None and command.checkpoints is not None:
+        raise ValueError(
+            f"checkpoints: {command.server} has its own; give a server (--server, MUSE_SERVER) or "
+            "checkpoints, not both"
+        )
     check_suffix("out", command.out)
     check_suffix("trace_html", command.trace_html, (".html",))
     previews = PreviewFiles(
         folder=command.preview_dir, filmstrip=command.filmstrip, animation=command.animate
     )
     options: GenerateOptions = {**command.generate_options(), **edit}
+    for name in ("out", "trace_html", "filmstrip", "animate"):
+        check_file(name, getattr(command, name))
+    check_folder("preview_dir", command.preview_dir)
     messages, server = Console(stderr=True), command.server
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
-        if server is None and not serving(DEFAULT_ADDRESS):
-            server = stack.enter_context(_embedded(command.checkpoints, messages))
-        client = stack.enter_context(MuseClient(server or DEFAULT_ADDRESS))
+        if server is None:
+            server = stack.enter_context(_found_or_started(command.checkpoints, messages))
+        client = stack.enter_context(MuseClient(server))
         events = client.events(prompt, **options)
         pictures, total_s = _collect(events, options, command.out, messages, previews)
     console = Console()
@@ -117,6 +127,17 @@ def _file_of(image: GeneratedImage, out: Path, *, several: bool, iteration: bool
     index = f"-{place}" if several else ""
     after = f"-after-{image.iteration}" if iteration else ""
     return out.with_stem(f"{out.stem}{index}{after}")
+
+
+@contextmanager
+def _found_or_started(checkpoints: Path | None, messages: Console) -> Iterator[str]:
+    """Yields the default address if servers answer there, else that of some for one call."""
+    if checkpoints is None and serving(DEFAULT_ADDRESS):
+        messages.print(f"servers at {DEFAULT_ADDRESS} paint", highlight=False)
+        yield DEFAULT_ADDRESS
+        return
+    with _embedded(checkpoints or DEMO, messages) as address:
+        yield address
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from muse_client import GeneratedImage
 
@@ -22,6 +23,39 @@ def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = SUFFI
         raise ValueError(
             f"{option}: expected a name that ends in {', '.join(suffixes)}, got {file}"
         )
+
+
+def check_folder(option: str, folder: Path | None) -> None:
+    """Checks that files can be written into the folder of an option, if it gives one.
+
+    A folder that is not there yet is not created: the nearest one above it counts.
+
+    Raises:
+        ValueError: they cannot, and why.
+    """
+    if folder is None:
+        return
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    try:
+        with TemporaryFile(dir=there) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise ValueError(
+            f"{option}: nothing can be written to {there}: {error.strerror}"
+        ) from error
+
+
+def check_file(option: str, file: Path | None) -> None:
+    """Checks that the file of an option, if it gives one, can be written.
+
+    Raises:
+        ValueError: it cannot, and why.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise ValueError(f"{option}: expected a file, got the folder {file}")
+    check_folder(option, file.parent)
 
 
 def save_picture(picture: GeneratedImage, file: Path) -> None:

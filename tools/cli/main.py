@@ -3,6 +3,7 @@
 Each command imports its modules when it is called, so that `muse --help` is instant.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from services.runtime.checkpoints.precision import Weights
 from services.runtime.version import package_version
 from services.stages import ORCHESTRATOR_PORT
 from tools.cli.edit_commands import COMMANDS
-from tools.cli.options import DEFAULTS, CommandOptions
+from tools.cli.options import DEFAULTS, CommandOptions, Prompt, Server
 
 app = App(
     name="muse", help="Text to image by masked generative transformers.", version=package_version
@@ -41,6 +42,7 @@ app.command(
 )
 for _command in COMMANDS:
     app.command(_command)
+app.register_install_completion_command()
 
 
 @app.command
@@ -109,7 +111,7 @@ def _check_preset(address: str, preset: str) -> None:
 
 @app.command
 def generate(
-    prompt: str, *, options: Annotated[CommandOptions, Parameter(name="*")] = DEFAULTS
+    prompt: Prompt, *, options: Annotated[CommandOptions, Parameter(name="*")] = DEFAULTS
 ) -> None:
     """Generates images; starts servers for this call if none serve at the default address.
 
@@ -124,20 +126,20 @@ def generate(
 
 
 @app.command
-def status(*, server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}", json: bool = False) -> int:
+def status(*, server: Server = None, json: bool = False) -> int:
     """Prints health and status of every stage; exits with 1 unless all stages serve.
 
     Parameters
     ----------
     server
-        Address of an orchestrator, HOST:PORT.
+        Address of an orchestrator, HOST:PORT; 127.0.0.1:50050 by default.
     json
         Print JSON rather than a table.
     """
     from google.protobuf.json_format import MessageToJson
-    from muse_client import MuseClient
+    from muse_client import DEFAULT_ADDRESS, MuseClient
 
-    with MuseClient(server) as client:
+    with MuseClient(server or DEFAULT_ADDRESS) as client:
         answer = client.status()
     if json:
         print(
@@ -162,7 +164,11 @@ def main() -> None:
 
     try:
         app()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # the reader of the output has gone, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (MuseError, RequestError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"muse: {error}")

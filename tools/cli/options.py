@@ -12,6 +12,10 @@ from services.sampling import NO_FLAGS, SamplingFlags, given
 if TYPE_CHECKING:
     from muse_client import GenerateOptions
 
+# With a leading hyphen it is still the prompt, unless an option has that name.
+Prompt = Annotated[str, Parameter(allow_leading_hyphen=True)]
+Server = Annotated[str | None, Parameter(env_var="MUSE_SERVER")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommandOptions:
@@ -30,7 +34,7 @@ class CommandOptions:
             default; repeat the flag for each one.
         out: File to write: .png, .jpg or .webp. Several images get numbers and a contact sheet.
         server: Address of an orchestrator, HOST:PORT.
-        checkpoints: Folder of checkpoints for servers that are started for this call.
+        checkpoints: Folder of checkpoints; servers with them are started for this call.
         preview_every: Steps between two previews, 1 to 256; 1 by default with any of the next
             three options.
         preview_dir: Folder to write every preview into.
@@ -49,8 +53,8 @@ class CommandOptions:
     sampling: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS
     adapter: tuple[str, ...] = ()
     out: Path = Path("out/muse.png")
-    server: str | None = None
-    checkpoints: Path = Path("checkpoints/demo")
+    server: Server = None
+    checkpoints: Path | None = None
     preview_every: int | None = None
     preview_dir: Path | None = None
     filmstrip: Path | None = None

@@ -1,5 +1,6 @@
 """Files of previews: every preview, a filmstrip of all, an animation."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 from muse_client import GeneratedImage, Progress
 from PIL import Image
 
-from services.pictures.sheets import sheet_of_rows
+from services.pictures.sheets import CAPTION_PX, GAP_PX, sheet_of_rows
 from tools.cli.image_files import check_suffix
 
 FRAME_MS, LAST_FRAME_MS = 120, 2000
 ANIMATIONS = (".gif", ".webp")
+# Along a side: what a JPEG or WebP file can have, and of a PNG what viewers open.
+MOST_PX, MOST_PX_WEBP = 65_500, 16_383
+MOST_PIXELS = 2**26  # of a filmstrip: 200 MB to lay it out
 
 
 @dataclass(kw_only=True)
@@ -47,7 +51,8 @@ class PreviewFiles:
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
         if self.filmstrip is not None:
-            _strip(self._previews, pictures).save(self.filmstrip)
+            most = MOST_PX_WEBP if self.filmstrip.suffix.lower() == ".webp" else MOST_PX
+            _strip(self._previews, pictures, most).save(self.filmstrip)
         if self.animation is not None:
             first = pictures[0]
             images = [image for step, image in self._previews if step.index == first.index]
@@ -67,19 +72,39 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _strip(
-    previews: Sequence[tuple[Progress, Image.Image]], pictures: Sequence[GeneratedImage]
+    previews: Sequence[tuple[Progress, Image.Image]],
+    pictures: Sequence[GeneratedImage],
+    most_px: int,
 ) -> Image.Image:
-    """Returns a row of previews for each image, with their steps, the finished image last."""
+    """Returns the previews of each image with their steps, the finished image last.
+
+    They are in one row, or in several if the sheet would be wider than most_px otherwise. Frames
+    are smaller if it would still be too high, or have too many pixels.
+    """
     size = max(image.size for _, image in previews)  # all have one aspect
-    rows, captions = [], []
+    films = []
     for index in sorted({step.index for step, _ in previews}):
-        row = [
+        film = [
             (f"{step.stage} {step.step}/{step.total}", image)
             for step, image in previews
             if step.index == index
         ]
         done = [picture for picture in pictures if picture.index == index]
-        row += [(f"seed {picture.seed}"[: size[0] // 6], picture.image) for picture in done]
-        captions.append([caption for caption, _ in row])
-        rows.append([_sized(image, size) for _, image in row])
-    return sheet_of_rows(rows, captions=captions)
+        film += [(f"seed {picture.seed}"[: size[0] // 6], picture.image) for picture in done]
+        films.append(film)
+    longest = max(len(film) for film in films)
+    while True:
+        width, height = size[0] + GAP_PX, size[1] + GAP_PX + CAPTION_PX
+        columns = min(longest, max(1, (most_px - GAP_PX) // width))
+        rows = sum(math.ceil(len(film) / columns) for film in films)
+        high_px = GAP_PX + rows * height
+        if (high_px <= most_px and high_px * columns * width <= MOST_PIXELS) or size == (1, 1):
+            break
+        size = (max(1, size[0] * 9 // 10), max(1, size[1] * 9 // 10))
+    frames = [
+        film[start : start + columns] for film in films for start in range(0, len(film), columns)
+    ]
+    return sheet_of_rows(
+        [[_sized(image, size) for _, image in row] for row in frames],
+        captions=[[caption for caption, _ in row] for row in frames],
+    )

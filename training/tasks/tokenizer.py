@@ -27,7 +27,7 @@ from services.runtime.checkpoints.serialization import (
     save_checkpoint,
 )
 from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Convolution, Tokenizer
+from services.tokenizer.model import CODEBOOK, Convolution, Tokenizer
 from training.gradients import accumulated
 from training.mesh import Execution, one_device
 from training.optimizers import Parameters, Recipe, adam, optimizer_metrics
@@ -48,7 +48,6 @@ from training.tasks.tokenizer_losses import PerceptualDistance, TokenizerLosses
 # gradient take a third of the time, and a long run does not mind the longer compilation.
 LEAST_INPUTS = 24
 SHOWN = 8  # images of a report
-CODEBOOK = "quantizer.codebook"
 
 
 class TokenizerState(NamedTuple):

@@ -15,3 +15,7 @@ class CheckpointNotFound(CheckpointError):
 
 class CheckpointMismatch(CheckpointError):
     """The checkpoint has another stage, shape or format."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """The weights are not those that were written, or are no numbers."""

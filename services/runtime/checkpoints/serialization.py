@@ -1,7 +1,7 @@
 """Checkpoint of a stage: one folder, written by training and read by servers.
 
     model.safetensors   the parameters, dotted names
-    config.json         stage, shape, fingerprint
+    config.json         stage, shape, fingerprint, digest of the parameters' file
     training.json       record of the training run
     ...                 a stage's own files, such as a SentencePiece model
 
@@ -10,6 +10,7 @@ Imports no JAX, so that the command line describes a checkpoint without its star
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,9 +23,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.integrity import check_digest, check_finite, file_digest
 from services.runtime.checkpoints.tensors import LazyTensors, Shape, shapes_of, write_tensors
 
 FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+_log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
 
@@ -96,10 +100,11 @@ def save_checkpoint(
     `record` has the types of JSON. Further files are copied into the folder under their names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", parameters)
+    digest = write_tensors(folder / WEIGHTS_FILE, parameters)
     header = {
         "format_version": FORMAT_VERSION,
         "stage": stage,
+        "digest": digest,
         "config": asdict(config),
         "fingerprint": dict(fingerprint),
     }
@@ -116,8 +121,9 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
         CheckpointMismatch: the stage or format differs, or a file cannot be read.
+        CheckpointDamaged: the weights are not those that were written, or are no numbers.
     """
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointNotFound(
                 f"no {stage} checkpoint in {folder}: expected the file {name} there; "
@@ -140,19 +146,29 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
         raise CheckpointMismatch(
             f"{folder}/config.json does not describe a {config_type.__name__}: {error}"
         ) from error
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS_FILE
+    digest = file_digest(weights)
+    if "digest" in header:
+        check_digest(weights, expected=header["digest"], got=digest)
+    else:
+        _log.warning(
+            "%s/config.json has no digest of the weights, so not every damage is noticed: "
+            "export the checkpoint again",
+            folder,
+        )
     try:
         parameters = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise CheckpointMismatch(
             f"{weights} cannot be read: {error}; it may be truncated, fetch it again"
         ) from error
+    check_finite(weights, parameters)
     record = folder / "training.json"
     return Checkpoint(
         config=config,
         parameters=parameters,
         fingerprint=fingerprint,
-        digest="sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest(),
+        digest=digest,
         record=json.loads(record.read_text()) if record.is_file() else {},
         folder=folder,
     )

@@ -5,6 +5,7 @@ of it. The safetensors package writes only what is all in memory; the format is 
 https://github.com/huggingface/safetensors#format.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -55,8 +56,11 @@ def shapes_of(tensors: Mapping[str, np.ndarray]) -> Mapping[str, Shape]:
     return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
-def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> str:
     """Writes a safetensors file, one tensor after the other.
+
+    Returns:
+        Its digest: "sha256:" and 64 hex digits.
 
     Raises:
         KeyError: a dtype is none of float32, bfloat16, int8 and int32.
@@ -73,7 +77,14 @@ def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
     with file.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+
+        def write(content: bytes) -> None:
+            digest.update(content)
+            stream.write(content)
+
+        write(len(text).to_bytes(8, "little") + text)
         for name in tensors:
-            stream.write(np.ascontiguousarray(tensors[name]).tobytes())
+            write(np.ascontiguousarray(tensors[name]).tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,14 +1,22 @@
 """Runs `muse` as a process."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 
-def muse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
+def muse(
+    *words: str, cwd: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end, with further variables in its environment."""
     command = [sys.executable, "-c", "from tools.cli.main import main; main()", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    environment = os.environ | variables
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 def check_refused(ended: subprocess.CompletedProcess[str], said: str) -> None:

@@ -1,6 +1,7 @@
 """The command line: a mistake is one clear line and a failure, and nothing is started for it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +32,59 @@ UNREACHABLE = "127.0.0.1:1"
         (["--adapter", "fox", "--adapter", "fox=2"], "muse: adapter: expected each name once, got"),
         (["--trace-html", "a.txt"], "muse: trace_html: expected a name that ends in .h"),
         (["--out", "a.gif"], "muse: out: expected a name that ends in .png"),
+        (["--out", "/proc/a.png"], "muse: out: nothing can be written to /proc: "),
+        (["--trace-html", f"{__file__}/a.html"], "muse: trace_html: nothing can be written to "),
+        (["--filmstrip", "/proc/a.png"], "muse: filmstrip: nothing can be written to /proc: "),
+        (["--animate", "/proc/a.gif"], "muse: animate: nothing can be written to /proc: "),
+        (["--preview-dir", "/proc/a"], "muse: preview_dir: nothing can be written to /proc: "),
+        (
+            ["--server", UNREACHABLE, "--checkpoints", "mine"],
+            f"muse: checkpoints: {UNREACHABLE} has its own; give a server (--server, MUSE_SERVER)",
+        ),
     ],
 )
 def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str], said: str) -> None:
     check_refused(muse("generate", "a fox", *words, cwd=tmp_path), said)
     assert files_in(tmp_path) == set()
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    ended = muse("generate", "a fox", "--out=a.png", cwd=tmp_path)
+    check_refused(ended, "muse: out: expected a file, got the folder a.png")
+
+
+async def test_a_server_may_be_named_by_the_environment_and_a_prompt_begin_with_a_hyphen(
+    house: House, tmp_path: Path
+) -> None:
+    variables = {"MUSE_SERVER": house.address}
+    painted = await asyncio.to_thread(
+        muse, "generate", "-5 degrees", cwd=tmp_path, variables=variables
+    )
+    status = await asyncio.to_thread(muse, "status", "--json", cwd=tmp_path, variables=variables)
+
+    assert painted.returncode == 0, painted.stderr
+    assert house.stages["text_encoder"].asked[0].texts == ["-5 degrees"]
+    assert '"stages"' in status.stdout
+
+
+def test_a_misspelt_option_is_no_prompt(tmp_path: Path) -> None:
+    ended = muse("generate", "a fox", "--coutn", "3", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "Did you mean --count?" in ended.stdout + ended.stderr
+
+
+def test_a_reader_that_goes_away_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code = "from tools.cli.main import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "describe", "--preset=tiny"],
+        cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(write)
+    assert ended.returncode in (1, 141)
+    assert ended.stderr == ""
 
 
 @pytest.mark.parametrize(

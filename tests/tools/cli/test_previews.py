@@ -1,15 +1,19 @@
 """The files that a command makes of previews."""
 
 import asyncio
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from muse.common.v1.tensor_pb2 import TokenGrid
+from muse_client import Preview, Progress
 from PIL import Image
 
 from tests.painted import noise
 from tests.small_stages import House
 from tests.tools.cli.running import muse
+from tools.cli import previews
 from tools.cli.previews import PreviewFiles
 
 
@@ -65,3 +69,24 @@ async def test_the_command_writes_previews_strip_and_animation_in_the_shape_of_t
     with Image.open(tmp_path / "strip.png") as strip:
         assert strip.width == 9 * (8 + 4) + 4
         assert strip.height == 4 + 4 + 14 + 4
+
+
+@pytest.mark.parametrize(("most", "suffix"), [(2**26, ".webp"), (2**26, ".jpg"), (10**6, ".png")])
+def test_a_filmstrip_of_any_length_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, suffix: str
+) -> None:
+    monkeypatch.setattr(previews, "MOST_PIXELS", most)
+    frames, content = 1200, io.BytesIO()
+    Image.new("RGB", (64, 32), (200, 30, 30)).save(content, "PNG")
+    preview = Preview(png=content.getvalue(), tokens=TokenGrid(), known=b"")
+    strip = PreviewFiles(filmstrip=tmp_path / f"strip{suffix}")
+    for step in range(frames):
+        strip.add(Progress(index=0, stage="base", step=step, total=frames, preview=preview))
+
+    [file] = strip.finish([])
+
+    with Image.open(file) as sheet:
+        assert sheet.width <= (16_383 if suffix == ".webp" else 65_500)
+        assert sheet.width * sheet.height <= most
+        red = (np.asarray(sheet.convert("RGB"))[..., 1] < 100).sum()
+    assert red > 50 * frames  # every frame is there

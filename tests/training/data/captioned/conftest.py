@@ -1,4 +1,4 @@
-"""Readers of small data, in a folder of the test or in the memory of fsspec."""
+"""Readers of small data, in a folder of the test, in the memory of fsspec or in an S3 bucket."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +14,34 @@ from training.data.sources import DataFlags
 OpenReader = Callable[..., ExampleReader]
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A folder for data, on this machine and in a bucket."""
+    """A folder for data, on this machine, in memory, and in a bucket where moto is installed."""
     if request.param == "local":
         yield str(tmp_path / "data")
-        return
-    yield f"memory://{tmp_path.name}"
-    fsspec.filesystem("memory").rm("/", recursive=True)
+    elif request.param == "memory":
+        yield f"memory://{tmp_path.name}"
+        fsspec.filesystem("memory").rm("/", recursive=True)
+    else:
+        request.getfixturevalue("bucket_service")
+        fsspec.filesystem("s3").mkdir(tmp_path.name.replace("_", "-"))
+        yield f"s3://{tmp_path.name.replace('_', '-')}/data"
+
+
+@pytest.fixture(scope="session")
+def bucket_service() -> Iterator[None]:
+    """Serves S3 on this machine, and has s3fs find it there."""
+    pytest.importorskip("s3fs", reason="needs pip install -e '.[data]'")
+    server = pytest.importorskip("moto.server", reason="needs moto, flask and flask-cors")
+    service = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    service.start()
+    host, port = service.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "testing")
+        yield
+    service.stop()
 
 
 @pytest.fixture
