@@ -46,6 +46,18 @@ def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str],
     assert files_in(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bench", "--server", UNREACHABLE),
+        ("plan", "--images-per-second=1", "--p99=2s", "--chip=v5e"),
+    ],
+)
+def test_the_folder_of_a_report_is_tried_first(words: tuple[str, ...], tmp_path: Path) -> None:
+    ended = muse(*words, "--out=/proc/a", cwd=tmp_path)
+    check_refused(ended, "muse: out: nothing can be written to /proc: ")
+
+
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     ended = muse("generate", "a fox", "--out=a.png", cwd=tmp_path)
