@@ -7,14 +7,15 @@ interceptor. What has been accepted goes on, but the port is closed.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from services.runtime.server.channels import server_options
+from services.runtime.server.channels import limit_options, server_options
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server.metrics_interceptor import measured
+from services.runtime.server.requests import RequestReader
 from services.runtime.server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ class _Accepting:
     """A gRPC server and the calls that it accepted."""
 
     server: grpc.aio.Server
-    calls: CallCount = field(default_factory=CallCount)
-    endless: EndlessCalls = field(default_factory=EndlessCalls)
+    calls: CallCount
+    endless: EndlessCalls
 
     @property
     def accepts(self) -> bool:
@@ -89,13 +90,18 @@ class Listener:
         await asyncio.gather(*self._draining)
 
     async def _listen(self) -> _Accepting:
-        calls, endless = CallCount(), EndlessCalls()
+        settings = self._settings
+        calls, endless = CallCount(settings.max_calls), EndlessCalls(settings.max_calls)
+        requests = RequestReader(
+            timeout_s=settings.receive_timeout_s,
+            max_arriving=max(1, settings.max_arriving_mib // settings.max_message_mib),
+        )
         server = grpc.aio.server(
-            interceptors=server_interceptors(calls, endless, measured),
-            options=server_options(self._settings.max_message_mib),
+            interceptors=server_interceptors(calls, endless, requests, measured),
+            options=[*server_options(settings.max_message_mib), *limit_options(settings)],
         )
         self._add_servicers(server)
-        self._port = server.add_insecure_port(f"{self._settings.host}:{self._port}")
+        self._port = server.add_insecure_port(f"{settings.host}:{self._port}")
         await server.start()
         return _Accepting(server, calls, endless)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+LONGEST_S = 1e6  # gRPC counts milliseconds in 32 bits
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
@@ -13,6 +15,19 @@ class ServerSettings:
         port: Port to listen on; 0 takes a free one.
         grace_s: Seconds that open calls may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
+        max_calls: Calls that may be open at once; further ones are refused. Health checks, which
+            are not counted among them, may be as many.
+        max_streams: Calls that may be open on one connection, health checks too; further ones wait
+            at their client.
+        max_connections: Connections that may be open; further ones are closed at once.
+        receive_timeout_s: Seconds that a request may take to arrive.
+        max_arriving_mib: Largest size together of the requests that take long to arrive, in MiB;
+            further ones are refused.
+        max_connection_idle_s: Seconds after which a connection without calls is closed.
+        max_connection_age_s: Seconds after which a connection takes no further calls; its client
+            opens another.
+        connection_grace_s: Seconds that the calls of such a connection may take to end. Also a
+            call whose caller does not read the answer ends then.
         log_level: The least severe level that is logged.
         metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
             by default.
@@ -22,6 +37,14 @@ class ServerSettings:
     port: int = 0
     grace_s: float = 30.0
     max_message_mib: int = 32
+    max_calls: int = 256
+    max_streams: int = 320
+    max_connections: int = 1024
+    receive_timeout_s: float = 60.0
+    max_arriving_mib: int = 512
+    max_connection_idle_s: float = 300.0
+    max_connection_age_s: float = 1800.0
+    connection_grace_s: float = 600.0
     log_level: str = "INFO"
     metrics_port: int | None = None
 
@@ -34,10 +57,28 @@ class ServerSettings:
             raise ValueError(
                 f"metrics_port: expected another number than port, got {self.port} for both"
             )
-        if self.max_message_mib < 1:
-            raise ValueError(f"max_message_mib: expected at least 1, got {self.max_message_mib}")
+        for name in (
+            "max_message_mib",
+            "max_calls",
+            "max_streams",
+            "max_connections",
+            "max_arriving_mib",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.grace_s < float("inf"):
             raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
+        for name in (
+            "receive_timeout_s",
+            "max_connection_idle_s",
+            "max_connection_age_s",
+            "connection_grace_s",
+        ):
+            if not 0 < getattr(self, name) < LONGEST_S:
+                raise ValueError(
+                    f"{name}: expected more than 0 and less than {LONGEST_S:g}, "
+                    f"got {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
