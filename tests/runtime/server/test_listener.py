@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import socket
+import sys
 import time
 
 import grpc
@@ -121,3 +123,31 @@ async def test_no_other_bytes_end_a_server() -> None:
         for packet in packets:
             await http2.sent(running.port, packet)
             assert await lives(running.port), packet
+
+
+async def test_bytes_of_a_caller_are_in_no_log() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.orchestrator", "--port", str(port)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    while not await listens(port):  # noqa: ASYNC110, another process sets no event
+        await asyncio.sleep(0.05)
+    forged = b"\0\0\0\0\0\0\0\7" + b'why?\n{"level": "forged"}\n'
+    await http2.sent(port, http2.frame(http2.GOAWAY, 0, 0, forged))
+    await http2.sent(port, http2.call(DECODE, [(b"te", b"forged")]))
+    process.terminate()
+    _, log = await process.communicate()
+    assert b'"message": "stopped"' in log
+    assert b"forged" not in log
+    assert all(line.startswith(b"{") for line in log.splitlines())
+
+
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True

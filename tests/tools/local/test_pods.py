@@ -182,3 +182,11 @@ def test_connections_to_this_machine_go_to_ready_pods(manifests: Build, tmp_path
 def test_waits_between_restarts_double_up_to_the_longest_however_many_there_were() -> None:
     waits = [Restarts().wait_s(ended) for ended in (1, 2, 3, 4, 7, 8, 5000)]
     assert waits == [0, 10, 20, 40, 300, 300, 300]
+
+
+def test_of_an_endless_line_the_start_is_copied(manifests: Build, tmp_path: Path) -> None:
+    log = Log()
+    with pods(manifests("say=30000000"), tmp_path, log):
+        wait_until(lambda: "serving" in log.getvalue(), PATIENCE_S)
+    assert "x" * 2**16 in log.getvalue()
+    assert len(log.getvalue()) < 2**17
