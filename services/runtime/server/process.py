@@ -104,7 +104,15 @@ async def running_server(
     await states.set(LIVENESS, SERVING)
     for name in serving:
         await states.set(name, NOT_SERVING)
-    listener = Listener(lambda server: _add_servicers(server, service, states), settings)
+
+    def add_servicers(server: grpc.aio.Server) -> None:
+        register = generated(service.name, f"add_{service_of(service.name)}Servicer_to_server")
+        register(service.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(states, server)
+        if settings.introspects:
+            _add_introspection(server, service)
+
+    listener = Listener(add_servicers, settings)
     try:
         port = await listener.start()
     except RuntimeError as error:
@@ -133,13 +141,8 @@ async def running_server(
         await service.close()
 
 
-def _add_servicers(
-    server: grpc.aio.Server, service: Service, states: health.aio.HealthServicer
-) -> None:
-    """Registers the service, and the standard services of every server."""
-    register = generated(service.name, f"add_{service_of(service.name)}Servicer_to_server")
-    register(service.servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+def _add_introspection(server: grpc.aio.Server, service: Service) -> None:
+    """Registers what describes a server to whoever asks: channelz, and reflection."""
     channelz.add_channelz_servicer(server)
     listed = (
         service.full_name,

@@ -1,6 +1,7 @@
 """Command-line settings of servers."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 LONGEST_S = 1e6  # gRPC counts milliseconds in 32 bits
@@ -28,6 +29,8 @@ class ServerSettings:
             opens another.
         connection_grace_s: Seconds that the calls of such a connection may take to end. Also a
             call whose caller does not read the answer ends then.
+        introspection: Whether reflection and channelz describe the server to whoever asks; by
+            default only if it listens on this machine alone.
         log_level: The least severe level that is logged.
         metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
             by default.
@@ -45,6 +48,7 @@ class ServerSettings:
     max_connection_idle_s: float = 300.0
     max_connection_age_s: float = 1800.0
     connection_grace_s: float = 600.0
+    introspection: bool | None = None
     log_level: str = "INFO"
     metrics_port: int | None = None
 
@@ -79,6 +83,19 @@ class ServerSettings:
                     f"{name}: expected more than 0 and less than {LONGEST_S:g}, "
                     f"got {getattr(self, name)}"
                 )
+
+    @property
+    def introspects(self) -> bool:
+        """Whether reflection and channelz describe the server."""
+        return is_loopback(self.host) if self.introspection is None else self.introspection
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether an address or name to listen on is reached from this machine alone."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 @dataclass(frozen=True, kw_only=True)
