@@ -19,7 +19,7 @@ class ServerSettings:
         max_calls: Calls that may be open at once; further ones are refused. Health checks, which
             are not counted among them, may be as many.
         max_streams: Calls that may be open on one connection, health checks too; further ones wait
-            at their client.
+            at their client, or end as UNAVAILABLE.
         max_connections: Connections that may be open; further ones are closed at once.
         receive_timeout_s: Seconds that a request may take to arrive.
         max_arriving_mib: Largest size together of the requests that take long to arrive, in MiB;
@@ -107,7 +107,8 @@ class StageSettings(ServerSettings):
         max_queued: Requests that may wait; further ones are refused. In base and superres one
             caller may fill half of the queue, so that others find room.
         compilation_cache: Folder that keeps compiled programs, so that the next start is fast. A
-            read-only folder is read and not written.
+            read-only folder is read and not written; without one that can be created the server
+            serves, and warns.
         compile_only: Compile everything into compilation_cache, then end instead of serving.
     """
 
