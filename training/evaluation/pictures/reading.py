@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from services.pictures.files import PictureError, read_picture
+from services.pictures.errors import PictureError
+from services.pictures.files import read_picture
 from training.data.captioned.errors import UnusableExample
 from training.data.captioned.reading import LIMITS, central_square
 from training.data.sources import NO_DATA_FLAGS
