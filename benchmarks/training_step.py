@@ -32,8 +32,9 @@ from services.presets import preset
 from tools.description.arithmetic import product
 from training.compilation.step import Stage
 from training.flops import flops_of_jaxpr
-from training.loop import LoopSettings, Task, compiled_step, train
+from training.loop import LoopSettings, Task, train
 from training.mesh import one_device
+from training.sharded_step import ShardedStep
 
 REPORT_EVERY = 20  # steps
 
@@ -41,13 +42,13 @@ REPORT_EVERY = 20  # steps
 def our_step(task: Task) -> Callable[[], None]:
     """Returns what takes one step of ours and waits for it."""
     execution = one_device()
-    compiled, batch, phase = compiled_step(task, execution), task.batch(0), task.phase(0)
+    step, batch, phase = ShardedStep(task, execution), task.batch(0), task.phase(0)
     state = jax.device_put(jax.jit(task.initial_state)(task.given), execution.replicated)
     taken = 0
 
     def take() -> None:
         nonlocal state, taken
-        state, metrics = compiled(state, batch, taken, phase)
+        state, metrics = step(state, batch, taken, phase)
         taken += 1
         jax.block_until_ready(metrics)
 
@@ -56,9 +57,8 @@ def our_step(task: Task) -> Callable[[], None]:
 
 def flops_of_step(task: Task) -> float:
     """Returns the FLOPs of a step's products, convolutions and attention."""
-    state = jax.eval_shape(task.initial_state, task.given)
-    compiled = compiled_step(task, one_device())
-    traced = compiled.trace(state, task.batch(0), 0, task.phase(0))
+    step = ShardedStep(task, one_device())
+    traced = step.trace(step.template, task.batch(0), 0, task.phase(0))
     return flops_of_jaxpr(traced.jaxpr.jaxpr)
 
 

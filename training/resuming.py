@@ -16,8 +16,9 @@ from typing import Any, TextIO
 
 import orbax.checkpoint as ocp
 
+from training.sharded_step import State
+
 logger = logging.getLogger(__name__)
-State = Any  # a pytree of arrays; each task has its own
 
 
 class ResumeError(ValueError):
