@@ -111,6 +111,12 @@ def test_a_blocklist_that_cannot_be_read_is_named(
         Filters(blocklist=file).description()
 
 
+def test_a_mark_of_utf_8_before_the_first_phrase_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "blocklist.txt"
+    file.write_bytes(b"\xef\xbb\xbfwatermark\n")
+    assert Filters(blocklist=file).phrases == ("watermark",)
+
+
 def test_a_description_names_what_is_set(filters: Filters) -> None:
     assert Filters().description() == {}
     assert filters.description() == {**LIMITS, "blocklist": ["watermark", "getty images"]}
