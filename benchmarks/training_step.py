@@ -80,7 +80,7 @@ def _product(multiply: Any, matrix: jax.Array) -> None:
     multiply(matrix, matrix).block_until_ready()
 
 
-def loop_share(task: Task, batch_size: int) -> float:
+def loop_share(task: Task, bare_step: Callable[[], None]) -> float:
     """Returns what the loop takes of a step's time besides the step.
 
     The steps from the first report to the second one are timed: compilation comes before them,
@@ -95,8 +95,8 @@ def loop_share(task: Task, batch_size: int) -> float:
             snapshot_every=10**6,
         )
         examples_per_s: Any = train(task, settings).metrics["examples_per_s"]
-    bare = in_turns({"": our_step(task)}, rounds=REPORT_EVERY)[""]
-    return float(batch_size / examples_per_s / np.mean(bare.values) - 1)
+    bare = in_turns({"": bare_step}, rounds=REPORT_EVERY)[""]
+    return float(task.recipe.batch_size / examples_per_s / np.mean(bare.values) - 1)
 
 
 def main() -> None:
@@ -107,17 +107,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     contest = contest_of(preset(arguments.preset), arguments.stage)
-    task, batch_size = contest.task, contest.task.recipe.batch_size
+    task = contest.task
     flops = flops_of_step(task)
     print(conditions("jax", "torch"))
     print(
-        f"{arguments.stage} of {arguments.preset}, {batch_size} examples, {contest.precision}: "
-        f"{flops / 1e9:.3g} GFLOP a step"
+        f"{arguments.stage} of {arguments.preset}, {task.recipe.batch_size} examples, "
+        f"{contest.precision}: {flops / 1e9:.3g} GFLOP a step"
     )
     parameters = task.params(jax.jit(task.initial_state)(task.given))
+    bare_step = our_step(task)
     seconds = in_turns(
         {
-            "ours": our_step(task),
+            "ours": bare_step,
             "PyTorch": contest.twin(parameters, compiled=False).step,
             "PyTorch compiled": contest.twin(parameters, compiled=True).step,
         },
@@ -130,7 +131,7 @@ def main() -> None:
     print(f"ours / PyTorch's faster: {ours / fastest:.2f}")
     most = ceiling(contest.precision)
     print(f"ceiling {most / 1e9:.0f} GFLOP/s; share of it: {flops / ours / most:.0%}")
-    print(f"the loop besides the step: {loop_share(task, batch_size):+.1%}")
+    print(f"the loop besides the step: {loop_share(task, bare_step):+.1%}")
 
 
 if __name__ == "__main__":
