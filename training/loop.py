@@ -9,7 +9,7 @@ Several processes run the loop at once, each on its own devices and with its own
 batch. All save and restore the state, each its own shards; only the first writes everything else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -102,6 +102,8 @@ class LoopSettings:
         profile: Steps that JAX's profiler records into profile/, from the first up to the last.
         watch: Reads every report; a run that it does not find healthy saves no state, so that the
             last saved one stays good.
+        skipped: Counts the examples that the data have left out so far, for the reports; None of
+            data that leave none out.
     """
 
     steps: int
@@ -112,6 +114,7 @@ class LoopSettings:
     snapshot_every: int = 5000
     profile: range = range(0)
     watch: Watch | None = None
+    skipped: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
@@ -271,7 +274,9 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
                     )
                 step_s = (clock.seconds - reported_at[1]) / (step - reported_at[0])
                 reported_at = step, clock.seconds
-                metrics = numbers | programs.throughput(step_s) | {"goodput": clock.goodput}
+                skipped = {} if settings.skipped is None else {"skipped": settings.skipped()}
+                rates = programs.throughput(step_s) | {"goodput": clock.goodput}
+                metrics = numbers | rates | skipped
                 first_loss = first_loss or float(reported["loss"])
                 reports.report(step, metrics)
                 if settings.watch is not None:
