@@ -1,6 +1,6 @@
-"""Options of gRPC channels and servers: message limits and keepalive."""
+"""Options of gRPC channels and servers: message limits, keepalive and proxies."""
 
-from services.runtime.server.settings import ServerSettings
+from services.runtime.server.settings import ServerSettings, is_loopback
 
 # A machine that fails does not close its connections: a ping without an answer shows the failure.
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 10_000, 5_000
@@ -17,6 +17,15 @@ def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limit),
         ("grpc.so_reuseport", 0),
     ]
+
+
+def proxy_options(address: str) -> list[tuple[str, int]]:
+    """Returns the options that keep HTTP proxies of the environment out of this machine's calls.
+
+    A proxy that `http_proxy` names is elsewhere, and cannot reach a loopback address of this one.
+    """
+    host = address.removeprefix("dns:///").rpartition(":")[0]
+    return [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
 
 
 def keepalive_options() -> list[tuple[str, int]]:

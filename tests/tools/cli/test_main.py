@@ -78,6 +78,16 @@ async def test_a_server_may_be_named_by_the_environment_and_a_prompt_begin_with_
     assert '"stages"' in status.stdout
 
 
+async def test_a_proxy_does_not_come_between_a_command_and_servers_of_this_machine(
+    house: House, tmp_path: Path
+) -> None:
+    variables = {"http_proxy": f"http://{UNREACHABLE}", "grpc_proxy": f"http://{UNREACHABLE}"}
+    words = ("status", "--server", house.address)
+    ended = await asyncio.to_thread(muse, *words, cwd=tmp_path, variables=variables)
+
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_misspelt_option_is_no_prompt(tmp_path: Path) -> None:
     ended = muse("generate", "a fox", "--coutn", "3", cwd=tmp_path)
     assert ended.returncode == 2
