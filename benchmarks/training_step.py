@@ -1,13 +1,13 @@
-"""A training step of the base against PyTorch's, against the machine's ceiling, and in the loop.
+"""A stage's training step against PyTorch's, against the machine's ceiling, and in the loop.
 
-    python -m benchmarks.training_step [--preset demo256] [--rounds 5]
+    python -m benchmarks.training_step STAGE [--preset demo256] [--rounds 5]
 
-- ours: the compiled step of `training.loop`, bfloat16 factors and float32 sums, masks and Adafactor
-  included;
-- PyTorch: the same shape in plain PyTorch under `torch.autocast` to bfloat16, with its own
-  Adafactor, eager and by `torch.compile`;
-- ceiling: the best bfloat16 product with a float32 result of the same cores, of which the step's
-  products and attention reach a share;
+- ours: the compiled step of `training.loop` with its optimizer: of base and superres with masks, in
+  the recipe's precision; of a tokenizer without perceptual loss and discriminator, in float32;
+- PyTorch: the same shape and losses in plain PyTorch (benchmarks/peers/torch_training.py), eager
+  and by `torch.compile`;
+- ceiling: the best product of the same cores, bfloat16 with a float32 result or float32, of which
+  the step's products, convolutions and attention reach a share;
 - the loop: `training.loop.train` around the same step on batches that lie ready, with a report
   every 20 steps, against the bare step.
 
@@ -16,115 +16,56 @@ Targets: at most 1.0 of PyTorch's faster way, half of the ceiling, at most 3% fo
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-import torch.nn.functional as F
 
+from benchmarks.ceiling import matrix_ceiling
 from benchmarks.measuring import conditions, in_turns
-from benchmarks.peers.torch_base import TorchBase
-from services.base.config import BaseConfig
+from benchmarks.training_contests import contest_of
 from services.presets import preset
 from tools.description.arithmetic import product
+from training.compilation.step import Stage
 from training.flops import flops_of_jaxpr
-from training.loop import LoopSettings, compiled_step, train
+from training.loop import LoopSettings, Task, train
 from training.mesh import one_device
-from training.optimizers import Recipe
-from training.recipes import RECIPES
-from training.tasks.frozen import Examples, FrozenStages
-from training.tasks.masked_step import MaskedTokensStep
-from training.tasks.masked_tokens import MaskedTokensTask
+from training.sharded_step import ShardedStep
 
-LOOP_STEPS = 40
+REPORT_EVERY = 20  # steps
 
 
-class ReadyBatches(MaskedTokensTask):
-    """The base's task on one batch that lies ready, without pictures."""
-
-    def picture(self, state: Any, batch: Examples) -> None:
-        """Draws nothing."""
-
-
-class NoStages(FrozenStages):
-    """Stands for the frozen stages, which a batch that lies ready does without."""
-
-    def __init__(self) -> None:
-        """Has no stage."""
-
-    def fingerprint(self) -> dict[str, str]:
-        """Names stages that there are not."""
-        return {"encoder": "none", "codebook": "none"}
-
-
-def examples_of(config: BaseConfig, batch_size: int) -> Examples:
-    """Returns random examples whose captions have half of the text positions."""
-    random = np.random.default_rng(0)
-    length = config.text_length // 2
-    return Examples(
-        low=random.integers(0, config.vocabulary, (batch_size, config.tokens)).astype(np.int32),
-        high=None,
-        text=random.normal(size=(batch_size, length, config.text_hidden)).astype(np.float32),
-        text_mask=np.ones((batch_size, length), bool),
-    )
-
-
-def our_step(step: MaskedTokensStep, examples: Examples) -> Callable[[], None]:
+def our_step(task: Task) -> Callable[[], None]:
     """Returns what takes one step of ours and waits for it."""
-    compiled = compiled_step(step, step.execution)
-    state = [jax.device_put(jax.jit(step.initial_state)({}), step.execution.replicated), 0]
+    execution = one_device()
+    step, batch, phase = ShardedStep(task, execution), task.batch(0), task.phase(0)
+    state = jax.device_put(jax.jit(task.initial_state)(task.given), execution.replicated)
+    taken = 0
 
     def take() -> None:
-        state[0], metrics = compiled(state[0], examples, state[1], "training")
-        state[1] += 1
+        nonlocal state, taken
+        state, metrics = step(state, batch, taken, phase)
+        taken += 1
         jax.block_until_ready(metrics)
 
     return take
 
 
-def torch_step(
-    config: BaseConfig, recipe: Recipe, examples: Examples, *, compiled: bool
-) -> Callable[[], None]:
-    """Returns what takes one step of PyTorch's."""
-    network: Any = TorchBase(config)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
-    optimizer = torch.optim.Adafactor(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    targets = torch.from_numpy(np.asarray(examples.low)).long()
-    text = torch.from_numpy(np.asarray(examples.text))
-    mask = torch.from_numpy(np.asarray(examples.text_mask))[:, None, None]
-
-    def loss_of(tokens: torch.Tensor, hidden: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            keys, values = network.context(text)
-            logits = network(tokens, keys, values, mask, gate)
-        losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-        return (losses * hidden).sum() / hidden.sum()
-
-    loss = torch.compile(loss_of, dynamic=False) if compiled else loss_of
-
-    def take() -> None:
-        ratio = torch.cos(torch.rand(len(targets), 1) * torch.pi / 2)
-        hidden = torch.rand(targets.shape).argsort(-1).argsort(-1) < ratio * targets.shape[1]
-        tokens = torch.where(hidden, config.vocabulary, targets)
-        gate = (torch.rand(len(targets), 1, 1) >= 0.1).float()
-        optimizer.zero_grad()
-        loss(tokens, hidden, gate).backward()
-        optimizer.step()
-
-    return take
+def flops_of_step(task: Task) -> float:
+    """Returns the FLOPs of a step's products, convolutions and attention."""
+    step = ShardedStep(task, one_device())
+    traced = step.trace(step.template, task.batch(0), 0, task.phase(0))
+    return flops_of_jaxpr(traced.jaxpr.jaxpr)
 
 
-def bf16_ceiling() -> float:
-    """Returns the most FLOPs a second of a bfloat16 product with a float32 result."""
+def ceiling(precision: str) -> float:
+    """Returns the most FLOPs a second of a product of this precision, with a float32 result."""
+    if precision == "float32":
+        return max(matrix_ceiling().values())
     multiply = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
     best = 0.0
     for side in (1024, 2048, 4096):
@@ -139,37 +80,47 @@ def _product(multiply: Any, matrix: jax.Array) -> None:
     multiply(matrix, matrix).block_until_ready()
 
 
-def loop_share(step: MaskedTokensStep, examples: Examples, bare_s: float) -> float:
-    """Returns what the loop takes of a step's time besides the step."""
-    task = ReadyBatches(step, NoStages(), lambda _: examples)
+def loop_share(task: Task, bare_step: Callable[[], None]) -> float:
+    """Returns what the loop takes of a step's time besides the step.
+
+    The steps from the first report to the second one are timed: compilation comes before them,
+    the last save after them. Bare steps follow at once.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        train(task, LoopSettings(steps=1, out=Path(folder), save_every=10**6))  # compiles
-        begun = time.perf_counter()
-        train(task, LoopSettings(steps=1 + LOOP_STEPS, out=Path(folder), save_every=10**6))
-        return (time.perf_counter() - begun) / LOOP_STEPS / bare_s - 1
+        settings = LoopSettings(
+            steps=2 * REPORT_EVERY,
+            out=Path(folder),
+            report_every=REPORT_EVERY,
+            save_every=10**6,
+            snapshot_every=10**6,
+        )
+        examples_per_s: Any = train(task, settings).metrics["examples_per_s"]
+    bare = in_turns({"": bare_step}, rounds=REPORT_EVERY)[""]
+    return float(task.recipe.batch_size / examples_per_s / np.mean(bare.values) - 1)
 
 
 def main() -> None:
     """Prints a line a measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=get_args(Stage))
     parser.add_argument("--preset", default="demo256")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    config, recipe = preset(arguments.preset).base, RECIPES[arguments.preset].base
-    examples = examples_of(config, recipe.batch_size)
-    step = MaskedTokensStep(config, recipe, one_device())
-    compiled = compiled_step(step, step.execution)
-    traced = compiled.trace(jax.eval_shape(step.initial_state, {}), examples, 0, "training")
-    flops = flops_of_jaxpr(traced.jaxpr.jaxpr)
+    contest = contest_of(preset(arguments.preset), arguments.stage)
+    task = contest.task
+    flops = flops_of_step(task)
     print(conditions("jax", "torch"))
     print(
-        f"base of {arguments.preset}, {recipe.batch_size} examples: {flops / 1e9:.0f} GFLOP a step"
+        f"{arguments.stage} of {arguments.preset}, {task.recipe.batch_size} examples, "
+        f"{contest.precision}: {flops / 1e9:.3g} GFLOP a step"
     )
+    parameters = task.params(jax.jit(task.initial_state)(task.given))
+    bare_step = our_step(task)
     seconds = in_turns(
         {
-            "ours": our_step(step, examples),
-            "PyTorch": torch_step(config, recipe, examples, compiled=False),
-            "PyTorch compiled": torch_step(config, recipe, examples, compiled=True),
+            "ours": bare_step,
+            "PyTorch": contest.twin(parameters, compiled=False).step,
+            "PyTorch compiled": contest.twin(parameters, compiled=True).step,
         },
         rounds=arguments.rounds,
     )
@@ -177,10 +128,10 @@ def main() -> None:
         print(f"{name}: {spread:.3f} s a step")
     ours = seconds["ours"].median
     fastest = min(seconds["PyTorch"].median, seconds["PyTorch compiled"].median)
-    ceiling = bf16_ceiling()
     print(f"ours / PyTorch's faster: {ours / fastest:.2f}")
-    print(f"ceiling {ceiling / 1e9:.0f} GFLOP/s; share of it: {flops / ours / ceiling:.0%}")
-    print(f"the loop besides the step: {loop_share(step, examples, ours):+.1%}")
+    most = ceiling(contest.precision)
+    print(f"ceiling {most / 1e9:.0f} GFLOP/s; share of it: {flops / ours / most:.0%}")
+    print(f"the loop besides the step: {loop_share(task, bare_step):+.1%}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ LONGEST = (
     "test_prompt_to_picture.py",
     "test_train_tiny.py",
     "test_training_meshes.py",
+    "test_tokenizer_meshes.py",
     "test_mesh.py",
     "test_stages.py",
     "test_local_stack.py",

@@ -30,6 +30,7 @@ from services.orchestrator import __main__ as orchestrator
 from services.runtime.server.channels import server_options
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server.process import running_server
+from services.runtime.server.requests import RequestReader
 from services.runtime.wire.errors import RequestError, invalid_field, read_error
 from services.runtime.wire.tensors import pack_embedding, pack_grid, pack_tensor
 from services.stages import STAGES
@@ -335,7 +336,8 @@ class House:
 async def a_stage(behaviour: Behaviour) -> AsyncIterator[int]:
     servicer, register = REGISTER[behaviour.name]
     server = grpc.aio.server(
-        interceptors=server_interceptors(CallCount(), EndlessCalls()), options=server_options()
+        interceptors=server_interceptors(CallCount(), EndlessCalls(), RequestReader()),
+        options=server_options(),
     )
     register(servicer(behaviour), server)
     health_pb2_grpc.add_HealthServicer_to_server(behaviour.health, server)

@@ -16,8 +16,9 @@ from training.adapter_flags import NO_ADAPTER, AdapterFlags
 from training.checkpoint_commands import average, merge
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
-from training.data.captioned.log import SKIPPED_FILE, skipped_names
+from training.data.captioned.log import SKIPPED_FILE, SkippedNames
 from training.data.sources import NO_DATA_FLAGS, DataFlags
+from training.data.sprites import has_sprites
 from training.flags import (
     DEFAULT_DEVICES,
     NO_TRANSFORMER_FLAGS,
@@ -84,7 +85,7 @@ def tokenizer(
     )
     # A frozen codebook is used as much as the data ask for.
     watch = None if flags.finetune_decoder else CodebookWatch()
-    _train(task, run, execution, checkpoint, watch)
+    _train(task, run, execution, checkpoint, _skipped(run), watch)
 
 
 @app.command
@@ -114,7 +115,7 @@ def text_encoder(
         initialize_from=initialize_from,
         execution=execution,
     )
-    _train(task, run, execution, run.checkpoints / "text_encoder")
+    _train(task, run, execution, run.checkpoints / "text_encoder", _skipped(run))
 
 
 @app.command
@@ -169,7 +170,13 @@ def _transformer(
         **vars(flags),
     )
     exported = run.checkpoints / stage if low_rank is None else run.out / "adapter"
-    _train(task, run, execution, exported)
+    # Shards have their unusable examples marked: what is read of them is never skipped.
+    _train(task, run, execution, exported, None if flags.precomputed else _skipped(run))
+
+
+def _skipped(run: RunFlags) -> SkippedNames | None:
+    """Returns what counts the examples that a run skips; None of scenes, which are all usable."""
+    return None if has_sprites(Path(run.data)) else SkippedNames(run.out / SKIPPED_FILE)
 
 
 def _train(
@@ -177,6 +184,7 @@ def _train(
     run: RunFlags,
     execution: Execution,
     checkpoint: Path,
+    skipped: SkippedNames | None = None,
     watch: Watch | None = None,
 ) -> None:
     """Trains a task, then exports the average of its snapshots; a stopped run exports into OUT."""
@@ -189,6 +197,7 @@ def _train(
             snapshot_every=recipe.average_every,
             profile=run.profiled_steps,
             watch=watch,
+            skipped=None if skipped is None else skipped.count,
         ),
         execution,
     )
@@ -209,7 +218,7 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
         "seconds": round(ended.seconds),
         "metrics": dict(ended.metrics),
         "data": PurePosixPath(run.data).name,
-        "skipped_examples": len(skipped_names(run.out / SKIPPED_FILE)),
+        "skipped_examples": SkippedNames(run.out / SKIPPED_FILE).count(),
         "finished": ended.finished,
         "averaged_steps": averaged,
     }

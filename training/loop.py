@@ -9,7 +9,7 @@ Several processes run the loop at once, each on its own devices and with its own
 batch. All save and restore the state, each its own shards; only the first writes everything else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,43 +19,25 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Int
+from jaxtyping import Array
 from PIL import Image
 
 from training.flops import flops_of_jaxpr
-from training.mesh import Execution, one_device, spec_of, state_shardings
+from training.mesh import Execution, one_device, spec_of
 from training.optimizers import Recipe
 from training.processes import is_first, stop_signal
 from training.reports import Metrics, Reports, fault_of, numbers_of
 from training.resuming import (
     ResumeError,
-    State,
     States,
     check_same_run,
     first_reported,
     last_reported,
     locked,
 )
+from training.sharded_step import Batch, Computation, ShardedStep, State
 from training.snapshots import Snapshots
 from training.throughput import Clock, Throughput
-
-Batch = Any  # a pytree of numpy arrays
-
-
-class Computation(Protocol):
-    """What a step computes."""
-
-    @property
-    def given(self) -> Mapping[str, np.ndarray]:
-        """Returns parameters to start from by name; those it lacks are drawn at random."""
-
-    def initial_state(self, given: Mapping[str, Array]) -> State:
-        """Returns the state before the first step; compiled."""
-
-    def train_step(
-        self, state: State, batch: Batch, step: Int[Array, ""], phase: str
-    ) -> tuple[State, Mapping[str, Array]]:
-        """Takes one optimizer step; returns the new state and scalars to report. Compiled."""
 
 
 class Task(Computation, Protocol):
@@ -120,6 +102,8 @@ class LoopSettings:
         profile: Steps that JAX's profiler records into profile/, from the first up to the last.
         watch: Reads every report; a run that it does not find healthy saves no state, so that the
             last saved one stays good.
+        skipped: Counts the examples that the data have left out so far, for the reports; None of
+            data that leave none out.
     """
 
     steps: int
@@ -130,6 +114,7 @@ class LoopSettings:
     snapshot_every: int = 5000
     profile: range = range(0)
     watch: Watch | None = None
+    skipped: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "report_every", "picture_every", "save_every", "snapshot_every"):
@@ -198,16 +183,8 @@ class _Programs:
     def __init__(self, task: Task, execution: Execution) -> None:
         self._task, self._execution = task, execution
         self._batch_size = task.recipe.batch_size
-        shapes = jax.eval_shape(task.initial_state, task.given)
-        self._shardings = state_shardings(shapes, execution.mesh)
-        self.template = jax.tree.map(
-            lambda shape, sharding: jax.ShapeDtypeStruct(
-                shape.shape, shape.dtype, sharding=sharding
-            ),
-            shapes,
-            self._shardings,
-        )
-        self._step = compiled_step(task, execution)
+        self._step = ShardedStep(task, execution)
+        self.template = self._step.template
         self._flops: dict[str, float] = {}  # of the phases that are compiled
         self._reported: Mapping[str, Any] = {}
 
@@ -250,24 +227,11 @@ class _Programs:
             return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
 
         given = {name: place(name, value) for name, value in self._task.given.items()}
-        return jax.jit(self._task.initial_state, out_shardings=self._shardings)(given)
+        return jax.jit(self._task.initial_state, out_shardings=self._step.shardings)(given)
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step on the devices."""
         return self._execution.placed(self._task.batch(step), self._batch_size)
-
-
-def compiled_step(task: Computation, execution: Execution) -> Any:
-    """Returns a `train_step` for the devices of a mesh; it takes the state's memory."""
-    shapes = jax.eval_shape(task.initial_state, task.given)
-    shardings = state_shardings(shapes, execution.mesh)
-    return jax.jit(
-        task.train_step,
-        static_argnums=3,
-        in_shardings=(shardings, execution.by_rows, None),
-        out_shardings=(shardings, execution.replicated),
-        donate_argnums=0,
-    )
 
 
 def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States) -> Run:
@@ -310,7 +274,9 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
                     )
                 step_s = (clock.seconds - reported_at[1]) / (step - reported_at[0])
                 reported_at = step, clock.seconds
-                metrics = numbers | programs.throughput(step_s) | {"goodput": clock.goodput}
+                skipped = {} if settings.skipped is None else {"skipped": settings.skipped()}
+                rates = programs.throughput(step_s) | {"goodput": clock.goodput}
+                metrics = numbers | rates | skipped
                 first_loss = first_loss or float(reported["loss"])
                 reports.report(step, metrics)
                 if settings.watch is not None:

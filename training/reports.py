@@ -75,7 +75,9 @@ class Reports:
         self._bar.update(self._task, completed=step, loss=f"loss {metrics['loss']:.4f}")
         if not self._bar.console.is_terminal:
             scalars = ", ".join(
-                f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float)
+                f"{key} {value}" if isinstance(value, int) else f"{key} {value:.4g}"
+                for key, value in metrics.items()
+                if not isinstance(value, list)
             )
             step_s = seconds / (step - self._start)
             left = timedelta(seconds=round(step_s * (self._steps - step)))

@@ -9,6 +9,7 @@ metrics.jsonl   the scalars of every report
 import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any, TextIO
 
 import orbax.checkpoint as ocp
 
+from training.sharded_step import State
+from training.whole_files import whole_file
+
 logger = logging.getLogger(__name__)
-State = Any  # a pytree of arrays; each task has its own
 
 
 class ResumeError(ValueError):
@@ -49,7 +52,8 @@ def check_same_run(file: Path, shape: Mapping[str, Any]) -> None:
     """
     wanted = json.loads(json.dumps(shape))  # as it reads back: tuples are lists
     if not file.is_file():
-        file.write_text(json.dumps(wanted, indent=2) + "\n")
+        with whole_file(file) as part:  # every process of a run writes data.json
+            part.write_text(json.dumps(wanted, indent=2) + "\n")
         return
     recorded = json.loads(file.read_text())
     for name in sorted({*recorded, *wanted}):
@@ -127,7 +131,11 @@ class States:
 
 def open_log(file: Path) -> TextIO:
     """Opens the log of reports to append to; a line that was cut short stays a line of its own."""
-    cut = file.is_file() and not file.read_bytes().endswith(b"\n")
+    cut = False
+    if file.is_file() and file.stat().st_size:
+        with file.open("rb") as written:
+            written.seek(-1, os.SEEK_END)
+            cut = written.read() != b"\n"
     log = file.open("a")
     if cut:
         log.write("\n")

@@ -89,7 +89,8 @@ def tokenizer_task(
     Raises:
         CheckpointError: `initialize_from` holds no checkpoint of a tokenizer of that shape.
         LpipsError: the LPIPS file is missing or wrong.
-        ValueError: a change is not valid, or a decoder is to be fine-tuned of no checkpoint.
+        ValueError: a change is not valid, a decoder is to be fine-tuned of no checkpoint, or the
+            mesh or remat is none of tokenizers.
     """
     distance = None if perceptual is None else read_lpips(perceptual)
     recipes = RECIPES[preset.name]
@@ -120,6 +121,8 @@ def tokenizer_task(
     else:
         initial, frozen = {}, {}
     execution = execution or one_device()
+    if execution.remat:
+        raise ValueError("a tokenizer has no layers that --remat computes again: expected none")
     rows = execution.local_rows(recipe.batch_size)
     source = _source(
         preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed, rows=rows

@@ -17,122 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from benchmarks.peers.torch_layers import (
+    EPSILON,
+    DecoderBlock,
+    Embedding,
+    Head,
+    SelfAttention,
+    converted,
+)
 from services.base.config import BaseConfig
 from services.decoding.schedule import unmasked_per_step
 
-EPSILON = 1e-6
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # not counted by default
-
-
-class SelfAttention(nn.Module):
-    """Every position to every position."""
-
-    def __init__(self, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads, self.width = heads, hidden // heads
-        self.project = nn.Linear(hidden, 3 * hidden, bias=False)
-        self.output = nn.Linear(hidden, hidden, bias=False)
-        self.query_norm = nn.RMSNorm(self.width, eps=EPSILON)
-        self.key_norm = nn.RMSNorm(self.width, eps=EPSILON)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        batch, count, hidden = tokens.shape
-        split = self.project(tokens).view(batch, count, 3, self.heads, self.width)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(
-            self.query_norm(queries), self.key_norm(keys), values
-        )
-        return self.output(attended.transpose(1, 2).reshape(batch, count, hidden))
-
-
-class CrossAttention(nn.Module):
-    """Image positions to a text whose keys and values are made once."""
-
-    def __init__(self, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads, self.width = heads, hidden // heads
-        self.query = nn.Linear(hidden, hidden, bias=False)
-        self.key_value = nn.Linear(hidden, 2 * hidden, bias=False)
-        self.output = nn.Linear(hidden, hidden, bias=False)
-        self.query_norm = nn.RMSNorm(self.width, eps=EPSILON)
-        self.key_norm = nn.RMSNorm(self.width, eps=EPSILON)
-
-    def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        batch, count, _ = text.shape
-        split = self.key_value(text).view(batch, count, 2, self.heads, self.width)
-        keys, values = split.permute(2, 0, 3, 1, 4)
-        return self.key_norm(keys), values
-
-    def forward(self, tokens: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        batch, count, hidden = tokens.shape
-        queries = self.query(tokens).view(batch, count, self.heads, self.width).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(
-            self.query_norm(queries), keys, values, attn_mask=mask
-        )
-        return self.output(attended.transpose(1, 2).reshape(batch, count, hidden))
-
-
-class FeedForward(nn.Module):
-    """Two layers with a GELU between them."""
-
-    def __init__(self, hidden: int, width: int) -> None:
-        super().__init__()
-        self.expand = nn.Linear(hidden, width, bias=False)
-        self.contract = nn.Linear(width, hidden, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.expand(tokens), approximate="tanh"))
-
-
-class Block(nn.Module):
-    """Self-attention, cross-attention and MLP, each behind a norm and beside a shortcut."""
-
-    def __init__(self, config: BaseConfig) -> None:
-        super().__init__()
-        hidden = config.hidden
-        self.attention_norm = nn.LayerNorm(hidden, eps=EPSILON, bias=False)
-        self.attention = SelfAttention(hidden, config.heads)
-        self.cross_norm = nn.LayerNorm(hidden, eps=EPSILON, bias=False)
-        self.cross = CrossAttention(hidden, config.heads)
-        self.mlp_norm = nn.LayerNorm(hidden, eps=EPSILON, bias=False)
-        self.mlp = FeedForward(hidden, config.mlp)
-
-    def forward(
-        self, tokens: Tensor, keys: Tensor, values: Tensor, mask: Tensor, gate: Tensor
-    ) -> Tensor:
-        tokens = tokens + self.attention(self.attention_norm(tokens))
-        tokens = tokens + gate * self.cross(self.cross_norm(tokens), keys, values, mask)
-        return tokens + self.mlp(self.mlp_norm(tokens))
-
-
-class Embedding(nn.Module):
-    """An embedding of the id, of its row and of its column."""
-
-    def __init__(self, config: BaseConfig) -> None:
-        super().__init__()
-        self.token = nn.Parameter(torch.empty(config.vocabulary + 1, config.hidden))
-        self.row = nn.Parameter(torch.empty(config.grid, config.hidden))
-        self.column = nn.Parameter(torch.empty(config.grid, config.hidden))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        positions = self.row[:, None] + self.column[None, :]
-        return F.embedding(ids, self.token) + positions.flatten(0, 1)
-
-
-class Head(nn.Module):
-    """An MLP from the residual stream to one logit per code."""
-
-    def __init__(self, config: BaseConfig) -> None:
-        super().__init__()
-        hidden = config.hidden
-        self.input_norm = nn.LayerNorm(hidden, eps=EPSILON, bias=False)
-        self.mix = nn.Linear(hidden, hidden, bias=False)
-        self.output_norm = nn.LayerNorm(hidden, eps=EPSILON, bias=False)
-        self.output = nn.Linear(hidden, config.vocabulary)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        mixed = F.gelu(self.mix(self.input_norm(tokens)), approximate="tanh")
-        return self.output(self.output_norm(mixed))
 
 
 class TorchBase(nn.Module):
@@ -140,11 +36,15 @@ class TorchBase(nn.Module):
 
     def __init__(self, config: BaseConfig) -> None:
         super().__init__()
-        self.embedding = Embedding(config)
-        self.text_projection = nn.Linear(config.text_hidden, config.hidden, bias=False)
-        self.text_norm = nn.LayerNorm(config.hidden, eps=EPSILON, bias=False)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.head = Head(config)
+        hidden, heads = config.hidden, config.heads
+        self.embedding = Embedding(config.vocabulary + 1, config.grid, hidden)
+        self.text_projection = nn.Linear(config.text_hidden, hidden, bias=False)
+        self.text_norm = nn.LayerNorm(hidden, eps=EPSILON, bias=False)
+        self.blocks: Any = nn.ModuleList(
+            DecoderBlock(SelfAttention(hidden, heads), hidden, heads, config.mlp)
+            for _ in range(config.layers)
+        )
+        self.head = Head(hidden, config.vocabulary)
 
     def context(self, text: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Returns every layer's keys and values of a text [B T Dt]."""
@@ -166,6 +66,14 @@ class TorchBase(nn.Module):
             hidden = block(hidden, key, value, mask, gate)
         return self.head(hidden)
 
+    def training_logits(
+        self, tokens: Tensor, text: Tensor, text_mask: Tensor, conditional: Tensor
+    ) -> Tensor:
+        """Predicts every token of examples, of which `conditional` marks those with a text."""
+        keys, values = self.context(text)
+        gate = conditional[:, None, None].float()
+        return self(tokens, keys, values, text_mask[:, None, None], gate)
+
 
 class TorchDecode:
     """A network and its decode of one image."""
@@ -180,7 +88,8 @@ class TorchDecode:
         """
         self.config, self.network = config, TorchBase(config).eval()
         self.network.load_state_dict(converted(parameters))
-        self._propose = torch.compile(self.propose, dynamic=False) if compiled else self.propose
+        propose: Any = self.propose
+        self._propose = torch.compile(propose, dynamic=False) if compiled else propose
 
     @torch.inference_mode()
     def logits(
@@ -192,7 +101,7 @@ class TorchDecode:
         gate = torch.from_numpy(conditional)[:, None, None].float()
         return self.network(torch.from_numpy(tokens), keys, values, mask, gate).numpy()
 
-    def flops(self, text: np.ndarray, text_mask: np.ndarray, **parameters: float) -> int:
+    def flops(self, text: np.ndarray, text_mask: np.ndarray, **parameters: Any) -> int:
         """Returns the FLOPs of an image as PyTorch counts them: products and attention.
 
         Args:
@@ -271,6 +180,7 @@ class TorchDecode:
                 if len(revealed) > 1
                 else guidance_scale
             )
+            inputs: tuple[Any, ...]
             if scale:
                 inputs = tokens.repeat(2, 1), *both, mask.repeat(2, 1, 1, 1), gate
             else:
@@ -287,21 +197,3 @@ class TorchDecode:
 def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Returns the FLOPs of attention over tensors of these shapes."""
     return sdpa_flop_count(query, key, value)
-
-
-def converted(parameters: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Returns our parameters under PyTorch's names: kernels turned over, layers taken apart."""
-    state: dict[str, Tensor] = {}
-    for name, value in parameters.items():
-        array = np.asarray(value, np.float32)
-        theirs = name.removesuffix(".norm.scale").removesuffix(".scale").removesuffix(".kernel")
-        theirs += "" if theirs == name else ".weight"
-        if name.endswith(".kernel"):
-            array = np.swapaxes(array, -1, -2)
-        if not name.startswith("blocks."):
-            state[theirs] = torch.from_numpy(array.copy())
-            continue
-        for layer, part in enumerate(array):
-            inner = theirs.removeprefix("blocks.")
-            state[f"blocks.{layer}.{inner}"] = torch.from_numpy(part.copy())
-    return state

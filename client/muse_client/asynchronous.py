@@ -8,11 +8,11 @@ import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
 from muse_client.calls import (
-    CHANNEL_OPTIONS,
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
+    channel_options,
     generate_request,
     trace_metadata,
 )
@@ -32,7 +32,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     ) -> None:
         """Creates a client, which connects at its first call; see `MuseClient`."""
         self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
         stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
         self._stub = cast("OrchestratorServiceAsyncStub", stub)
 

@@ -7,11 +7,11 @@ import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
 from muse_client.calls import (
-    CHANNEL_OPTIONS,
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
+    channel_options,
     generate_request,
     trace_metadata,
 )
@@ -33,7 +33,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
             timeout_s: Deadline of each request in seconds; the servers cancel the request then.
         """
         self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=channel_options(address))
         self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
 
     def __enter__(self) -> "MuseClient":

@@ -103,13 +103,16 @@ async def build(settings: Settings) -> Service:
                 await asyncio.sleep(PAUSE_S)
         compatibility.watch()
 
+    servicer = OrchestratorServicer(stages, compatibility, scorer)
+
     async def close() -> None:
+        servicer.close()
         await compatibility.close()
         await stages.close()
 
     return Service(
         name=ORCHESTRATOR,
-        servicer=OrchestratorServicer(stages, compatibility, scorer),
+        servicer=servicer,
         warm_up=warm_up,
         close=close,
     )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -33,8 +34,9 @@ from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest, Resolu
 
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.metadata import png_metadata
-from services.orchestrator.previews import Show, png_file, preview_of
+from services.orchestrator.previews import PNG_THREADS, Show, png_file, preview_of
 from services.orchestrator.stage_clients import StageClients
+from services.orchestrator.threads import run_in
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError, unavailable
@@ -194,7 +196,8 @@ class ImageTask:
         info = png_metadata(context.request, self.seed, context.provenance)
         level = 6 if height * width <= LARGE_IMAGE else 1
         with span("png"):  # off the event loop: compressing takes many milliseconds
-            content = await asyncio.to_thread(png_file, pixels, pnginfo=info, compress_level=level)
+            write = partial(png_file, pixels, pnginfo=info, compress_level=level)
+            content = await run_in(PNG_THREADS, write)
         image = GeneratedImage(
             index=self.index,
             seed=self.seed,
@@ -297,9 +300,8 @@ class ImageTask:
         resampled = isinstance(message, BaseRequest) and message.HasField("mask_free_edit")
         pixels = await self.pixels(progress.state.tokens, concurrent=True)
         # Off the event loop, since `show` may take many milliseconds.
-        return await asyncio.to_thread(
-            preview_of, progress.state, pixels, all_known=resampled, show=self.show
-        )
+        write = partial(preview_of, progress.state, pixels, all_known=resampled, show=self.show)
+        return await run_in(PNG_THREADS, write)
 
 
 ImageHandler = Callable[[ImageTask], Coroutine[Any, Any, None]]

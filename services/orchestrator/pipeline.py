@@ -32,6 +32,7 @@ from services.orchestrator.image_task import (
 from services.orchestrator.request_log import log_image
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import StageClients
+from services.orchestrator.threads import run_in_thread
 from services.orchestrator.timeline import Call, Timeline, timed
 from services.runtime.observability import span_attributes
 from services.runtime.observability.tracing import caller_baggage, span
@@ -213,7 +214,7 @@ async def deliver_best(
     """Sends the best candidates in order of their scores; ties go by index."""
     request, pictures = context.request, [each.pixels for each in candidates]
     with span("score"):
-        scores = await asyncio.to_thread(scorer.scores, request.prompt, pictures)
+        scores = await run_in_thread(scorer.scores, request.prompt, pictures)
     ranked = sorted(
         zip(candidates, scores, strict=True), key=lambda pair: (-pair[1], pair[0].image.index)
     )

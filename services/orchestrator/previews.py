@@ -1,7 +1,9 @@
 """Previews: pictures of a decode between two steps."""
 
 import io
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from muse.orchestrator.v1.orchestrator_pb2 import Preview
 from PIL import Image
 
 GREY = 128  # of unknown tokens
+# Writes PNG files, so that they wait for each other only.
+PNG_THREADS = ThreadPoolExecutor(os.cpu_count(), "png")
 
 Show = Callable[[UInt8[np.ndarray, "s s 3"]], UInt8[np.ndarray, "h w 3"]]
 """Turns a decoded square of either resolution into the picture of a preview."""

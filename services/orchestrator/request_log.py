@@ -9,7 +9,8 @@ from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, GenerateReques
 from opentelemetry import trace
 
 from services.runtime.observability import span_attributes
-from services.runtime.wire.errors import RequestError
+from services.runtime.wire.caller import MAX_ID_LENGTH
+from services.runtime.wire.errors import RequestError, shortened
 
 logger = logging.getLogger(__name__)
 PARTS = ("queue_s", "compute_s", "transfer_s")
@@ -50,5 +51,6 @@ def log_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
         raise
     finally:
         total_s = time.monotonic() - arrived_s
-        extra = {"outcome": outcome, "total_s": total_s, "caller": request.caller.id}
+        caller = shortened(request.caller.id, MAX_ID_LENGTH)  # a longer one is refused, and logged
+        extra = {"outcome": outcome, "total_s": total_s, "caller": caller}
         logger.info("a request has ended", extra=extra)

@@ -1,6 +1,5 @@
 """The servicer of the public API, muse.orchestrator.v1."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
@@ -12,6 +11,7 @@ from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from services.orchestrator.calls import Deadline
 from services.orchestrator.compatibility import StageCompatibility
 from services.orchestrator.edits.budget import PixelBudget
+from services.orchestrator.edits.decoding import DecodingProcesses
 from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.sources import drop_files, read_source, result_pixels
 from services.orchestrator.pipeline import generate
@@ -19,6 +19,7 @@ from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
+from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
 from services.runtime.version import package_version
 from services.runtime.wire.adapters import check_adapters
@@ -40,6 +41,11 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Serves these stages; without a scorer it refuses `best_of`."""
         self._stages, self._compatibility = stages, compatibility
         self._budget, self._scorer = PixelBudget(), scorer
+        self._decoding = DecodingProcesses()
+
+    def close(self) -> None:
+        """Ends the processes that decode pictures; no call may be open."""
+        self._decoding.close()
 
     async def Generate(
         self, request: orchestrator_pb2.GenerateRequest, context: Any
@@ -56,11 +62,11 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 )
             source: Source | None = None
             if valid.WhichOneof("edit"):
-                pixels = result_pixels(valid)
+                pixels = await run_in_thread(result_pixels, valid)
                 memory = self._budget.held(pixels, deadline, request_bytes=request.ByteSize())
                 await stack.enter_async_context(memory)
                 with span("read source"):
-                    source = await asyncio.to_thread(read_source, valid)
+                    source = await self._decoding.run(read_source, valid)
                 drop_files(valid)  # the pixels are what is held from here on
             with span("compatibility"):
                 compatible = await self._compatibility.get(deadline)

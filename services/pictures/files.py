@@ -1,6 +1,7 @@
 """The reader of picture files, for edits and for training alike: PNG, JPEG and WebP.
 
-The declared size is checked before anything is decoded. The rules:
+The declared size and the number of the file's parts are checked before anything is decoded. The
+rules:
 
 - Orientation: pictures are turned upright by EXIF.
 - Grey, palette, CMYK: converted to RGB by Pillow's plain formulas; colour profiles are not applied.
@@ -16,10 +17,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from services.pictures.errors import PictureError
+from services.pictures.structure import check_structure
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 # Errors that Pillow raises on broken files.
@@ -34,21 +39,6 @@ _BROKEN = (
     struct.error,
     zlib.error,
 )
-
-
-class PictureError(Exception):
-    """A file that is no picture, or one outside the limits.
-
-    Attributes:
-        expected: What the file should have been.
-        got: What it is.
-        advice: How to correct it; empty where that is obvious.
-    """
-
-    def __init__(self, expected: str, got: str, advice: str = "") -> None:
-        """Creates the error; its message joins the parts."""
-        super().__init__(f"expected {expected}, got {got}" + (f": {advice}" if advice else ""))
-        self.expected, self.got, self.advice = expected, got, advice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +69,15 @@ class SourcePicture:
     alpha: UInt8[np.ndarray, "h w"] | None
 
 
+class ReadPicture(Protocol):
+    """The signature of `read_picture`, which may run elsewhere."""
+
+    def __call__(
+        self, content: bytes, limits: PictureLimits, *, backdrop: str = "white"
+    ) -> SourcePicture:
+        """Decodes a PNG, JPEG or WebP file; see `read_picture`."""
+
+
 def declared_size(content: bytes, limits: PictureLimits) -> tuple[int, int]:
     """Returns height and width from a file's header, without decoding the picture.
 
@@ -87,6 +86,9 @@ def declared_size(content: bytes, limits: PictureLimits) -> tuple[int, int]:
     Raises:
         PictureError: as `read_picture`, as far as the header shows.
     """
+    if (webp := _webp_size(content)) is not None:  # Pillow allocates the pixels as it opens a WebP
+        _check_size(*webp, limits)
+        return webp[1], webp[0]
     with _opened(content, limits) as image:
         return image.height, image.width
 
@@ -122,7 +124,8 @@ def _opened(content: bytes, limits: PictureLimits) -> Iterator[Image.Image]:
     expected = "a PNG, JPEG or WebP file"
     if not content:
         raise PictureError(expected, "nothing")
-    if (webp := _webp_size(content)) is not None:  # Pillow allocates the pixels as it opens a WebP
+    check_structure(content)
+    if (webp := _webp_size(content)) is not None:  # as in `declared_size`
         _check_size(*webp, limits)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)

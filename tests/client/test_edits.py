@@ -15,7 +15,7 @@ from muse_client import (
 )
 from PIL import Image
 
-from tests.painted import noise
+from tests.picture_files import noise
 from tests.small_stages import House
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from services.runtime.wire.errors import resource_exhausted
 from tests.examples.running import EXAMPLES, run_python
-from tests.painted import noise
+from tests.picture_files import noise
 from tests.small_stages import HIGH_SIDE_PX, House
 
 

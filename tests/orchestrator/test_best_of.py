@@ -15,6 +15,7 @@ from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.runtime.server.requests import RequestReader
 from services.stages import STAGES
 from tests.small_stages import House
 
@@ -41,7 +42,9 @@ async def choosy(house: House) -> AsyncIterator[tuple[str, Nearest]]:
 
     stages = StageClients({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
     scorer, compatibility = Nearest(), StageCompatibility(stages)
-    server = grpc.aio.server(interceptors=server_interceptors(CallCount(), EndlessCalls()))
+    server = grpc.aio.server(
+        interceptors=server_interceptors(CallCount(), EndlessCalls(), RequestReader())
+    )
     add_OrchestratorServiceServicer_to_server(
         OrchestratorServicer(stages, compatibility, scorer), server
     )

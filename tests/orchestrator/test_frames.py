@@ -13,7 +13,7 @@ import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
 
 from services.stages import Stage
-from tests.painted import file_of, noise
+from tests.picture_files import file_of, noise
 from tests.small_stages import House
 
 SERVICES = Path(__file__).parents[2] / "services"

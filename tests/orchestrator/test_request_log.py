@@ -262,3 +262,14 @@ async def test_requests_given_up_at_any_time_leave_no_span_open_in_any_process(
 
     assert opened.begun > 2 * CANCELS
     assert opened.spans == {}
+
+
+async def test_the_name_of_a_refused_caller_is_cut_in_the_log(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "services.orchestrator.request_log"):
+        refused = await house.refusal(caller=Caller(id="x" * 8 * 2**20))
+        await until(lambda: caplog.records)
+    assert refused.violations[0].field == "caller.id"
+    (record,) = caplog.records
+    assert vars(record)["caller"] == "x" * 64 + "..."

@@ -29,11 +29,12 @@ from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from tests.training.train_small_base import NoStages
 from training.averaging import average_run
-from training.loop import LoopSettings, compiled_step, train
+from training.loop import LoopSettings, train
 from training.merging import merge_adapter
 from training.mesh import one_device
 from training.optimizers import Recipe
 from training.resuming import ResumeError
+from training.sharded_step import ShardedStep
 from training.tasks.adapters import AdapterState, AdapterTask
 from training.tasks.frozen import Examples
 from training.tasks.masked_step import MaskedTokensStep
@@ -206,7 +207,7 @@ def test_an_adapter_learns_four_pictures(base: Checkpoint[Any]) -> None:
     last = "head.output.kernel"
     decided = replace(base, parameters={**base.parameters, last: 50 * base.parameters[last]})
     task = task_of(decided, LowRank(rank=8), replace(RECIPE, steps=40, learning_rate=0.03))
-    step = compiled_step(task, one_device())
+    step = ShardedStep(task, one_device())
     state, losses = initial(task), []
     for at in range(40):
         state, metrics = step(state, task.batch(at), 0, task.phase(at))  # the same masks each time

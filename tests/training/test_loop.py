@@ -15,6 +15,7 @@ from PIL import Image
 
 from training.__main__ import INTERRUPTED, _train
 from training.flags import RunFlags
+from training.html_report import write_report
 from training.loop import LoopSettings, train
 from training.mesh import one_device
 from training.optimizers import Recipe
@@ -161,6 +162,27 @@ def test_reports_say_how_fast_a_run_learns_and_what_its_time_went_into(tmp_path:
         assert 0 < line["goodput"] < 1
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"goodput" in events.read_bytes()
+
+
+def test_skipped_examples_are_counted_in_every_report_and_not_where_data_cannot_skip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = iter([0, 0, 1, 12345])
+    counting = replace(settings(tmp_path / "files", steps=4), skipped=lambda: next(counts))
+    run = train(Counting(), counting)
+    train(Counting(), settings(tmp_path / "scenes", steps=1))
+
+    lines = (tmp_path / "files" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["skipped"] for line in lines] == [0, 0, 1, 12345]
+    assert run.metrics["skipped"] == 12345
+    (events,) = (tmp_path / "files" / "tensorboard").iterdir()
+    assert b"skipped" in events.read_bytes()
+    assert write_report(tmp_path / "files").read_text().count("<svg") == len(run.metrics)
+    *files, scenes = (line for line in capsys.readouterr().out.splitlines() if "step" in line)
+    assert "skipped 0," in files[0]
+    assert "skipped 12345," in files[-1]
+    assert "skipped" not in scenes
+    assert "skipped" not in (tmp_path / "scenes" / "metrics.jsonl").read_text()
 
 
 def test_the_profiler_records_the_steps_that_are_asked_for(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.config import SuperresConfig
 from services.tokenizer.config import TokenizerConfig
 from training import runs
-from training.loop import LoopSettings, Task, compiled_step, train
+from training.loop import LoopSettings, Task, train
 from training.mesh import one_device
 from training.optimizers import Recipe
 from training.recipe_changes import RecipeChanges
 from training.recipes import RECIPES
+from training.sharded_step import ShardedStep
 from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.masked_tokens import MaskedTokensTask
 
@@ -119,7 +120,7 @@ def test_rounded_factors_learn_nearly_the_same(superres: MaskedTokensTask) -> No
     losses = []
     for precision in ("float32", "bfloat16"):
         task = _with(superres, precision=precision)
-        step = compiled_step(task, one_device())
+        step = ShardedStep(task, one_device())
         _, metrics = step(task.initial_state(task.given), task.batch(0), 0, task.phase(0))
         losses.append(float(metrics["loss"]))
     assert losses[0] != losses[1]
@@ -130,7 +131,7 @@ def test_superres_may_learn_from_corrupted_low_tokens(superres: MaskedTokensTask
     losses = []
     for share in (0.0, 0.5):
         task = _with(superres, low_corruption=share)
-        step = compiled_step(task, one_device())
+        step = ShardedStep(task, one_device())
         _, metrics = step(task.initial_state(task.given), task.batch(0), 0, task.phase(0))
         losses.append(float(metrics["loss"]))
     assert losses[0] != losses[1]

@@ -1,21 +1,18 @@
 """A run learns the same on one device, on a mesh of eight, and on several processes."""
 
-import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.training.virtual_devices import losses, start
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tests/training/train_small_base.py"
+SCRIPT = "train_small_base.py"
 MESHES: list[dict[str, Any]] = [
     {"mesh": "data=8"},
     {"mesh": "fsdp=8"},
@@ -24,39 +21,19 @@ MESHES: list[dict[str, Any]] = [
 ]
 
 
-def start(runs: list[dict[str, Any]], *processes: str, devices: int = 1) -> "subprocess.Popen[str]":
-    """Starts the script with some virtual devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), json.dumps(runs), *processes],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def start_processes(count: int, run: dict[str, Any]) -> "list[subprocess.Popen[str]]":
     """Starts several processes of one run, of a device each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    return [start([run], address, str(count), str(each)) for each in range(count)]
-
-
-def losses(process: "subprocess.Popen[str]") -> list[list[float]]:
-    """Waits for the end of a process and returns what it printed of each run."""
-    printed, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-    found = [line.removeprefix("losses: ") for line in printed.splitlines() if "losses: " in line]
-    return [json.loads(line) for line in found]
+    return [start(SCRIPT, [run], address, str(count), str(each)) for each in range(count)]
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """The losses of twenty steps on one device."""
     run = {"mesh": "data=1", "out": str(tmp_path_factory.mktemp("one"))}
-    (whole,) = losses(start([run]))
+    (whole,) = losses(start(SCRIPT, [run]))
     assert len(whole) == 20
     assert np.ptp(whole) > 1e-3
     return whole
@@ -66,14 +43,14 @@ def test_every_mesh_of_eight_devices_gives_the_losses_of_one(
     expected: list[float], tmp_path: Path
 ) -> None:
     runs = [{**mesh, "out": str(tmp_path / mesh["mesh"])} for mesh in MESHES]
-    for mesh, found in zip(MESHES, losses(start(runs, devices=8)), strict=True):
+    for mesh, found in zip(MESHES, losses(start(SCRIPT, runs, devices=8)), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=str(mesh))
 
 
 def test_an_adapter_learns_the_same_on_eight_devices_as_on_one(tmp_path: Path) -> None:
     mixed = {"mesh": "data=2,fsdp=2,tensor=2", "accumulate": 2, "remat": True}
     one, eight = [
-        start([{**mesh, "rank": 2, "out": str(tmp_path / str(devices))}], devices=devices)
+        start(SCRIPT, [{**mesh, "rank": 2, "out": str(tmp_path / str(devices))}], devices=devices)
         for devices, mesh in ((1, {"mesh": "data=1"}), (8, mixed))
     ]
     (expected,), (found,) = losses(one), losses(eight)
@@ -106,5 +83,5 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_one_device_goes_on(
 
     assert 3 <= len(stopped) < 20
     assert state == len(stopped)
-    (whole,) = losses(start([{"mesh": "data=1", "out": str(tmp_path)}]))
+    (whole,) = losses(start(SCRIPT, [{"mesh": "data=1", "out": str(tmp_path)}]))
     np.testing.assert_allclose(whole, expected, atol=1e-5)

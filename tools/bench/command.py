@@ -23,7 +23,7 @@ def bench(
     prompt: str = "an owl on a blue background",
     deadline_s: float = 120.0,
     seed: int = 0,
-    server: str = f"127.0.0.1:{ORCHESTRATOR_PORT}",
+    server: Annotated[str, Parameter(env_var="MUSE_SERVER")] = f"127.0.0.1:{ORCHESTRATOR_PORT}",
     out: Path = Path("out/bench"),
 ) -> None:
     """Sends open-loop load to running servers and measures them.
@@ -57,7 +57,9 @@ def bench(
     from tools.bench.rendering import stage_table, summary_table, write_plot
     from tools.bench.summary import summarise
     from tools.bench.targets import open_target
+    from tools.cli.image_files import check_folder
 
+    check_folder("out", out)
     kinds = [parse_kind(text) for text in kind or [""]]
 
     async def measure() -> "list[Summary]":

@@ -16,6 +16,7 @@ from muse.text_encoder.v1 import text_encoder_pb2
 from muse.tokenizer.v1 import tokenizer_pb2
 from muse_client import AsyncMuseClient, sampling
 
+from services.runtime.server.channels import proxy_options
 from services.runtime.wire.errors import read_error
 from services.stages import DECODING, STAGES, StageName
 from tools.bench.arrivals import Kind
@@ -134,7 +135,9 @@ async def open_target(
             yield partial(_send_to_all, client, prompt)
             return
         channels = {
-            report.stage: await stack.enter_async_context(grpc.aio.insecure_channel(report.address))
+            report.stage: await stack.enter_async_context(
+                grpc.aio.insecure_channel(report.address, options=proxy_options(report.address))
+            )
             for report in status.stages
         }
         try:

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Unpack
 
@@ -145,7 +146,8 @@ def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
     """Runs the five servers for one call; yields the orchestrator's address."""
     check_checkpoints(checkpoints)  # before the log is created
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("w") as log, ExitStack() as stack:
+    with LOG.open("wb", buffering=0) as file, ExitStack() as stack:
+        log = TextIOWrapper(file, write_through=True)  # nothing is left to write at the end
         with messages.status(f"starting five servers with {checkpoints}; log in {LOG}"):
             running = stack.enter_context(local_stack(checkpoints, log))
         yield running.address

@@ -44,8 +44,16 @@ def check_checkpoints(folder: Path) -> None:
         )
 
 
-def compiled_folder() -> Path:
-    """Returns the user's cache folder of compiled programs."""
+def compiled_folder(own: Path) -> Path:
+    """Returns the user's cache folder of compiled programs; one in `own` for a user without home.
+
+    Not a shared folder for temporary files: whoever writes compiled programs runs code.
+    """
     if folder := os.environ.get("MUSE_COMPILATION_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muse" / "compiled"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "muse" / "compiled"
+    try:
+        return Path.home() / ".cache" / "muse" / "compiled"
+    except RuntimeError:
+        return own / "compiled"

@@ -14,6 +14,7 @@ from tools.local.placement import LocalPod
 from tools.local.probes import serving
 
 EAGER_S = 0.2  # between two probes until a container was ready
+MAX_LINE_BYTES = 2**16  # of a line of log; the servers write shorter ones
 LEAST_GRACE_S = 2.0  # between SIGTERM and SIGKILL, however long preStop took
 
 
@@ -190,12 +191,15 @@ class Pod:
             await asyncio.wait({exited})
 
     async def _copy(self, stream: asyncio.StreamReader) -> None:
-        rest = b""
+        """Copies lines; of a longer one the first `MAX_LINE_BYTES`."""
+        line = b""
         while chunk := await stream.read(2**16):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._log_line(line)
-        self._log_line(rest)
+            *ends, rest = chunk.split(b"\n")
+            for end in ends:
+                self._log_line(line + end[: MAX_LINE_BYTES - len(line)])
+                line = b""
+            line += rest[: MAX_LINE_BYTES - len(line)]
+        self._log_line(line)
 
     def _log_line(self, line: bytes) -> None:
         text = line.decode(errors="replace")

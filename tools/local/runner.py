@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import tempfile
 import threading
 import time
@@ -52,6 +53,7 @@ class Runner:
         self._ports = {} if base_port is None else forwarded_ports(overlay, base_port)
         self._forwards: list[Forward] = []
         self._problem: str | None = None
+        self._lost_lines = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begun = threading.Event()
         self._ending = asyncio.Event()
@@ -163,8 +165,15 @@ class Runner:
         ]
 
     def _write(self, line: str) -> None:
-        self._log.write(line)
-        self._log.flush()
+        """Writes a line to the log; pods run on if its disk is full."""
+        try:
+            self._log.write(line)
+            self._log.flush()
+        except OSError as error:
+            if not self._lost_lines:
+                with suppress(OSError):  # standard error may be the log
+                    print(f"muse: lines of log are lost: {error.strerror}", file=sys.stderr)
+            self._lost_lines += 1
 
     def _log_event(self, pod: LocalPod, message: str, **fields: Any) -> None:
         record = logging.LogRecord(__name__, logging.INFO, "", 0, message, None, None)
@@ -235,7 +244,7 @@ def local_stack(
         forwarded_ports(overlay, base_port)
     check_checkpoints(checkpoints)
     with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
-        folders = Folders(checkpoints, compiled_folder(), Path(own))
+        folders = Folders(checkpoints, compiled_folder(Path(own)), Path(own))
         pods = place_pods(overlay, network, folders, flags)
         runner = Runner(overlay, pods, log, base_port=base_port, pre_stop=pre_stop)
         with running(runner):

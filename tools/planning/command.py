@@ -74,6 +74,7 @@ def plan(
     try:
         from rich.console import Console
 
+        from tools.cli.image_files import check_folder
         from tools.planning.plan import make_plan
         from tools.planning.rendering import heading, rendered, write_plot
         from tools.planning.step_times import Measured, read_step_times
@@ -81,6 +82,7 @@ def plan(
         raise RuntimeError(
             f'plan needs {error.name}, which is not installed: install the extra "orchestrator"'
         ) from error
+    check_folder("out", out)
     measured = Measured(source="", stages={})
     if step_times is not None:
         measured = read_step_times(step_times)

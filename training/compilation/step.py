@@ -19,10 +19,10 @@ from jaxtyping import PyTree
 from services.presets import Preset
 from training.compilation.collectives import Collectives, collectives_of
 from training.flops import flops_of_jaxpr
-from training.loop import Computation, compiled_step
 from training.mesh import Execution
 from training.recipe_changes import RecipeChanges
 from training.recipes import RECIPES
+from training.sharded_step import Computation, ShardedStep
 from training.tasks.frozen import Examples
 from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.tokenizer import TokenizerTask
@@ -88,10 +88,10 @@ def compile_step(
     computation, batch = _computation(preset, stage, execution, changes)
     execution.check_batch(jax.tree.leaves(batch)[0].shape[0])
     phase = "adversarial" if stage.startswith("tokenizer") else "training"
-    state = jax.eval_shape(computation.initial_state, computation.given)
-    step = jax.ShapeDtypeStruct((), jnp.int32)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
     began = time.monotonic()
-    traced = compiled_step(computation, execution).trace(state, batch, step, phase)
+    step = ShardedStep(computation, execution)
+    traced = step.trace(step.template, batch, number, phase)
     compiled = traced.lower().compile()
     seconds = time.monotonic() - began
     memory: Any = compiled.memory_analysis()

@@ -9,7 +9,6 @@ shard, the filters and what computed it.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from training.whole_files import whole_file
 
 Kind = Literal["tokens", "embeddings"]
 
@@ -91,11 +92,8 @@ class Shard:
 
     def write(self, folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes it; a reader sees all of it or nothing."""
-        folder.mkdir(parents=True, exist_ok=True)
-        file = self.file(folder)
-        unfinished = file.with_suffix(".unfinished")
-        save_file(dict(arrays), unfinished, metadata={"shard": json.dumps(asdict(self))})
-        os.replace(unfinished, file)
+        with whole_file(self.file(folder)) as part:
+            save_file(dict(arrays), part, metadata={"shard": json.dumps(asdict(self))})
 
 
 def read_header(file: Path) -> Shard:

@@ -8,7 +8,6 @@ After training the encoder is frozen and the heads are dropped.
 Source: Raffel et al. 2020, section 3.1.4.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -38,6 +37,7 @@ from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import padded_length
 from training.tasks.span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanBatch, span_batch
 from training.tasks.span_decoder import SpanModel
+from training.whole_files import whole_file
 
 Captions = Callable[[int], Iterator[Caption]]  # seed to an endless iterator of captions
 
@@ -61,11 +61,10 @@ def vocabulary_for(
     """
     file = folder / FILE_NAME
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         texts = (caption.text for caption in captions(seed))
-        part = file.with_suffix(f".{os.getpid()}.part")  # processes share the folder
-        part.write_bytes((given or train_vocabulary(texts, size)).model)
-        part.replace(file)
+        model = (given or train_vocabulary(texts, size)).model
+        with whole_file(file) as part:
+            part.write_bytes(model)
     return Vocabulary.from_file(file)
 
 

@@ -5,7 +5,6 @@ time. Composing and tokenising a scene takes a fifth of a training step on a CPU
 whole step on a GPU, so tokens and captions are kept, in blocks, and a resumed run reads them.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Int
 
 from training.data.parallel import CaptionedImages, compose
 from training.tasks.frozen import Examples, FrozenStages, TokenisedBatch
+from training.whole_files import whole_file
 
 BLOCK = 512  # examples in a file
 
@@ -82,14 +82,11 @@ class TokenStore:
 
     def _keep(self, at: int, block: TokenisedBatch) -> None:
         """Writes a block, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"low": _narrow(block.low), "captions": np.array(block.captions)}
         if block.high is not None:
             arrays["high"] = _narrow(block.high)
-        part = self._file(at).with_suffix(f".{os.getpid()}.part")  # processes share the folder
-        with part.open("wb") as stream:
+        with whole_file(self._file(at)) as part, part.open("wb") as stream:
             np.savez(stream, **arrays)
-        part.replace(self._file(at))
 
     def _file(self, at: int) -> Path:
         return self.folder / f"block-{at:05d}.npz"

@@ -96,6 +96,9 @@ class TokenizerTask:
             initial: Parameters to start from by name; those it lacks are drawn at random.
             frozen: Encoder and codebook of a trained tokenizer, if only a decoder is trained.
             execution: Devices and parts of a batch; by default one device.
+
+        Raises:
+            ValueError: the mesh has an axis that divides no tokenizer.
         """
         self.config, self.recipe, self.losses = config, recipe, losses
         self.resolution, self.seed = resolution, seed
@@ -109,6 +112,12 @@ class TokenizerTask:
             for name, value in {**(initial or {}), **self._frozen}.items()
         }
         self._execution = execution or one_device()
+        if self._execution.mesh.shape["tensor"] > 1:
+            raise ValueError(
+                "mesh: a tokenizer is divided along data and fsdp, got "
+                f"tensor={self._execution.mesh.shape['tensor']}: its convolutions have no heads "
+                "to divide"
+            )
         self._optimizer = adam(recipe)
         self._adversary = Adversary(losses, self._optimizer, seed=seed + 1)
         self._reconstruct = jax.jit(

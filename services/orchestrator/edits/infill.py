@@ -17,6 +17,7 @@ from services.orchestrator.edits.letterbox import BILINEAR, Letterbox, letterbox
 from services.orchestrator.edits.masks import seamless, unknown_cells
 from services.orchestrator.image_task import ImageTask, RequestContext
 from services.orchestrator.previews import Show
+from services.orchestrator.threads import run_in_thread
 from services.orchestrator.timeline import Call
 from services.pictures.low_resolution import low_resolution_view
 
@@ -140,7 +141,7 @@ async def encode_masked(
         )
         return letterbox.apply(old), unknown
 
-    canvas, unknown = await asyncio.to_thread(on_canvas)
+    canvas, unknown = await run_in_thread(on_canvas)
     canvas_feather_px = high.side_px // high.grid // 2
     if feather_px is not None:
         scaled = round(feather_px * high.side_px / max(height, width))

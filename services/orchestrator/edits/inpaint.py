@@ -3,7 +3,6 @@
 Source: Muse, section 3.3.1.
 """
 
-import asyncio
 from dataclasses import replace
 
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
@@ -14,7 +13,8 @@ from services.orchestrator.edits.pictures import HALF, read_mask
 from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.orchestrator.previews import Show
-from services.pictures.files import SourcePicture
+from services.orchestrator.threads import run_in_thread
+from services.pictures.files import ReadPicture, SourcePicture
 from services.runtime.wire.errors import invalid_field
 
 MAX_FEATHER_PX = 1024
@@ -26,10 +26,10 @@ def _check(request: GenerateRequest) -> None:
         raise invalid_field("inpaint.feather_px", expected=f"0 to {MAX_FEATHER_PX}", got=feather_px)
 
 
-def _read_mask(request: GenerateRequest, picture: SourcePicture) -> Mask:
+def _read_mask(request: GenerateRequest, picture: SourcePicture, read: ReadPicture) -> Mask:
     field = "inpaint.mask"
     if request.inpaint.mask:
-        mask = read_mask(request.inpaint.mask, field, picture.rgb.shape[:2])
+        mask = read_mask(request.inpaint.mask, field, picture.rgb.shape[:2], read)
         got = "one without a white pixel"
     elif picture.alpha is not None:
         mask = picture.alpha < HALF
@@ -56,13 +56,13 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     if context.request.preview_every and not composite:
         show = decoded_view(picture.letterbox)
     elif context.request.preview_every:
-        show = await asyncio.to_thread(picture.view)
+        show = await run_in_thread(picture.view)
     finish = picture.composite if composite else picture.letterbox.undo
 
     async def handle(task: ImageTask) -> None:
         task = replace(task, show=show)
         canvas = await decode_unknown(task, picture.tokens, picture.unknown)
-        await task.deliver(await asyncio.to_thread(finish, canvas))
+        await task.deliver(await run_in_thread(finish, canvas))
 
     return handle
 

@@ -10,7 +10,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.image_task import ImageHandler, RequestContext
-from services.pictures.files import SourcePicture
+from services.pictures.files import ReadPicture, SourcePicture
 
 Mask: TypeAlias = Bool[np.ndarray, "h w"]
 
@@ -45,8 +45,8 @@ class EditKind:
             after those of the request.
         results: Number of pictures that each image of `count` returns.
         result_size: Height and width of a result, from height and width of the source.
-        read_mask: Returns the mask of a source picture, or raises a RequestError if the picture
-            does not suit the request.
+        read_mask: Returns the mask of a source picture, which its last argument reads, or raises a
+            RequestError if the picture does not suit the request.
     """
 
     name: str
@@ -58,6 +58,6 @@ class EditKind:
     result_size: Callable[[GenerateRequest, int, int], tuple[int, int]] = (
         lambda request, height, width: (height, width)
     )
-    read_mask: Callable[[GenerateRequest, SourcePicture], Mask | None] = lambda request, picture: (
-        None
+    read_mask: Callable[[GenerateRequest, SourcePicture, ReadPicture], Mask | None] = (
+        lambda request, picture, read: None
     )

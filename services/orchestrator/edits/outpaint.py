@@ -6,7 +6,6 @@ only.
 Source: Muse, section 3.3.1.
 """
 
-import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,8 @@ from services.orchestrator.edits.limits import MAX_SIDE_PX
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.edits.windows import Window, windows
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
-from services.pictures.files import SourcePicture
+from services.orchestrator.threads import run_in_thread
+from services.pictures.files import ReadPicture, SourcePicture
 from services.runtime.wire.errors import invalid_field
 from services.sampling import SEEDS
 
@@ -45,7 +45,7 @@ def _result_size(request: GenerateRequest, height: int, width: int) -> tuple[int
     )
 
 
-def _check_windows(request: GenerateRequest, picture: SourcePicture) -> None:
+def _check_windows(request: GenerateRequest, picture: SourcePicture, read: ReadPicture) -> None:
     """Checks the number of windows; outpainting has no mask."""
     height, width = picture.rgb.shape[:2]
     windows(height, width, request.outpaint)
@@ -66,21 +66,21 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
         overview: Overview | None = None
         if context.request.preview_every:
             overview = Overview(*size, context.resolutions["codebook"].side_px)
-            await asyncio.to_thread(overview.put, source.rgb, inner)
+            await run_in_thread(overview.put, source.rgb, inner)
         for number, window in enumerate(plan):
             inside = known[window.slices]
             old = continued(extended[window.slices], inside, window)
             picture = await encode_masked(context, old, ~inside)
             part = replace(task, part=number, parts=len(plan))
             if overview is not None:
-                view = await asyncio.to_thread(picture.view)
+                view = await run_in_thread(picture.view)
                 part = replace(part, show=overview.window_view(window.slices, view))
             seed = (task.seed + number * SEED_STRIDE) % SEEDS
             canvas = await decode_unknown(part, picture.tokens, picture.unknown, seed=seed)
-            extended[window.slices] = await asyncio.to_thread(picture.composite, canvas)
+            extended[window.slices] = await run_in_thread(picture.composite, canvas)
             known[window.slices] = True
             if overview is not None:
-                await asyncio.to_thread(overview.put, extended[window.slices], window.slices)
+                await run_in_thread(overview.put, extended[window.slices], window.slices)
         await task.deliver(extended)
 
     return handle

@@ -9,7 +9,8 @@ from PIL import Image
 
 from services.orchestrator.edits.limits import MAX_PIXELS, MAX_SIDE_PX
 from services.pictures import files
-from services.pictures.files import PictureError, PictureLimits, SourcePicture
+from services.pictures.errors import PictureError
+from services.pictures.files import PictureLimits, ReadPicture, SourcePicture
 from services.runtime.wire.errors import invalid_field
 
 LIMITS = PictureLimits(min_side_px=16, max_side_px=MAX_SIDE_PX, max_pixels=MAX_PIXELS)
@@ -28,18 +29,24 @@ def declared_size(content: bytes, field: str) -> tuple[int, int]:
         return files.declared_size(content, LIMITS)
 
 
-def read_picture(content: bytes, field: str) -> SourcePicture:
+def read_picture(
+    content: bytes, field: str, read: ReadPicture = files.read_picture
+) -> SourcePicture:
     """Decodes a PNG, JPEG or WebP file; `field` is its path in the request.
+
+    `read` decodes it, by default in this process.
 
     Raises:
         RequestError: INVALID_ARGUMENT: the file is of another format, broken or an animation, or
             the picture's size is outside the limits.
     """
     with _refused(field):
-        return files.read_picture(content, LIMITS)
+        return read(content, LIMITS)
 
 
-def read_mask(content: bytes, field: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+def read_mask(
+    content: bytes, field: str, size: tuple[int, int], read: ReadPicture = files.read_picture
+) -> Bool[np.ndarray, "h w"]:
     """Decodes a mask of a picture's height and width: True from the grey value HALF on.
 
     Transparent pixels of a mask are black.
@@ -48,7 +55,7 @@ def read_mask(content: bytes, field: str, size: tuple[int, int]) -> Bool[np.ndar
         RequestError: INVALID_ARGUMENT: as `read_picture`, or the size differs.
     """
     with _refused(field):
-        mask = Image.fromarray(files.read_picture(content, LIMITS, backdrop="black").rgb)
+        mask = Image.fromarray(read(content, LIMITS, backdrop="black").rgb)
     height, width = size
     if mask.size != (width, height):
         raise invalid_field(

@@ -6,6 +6,8 @@ from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.limits import MAX_EDITED_PIXELS, MAX_PIXELS, MAX_SIDE_PX
 from services.orchestrator.edits.pictures import declared_size, read_picture
 from services.orchestrator.edits.registry import EDITS
+from services.pictures import files
+from services.pictures.files import ReadPicture
 from services.runtime.wire.errors import invalid_field
 
 
@@ -34,14 +36,14 @@ def result_pixels(request: GenerateRequest) -> int:
     return min(most * pictures, MAX_EDITED_PIXELS)
 
 
-def read_source(request: GenerateRequest) -> Source:
-    """Decodes the picture and the mask of an edit.
+def read_source(request: GenerateRequest, read: ReadPicture = files.read_picture) -> Source:
+    """Decodes the picture and the mask of an edit by `read`.
 
     Raises:
         RequestError: INVALID_ARGUMENT: the picture or the mask is out of the limits or broken.
     """
     kind = EDITS[request.WhichOneof("edit") or ""]
-    picture = read_picture(getattr(request, kind.name).image, f"{kind.name}.image")
+    picture = read_picture(getattr(request, kind.name).image, f"{kind.name}.image", read)
     height, width = kind.result_size(request, *picture.rgb.shape[:2])
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
         raise invalid_field(
@@ -50,7 +52,7 @@ def read_source(request: GenerateRequest) -> Source:
             got=f"{width} x {height}",
             advice="extend it by less",
         )
-    return Source(edit=kind.name, rgb=picture.rgb, mask=kind.read_mask(request, picture))
+    return Source(edit=kind.name, rgb=picture.rgb, mask=kind.read_mask(request, picture, read))
 
 
 def drop_files(request: GenerateRequest) -> None:

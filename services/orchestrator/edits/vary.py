@@ -1,6 +1,5 @@
 """Variations of a picture: a random share of its tokens is decoded anew."""
 
-import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from services.orchestrator.edits.limits import check_share
 from services.orchestrator.edits.masks import touched_cells
 from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
+from services.orchestrator.threads import run_in_thread
 
 STRENGTH = 0.5
 
@@ -27,7 +27,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     vary, (height, width) = context.request.vary, source.rgb.shape[:2]
     low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
     letterbox = letterbox_of(height, width, high.side_px)
-    tokens = await encode_canvas(context, await asyncio.to_thread(letterbox.apply, source.rgb))
+    tokens = await encode_canvas(context, await run_in_thread(letterbox.apply, source.rgb))
     strength = vary.strength if vary.HasField("strength") else STRENGTH
     inside = touched_cells(letterbox.inside, low.grid)
 
@@ -37,7 +37,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
         unknown = Unknown(low=chosen, high=chosen[np.ix_(finer, finer)])
         task = replace(task, show=decoded_view(letterbox))
         canvas = await decode_unknown(task, tokens, unknown)
-        await task.deliver(await asyncio.to_thread(letterbox.undo, canvas))
+        await task.deliver(await run_in_thread(letterbox.undo, canvas))
 
     return handle
 

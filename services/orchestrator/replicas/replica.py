@@ -15,7 +15,7 @@ from services.orchestrator.calls import cancelled
 from services.orchestrator.replicas.addresses import names_several
 from services.orchestrator.replicas.work import work_of
 from services.runtime.observability.call_spans import client_interceptors
-from services.runtime.server.channels import channel_options, keepalive_options
+from services.runtime.server.channels import channel_options, keepalive_options, proxy_options
 from services.runtime.server.process import SERVING
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class Replica:
             options=[
                 *channel_options(max_message_mib),
                 *keepalive_options(),
+                *proxy_options(address),
                 *RECONNECTING,
                 *([ROUND_ROBIN] if several else []),
             ],

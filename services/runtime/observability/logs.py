@@ -1,4 +1,8 @@
-"""Logs as one JSON object a line, with the ids of the current trace and span."""
+"""Logs as one JSON object a line, with the ids of the current trace and span.
+
+Each text in a line is cut, since callers write some of them: a log that grows with what they send
+fills disks and stalls whoever reads it.
+"""
 
 import json
 import logging
@@ -10,6 +14,8 @@ from opentelemetry import trace
 
 # They log every missing kind of device at INFO and every compilation at DEBUG.
 VERBOSE_LOGGERS = ("jax", "jax._src.xla_bridge")
+MAX_TEXT_LENGTH = 2000  # characters of a message or field
+MAX_EXCEPTION_LENGTH = 20_000  # characters of a traceback, whose end says most
 # Attributes of every record; all others come from `extra`.
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -33,7 +39,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "service": self._service_name,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": bounded(record.getMessage()),
         }
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
@@ -41,10 +47,22 @@ class JsonFormatter(logging.Formatter):
             line["span_id"] = trace.format_span_id(span.span_id)
         for name, value in vars(record).items():
             if name not in _STANDARD_ATTRIBUTES:
-                line.setdefault(name, value)
+                line.setdefault(name, bounded(value))
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+            line["exception"] = self.formatException(record.exc_info)[-MAX_EXCEPTION_LENGTH:]
+        return json.dumps(line)
+
+
+def bounded(value: Any) -> Any:
+    """Returns a field of a log line as JSON takes it, with every text in it cut."""
+    if isinstance(value, dict):
+        return {bounded(str(key)): bounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [bounded(each) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return text if len(text) <= MAX_TEXT_LENGTH else text[:MAX_TEXT_LENGTH] + "..."
 
 
 def configure_logs(service_name: str, level: str = "INFO") -> None:

@@ -1,8 +1,12 @@
-"""Options of gRPC channels and servers: message limits and keepalive."""
+"""Options of gRPC channels and servers: message limits, keepalive and proxies."""
+
+from services.runtime.server.settings import ServerSettings, is_loopback
 
 # A machine that fails does not close its connections: a ping without an answer shows the failure.
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 10_000, 5_000
 MIN_PING_INTERVAL_MS = KEEPALIVE_TIME_MS // 2  # gRPC refuses pings within 5 min by default
+
+HANDSHAKE_TIMEOUT_MS = 10_000  # two minutes by default, for a connection that says nothing
 
 
 def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
@@ -13,6 +17,15 @@ def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limit),
         ("grpc.so_reuseport", 0),
     ]
+
+
+def proxy_options(address: str) -> list[tuple[str, int]]:
+    """Returns the options that keep HTTP proxies of the environment out of this machine's calls.
+
+    A proxy that `http_proxy` names is elsewhere, and cannot reach a loopback address of this one.
+    """
+    host = address.removeprefix("dns:///").rpartition(":")[0]
+    return [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
 
 
 def keepalive_options() -> list[tuple[str, int]]:
@@ -31,4 +44,16 @@ def server_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
         *channel_options(max_message_mib),
         *keepalive_options(),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+    ]
+
+
+def limit_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Returns the options that bound the connections of a server."""
+    return [
+        ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_connection_idle_ms", round(settings.max_connection_idle_s * 1000)),
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.connection_grace_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
     ]

@@ -39,8 +39,11 @@ async def device_service(
         load: Loads the engine, on the device thread; its errors are raised.
         batcher_of: Makes the batcher of the engine.
         servicer_of: Makes the servicer.
+
+    Raises:
+        ValueError: the server is to compile only, and its folder cannot be created.
     """
-    prepare_jax(settings.compilation_cache)
+    prepare_jax(settings.compilation_cache, required=settings.compile_only)
     device = DeviceThread()
     engine, _ = await device.run(load)
     batcher = batcher_of(engine, device)

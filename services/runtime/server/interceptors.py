@@ -1,10 +1,9 @@
 """Server interceptors: spans, gRPC statuses of exceptions, and a count of open calls."""
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -16,23 +15,24 @@ from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNo
 from services.runtime.observability import span_attributes
 from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.tracing import span
+from services.runtime.server.requests import Context, Handler, RequestReader
 from services.runtime.wire.errors import (
     DETAILS_KEY,
     RequestError,
     failed_precondition,
+    resource_exhausted,
 )
 
 logger = logging.getLogger(__name__)
-Handler = grpc.RpcMethodHandler  # generic in its type stubs only
-Context = grpc.aio.ServicerContext[Any, Any]
+RETRY_AFTER_S = 1.0  # to a caller that came when too many calls were open
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
 Wrap = Callable[[Handler, str], Handler]
 
 
 class HandlerInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of the methods that it wants, by full name and handler."""
+    """Wraps the handlers of the methods that it wants, by full name."""
 
-    def __init__(self, wrap: Wrap, *, wanted: Callable[[str, Handler], bool]) -> None:
+    def __init__(self, wrap: Wrap, *, wanted: Callable[[str], bool]) -> None:
         """Wraps nothing yet: gRPC calls `intercept_service` for every call."""
         self._wrap, self._wanted = wrap, wanted
 
@@ -43,44 +43,27 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Wraps the handler of a call."""
         handler, method = await continuation(handler_call_details), handler_call_details.method
-        if handler is None or not self._wanted(method, handler):
+        if handler is None or not self._wanted(method):
             return handler
         return self._wrap(handler, method)
 
 
-def wrapped(handler: Any, method: str, around: Around) -> Handler:
-    """Returns a handler that runs inside a context manager."""
-    if handler.request_streaming and not handler.response_streaming:
-        raise TypeError(f"{method} has a stream of requests and one response: not supported")
-    kinds = {
-        "request_deserializer": handler.request_deserializer,
-        "response_serializer": handler.response_serializer,
-    }
-    if not handler.response_streaming:
+def wrapped(handler: Handler, method: str, around: Around) -> Handler:
+    """Returns a handler that runs inside a context manager.
 
-        async def respond(request: Any, context: Context) -> Any:
-            async with around(method, context):
-                return await handler.unary_unary(request, context)
+    The given handler is one of a stream, a coroutine, as `RequestReader.reading` makes it.
+    """
+    inner: Any = handler.stream_stream
 
-        return grpc.unary_unary_rpc_method_handler(respond, **kinds)
-
-    both = handler.request_streaming
-    inner = handler.stream_stream if both else handler.unary_stream
-
-    # A coroutine that writes, not a generator: it runs in the call's own task from start to end, so
-    # that the context manager closes there when the caller cancels between two responses.
-    async def stream(request: Any, context: Context) -> None:
+    async def stream(requests: Any, context: Context) -> None:
         async with around(method, context):
-            if not inspect.isasyncgenfunction(inner):
-                await inner(request, context)
-                return
-            async with aclosing(inner(request, context)) as responses:
-                async for response in responses:
-                    await context.write(response)
+            await inner(requests, context)
 
-    if both:
-        return grpc.stream_stream_rpc_method_handler(stream, **kinds)
-    return grpc.unary_stream_rpc_method_handler(stream, **kinds)
+    return grpc.stream_stream_rpc_method_handler(
+        stream,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
 
 
 @asynccontextmanager
@@ -132,11 +115,11 @@ async def server_spans(method: str, context: Context) -> AsyncIterator[None]:
 
 
 class CallCount:
-    """The number of open calls."""
+    """The number of open calls, and how many there may be."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 256) -> None:
         """Starts at 0."""
-        self.running = 0
+        self.running, self._limit = 0, limit
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -152,20 +135,34 @@ class CallCount:
             if not self.running:
                 self._idle.set()
 
+    @asynccontextmanager
+    async def limiting(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Refuses a call, which is counted already, if there are too many.
+
+        Raises:
+            RequestError: RESOURCE_EXHAUSTED.
+        """
+        if self.running > self._limit:
+            raise resource_exhausted(
+                f"{self._limit} other calls are open; try again", retry_after_s=RETRY_AFTER_S
+            )
+        yield
+
     async def idle(self) -> None:
         """Waits until no call is open."""
         await self._idle.wait()
 
 
 class EndlessCalls:
-    """Streams without an end of their own, such as a health watch.
+    """Calls that may have no end of their own, such as a health watch.
 
     A server that stops ends them by this class. If it closed all connections as soon as the other
     calls have ended, it could cut off the last status of those calls, still on its way.
     """
 
-    def __init__(self) -> None:
-        """Starts with no calls."""
+    def __init__(self, limit: int = 256) -> None:
+        """Starts with no calls, of which there may be `limit`."""
+        self._limit = limit
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = False
 
@@ -175,6 +172,10 @@ class EndlessCalls:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError(f"{method} does not run in a task")
+        if len(self._tasks) >= self._limit:
+            raise resource_exhausted(
+                f"{self._limit} other calls are open; try again", retry_after_s=RETRY_AFTER_S
+            )
         self._tasks.add(task)
         try:
             yield
@@ -194,7 +195,7 @@ class EndlessCalls:
 
 
 def server_interceptors(
-    calls: CallCount, endless: EndlessCalls, *measured: Wrap
+    calls: CallCount, endless: EndlessCalls, requests: RequestReader, *measured: Wrap
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
@@ -205,15 +206,18 @@ def server_interceptors(
         return lambda handler, method: wrapped(handler, method, context_of)
 
     def ours(wrap: Wrap) -> HandlerInterceptor:
-        return HandlerInterceptor(wrap, wanted=lambda method, handler: is_ours(method))
+        return HandlerInterceptor(wrap, wanted=is_ours)
+
+    def every(wrap: Wrap) -> HandlerInterceptor:
+        return HandlerInterceptor(wrap, wanted=lambda method: True)
 
     traced = [] if selected_exporter("TRACES") == "none" else [around(server_spans)]
     return [
-        *map(ours, [around(calls.counting), *traced, *measured, around(error_statuses)]),
-        HandlerInterceptor(
-            around(endless.ending),
-            wanted=lambda method, handler: handler.response_streaming and not is_ours(method),
-        ),
+        *map(ours, [around(calls.counting), *traced, *measured]),
+        every(around(error_statuses)),
+        ours(around(calls.limiting)),
+        HandlerInterceptor(around(endless.ending), wanted=lambda method: not is_ours(method)),
+        every(requests.reading),
     ]
 
 

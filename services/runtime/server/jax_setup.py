@@ -1,5 +1,6 @@
 """JAX settings of a server: the cache of compiled programs, and metrics of compilation."""
 
+import logging
 import os
 import threading
 from functools import cache
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from services.runtime.observability.instruments import COMPILING, PROGRAMS, Source
 
+logger = logging.getLogger(__name__)
 # Events of JAX. The first reports the time to load a program, compiled or cached; the second comes
 # before it on the same thread if the program is cached.
 PROGRAM_LOADED = "/jax/core/compile/backend_compile_duration"
@@ -14,22 +16,34 @@ CACHE_HIT = "/jax/compilation_cache/cache_hits"
 _thread = threading.local()
 
 
-def prepare_jax(compilation_cache: Path | None) -> None:
+def prepare_jax(compilation_cache: Path | None, *, required: bool = False) -> None:
     """Makes JAX keep compiled programs, so that the next start compiles nothing.
 
-    JAX reads these settings once, so call it before the first array.
+    JAX reads these settings once, so call it before the first array. A folder that cannot be
+    created is a warning, as a server serves without it.
 
     Args:
         compilation_cache: Folder, created if missing; None keeps nothing. A read-only folder is
             read and not written: a writer decides what code every reader runs, so one job fills
             the folder and the servers mount it read-only.
+        required: Whether a folder that cannot be created is an error.
+
+    Raises:
+        ValueError: the required folder cannot be created.
     """
     import jax  # imported here: other parts of the runtime work without JAX
 
     _count_programs()
     if compilation_cache is None:
         return
-    compilation_cache.mkdir(parents=True, exist_ok=True)
+    try:
+        compilation_cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"compilation_cache: cannot create {compilation_cache} ({error.strerror})"
+        if required:
+            raise ValueError(problem) from error
+        logger.warning("%s; compiled programs are not kept", problem)
+        return
     jax.config.update("jax_compilation_cache_dir", str(compilation_cache.resolve()))
     # By default JAX skips programs that compile within a second or are small, which is all of a
     # small model. In a read-only folder no time is long enough to attempt a write.

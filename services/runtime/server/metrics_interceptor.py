@@ -11,7 +11,8 @@ import grpc
 
 from services.runtime.observability.instruments import IO, REQUESTS
 from services.runtime.observability.tracing import recorded_span
-from services.runtime.server.interceptors import Context, Handler, wrapped
+from services.runtime.server.interceptors import wrapped
+from services.runtime.server.requests import Context, Handler
 
 
 def kind_of(method: str, request: Any) -> str:
@@ -21,12 +22,17 @@ def kind_of(method: str, request: Any) -> str:
         return "mask_free_edit"
     if "edit" in request.DESCRIPTOR.oneofs_by_name and (edit := request.WhichOneof("edit")):
         return str(edit)
+    return kind_of_method(method)
+
+
+def kind_of_method(method: str) -> str:
+    """Returns the name of a method in snake case."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.rpartition("/")[2]).lower()
 
 
 def measured(handler: Any, method: str) -> Handler:
     """Returns a handler that measures its call; one is made for each call."""
-    kind, start_s = "", time.perf_counter()
+    kind, start_s = kind_of_method(method), time.perf_counter()
     deserialize, serialize = handler.request_deserializer, handler.response_serializer
 
     def counting_deserializer(message: bytes) -> Any:

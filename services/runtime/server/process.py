@@ -23,9 +23,7 @@ from services.runtime.observability.logs import configure_logs
 from services.runtime.observability.metrics import configure_metrics
 from services.runtime.observability.tracing import configure_tracing
 from services.runtime.server import reflection_v1
-from services.runtime.server.channels import server_options
-from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
-from services.runtime.server.metrics_interceptor import measured
+from services.runtime.server.listener import Listener
 from services.runtime.server.settings import ServerSettings, StageSettings
 from services.stages import generated, service_of
 
@@ -35,7 +33,6 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 READINESS = "readiness"  # SERVING once warm, until the server drains or its device fails
 LIVENESS = "liveness"  # SERVING from the moment the port is open: any answer shows that it lives
-PREEMPT_AFTER = 0.8  # share of the grace after which unfinished calls are preempted
 
 
 class ServerError(Exception):
@@ -102,37 +99,28 @@ async def running_server(
     Raises:
         ServerError: the port is not available.
     """
-    calls, endless = CallCount(), EndlessCalls()
-    server = grpc.aio.server(
-        interceptors=server_interceptors(calls, endless, measured),
-        options=server_options(settings.max_message_mib),
-    )
-    register = generated(service.name, f"add_{service_of(service.name)}Servicer_to_server")
-    register(service.servicer, server)
     states = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(states, server)
-    channelz.add_channelz_servicer(server)
-    listed = (
-        service.full_name,
-        health.SERVICE_NAME,
-        channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
-        reflection_v1.SERVICE_NAME,
-        reflection.SERVICE_NAME,
-    )
-    reflection.enable_server_reflection(listed, server)
-    reflection_v1.add_reflection_v1(listed, server)
-    address = f"{settings.host}:{settings.port}"
+    serving = ("", service.full_name, READINESS)
+    await states.set(LIVENESS, SERVING)
+    for name in serving:
+        await states.set(name, NOT_SERVING)
+
+    def add_servicers(server: grpc.aio.Server) -> None:
+        register = generated(service.name, f"add_{service_of(service.name)}Servicer_to_server")
+        register(service.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(states, server)
+        if settings.introspects:
+            _add_introspection(server, service)
+
+    listener = Listener(add_servicers, settings)
     try:
-        port = server.add_insecure_port(address)
+        port = await listener.start()
     except RuntimeError as error:
         raise ServerError(
-            f"cannot listen on {address}: is another server there? Name another --port"
+            f"cannot listen on {settings.host}:{settings.port}: is another server there? "
+            "Name another --port"
         ) from error
-    names = ("", service.full_name, READINESS)
-    running = RunningServer(f"{settings.host}:{port}", port, states, names)
-    await states.set(LIVENESS, SERVING)
-    await running.set_status(NOT_SERVING)
-    await server.start()
+    running = RunningServer(f"{settings.host}:{port}", port, states, serving)
     following: asyncio.Task[None] | None = None
     stop_observing = instruments.observe(service.load) if service.load is not None else None
     try:
@@ -147,10 +135,24 @@ async def running_server(
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
         await running.set_status(NOT_SERVING)
-        await _stop(server, calls, endless, settings.grace_s, service.preempt)
+        await listener.stop(service.preempt)
         if stop_observing is not None:
             stop_observing()
         await service.close()
+
+
+def _add_introspection(server: grpc.aio.Server, service: Service) -> None:
+    """Registers what describes a server to whoever asks: channelz, and reflection."""
+    channelz.add_channelz_servicer(server)
+    listed = (
+        service.full_name,
+        health.SERVICE_NAME,
+        channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+        reflection_v1.SERVICE_NAME,
+        reflection.SERVICE_NAME,
+    )
+    reflection.enable_server_reflection(listed, server)
+    reflection_v1.add_reflection_v1(listed, server)
 
 
 async def _follow_health(health: AsyncGenerator[bool, None], running: RunningServer) -> None:
@@ -158,28 +160,6 @@ async def _follow_health(health: AsyncGenerator[bool, None], running: RunningSer
         async for healthy in health:
             await running.set_status(SERVING if healthy else NOT_SERVING)
             logger.log(logging.INFO if healthy else logging.ERROR, "healthy: %s", healthy)
-
-
-async def _stop(
-    server: grpc.aio.Server,
-    calls: CallCount,
-    endless: EndlessCalls,
-    grace_s: float,
-    preempt: Callable[[], None] | None,
-) -> None:
-    stopping = asyncio.create_task(server.stop(grace_s))
-    idle = asyncio.create_task(calls.idle())
-    if preempt is not None:
-        await asyncio.wait([idle], timeout=grace_s * PREEMPT_AFTER)
-        if calls.running:
-            logger.info("preempting unfinished calls", extra={"calls": calls.running})
-            preempt()
-    await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
-    idle.cancel()
-    if calls.running:
-        logger.warning("calls were cut off", extra={"calls": calls.running, "grace_s": grace_s})
-    endless.end()
-    await stopping
 
 
 def run_server(

@@ -1,7 +1,10 @@
 """Command-line settings of servers."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
+
+LONGEST_S = 1e6  # gRPC counts milliseconds in 32 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +16,21 @@ class ServerSettings:
         port: Port to listen on; 0 takes a free one.
         grace_s: Seconds that open calls may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
+        max_calls: Calls that may be open at once; further ones are refused. Health checks, which
+            are not counted among them, may be as many.
+        max_streams: Calls that may be open on one connection, health checks too; further ones wait
+            at their client, or end as UNAVAILABLE.
+        max_connections: Connections that may be open; further ones are closed at once.
+        receive_timeout_s: Seconds that a request may take to arrive.
+        max_arriving_mib: Largest size together of the requests that take long to arrive, in MiB;
+            further ones are refused.
+        max_connection_idle_s: Seconds after which a connection without calls is closed.
+        max_connection_age_s: Seconds after which a connection takes no further calls; its client
+            opens another.
+        connection_grace_s: Seconds that the calls of such a connection may take to end. Also a
+            call whose caller does not read the answer ends then.
+        introspection: Whether reflection and channelz describe the server to whoever asks; by
+            default only if it listens on this machine alone.
         log_level: The least severe level that is logged.
         metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
             by default.
@@ -22,6 +40,15 @@ class ServerSettings:
     port: int = 0
     grace_s: float = 30.0
     max_message_mib: int = 32
+    max_calls: int = 256
+    max_streams: int = 320
+    max_connections: int = 1024
+    receive_timeout_s: float = 60.0
+    max_arriving_mib: int = 512
+    max_connection_idle_s: float = 300.0
+    max_connection_age_s: float = 1800.0
+    connection_grace_s: float = 600.0
+    introspection: bool | None = None
     log_level: str = "INFO"
     metrics_port: int | None = None
 
@@ -34,10 +61,41 @@ class ServerSettings:
             raise ValueError(
                 f"metrics_port: expected another number than port, got {self.port} for both"
             )
-        if self.max_message_mib < 1:
-            raise ValueError(f"max_message_mib: expected at least 1, got {self.max_message_mib}")
+        for name in (
+            "max_message_mib",
+            "max_calls",
+            "max_streams",
+            "max_connections",
+            "max_arriving_mib",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.grace_s < float("inf"):
             raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
+        for name in (
+            "receive_timeout_s",
+            "max_connection_idle_s",
+            "max_connection_age_s",
+            "connection_grace_s",
+        ):
+            if not 0 < getattr(self, name) < LONGEST_S:
+                raise ValueError(
+                    f"{name}: expected more than 0 and less than {LONGEST_S:g}, "
+                    f"got {getattr(self, name)}"
+                )
+
+    @property
+    def introspects(self) -> bool:
+        """Whether reflection and channelz describe the server."""
+        return is_loopback(self.host) if self.introspection is None else self.introspection
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether an address or name to listen on is reached from this machine alone."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +107,8 @@ class StageSettings(ServerSettings):
         max_queued: Requests that may wait; further ones are refused. In base and superres one
             caller may fill half of the queue, so that others find room.
         compilation_cache: Folder that keeps compiled programs, so that the next start is fast. A
-            read-only folder is read and not written.
+            read-only folder is read and not written; without one that can be created the server
+            serves, and warns.
         compile_only: Compile everything into compilation_cache, then end instead of serving.
     """
 

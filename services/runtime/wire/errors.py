@@ -18,6 +18,7 @@ from google.rpc.status_pb2 import Status
 
 DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
 MAX_VALUE_LENGTH = 80  # characters of an invalid value that a message repeats
+MAX_MESSAGE_LENGTH = 2000  # characters: it travels in a header, and gRPC limits all to 8 KiB
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class RequestError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         """Creates the error: a line for a person, and details that programs read."""
+        message = shortened(message, MAX_MESSAGE_LENGTH)
         super().__init__(message)
         self.code = code
         self.message = message
@@ -68,6 +70,11 @@ class RequestError(Exception):
         return status
 
 
+def shortened(text: str, length: int) -> str:
+    """Returns a text, or its start if it is longer."""
+    return text if len(text) <= length else text[:length] + "..."
+
+
 def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -> RequestError:
     """Returns the INVALID_ARGUMENT error of one field.
 
@@ -77,9 +84,7 @@ def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -
         got: Actual value; long values are cut.
         advice: How to correct it, unless that is obvious.
     """
-    value = str(got)
-    if len(value) > MAX_VALUE_LENGTH:
-        value = value[:MAX_VALUE_LENGTH] + "..."
+    value = shortened(str(got), MAX_VALUE_LENGTH)
     description = f"expected {expected}, got {value}" + (f"; {advice}" if advice else "")
     return RequestError(
         grpc.StatusCode.INVALID_ARGUMENT,

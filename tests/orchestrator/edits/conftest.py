@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.painted import pixels_of
+from tests.picture_files import pixels_of
 from tests.small_stages import House
 
 

@@ -10,7 +10,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Inpaint
 from PIL import Image
 
 from services.orchestrator.metadata import EDITED_TYPE
-from tests.painted import file_of, noise, pixels_of
+from tests.picture_files import file_of, noise, pixels_of
 from tests.small_stages import House
 
 SEED = 200  # what the small stages paint: every unknown token has this shade

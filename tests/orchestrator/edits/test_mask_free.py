@@ -10,7 +10,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 
 from services.orchestrator.edits.mask_free import iterations_of, kept_of
 from tests.orchestrator.edits.conftest import Studio
-from tests.painted import file_of, noise
+from tests.picture_files import file_of, noise
 
 
 @pytest.fixture

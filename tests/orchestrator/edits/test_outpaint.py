@@ -13,7 +13,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Outpaint
 from services.orchestrator.edits.windows import windows
 from services.runtime.wire.errors import RequestError
 from tests.orchestrator.edits.conftest import Studio
-from tests.painted import file_of, noise
+from tests.picture_files import file_of, noise
 
 
 def painted_by(height: int, width: int, outpaint: Outpaint) -> np.ndarray:

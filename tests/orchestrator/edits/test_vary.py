@@ -9,7 +9,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Vary
 
 from services.orchestrator.edits.vary import chosen_cells
 from tests.orchestrator.edits.conftest import Studio
-from tests.painted import file_of, noise
+from tests.picture_files import file_of, noise
 
 
 @pytest.fixture

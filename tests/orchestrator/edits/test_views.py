@@ -13,7 +13,7 @@ from services.orchestrator.edits.pictures import LIMITS
 from services.orchestrator.edits.views import Overview
 from services.orchestrator.previews import GREY
 from tests.orchestrator.edits.conftest import Studio
-from tests.painted import file_of, noise
+from tests.picture_files import file_of, noise
 
 CANVAS_PX = 8  # of the small stages
 SHAPES = [(32, 32), (20, 50), (60, 16)]

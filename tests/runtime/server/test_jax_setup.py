@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.server.jax_setup import prepare_jax
+
 COMPILES = """
 import sys, os
 from pathlib import Path
@@ -37,7 +39,7 @@ def folder() -> Iterator[Path]:
         yield inner
 
 
-def hits_in_a_new_process(folder: Path) -> int:
+def in_a_new_process(folder: Path) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", COMPILES, str(folder)],
         capture_output=True,
@@ -46,7 +48,11 @@ def hits_in_a_new_process(folder: Path) -> int:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    return done
+
+
+def hits_in_a_new_process(folder: Path) -> int:
+    return int(in_a_new_process(folder).stdout)
 
 
 def test_a_folder_that_can_be_written_is_filled_and_one_that_cannot_is_still_read(
@@ -67,3 +73,18 @@ def test_nothing_is_written_where_nothing_may_be(folder: Path) -> None:
 
     assert hits_in_a_new_process(folder) == 0
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("inner", ["missing", "missing/deep"])
+def test_a_folder_that_cannot_be_created_is_a_warning(folder: Path, inner: str) -> None:
+    folder.chmod(0o555)
+
+    done = in_a_new_process(folder / inner)
+    assert f"cannot create {folder / inner} (Permission denied)" in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_server_that_only_compiles_needs_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"compilation_cache: cannot create .*/file"):
+        prepare_jax(tmp_path / "file", required=True)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -186,6 +186,46 @@ async def test_reflection_lists_every_service_and_describes_it(version: str) -> 
         assert name in {f"{file.package}.{each.name}" for each in file.service}
     (method,) = files[service].service[0].method
     assert method.input_type == f".grpc.reflection.{version}.ServerReflectionRequest"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"host": "127.0.9.1"}, True),
+        ({"host": "[::1]"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "[::]"}, False),
+        ({"host": "10.1.2.3"}, False),
+        ({"host": "muse.example"}, False),
+        ({"host": "0.0.0.0", "introspection": True}, True),
+        ({"introspection": False}, False),
+    ],
+)
+def test_a_server_describes_itself_to_this_machine_alone_unless_it_is_told_to(
+    settings: dict[str, Any], expected: bool
+) -> None:
+    assert ServerSettings(**settings).introspects is expected
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_reflection_and_channelz_answer_on_loopback_only(host: str) -> None:
+    async with (
+        running_server(service_of(Thrower()), ServerSettings(host=host)) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        for method in (
+            "/grpc.channelz.v1.Channelz/GetServers",
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ):
+            call = channel.stream_stream(method)(iter([b""]), timeout=10)
+            with suppress(grpc.aio.AioRpcError):
+                assert len([answer async for answer in call]) == 1
+            answered = await call.code() is grpc.StatusCode.OK
+            assert answered == (host == "127.0.0.1")
+        assert await health_of(channel) == SERVING
 
 
 async def test_a_server_that_warms_up_lives_but_is_not_ready() -> None:

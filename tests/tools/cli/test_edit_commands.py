@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.painted import noise
+from tests.picture_files import noise
 from tests.small_stages import House
 from tests.tools.cli.running import check_refused, files_in, muse
 

@@ -48,6 +48,18 @@ def test_a_wrong_generate_says_why_in_one_line(tmp_path: Path, words: list[str],
     assert files_in(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bench", "--server", UNREACHABLE),
+        ("plan", "--images-per-second=1", "--p99=2s", "--chip=v5e"),
+    ],
+)
+def test_the_folder_of_a_report_is_tried_first(words: tuple[str, ...], tmp_path: Path) -> None:
+    ended = muse(*words, "--out=/proc/a", cwd=tmp_path)
+    check_refused(ended, "muse: out: nothing can be written to /proc: ")
+
+
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     ended = muse("generate", "a fox", "--out=a.png", cwd=tmp_path)
@@ -66,6 +78,16 @@ async def test_a_server_may_be_named_by_the_environment_and_a_prompt_begin_with_
     assert painted.returncode == 0, painted.stderr
     assert house.stages["text_encoder"].asked[0].texts == ["-5 degrees"]
     assert '"stages"' in status.stdout
+
+
+async def test_a_proxy_does_not_come_between_a_command_and_servers_of_this_machine(
+    house: House, tmp_path: Path
+) -> None:
+    variables = {"http_proxy": f"http://{UNREACHABLE}", "grpc_proxy": f"http://{UNREACHABLE}"}
+    words = ("status", "--server", house.address)
+    ended = await asyncio.to_thread(muse, *words, cwd=tmp_path, variables=variables)
+
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_misspelt_option_is_no_prompt(tmp_path: Path) -> None:

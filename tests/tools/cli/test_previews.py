@@ -10,7 +10,7 @@ from muse.common.v1.tensor_pb2 import TokenGrid
 from muse_client import Preview, Progress
 from PIL import Image
 
-from tests.painted import noise
+from tests.picture_files import noise
 from tests.small_stages import House
 from tests.tools.cli.running import muse
 from tools.cli import previews

@@ -10,7 +10,7 @@ from muse.common.v1.stage_pb2 import StageCall, StageTiming
 from muse_client import GeneratedImage
 from rich.console import Console
 
-from tests.painted import file_of
+from tests.picture_files import file_of
 from tools.cli.rendering import waterfall_lines
 from tools.cli.waterfall import Row, Segment, cells, waterfall
 from tools.cli.waterfall_page import write_page

@@ -1,6 +1,7 @@
 """A server of health that does what its words say, for the tests of the runner.
 
 deaf          ignores SIGTERM
+say=NUMBER    begins with a line of so many characters
 die=TEXT      says TEXT and ends with status 3 before it serves
 sick=FILE     liveness fails while FILE is there
 away=FILE     readiness fails while FILE is there
@@ -18,6 +19,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 words = dict(word.partition("=")[::2] for word in sys.argv[1:])
+if "say" in words:
+    print("x" * int(words["say"]), flush=True)
 if "die" in words:
     print(words["die"])
     sys.exit(3)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tools.local.runner import running
 
 QUICK = Restarts(first_s=0.2, max_s=0.3)
 PATIENCE_S = 30.0
+FULL_DISK = Path("/dev/full")
 Build = Callable[..., list[dict[str, Any]]]
 
 
@@ -182,3 +184,25 @@ def test_connections_to_this_machine_go_to_ready_pods(manifests: Build, tmp_path
 def test_waits_between_restarts_double_up_to_the_longest_however_many_there_were() -> None:
     waits = [Restarts().wait_s(ended) for ended in (1, 2, 3, 4, 7, 8, 5000)]
     assert waits == [0, 10, 20, 40, 300, 300, 300]
+
+
+def test_of_an_endless_line_the_start_is_copied(manifests: Build, tmp_path: Path) -> None:
+    log = Log()
+    with pods(manifests("say=30000000"), tmp_path, log):
+        wait_until(lambda: "serving" in log.getvalue(), PATIENCE_S)
+    assert "x" * 2**16 in log.getvalue()
+    assert len(log.getvalue()) < 2**17
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="Linux alone has a disk that is full")
+def test_pods_run_on_when_the_disk_of_their_log_is_full(
+    manifests: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing can be written to this device, and nothing is left to write when it is closed.
+    with FULL_DISK.open("wb", buffering=0) as file:
+        log = TextIOWrapper(file, write_through=True)
+        with pods(manifests(), tmp_path, log) as runner:  # type: ignore[arg-type]
+            assert serving(runner.address, "readiness")
+            time.sleep(0.5)
+            assert serving(runner.address, "readiness")
+    assert capsys.readouterr().err == "muse: lines of log are lost: No space left on device\n"

@@ -1,35 +1,16 @@
 """Reconstructions measured: PSNR, SSIM, LPIPS, codes and distances of exact and coarse copies."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.training.evaluation.remembering_tokenizer import RememberingTokenizer
 from training.evaluation.fidelity import codebook_use, psnr_db, ssim
 from training.evaluation.reconstruction import measure_reconstruction
 
 SIDE_PX = 16
-
-
-class Remembering:
-    """Gives each picture an id of its own and returns it unchanged, or in one colour."""
-
-    def __init__(self, *, exact: bool) -> None:
-        self.config = SimpleNamespace(image_size=SIDE_PX, codebook_size=64)
-        self.exact, self.seen = exact, list[np.ndarray]()
-
-    def ids(self, images: np.ndarray) -> np.ndarray:
-        self.seen += list(images)
-        return np.arange(len(self.seen) - len(images), len(self.seen))[:, None]
-
-    def pictures(self, ids: np.ndarray) -> np.ndarray:
-        images = np.stack([self.seen[at] for at in np.asarray(ids)[:, 0]])
-        if self.exact:
-            return images
-        means = images.mean(axis=(1, 2), keepdims=True)
-        return np.broadcast_to(means, images.shape).astype(np.uint8)
 
 
 class Colours:
@@ -58,7 +39,7 @@ def batches(side: int) -> Iterator[np.ndarray]:
 
 def measured(*, exact: bool, side: int = SIDE_PX) -> tuple[Any, list[np.ndarray]]:
     """Measures a tokenizer that remembers."""
-    tokenizer: Any = Remembering(exact=exact)
+    tokenizer: Any = RememberingTokenizer(SIDE_PX, exact=exact)
     lpips: Any = average_distance
     return measure_reconstruction(tokenizer, batches(side), lpips=lpips, networks=[Colours()])
 
@@ -84,7 +65,7 @@ def test_larger_pictures_are_reduced_as_training_reduces_them() -> None:
 
 
 def test_what_no_network_was_given_for_is_not_measured() -> None:
-    tokenizer: Any = Remembering(exact=True)
+    tokenizer: Any = RememberingTokenizer(SIDE_PX, exact=True)
     report, _ = measure_reconstruction(tokenizer, batches(SIDE_PX), lpips=None, networks=[])
     assert (report.lpips, report.lpips_network, report.distances) == (None, None, {})
 

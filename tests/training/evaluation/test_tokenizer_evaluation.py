@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.training.evaluation.remembering_tokenizer import RememberingTokenizer
 from training.data.scenes import draw_scene
 from training.evaluation.fidelity import psnr_db
 from training.evaluation.testbed import Testbed
@@ -12,25 +13,6 @@ from training.evaluation.token_entropy import measure_entropy
 from training.evaluation.tokenizers import measure_tokenizer, view_of
 
 SIDE_PX = 128
-
-
-class Remembering:
-    """Gives each picture an id of its own and returns it unchanged, or in one colour."""
-
-    def __init__(self, *, exact: bool) -> None:
-        self.config = SimpleNamespace(image_size=SIDE_PX, codebook_size=64, grid=1)
-        self.exact, self.seen = exact, list[np.ndarray]()
-
-    def ids(self, images: np.ndarray) -> np.ndarray:
-        self.seen += list(images)
-        return np.arange(len(self.seen) - len(images), len(self.seen))[:, None]
-
-    def pictures(self, ids: np.ndarray) -> np.ndarray:
-        images = np.stack([self.seen[at] for at in np.asarray(ids)[:, 0]])
-        if self.exact:
-            return images
-        means = images.mean(axis=(1, 2), keepdims=True)
-        return np.broadcast_to(means, images.shape).astype(np.uint8)
 
 
 class Patches:
@@ -54,7 +36,7 @@ def test_a_perfect_tokenizer_and_a_coarse_one(testbed: Testbed) -> None:
     random = np.random.default_rng(0)
     scenes = [draw_scene(testbed.vocabulary, testbed.board, random) for _ in range(10)]
     perfect, coarse = (
-        measure_tokenizer(Remembering(exact=exact), scenes, testbed)  # type: ignore[arg-type]
+        measure_tokenizer(RememberingTokenizer(SIDE_PX, exact=exact), scenes, testbed)  # type: ignore[arg-type]
         for exact in (True, False)
     )
     assert (perfect.psnr_db, perfect.all_right.value) == (100.0, 1.0)
@@ -66,7 +48,7 @@ def test_a_perfect_tokenizer_and_a_coarse_one(testbed: Testbed) -> None:
 
 
 def test_a_tokenizer_of_another_size_is_refused(testbed: Testbed) -> None:
-    tokenizer = Remembering(exact=True)
+    tokenizer = RememberingTokenizer(SIDE_PX, exact=True)
     tokenizer.config.image_size = 96
     with pytest.raises(ValueError, match="for 128 px or 64 px, got one for 96 px"):
         measure_tokenizer(tokenizer, [], testbed)  # type: ignore[arg-type]

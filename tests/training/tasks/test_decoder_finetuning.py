@@ -13,9 +13,9 @@ from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoi
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.engine import TokenizerEngine
 from training import runs
-from training.loop import compiled_step
 from training.mesh import one_device
 from training.recipe_changes import LossChanges, RecipeChanges
+from training.sharded_step import ShardedStep
 from training.tasks.tokenizer import TokenizerTask
 
 EVERY_LOSS = LossChanges(
@@ -69,7 +69,7 @@ def test_a_wider_decoder_serves_in_the_plain_ones_place(
     task = finetuning(decoder_base_channels=16, decoder_residual_blocks=2)
     state = jax.jit(task.initial_state)(task.given)
     before = {name: np.asarray(value) for name, value in task.params(state).items()}
-    batch, train_step = task.batch(0), compiled_step(task, one_device())
+    batch, train_step = task.batch(0), ShardedStep(task, one_device())
     for step in range(2):
         state, metrics = train_step(state, batch, step, task.phase(step))
     assert {"adversarial_weight", "lecam", "r1", "usage", "perplexity"} <= metrics.keys()

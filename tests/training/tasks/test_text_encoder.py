@@ -16,9 +16,9 @@ from services.text_encoder.known_words import known_words
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import Vocabulary
 from training.data.captions import Caption, Noun
-from training.loop import compiled_step
 from training.mesh import one_device
 from training.recipes import RECIPES
+from training.sharded_step import ShardedStep
 from training.tasks.span_decoder import SpanModel
 from training.tasks.text_encoder import TextEncoderTask, noun_labels, vocabulary_for
 
@@ -87,7 +87,7 @@ def test_captions_without_labels_train_by_span_corruption_alone(vocabulary: Voca
         vocabulary,
         label_classes={},
     )
-    step = compiled_step(task, one_device())
+    step = ShardedStep(task, one_device())
     _, metrics = step(task.initial_state(task.given), task.batch(0), 0, task.phase(0))
 
     assert float(metrics["loss"]) == float(metrics["span_loss"])
@@ -97,7 +97,7 @@ def test_the_loss_falls_and_the_exported_encoder_loads(
     task: TextEncoderTask, tmp_path: Path
 ) -> None:
     state, losses = task.initial_state(task.given), []
-    take_step = compiled_step(task, one_device())
+    take_step = ShardedStep(task, one_device())
     for step in range(TINY_RECIPE.steps):
         state, metrics = take_step(state, task.batch(step), step, task.phase(step))
         losses.append(float(metrics["loss"]))

@@ -18,7 +18,6 @@ from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Convolution, Tokenizer
 from training import runs
-from training.loop import compiled_step
 from training.mesh import one_device
 from training.optimizers import Parameters
 from training.perceptual.backbones import VGG16
@@ -27,6 +26,7 @@ from training.perceptual.files import read_lpips, write_lpips
 from training.pictures import to_float
 from training.recipe_changes import LossChanges, RecipeChanges
 from training.recipes import RECIPES
+from training.sharded_step import ShardedStep
 from training.tasks.adversarial_losses import generator_loss
 from training.tasks.reconstruction import (
     LAST_KERNEL,
@@ -86,7 +86,7 @@ def test_a_step_adds_the_weighted_distance_and_reports_it(
 
     fake, quantization, *_ = made(state.tokenizer.params)
 
-    _, reported = compiled_step(trained, one_device())(state, batch, 0, trained.phase(0))
+    _, reported = ShardedStep(trained, one_device())(state, batch, 0, trained.phase(0))
 
     assert trained._perceptual is not None
     distance = float(np.mean(trained._perceptual(fake, images)))
@@ -163,7 +163,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(small_preset: Preset, artw
             loss_changes=LossChanges(adversarial_start_step=0),
             execution=execution,
         )
-        state, reported = compiled_step(trained, execution)(
+        state, reported = ShardedStep(trained, execution)(
             trained.initial_state(trained.given), trained.batch(0), 1, trained.phase(0)
         )
         states.append(trained.params(state))

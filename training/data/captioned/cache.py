@@ -1,12 +1,12 @@
 """The folder where a run keeps indexes of tars and copies of files that have no random access."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.data.captioned.locations import Location
+from training.whole_files import whole_file
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class DataCache:
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         file = self.folder / f"{source.name}-{digest}{ending}"
         if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
-            try:
-                write(unfinished)
-                os.replace(unfinished, file)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            with whole_file(file) as part:
+                write(part)
         return file

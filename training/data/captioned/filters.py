@@ -49,7 +49,7 @@ class Filters:
         if self.blocklist is None:
             return ()
         try:
-            lines = self.blocklist.read_text("utf-8").splitlines()
+            lines = self.blocklist.read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"blocklist: {self.blocklist} cannot be read: {error}") from error
         found = tuple(line.strip() for line in lines if line.strip())

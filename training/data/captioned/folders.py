@@ -107,10 +107,13 @@ def _metadata(folder: Location, root: str) -> Iterator[tuple[str, tuple[int, int
         for number, line in enumerate(stream, 1):
             if line.strip():
                 try:
-                    yield json.loads(line)["file_name"], (offset, len(line))
-                except (ValueError, KeyError, TypeError) as error:
+                    name = json.loads(line)["file_name"]
+                    if not isinstance(name, str):
+                        raise TypeError(f"file_name {name!r:.80}")
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise DataError(
                         f"{folder.url}: line {number} of {METADATA}: expected a JSON object with a "
                         f"file_name, got {error!r}"
                     ) from error
+                yield name, (offset, len(line))
             offset += len(line)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
-from training.data.captioned.errors import UnusableExample
+from training.data.captioned.errors import DataError, UnusableExample
 
 ABSENT = -1  # offset of a picture or a caption that an example lacks
 _ENTRY = np.dtype(
@@ -97,9 +99,18 @@ class Index:
 
     @classmethod
     def load(cls, file: Path) -> "Index":
-        """Reads what `save` wrote."""
-        with np.load(file) as saved:
-            return cls(saved["keys"], saved["key_ends"], saved["entries"])
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            with np.load(file) as saved:
+                return cls(saved["keys"], saved["key_ends"], saved["entries"])
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(
+                f"{file} is damaged: delete it, and it is made again: {error}"
+            ) from error
 
 
 def caption_text(content: bytes, *, field: str | None) -> str:
@@ -110,7 +121,8 @@ def caption_text(content: bytes, *, field: str | None) -> str:
         field: Its name in a JSON object; None for plain text.
 
     Raises:
-        UnusableExample: it is empty, null, no UTF-8, or the object lacks it.
+        UnusableExample: it is empty, null, no UTF-8, half of a surrogate pair, or the object lacks
+            it.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -120,17 +132,21 @@ def caption_text(content: bytes, *, field: str | None) -> str:
         text = _field(text, field)
     if not text.strip():
         raise UnusableExample("the caption is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON may escape half of an emoji: "\\ud83e"
+        raise UnusableExample("the caption has half of a surrogate pair") from error
     return text.strip()
 
 
 def _field(text: str, field: str) -> str:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableExample(f"the JSON of the caption cannot be read: {error}") from error
     if not isinstance(found, dict) or field not in found:
         names = ", ".join(found) if isinstance(found, dict) else type(found).__name__
-        raise UnusableExample(f"expected a caption in the JSON field {field!r}, got {names}")
+        raise UnusableExample(f"expected a caption in the JSON field {field!r}, got {names:.80}")
     value = found[field]
     if not isinstance(value, str):
         raise UnusableExample(f"expected a text in the JSON field {field!r}, got {value!r:.80}")

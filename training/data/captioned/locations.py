@@ -31,11 +31,15 @@ class Location:
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """Reads a part of a file.
 
+        Args:
+            offset: Of its first byte.
+            size: Of the part in bytes; None for all that follows.
+
         Raises:
             OSError: the file is gone, or the service that holds it fails.
         """
         if size == 0:
-            return b""  # S3 ignores a range of no bytes, and sends the whole file
+            return b""  # HTTP has no empty ranges: S3 sends the whole file
         whole = size is None and not offset  # S3 refuses any range of an empty file
         start = None if whole else offset
         end = None if size is None else offset + size
@@ -64,7 +68,9 @@ def locate(url: str) -> Location:
 
 
 def list_files(folder: Location, *, recursive: bool) -> list[Location]:
-    """Lists the files of a folder by name; hidden ones, such as `._a.tar`, are left out.
+    """Lists the files of a folder by name.
+
+    Hidden ones, such as `._a.tar`, are left out, and so is what lies in hidden folders.
 
     Args:
         folder: It; a file is listed as itself.
@@ -81,8 +87,9 @@ def list_files(folder: Location, *, recursive: bool) -> list[Location]:
         raise DataError(f"{folder.url} cannot be listed: {error}") from error
     if not paths and not folder.filesystem.exists(folder.path):
         raise DataError(f"expected a folder of captioned pictures, got {folder.url}: it is missing")
+    root = folder.path.rstrip("/") + "/"
     return [
         Location(folder.filesystem, path, folder.filesystem.unstrip_protocol(path))
         for path in sorted(paths)
-        if not basename(path).startswith((".", "_"))
+        if not any(part.startswith((".", "_")) for part in path.removeprefix(root).split("/"))
     ]

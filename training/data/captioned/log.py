@@ -16,6 +16,43 @@ logger = logging.getLogger(__name__)
 _LOCK = Lock()
 
 
+class SkippedNames:
+    """File and key of the examples that a run has skipped, as its file names them.
+
+    Several processes append to the file. Each reading goes on where the last one ended.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Reads nothing yet; there may be no file."""
+        self._file, self._offset = file, 0
+        self._names: set[tuple[str, str]] = set()
+
+    def __contains__(self, name: tuple[str, str]) -> bool:
+        """Returns whether an example is named; looks into the file only if it was not before."""
+        return name in self._names or name in self.read()
+
+    def read(self) -> set[tuple[str, str]]:
+        """Returns the names that are in the file by now; lines that were cut are ignored."""
+        if not self._file.is_file():
+            return self._names
+        with self._file.open("rb") as lines:
+            lines.seek(self._offset)
+            content = lines.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            self._names.add((row["file"], row["key"]))
+        return self._names
+
+    def count(self) -> int:
+        """Returns how many there are by now."""
+        return len(self.read())
+
+
 class ExampleLog:
     """What became of the examples that were read.
 
@@ -40,7 +77,7 @@ class ExampleLog:
         self._file, self._max_share = file, max_skipped_share
         self.read = self.skipped = 0
         self.filtered: Counter[str] = Counter()
-        self._named = skipped_names(file)
+        self._named = SkippedNames(file)
 
     def count_usable(self) -> None:
         """Counts an example that was read."""
@@ -64,7 +101,6 @@ class ExampleLog:
             self.read += 1
             self.skipped += 1
             if (file, key) not in self._named:
-                self._named.add((file, key))
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with open_log(self._file) as lines:
                     lines.write(json.dumps({"file": file, "key": key, "reason": reason}) + "\n")
@@ -87,15 +123,3 @@ class ExampleLog:
                 self._file,
                 filtered or "none",
             )
-
-
-def skipped_names(file: Path) -> set[tuple[str, str]]:
-    """Returns file and key of the examples that a run has skipped; a cut line is ignored."""
-    names = set()
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        names.add((row["file"], row["key"]))
-    return names

@@ -64,6 +64,11 @@ def _rewrite(file: Location, to: Path, picture_field: str, caption_field: str) -
                     f"{', '.join(f'{each.name} ({each.type})' for each in schema)}: name it with "
                     "--picture-field"
                 )
+            if caption_field in schema.names and not _holds_texts(schema, caption_field):
+                raise DataError(
+                    f"{file.url}: expected a column {caption_field!r} of text, got "
+                    f"{schema.field(caption_field).type}: name another one with --caption-field"
+                )
             columns = [name for name in (picture_field, caption_field) if name in schema.names]
             number = 0
             for batch in rows.iter_batches(ROWS_AT_A_TIME, columns=columns):
@@ -92,13 +97,23 @@ def _holds_pictures(schema: Any, name: str) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
+def _holds_texts(schema: Any, name: str) -> bool:
+    from pyarrow import types
+
+    kind = schema.field(name).type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    return any(test(kind) for test in tests)
+
+
 def _add(archive: tarfile.TarFile, key: str, row: dict[str, Any], picture: str, text: str) -> None:
     found = row[picture]
     content = found["bytes"] if isinstance(found, dict) else found
     caption = row.get(text)
     files = {
         PICTURE_ENDINGS[0]: content,  # whatever format it is: its reader looks at the bytes
-        ".txt": ("" if caption is None else str(caption)).encode(),
+        ".txt": (caption or "").encode(),
     }
     for ending, held in files.items():
         if held is not None:

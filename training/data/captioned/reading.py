@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from services.pictures.files import PictureError, PictureLimits, declared_size, read_picture
+from services.pictures.errors import PictureError
+from services.pictures.files import PictureLimits, declared_size, read_picture
 from training.data.captioned.errors import FilteredExample, UnusableExample
 from training.data.captioned.files import PictureFiles
 from training.data.captioned.filters import Filters

@@ -137,6 +137,10 @@ def _examples(tar: Location) -> Iterator[tuple[str, Entry]]:
                 key = join(dirname(member.name), stem)
                 place = (member.offset_data, member.size)
                 files.setdefault(key, {})[dot + ending.lower()] = place
+            # tarfile takes a header that it cannot read for the end.
+            stream.seek(archive.offset)
+            if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"no header at byte {archive.offset}")
     except tarfile.TarError as error:
         raise DataError(
             f"{tar.url} is cut or no tar: {error}: copy it again, or take it out of the folder"

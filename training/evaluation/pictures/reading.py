@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from services.pictures.files import PictureError, read_picture
+from services.pictures.errors import PictureError
+from services.pictures.files import read_picture
 from training.data.captioned.errors import UnusableExample
 from training.data.captioned.reading import LIMITS, central_square
 from training.data.sources import NO_DATA_FLAGS
@@ -93,7 +94,11 @@ def _data(folder: Path, side_px: int, limit: int | None) -> PictureSet:
     count = min(len(files), limit or len(files))
 
     def read(index: int) -> UInt8[np.ndarray, "s s 3"]:
-        return _square(files.picture(index), "/".join(files.name(index)), side_px)
+        name = "/".join(files.name(index))
+        try:
+            return _square(files.picture(index), name, side_px)
+        except UnusableExample as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def caption(index: int) -> str | None:
         try:
@@ -120,7 +125,10 @@ def _files(folder: Path, side_px: int, limit: int | None) -> PictureSet:
 
     def caption(index: int) -> str | None:
         words = files[index].with_suffix(".txt")
-        return words.read_text(encoding="utf-8").strip() if words.exists() else None
+        try:
+            return words.read_text(encoding="utf-8").strip() if words.exists() else None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{words}: expected a prompt in UTF-8, got {error}") from error
 
     return PictureSet(
         names=tuple(str(file.relative_to(folder)) for file in files),

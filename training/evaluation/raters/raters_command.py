@@ -7,7 +7,7 @@ from cyclopts import App
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation.pictures.reading import open_pictures
+from training.evaluation.pictures.set_flags import DEFAULT_PICTURES, Pictures
 from training.evaluation.raters.consensus import Consensus, count_consensus, read_answers
 from training.evaluation.raters.page import build_page, read_key
 from training.evaluation.shares import Share
@@ -22,8 +22,7 @@ def page(
     theirs: Path,
     *,
     out: Path = Path("out/raters"),
-    side_px: int = 256,
-    limit: int | None = None,
+    pictures: Pictures = DEFAULT_PICTURES,
     seed: int = 0,
 ) -> None:
     """Writes page.html, which raters open, and key.json, which they must not see.
@@ -36,17 +35,10 @@ def page(
         Set of another system for the same prompts.
     out
         Folder of both files.
-    side_px
-        Side that the pictures of both sets are cropped and scaled to.
-    limit
-        Pictures to take of each set, the first; all if not set.
     seed
         Of the order of the pictures in each pair.
     """
-    sets = {
-        str(folder): open_pictures(folder, side_px=side_px, limit=limit)
-        for folder in (ours, theirs)
-    }
+    sets = {str(folder): pictures.open(folder) for folder in (ours, theirs)}
     html, key = build_page(sets, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     (out / "page.html").write_text(html, encoding="utf-8")

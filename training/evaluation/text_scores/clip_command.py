@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation.pictures.reading import open_pictures
+from training.evaluation.pictures.set_flags import DEFAULT_OUT, DEFAULT_PICTURES, Out, Pictures
 from training.evaluation.text_scores.clip_score import (
     mean_score,
     open_clip,
@@ -22,9 +22,8 @@ def clip(
     *,
     model: Path,
     by: str | None = None,
-    side_px: int = 256,
-    limit: int | None = None,
-    out: Path = Path("out/evaluation"),
+    reading: Pictures = DEFAULT_PICTURES,
+    out: Out = DEFAULT_OUT,
 ) -> None:
     """Measures the CLIP score of a set: the mean cosine of pictures and prompts, 0.32 in the paper.
 
@@ -36,14 +35,8 @@ def clip(
         Folder of a CLIP checkpoint, as `save_pretrained` of transformers writes it.
     by
         Tag of a generated set, such as Category, whose values get a mean each.
-    side_px
-        Side that pictures are cropped and scaled to before CLIP scales them to its own.
-    limit
-        Pictures to take, the first; all if not set.
-    out
-        Folder of clip.json, with the score of every picture.
     """
-    opened = open_pictures(pictures, side_px=side_px, limit=limit)
+    opened = reading.open(pictures)
     scores = picture_scores(opened, open_clip(model))
     rows = {"all": mean_score(scores)}
     if by is not None:

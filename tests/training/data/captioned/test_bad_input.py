@@ -43,6 +43,21 @@ def of_two_kinds(folder: str) -> None:
     write_parquet(folder, leveled(1))
 
 
+def damaged_header(folder: str) -> None:
+    content = bytearray(tar_of(files_of(leveled(2))))
+    content[1024:1536] = b"x" * 512
+    write(f"{folder}/a.tar", bytes(content))
+
+
+def cut_header(folder: str) -> None:
+    write(f"{folder}/a.tar", tar_of(files_of(leveled(2)))[:1124])
+
+
+def lists_of_captions(folder: str) -> None:
+    columns = {"image": [plain(1)], "caption": [["a fox", "an animal"]]}
+    write(f"{folder}/a.parquet", parquet_of(columns))
+
+
 def metadata_without_a_file(folder: str) -> None:
     write(f"{folder}/a.png", plain(1))
     write(f"{folder}/metadata.jsonl", b'{"file_name": "a.png"}\n{"caption": "b"}\n')
@@ -60,6 +75,8 @@ BAD: dict[str, tuple[Callable[[str], None], str]] = {
     ),
     "a cut tar": (cut_tar, r"a\.tar is cut or no tar: .*: copy it again"),
     "no tar": (lambda folder: write(f"{folder}/a.tar", b"x" * 2000), r"a\.tar is cut or no tar"),
+    "a tar with a damaged header": (damaged_header, r"a\.tar is cut .*: no header at byte 1024"),
+    "a tar cut in a header": (cut_header, r"a\.tar is cut .*: no header at byte 1024"),
     "an empty tar": (lambda folder: write(f"{folder}/a.tar", b""), r"a\.tar is cut or no tar"),
     "a cut gzip file": (cut_packed_tar, r"a\.tar\.gz is cut or no gzip file"),
     "no gzip file": (
@@ -82,6 +99,10 @@ BAD: dict[str, tuple[Callable[[str], None], str]] = {
         lambda folder: write(f"{folder}/a.parquet", parquet_of({"image": [1], "text": ["one"]})),
         r"expected a column 'image' of encoded pictures, got image \(int64\), text \(string\)",
     ),
+    "a Parquet file with lists of captions": (
+        lists_of_captions,
+        r"expected a column 'caption' of text, got list<.*>: name another one with --caption-field",
+    ),
     "no ArrayRecord file": (
         lambda folder: write(f"{folder}/a.array_record", b"x" * 2000),
         r"a\.array_record is cut or no ArrayRecord file",
@@ -90,6 +111,10 @@ BAD: dict[str, tuple[Callable[[str], None], str]] = {
     "a row of metadata without a file": (
         metadata_without_a_file,
         r"line 2 of metadata\.jsonl: expected a JSON object with a file_name",
+    ),
+    "a row of metadata with a list of files": (
+        lambda folder: write(f"{folder}/metadata.jsonl", b'{"file_name": ["a.png"]}'),
+        r"line 1 of metadata\.jsonl: expected .* got TypeError\(\"file_name \['a\.png'\]\"\)",
     ),
 }
 
@@ -102,7 +127,16 @@ def test_bad_data_are_named(name: str, tmp_path: Path, reader: OpenReader) -> No
         reader(tmp_path / "data")
     assert "\n" not in str(caught.value)
     cache = tmp_path / "out" / "data-cache"
-    assert not list(cache.glob("*.unfinished"))
+    assert not list(cache.glob("*.part"))
+
+
+def test_a_damaged_index_is_named(tmp_path: Path, reader: OpenReader) -> None:
+    write_tar(f"{tmp_path}/data", leveled(2))
+    reader(tmp_path / "data")
+    (index,) = (tmp_path / "out" / "data-cache").iterdir()
+    index.write_bytes(index.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"index\.npz is damaged: delete it, and it is made again"):
+        reader(tmp_path / "data")
 
 
 def test_a_file_of_another_kind_is_no_folder(tmp_path: Path, reader: OpenReader) -> None:

@@ -1,7 +1,9 @@
 """Every kind of file gives the same examples, on this machine and in a bucket."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tests.training.data.captioned.drawn import (
     write_tar,
 )
 from training.data.captioned.index import Entry, Index
+from training.data.captioned.locations import Location
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,6 +72,20 @@ def test_files_of_a_folder_are_one_data_set_and_names_tell_them_apart(
     ]
 
 
+def test_hidden_folders_hold_no_examples(url: str, reader: OpenReader) -> None:
+    for name in ("deeper/a.png", ".thumbnails/a.png", "deeper/_old/a.png", "deeper/._a.png"):
+        write(f"{url}/{name}", plain(1))
+    files = reader(url).files
+
+    assert [files.name(index)[1] for index in range(len(files))] == ["deeper/a.png"]
+
+
+def test_an_empty_member_is_not_asked_for() -> None:
+    # A service takes an empty range for no range, and answers with the whole tar.
+    filesystem: Any = None
+    assert Location(filesystem, "bucket/a.tar", "gs://bucket/a.tar").read(512, 0) == b""
+
+
 def test_one_file_is_a_data_set_of_its_own(url: str, reader: OpenReader) -> None:
     write_tar(url, leveled(2))
     assert len(reader(f"{url}/a.tar")) == 2
@@ -87,9 +104,8 @@ def test_a_member_s_name_may_be_long_and_of_any_alphabet(
 
 @pytest.mark.parametrize("write_data", [write_packed_tar, write_parquet, write_tar])
 def test_what_was_made_of_a_file_is_kept_until_the_file_changes(
-    write_data: object, tmp_path: Path, reader: OpenReader
+    write_data: Callable[[str, Sequence[Example]], None], tmp_path: Path, reader: OpenReader
 ) -> None:
-    assert callable(write_data)
     data, cache = tmp_path / "data", tmp_path / "out" / "data-cache"
     write_data(str(data), leveled(2))
     reader(data)

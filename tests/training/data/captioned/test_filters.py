@@ -1,5 +1,6 @@
 """Filters leave examples out by size, aspect and caption, count them, and do not call them odd."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ EXAMPLES = [
     Example("long", plain(5, (40, 30)), "a red square, " * 9),
     Example("blocked", plain(6, (40, 30)), "A Watermark on red"),
 ]
-FILTERS = {"min_side_px": 21, "max_aspect": 2.5, "min_caption_chars": 4, "max_caption_chars": 99}
+limited = partial(
+    Filters, min_side_px=21, max_aspect=2.5, min_caption_chars=4, max_caption_chars=99
+)
+LIMITS = limited.keywords
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def filters(tmp_path: Path) -> Filters:
     """One of each kind."""
     blocklist = tmp_path / "blocklist.txt"
     blocklist.write_text("watermark\n\n getty images \n")
-    return Filters(blocklist=blocklist, **FILTERS)  # type: ignore[arg-type]
+    return limited(blocklist=blocklist)
 
 
 def test_each_filter_leaves_its_example_out_and_counts_it(
@@ -38,7 +42,7 @@ def test_each_filter_leaves_its_example_out_and_counts_it(
     found = [opened.captioned(index) for index in range(len(EXAMPLES))]
 
     assert [row for row, example in enumerate(found) if example is not None] == [0]
-    assert opened.log.filtered == {**dict.fromkeys(FILTERS, 1), "blocklist": 1}
+    assert opened.log.filtered == {**dict.fromkeys(LIMITS, 1), "blocklist": 1}
     assert (opened.log.read, opened.log.skipped) == (6, 0)
     assert not (tmp_path / "out" / "skipped.jsonl").exists()
 
@@ -74,7 +78,7 @@ def test_a_blocklist_means_whole_words_of_either_case(
 
 
 def test_a_filter_holds_at_its_own_number() -> None:
-    filters = Filters(**FILTERS)  # type: ignore[arg-type]
+    filters = limited()
     filters.check_size(21, 52)
     filters.check_caption("4" * 4)
     filters.check_caption("9" * 99)
@@ -82,7 +86,7 @@ def test_a_filter_holds_at_its_own_number() -> None:
         filters.check_size(53, 21)
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", LIMITS)
 def test_a_filter_below_one_is_refused(name: str) -> None:
     with pytest.raises(DataError, match=f"{name}: expected 1 or more, got 0"):
         Filters(**{name: 0})
@@ -107,6 +111,12 @@ def test_a_blocklist_that_cannot_be_read_is_named(
         Filters(blocklist=file).description()
 
 
+def test_a_mark_of_utf_8_before_the_first_phrase_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "blocklist.txt"
+    file.write_bytes(b"\xef\xbb\xbfwatermark\n")
+    assert Filters(blocklist=file).phrases == ("watermark",)
+
+
 def test_a_description_names_what_is_set(filters: Filters) -> None:
     assert Filters().description() == {}
-    assert filters.description() == {**FILTERS, "blocklist": ["watermark", "getty images"]}
+    assert filters.description() == {**LIMITS, "blocklist": ["watermark", "getty images"]}

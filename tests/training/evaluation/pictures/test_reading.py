@@ -71,3 +71,19 @@ def test_what_is_no_set_of_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.png: "):
         open_pictures(tmp_path, side_px=16).read(0)
+
+
+def test_an_example_without_a_picture_or_with_a_prompt_that_is_no_text_is_named(
+    tmp_path: Path,
+) -> None:
+    with tarfile.open(tmp_path / "some.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("7.txt"), io.BytesIO())
+    with pytest.raises(ValueError, match=r"some\.tar/7: no picture: expected one of \.jpg"):
+        open_pictures(tmp_path, side_px=16).read(0)
+
+    folder = tmp_path / "files"
+    folder.mkdir()
+    Image.new("RGB", (16, 16)).save(folder / "a.png")
+    (folder / "a.txt").write_bytes("Füchse".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"files/a\.txt: expected a prompt in UTF-8, got .*0xfc"):
+        open_pictures(folder, side_px=16).caption(0)

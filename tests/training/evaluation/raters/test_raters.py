@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from training.evaluation.pictures.reading import open_pictures
+from training.evaluation.pictures.set_flags import PictureFlags
 from training.evaluation.raters.consensus import count_consensus, read_answers
 from training.evaluation.raters.page import Key, build_page, read_key
 from training.evaluation.raters.raters_command import count, page
@@ -62,6 +65,31 @@ def test_the_page_has_all_pictures_and_nothing_that_names_a_set(sets: list[Path]
     assert build_page(opened, seed=1)[1] == key
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's script by Node")
+def test_the_page_takes_names_of_two_words_and_no_key_that_is_meant_for_the_browser(
+    sets: list[Path], tmp_path: Path
+) -> None:
+    opened = {folder.name: open_pictures(folder, side_px=16) for folder in sets}
+    html, key = build_page(opened, seed=0)
+    (data,) = re.findall(r'id="data">(.*?)</script>', html)
+    (script,) = re.findall(r"<script>\n(.*?)</script>", html, re.DOTALL)
+    (tmp_path / "data.json").write_text(data)
+    (tmp_path / "page.js").write_text(script)
+
+    printed = subprocess.run(
+        ["node", Path(__file__).with_name("browser.js"), "data.json", "page.js"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert printed.returncode == 0, printed.stderr
+    answers = {str(pair): "indifferent" for pair in range(len(key.prompts))}
+    assert json.loads(printed.stdout) == [{"page": key.page, "rater": "Ann L", "answers": answers}]
+
+
 def test_the_key_says_which_set_each_picture_is_of(sets: list[Path]) -> None:
     opened = {folder.name: open_pictures(folder, side_px=16) for folder in sets}
     for seed in range(4):
@@ -92,7 +120,7 @@ def test_the_commands_go_from_two_sets_to_the_table(
     sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    page(*sets, out=out, side_px=16)
+    page(*sets, out=out, pictures=PictureFlags(side_px=16))
     key = read_key(out / "key.json")
     ours = ["first" if first == 0 else "second" for first in key.first]
     files = [saved(tmp_path, str(rater), *ours, page_name=key.page) for rater in range(5)]

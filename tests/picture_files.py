@@ -1,4 +1,4 @@
-"""Pictures that the tests of edits send, and how they read what comes back."""
+"""Pictures as files: pixels to a file, a file to pixels, and noise to make one of."""
 
 import io
 from typing import Any

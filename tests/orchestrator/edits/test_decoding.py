@@ -1,0 +1,144 @@
+"""Processes that decode pictures: the same pixels, limits that hold, nothing left behind."""
+
+import asyncio
+import io
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.orchestrator.edits.decoding import DecodingLimits, DecodingProcesses
+from services.orchestrator.edits.pictures import LIMITS
+from services.orchestrator.threads import run_in
+from services.pictures import files
+from services.pictures.errors import PictureError
+from services.pictures.files import ReadPicture, SourcePicture
+from tests.pictures.odd_files import slow_jpeg
+
+
+def png(side: int, mode: str = "RGB") -> bytes:
+    shape = (side, side, len(mode))
+    drawn = np.random.default_rng(side).integers(0, 255, shape, dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(drawn, mode).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def read(content: bytes, reader: ReadPicture) -> SourcePicture:
+    return reader(content, LIMITS)
+
+
+@pytest.fixture
+async def processes() -> AsyncIterator[DecodingProcesses]:
+    processes = DecodingProcesses(1)
+    yield processes
+    processes.close()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+async def test_a_process_reads_what_the_reader_of_training_reads(
+    processes: DecodingProcesses, mode: str
+) -> None:
+    content = png(300, mode)
+    here, there = files.read_picture(content, LIMITS), await processes.run(read, content)
+    np.testing.assert_array_equal(there.rgb, here.rgb)
+    assert (there.alpha is None) == (mode == "RGB")
+    if here.alpha is not None:
+        np.testing.assert_array_equal(there.alpha, here.alpha)
+
+
+async def test_a_refusal_comes_back_whole_and_the_process_goes_on(
+    processes: DecodingProcesses,
+) -> None:
+    pids = set()
+
+    def pid(content: bytes, reader: ReadPicture) -> None:
+        pids.add(reader.__self__._process.pid)  # type: ignore[attr-defined]
+        reader(content, LIMITS)
+
+    for content in (b"no picture", png(20)[:60], b""):
+        with pytest.raises(PictureError) as here:
+            files.read_picture(content, LIMITS)
+        with pytest.raises(PictureError) as there:
+            await processes.run(pid, content)
+        assert str(there.value) == str(here.value)
+    await processes.run(pid, png(20))
+    assert len(pids) == 1
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        DecodingLimits(cpu_s=0),
+        DecodingLimits(wall_s=2),
+        DecodingLimits(memory_bytes=2**28),
+    ],
+    ids=["CPU", "wall", "memory"],
+)
+async def test_a_file_beyond_a_limit_is_refused_and_the_next_is_read(
+    limits: DecodingLimits,
+) -> None:
+    processes, content = DecodingProcesses(1, limits), slow_jpeg()
+    if limits.memory_bytes < 2**31:
+        file = io.BytesIO()
+        Image.new("RGB", (4096, 4096)).save(file, "PNG")
+        content = file.getvalue()
+    begun = time.monotonic()
+    with pytest.raises(PictureError, match="one that takes more"):
+        await processes.run(read, content)
+    assert time.monotonic() - begun < 8
+    assert (await processes.run(read, png(20))).rgb.shape == (20, 20, 3)
+    processes.close()
+
+
+async def test_a_cancelled_caller_goes_on_once_its_process_is_dead() -> None:
+    processes, started = DecodingProcesses(1), asyncio.Event()
+    loop, pids = asyncio.get_running_loop(), []
+
+    def note(content: bytes, reader: ReadPicture) -> SourcePicture:
+        pids.append(reader.__self__._process.pid)  # type: ignore[attr-defined]
+        loop.call_soon_threadsafe(started.set)
+        return reader(content, LIMITS)
+
+    reading = asyncio.create_task(processes.run(note, slow_jpeg()))
+    await started.wait()
+    await asyncio.sleep(0.2)
+    reading.cancel()
+    begun = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    assert time.monotonic() - begun < 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    assert (await processes.run(read, png(20))).rgb.shape == (20, 20, 3)
+    processes.close()
+
+
+async def test_who_is_cancelled_while_a_thread_works_goes_on_when_it_has_ended() -> None:
+    ended = []
+
+    def work() -> None:
+        time.sleep(0.3)
+        ended.append(True)
+
+    task = asyncio.create_task(run_in(None, work))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    task.cancel()  # impatience does not help
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended
+
+
+async def test_a_worker_loads_neither_grpc_nor_jax() -> None:
+    code = "import sys, services.pictures.worker; print({'grpc', 'jax', 'muse'} & {*sys.modules})"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    assert (await process.communicate())[0] == b"set()\n"
