@@ -11,7 +11,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpain
 from PIL import Image
 
 from services.runtime.wire.errors import RequestError
-from tests.painted import file_of, noise
+from tests.picture_files import file_of, noise
 from tests.small_stages import ADAPTERS, House
 
 BOTH = [Adapter(name="owl", weight=0.5), Adapter(name="fox")]
