@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 import grpc
 from muse.common.v1.decoding_pb2 import Adapter
 
-from services.runtime.wire.errors import FieldViolation, RequestError, invalid_field
+from services.runtime.wire.errors import RequestError, invalid_field
 
 MAX_ADAPTERS = 8  # of one request
 MAX_WEIGHT = 10.0
@@ -54,10 +54,7 @@ def check_adapters(names: Iterable[str], served: Collection[str]) -> None:
     for index, name in enumerate(names):
         if name not in served:
             known = f"one of {', '.join(sorted(served))}" if served else "none, for none are served"
-            description = f"expected {known}, got {name!r}"
-            field = f"adapters[{index}].name"
+            refusal = invalid_field(f"adapters[{index}].name", expected=known, got=repr(name))
             raise RequestError(
-                grpc.StatusCode.NOT_FOUND,
-                f"{field}: {description}",
-                violations=[FieldViolation(field, description)],
+                grpc.StatusCode.NOT_FOUND, refusal.message, violations=refusal.violations
             )
