@@ -4,7 +4,8 @@
 and sends edits of noise, which no file format makes smaller: a panorama four times as wide as its
 picture, of as many pixels as a result may have; a picture of as many, inpainted; as many of these
 at once as may be under way; and twice as many, of which half wait or are refused. The peak is the
-kernel's, of the orchestrator's process (Linux alone tells it), each beginning from what it had.
+kernel's, of the orchestrator's process and of those that decode pictures, added up although they
+need not come at the same time (Linux alone tells it), each beginning from what it had.
 """
 
 import io
@@ -49,16 +50,26 @@ def _png(pixels: np.ndarray) -> bytes:
     return content.getvalue()
 
 
+def family(process_id: int) -> list[Path]:
+    """Returns the folders in /proc of a process and its children."""
+    lists = Path(f"/proc/{process_id}/task").glob("*/children")
+    children = [child for each in lists for child in each.read_text().split()]
+    return [Path("/proc", str(each)) for each in (process_id, *children)]
+
+
 def peak_mib(process_id: int) -> int:
-    """Returns the most memory that a process has held since `forget_peak`."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process_id}/status").read_text())
-    assert found is not None
-    return round(int(found[1]) / 1024)
+    """Returns the most memory that a process and its children have held since `forget_peak`."""
+    peaks = [
+        re.findall(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())
+        for process in family(process_id)
+    ]
+    return round(sum(int(kib) for (kib,) in peaks) / 1024)
 
 
 def forget_peak(process_id: int) -> None:
-    """Has the kernel count a process's peak anew, from what it holds now."""
-    Path(f"/proc/{process_id}/clear_refs").write_text("5")
+    """Has the kernel count the peaks anew, from what each process holds now."""
+    for process in family(process_id):
+        (process / "clear_refs").write_text("5")
 
 
 def answered(edit: Callable[[], object], count: int) -> int:

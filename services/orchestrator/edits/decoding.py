@@ -153,8 +153,11 @@ class DecodingProcesses:
         If the caller is cancelled, the process is killed, and `work` has ended when `run` does.
         """
         async with self._free:
-            process = self._idle.pop() if self._idle else None
-            if process is None:
+            while self._idle and not self._idle[-1].running:  # for want of memory, for instance
+                self._idle.pop().end()
+            if self._idle:
+                process = self._idle.pop()
+            else:
                 process = await run_in(self._threads, partial(DecodingProcess, self._limits))
             try:
                 reading = partial(work, argument, process.read_picture)

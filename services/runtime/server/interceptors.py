@@ -24,6 +24,7 @@ from services.runtime.wire.errors import (
 )
 
 logger = logging.getLogger(__name__)
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"  # answered however many other calls are open
 RETRY_AFTER_S = 1.0  # to a caller that came when too many calls were open
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
 Wrap = Callable[[Handler, str], Handler]
@@ -211,12 +212,15 @@ def server_interceptors(
     def every(wrap: Wrap) -> HandlerInterceptor:
         return HandlerInterceptor(wrap, wanted=lambda method: True)
 
+    def may_be_endless(method: str) -> bool:
+        return not is_ours(method) and method != HEALTH_CHECK
+
     traced = [] if selected_exporter("TRACES") == "none" else [around(server_spans)]
     return [
         *map(ours, [around(calls.counting), *traced, *measured]),
         every(around(error_statuses)),
         ours(around(calls.limiting)),
-        HandlerInterceptor(around(endless.ending), wanted=lambda method: not is_ours(method)),
+        HandlerInterceptor(around(endless.ending), wanted=may_be_endless),
         every(requests.reading),
     ]
 

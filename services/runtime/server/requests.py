@@ -18,12 +18,13 @@ from services.runtime.wire.errors import RequestError, resource_exhausted
 Handler = grpc.RpcMethodHandler  # generic in its type stubs only
 Context = grpc.aio.ServicerContext[Any, Any]
 AT_ONCE_S = 0.5  # requests that take no longer are small, or come from near, and are not counted
+RETRY_AFTER_S = 5.0  # about what a large picture takes to arrive
 
 
 class RequestReader:
     """Reads the requests of a server's calls."""
 
-    def __init__(self, *, timeout_s: float = 60.0, max_arriving: int = 16) -> None:
+    def __init__(self, *, timeout_s: float = 120.0, max_arriving: int = 16) -> None:
         """Reads none yet.
 
         Args:
@@ -89,7 +90,7 @@ class RequestReader:
         if self._arriving >= self._max_arriving:
             raise resource_exhausted(
                 f"{self._arriving} other requests are arriving slowly; try again",
-                retry_after_s=self._timeout_s,
+                retry_after_s=RETRY_AFTER_S,
             )
         self._arriving += 1
         try:

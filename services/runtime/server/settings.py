@@ -43,7 +43,7 @@ class ServerSettings:
     max_calls: int = 256
     max_streams: int = 320
     max_connections: int = 1024
-    receive_timeout_s: float = 60.0
+    receive_timeout_s: float = 120.0
     max_arriving_mib: int = 512
     max_connection_idle_s: float = 300.0
     max_connection_age_s: float = 1800.0

@@ -3,9 +3,11 @@
 import asyncio
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from services.pictures import files
 from services.pictures.errors import PictureError
 from services.pictures.files import ReadPicture, SourcePicture
 from tests.pictures.odd_files import slow_jpeg
+from tests.waiting import until
 
 
 def png(side: int, mode: str = "RGB") -> bytes:
@@ -117,6 +120,19 @@ async def test_a_cancelled_caller_goes_on_once_its_process_is_dead() -> None:
         os.kill(pids[0], 0)
     assert (await processes.run(read, png(20))).rgb.shape == (20, 20, 3)
     processes.close()
+
+
+async def test_a_process_that_was_killed_while_idle_is_replaced(
+    processes: DecodingProcesses,
+) -> None:
+    def pid(content: bytes, reader: ReadPicture) -> int:
+        reader(content, LIMITS)
+        return int(reader.__self__._process.pid)  # type: ignore[attr-defined]
+
+    first = await processes.run(pid, png(20))
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: Path(f"/proc/{first}/stat").read_text().split()[2] == "Z")
+    assert await processes.run(pid, png(20)) != first
 
 
 async def test_who_is_cancelled_while_a_thread_works_goes_on_when_it_has_ended() -> None:

@@ -195,6 +195,7 @@ async def test_endless_calls_more_than_allowed_are_refused() -> None:
             await each.read()
         with pytest.raises(grpc.aio.AioRpcError, match="2 other calls are open"):
             await channel.unary_stream(WATCH.decode())(b"").read()
+        assert await channel.unary_unary(HEALTH.decode())(b"")
         assert await stub.Decode(Request()) == tokenizer_pb2.DecodeResponse()
 
 
@@ -235,7 +236,7 @@ async def test_a_connection_without_calls_is_closed_and_its_client_opens_another
         assert await stub.Decode(Request()) == tokenizer_pb2.DecodeResponse()
 
 
-async def test_an_old_connection_is_closed_with_the_calls_whose_answers_nobody_reads() -> None:
+async def test_an_old_connection_is_closed_with_the_calls_whose_answers_are_not_read() -> None:
     closed = asyncio.Event()
 
     class Large(Tokenizer):
