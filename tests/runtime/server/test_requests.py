@@ -81,13 +81,13 @@ async def test_a_call_without_a_message_ends_in_time(
 ) -> None:
     monkeypatch.setattr(requests_module, "AT_ONCE_S", 0.05)
     async with (
-        serving(receive_timeout_s=0.2) as (running, _, stub),
+        serving(receive_timeout_s=1) as (running, _, stub),
         http2.connected(running.port) as (reader, writer),
     ):
         writer.write(http2.call(method))
         trailers = await asyncio.wait_for(status_of(reader), 5)
         assert b"grpc-status\x014" in trailers  # DEADLINE_EXCEEDED
-        assert b"did not arrive within 0.2 s" in trailers
+        assert b"did not arrive within 1 s" in trailers
         assert await stub.Decode(Request()) == tokenizer_pb2.DecodeResponse()
 
 
@@ -115,13 +115,10 @@ async def test_a_caller_that_leaves_before_its_message_has_cancelled(
             assert counted.pop() == "CANCELLED"
 
 
-async def test_uploads_that_never_end_are_few_and_hold_up_no_small_request(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(requests_module, "AT_ONCE_S", 0.1)
+async def test_uploads_that_never_end_are_few_and_hold_up_no_small_request() -> None:
     begun = http2.frame(http2.DATA, 0, 1, b"\0\0\x10\0\0")  # of 1 MiB, of which nothing follows
     async with (
-        serving(max_message_mib=1, max_arriving_mib=3, receive_timeout_s=1) as (
+        serving(max_message_mib=1, max_arriving_mib=3, receive_timeout_s=2) as (
             running,
             _,
             stub,
@@ -132,7 +129,7 @@ async def test_uploads_that_never_end_are_few_and_hold_up_no_small_request(
         async def upload() -> bytes:
             async with http2.connected(running.port) as (reader, writer):
                 writer.write(http2.call(DECODE) + begun)
-                return await asyncio.wait_for(status_of(reader), 5)
+                return await asyncio.wait_for(status_of(reader), 10)
 
         uploads = [group.create_task(upload()) for _ in range(8)]
         for _ in range(10):
