@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ from services.runtime.server.requests import RequestReader
 from services.runtime.wire.errors import RequestError, invalid_field, read_error
 from services.runtime.wire.tensors import pack_embedding, pack_grid, pack_tensor
 from services.stages import STAGES
+from tests.tcp_line import Line
 
 ENCODER, LOW, HIGH = "t5:one", "codebook:low", "codebook:high"
 FINGERPRINTS = {
@@ -250,44 +251,6 @@ REGISTER: dict[str, Any] = {
     "superres": (Superres, superres_pb2_grpc.add_SuperresServiceServicer_to_server),
     "tokenizer": (Tokenizer, tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server),
 }
-
-
-class Line:
-    """A TCP line to a server that can be cut, as when its process dies, and restored.
-
-    Attributes:
-        silent: Nothing gets through and nothing is closed, as when its machine vanished.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._target, self.port, self.silent = port, 0, False
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._listener: asyncio.Server | None = None
-
-    async def restore(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._listener.sockets[0].getsockname()[1]
-
-    async def cut(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.sleep(0)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, far_writer}
-        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65536):
-                if self.silent:
-                    continue
-                writer.write(data)
-                await writer.drain()
-        writer.transport.abort()
 
 
 @dataclass
