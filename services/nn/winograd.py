@@ -12,6 +12,7 @@ Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"
 """
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 
@@ -19,26 +20,61 @@ def winograd(
     padded: Float[Array, "B h+2 w+2 C"], kernel: Float[Array, "3 3 C D"]
 ) -> Float[Array, "B h w D"]:
     """Convolves features with a border of one pixel, with a stride of 1 and without padding."""
-    batch, height, width = padded.shape[0], padded.shape[1] - 2, padded.shape[2] - 2
-    rows, columns = -(-height // 2), -(-width // 2)  # of tiles
-    odd = ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0))
+    height, width = padded.shape[1] - 2, padded.shape[2] - 2
+    odd = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
     even = jnp.pad(padded, odd) if height % 2 or width % 2 else padded
 
-    by_row = _of_inputs(*(even[:, i : i + 2 * rows - 1 : 2] for i in range(4)))
-    products = []
-    for tiles, weights in zip(by_row, _of_weights(*kernel), strict=True):
-        inputs = _of_inputs(*(tiles[:, :, j : j + 2 * columns - 1 : 2] for j in range(4)))
-        products.append(
-            [
-                each.reshape(-1, each.shape[-1]) @ weight
-                for each, weight in zip(inputs, _of_weights(*weights), strict=True)
-            ]
+    products = [
+        [
+            matrix_product(inputs, weight)
+            for inputs, weight in zip(
+                _of_inputs(*lines_of_tiles(tiles, axis=2)), _of_weights(*weights), strict=True
+            )
+        ]
+        for tiles, weights in zip(
+            _of_inputs(*lines_of_tiles(even, axis=1)), _of_weights(*kernel), strict=True
         )
+    ]
     by_column = [_of_products(*column) for column in zip(*products, strict=True)]
-    outputs = [_of_products(*row) for row in zip(*by_column, strict=True)]
-    tiles = jnp.stack([jnp.stack(row, axis=1) for row in outputs], axis=1)
-    placed = tiles.reshape(batch, rows, columns, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
-    return placed.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
+    rows = [_interleaved(*_of_products(*row), axis=2) for row in zip(*by_column, strict=True)]
+    return _interleaved(*rows, axis=1)[:, :height, :width]
+
+
+def matrix_product(
+    features: Float[Array, "B h w C"], matrix: Float[Array, "C D"]
+) -> Float[Array, "B h w D"]:
+    """Multiplies each vector by a matrix, as one product of two matrices.
+
+    XLA copies features of four axes for the product that is the matrix's gradient.
+    """
+    product = features.reshape(-1, features.shape[-1]) @ matrix
+    return product.reshape(*features.shape[:-1], -1)
+
+
+def lines_of_tiles(
+    features: Float[Array, "B h+2 w+2 C"], *, axis: int
+) -> tuple[Array, Array, Array, Array]:
+    """Returns the four lines of every tile along an axis, whose size is even.
+
+    Line i of tile n is at 2 n + i. The lines are parts of the even ones and of the odd ones, so
+    that their gradient is put together of two arrays; that of slices with a stride of 2 is
+    spread over zeros four times.
+    """
+    pairs = features.shape[axis] // 2
+    split = (*features.shape[:axis], pairs, 2, *features.shape[axis + 1 :])
+    even, odd = (
+        jnp.squeeze(half, axis + 1) for half in jnp.split(features.reshape(split), 2, axis + 1)
+    )
+
+    def of_tiles(lines: Array, first: int) -> Array:
+        return lax.slice_in_dim(lines, first, first + pairs - 1, axis=axis)
+
+    return of_tiles(even, 0), of_tiles(odd, 0), of_tiles(even, 1), of_tiles(odd, 1)
+
+
+def _interleaved(first: Array, second: Array, *, axis: int) -> Array:
+    stacked = jnp.stack([first, second], axis + 1)
+    return stacked.reshape(*first.shape[:axis], -1, *first.shape[axis + 1 :])
 
 
 def _of_inputs(first: Array, second: Array, third: Array, fourth: Array) -> tuple[Array, ...]:

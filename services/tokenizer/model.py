@@ -17,14 +17,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from services.nn.options import LayerOptions
+from services.nn.patches import convolve_patches
 from services.nn.quantizer import Quantizer
 from services.nn.winograd import winograd
 from services.tokenizer.config import TokenizerConfig
 
 CODEBOOK = "quantizer.codebook"  # name of the parameter
-# Input channels from which Winograd convolution is worth its longer compilation. It runs faster
-# than XLA's convolution from 32 channels on.
+# Input channels from which Winograd convolution is worth its longer compilation.
 LEAST_INPUTS = 128
+# Input channels from which it is faster than one product of all patches.
+LEAST_WINOGRAD_INPUTS = 24
 
 
 class Convolution(nnx.Conv):
@@ -50,6 +52,7 @@ class Convolution(nnx.Conv):
         super().__init__(
             inputs, outputs, (kernel, kernel), strides=strides, padding="VALID", **options
         )
+        self.stride = strides
         # The margins of "SAME" padding: with a stride of 2 only at the bottom and right.
         self.margin = (0, 0) if kernel == 1 else (int(strides == 1), 1)
         self.in_products = strides == 1 and (kernel == 1 or inputs >= LEAST_INPUTS)
@@ -65,9 +68,15 @@ class Convolution(nnx.Conv):
         if not (on_cpu and self.in_products):
             return super().__call__(padded, out_sharding)
         padded, kernel = padded.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        mapped = padded @ kernel[0, 0] if kernel.shape[0] == 1 else winograd(padded, kernel)
         assert self.bias is not None  # every layer here has one
-        return mapped + self.bias[...].astype(self.dtype)
+        return self._products(padded, kernel) + self.bias[...].astype(self.dtype)
+
+    def _products(self, padded: Array, kernel: Array) -> Array:
+        if kernel.shape[0] == 1:
+            return padded @ kernel[0, 0]
+        if self.stride == 1 and self.in_features >= LEAST_WINOGRAD_INPUTS:
+            return winograd(padded, kernel)
+        return convolve_patches(padded, kernel, stride=self.stride)
 
 
 class Normalise(nnx.Module):

@@ -44,9 +44,6 @@ from training.tasks.discriminator import Adversary, DiscriminatorState
 from training.tasks.reconstruction import Reconstruction, loss_gradients, reconstruct
 from training.tasks.tokenizer_losses import PerceptualDistance, TokenizerLosses
 
-# Input channels from which training multiplies matrices in convolutions (Winograd's): step and
-# gradient take a third of the time, and a long run does not mind the longer compilation.
-LEAST_INPUTS = 24
 SHOWN = 8  # images of a report
 
 
@@ -98,7 +95,8 @@ class TokenizerTask:
             execution: Devices and parts of a batch; by default one device.
 
         Raises:
-            ValueError: the mesh has an axis that divides no tokenizer.
+            ValueError: the mesh has an axis that divides no tokenizer, or `execution` asks for
+                remat.
         """
         self.config, self.recipe, self.losses = config, recipe, losses
         self.resolution, self.seed = resolution, seed
@@ -118,6 +116,11 @@ class TokenizerTask:
                 f"tensor={self._execution.mesh.shape['tensor']}: its convolutions have no heads "
                 "to divide"
             )
+        if self._execution.remat:
+            raise ValueError(
+                "remat: expected none of a tokenizer, got layer: it has no transformer layers to "
+                "compute again"
+            )
         self._optimizer = adam(recipe)
         self._adversary = Adversary(losses, self._optimizer, seed=seed + 1)
         self._reconstruct = jax.jit(
@@ -134,8 +137,9 @@ class TokenizerTask:
         on_cpu = self._execution.mesh.devices.flat[0].platform == "cpu"
         for _, module in nnx.iter_graph(tokenizer):
             if isinstance(module, Convolution):
-                wide = module.strides == 1 and module.in_features >= LEAST_INPUTS
-                module.in_products = on_cpu and (module.in_products or wide)
+                # Step and gradient take a third of the time, and a long run does not mind the
+                # longer compilation.
+                module.in_products = on_cpu
         return tokenizer
 
     def _tokenizer(self, parameters: Parameters) -> Tokenizer:
