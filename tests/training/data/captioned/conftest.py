@@ -1,6 +1,8 @@
-"""Readers of small data, in a folder of the test, in the memory of fsspec or in an S3 bucket."""
+"""Readers of small data: in a folder of the test, in the memory of fsspec, or in a bucket."""
 
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +16,23 @@ from training.data.sources import DataFlags
 OpenReader = Callable[..., ExampleReader]
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", "gs"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A folder for data, on this machine, in memory, and in a bucket where moto is installed."""
+    """A folder for data: here, in memory, and in a bucket where its service is installed."""
     if request.param == "local":
         yield str(tmp_path / "data")
     elif request.param == "memory":
         yield f"memory://{tmp_path.name}"
         fsspec.filesystem("memory").rm("/", recursive=True)
     else:
-        request.getfixturevalue("bucket_service")
-        fsspec.filesystem("s3").mkdir(tmp_path.name.replace("_", "-"))
-        yield f"s3://{tmp_path.name.replace('_', '-')}/data"
+        request.getfixturevalue(f"{request.param}_service")
+        bucket = tmp_path.name.replace("_", "-")
+        fsspec.filesystem(request.param).mkdir(bucket)
+        yield f"{request.param}://{bucket}/data"
 
 
 @pytest.fixture(scope="session")
-def bucket_service() -> Iterator[None]:
+def s3_service() -> Iterator[None]:
     """Serves S3 on this machine, and has s3fs find it there."""
     pytest.importorskip("s3fs", reason="needs pip install -e '.[data]'")
     server = pytest.importorskip("moto.server", reason="needs moto, flask and flask-cors")
@@ -42,6 +45,20 @@ def bucket_service() -> Iterator[None]:
             environment.setenv(name, "testing")
         yield
     service.stop()
+
+
+@pytest.fixture(scope="session")
+def gs_service() -> Iterator[None]:
+    """Serves Google Cloud Storage on this machine, and has gcsfs find it there."""
+    pytest.importorskip("gcsfs", reason="needs pip install -e '.[data]'")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="needs it installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # the emulator tells no port it took
+        port = taken.getsockname()[1]
+    with ExitStack() as stack:
+        stack.enter_context(emulator.create_server("127.0.0.1", port, in_memory=True))
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        yield
 
 
 @pytest.fixture
