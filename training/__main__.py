@@ -250,7 +250,7 @@ def compile_for_tpu(
     batch: int | None = None,
     mesh: str | None = None,
     accumulate: int = 1,
-    remat: Literal["layer", "none"] = "layer",
+    remat: Literal["layer", "none"] | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
 ) -> None:
     """Compiles a training step for TPUs that are not here, and prints what a chip needs.
@@ -270,16 +270,18 @@ def compile_for_tpu(
     accumulate
         Parts that the batch is divided into.
     remat
-        "layer" computes the inside of each layer again in the backward pass; "none" keeps it.
+        "layer" computes the inside of each layer again in the backward pass; "none" keeps it. By
+        default "layer", and "none" of tokenizers, which have no such layers.
     precision
         Of the factors of matrix products; by default the recipe's.
     """
     jax.config.update("jax_platforms", "cpu")  # what is traced here; libtpu only compiles
     chips = topology_devices(topology)
+    usual = "none" if stage.startswith("tokenizer") else "layer"
     execution = Execution(
         mesh=training_mesh(mesh or f"fsdp={len(chips)}", chips),
         accumulate=accumulate,
-        remat=remat == "layer",
+        remat=(remat or usual) == "layer",
     )
     changes = RecipeChanges(batch_size=batch, precision=precision)
     compiled = compile_step(named_preset(preset), stage, execution, changes)

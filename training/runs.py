@@ -121,8 +121,6 @@ def tokenizer_task(
     else:
         initial, frozen = {}, {}
     execution = execution or one_device()
-    if execution.remat:
-        raise ValueError("a tokenizer has no layers that --remat computes again: expected none")
     rows = execution.local_rows(recipe.batch_size)
     source = _source(
         preset, data, out, data_flags, batch_size=recipe.batch_size, seed=seed, rows=rows

@@ -11,14 +11,16 @@ ROOT = Path(__file__).parents[3]
 LIBRARY = os.environ.get("MUSE_TEST_LIBTPU")  # not TPU_LIBRARY_PATH: JAX would look for a TPU
 
 
-def compile_base(*flags: str, library: str | None) -> "subprocess.CompletedProcess[str]":
-    """Runs the command on the smallest base."""
+def compile_stage(
+    *flags: str, library: str | None, stage: str = "base"
+) -> "subprocess.CompletedProcess[str]":
+    """Runs the command on a stage of the smallest system."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("TPU_LIBRARY_PATH", None)
     if library is not None:
         environment["TPU_LIBRARY_PATH"] = library
     return subprocess.run(
-        [sys.executable, "-m", "training", "compile", "base", "--preset", "tiny", *flags],
+        [sys.executable, "-m", "training", "compile", stage, "--preset", "tiny", *flags],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -29,7 +31,7 @@ def compile_base(*flags: str, library: str | None) -> "subprocess.CompletedProce
 
 @pytest.mark.skipif(LIBRARY is None, reason="MUSE_TEST_LIBTPU names no libtpu.so")
 def test_a_step_compiles_for_a_topology() -> None:
-    compiled = compile_base("--topology", "v5e:2x2", "--batch", "8", library=LIBRARY)
+    compiled = compile_stage("--topology", "v5e:2x2", "--batch", "8", library=LIBRARY)
     assert compiled.returncode == 0, compiled.stderr
     lines = compiled.stdout.splitlines()
     assert lines[0].startswith("4 x TPU v5 lite, compiled in ")
@@ -46,12 +48,22 @@ def test_a_step_compiles_for_a_topology() -> None:
     ],
 )
 def test_what_cannot_be_compiled_for_is_one_sentence(flags: tuple[str, ...], sentence: str) -> None:
-    refused = compile_base(*flags, library=LIBRARY)
+    refused = compile_stage(*flags, library=LIBRARY)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith(f"error: {sentence}")
 
 
+@pytest.mark.skipif(LIBRARY is None, reason="MUSE_TEST_LIBTPU names no libtpu.so")
+def test_a_tokenizer_compiles_and_has_no_layers_to_compute_again() -> None:
+    flags = "--topology", "v5e:2x2", "--batch", "4"
+    compiled = compile_stage(*flags, library=LIBRARY, stage="tokenizer-low")
+    assert compiled.returncode == 0, compiled.stderr
+    refused = compile_stage(*flags, "--remat", "layer", library=LIBRARY, stage="tokenizer-low")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("error: remat: expected none of a tokenizer")
+
+
 def test_without_libtpu_the_message_says_how_to_get_it() -> None:
-    refused = compile_base("--topology", "v5e:2x2", library=None)
+    refused = compile_stage("--topology", "v5e:2x2", library=None)
     assert refused.returncode == 1
     assert "libtpu from `pip install -e '.[tpu]'`" in refused.stderr.splitlines()[-1]
