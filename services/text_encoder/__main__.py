@@ -34,9 +34,10 @@ async def build(settings: Settings) -> Service:
     """Loads the encoder and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: there is no encoder, or it is no T5 v1.1.
+        CheckpointError: there is no encoder, it is not signed as asked for, or it is no T5 v1.1.
     """
     # Imported here, so that --help loads no JAX.
+    from services.runtime.checkpoints.signatures import check_signature
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.server.device_service import device_service
     from services.text_encoder.engine import TextEncoderEngine
@@ -45,6 +46,7 @@ async def build(settings: Settings) -> Service:
 
     def load() -> TextEncoderEngine:
         source = settings.encoder or settings.checkpoints / STAGE
+        check_signature(Path(source), settings.checkpoint_key)
         loaded = load_text_encoder(source, dtype=settings.dtype, weights=settings.weights)
         return TextEncoderEngine(loaded, max_batch_size=settings.max_batch_size)
 

@@ -25,18 +25,24 @@ async def build(settings: Settings) -> Service:
     """Loads the checkpoint and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: a checkpoint is missing, or of another stage or shape.
+        CheckpointError: a checkpoint is missing, not signed as asked for, or of another stage or
+            shape.
     """
     # Imported here, so that --help loads no JAX.
+    from services.runtime.checkpoints.signatures import check_signature
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.server.device_service import device_service
     from services.tokenizer.engine import STAGE, Tokenizers
     from services.tokenizer.servicer import TokenizerServicer
 
+    def load() -> Tokenizers:
+        check_signature(settings.checkpoints / STAGE, settings.checkpoint_key)
+        return Tokenizers(settings.checkpoints / STAGE)
+
     return await device_service(
         STAGE,
         settings,
-        load=lambda: Tokenizers(settings.checkpoints / STAGE),
+        load=load,
         batcher_of=lambda engine, device: Batcher(
             engine.run,
             device,

@@ -19,3 +19,7 @@ class CheckpointMismatch(CheckpointError):
 
 class CheckpointDamaged(CheckpointError):
     """The weights are not those that were written, or are no numbers."""
+
+
+class CheckpointUntrusted(CheckpointError):
+    """The files of the checkpoint are not those that the trusted key signed."""

@@ -110,12 +110,15 @@ class StageSettings(ServerSettings):
             read-only folder is read and not written; without one that can be created the server
             serves, and warns.
         compile_only: Compile everything into compilation_cache, then end instead of serving.
+        checkpoint_key: File of the public key (minisign) that every file of the checkpoint must be
+            signed with. By default no signature is asked for.
     """
 
     max_batch_size: int = 8
     max_queued: int = 64
     compilation_cache: Path | None = None
     compile_only: bool = False
+    checkpoint_key: Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
