@@ -1,5 +1,6 @@
 """Our base transformer with random weights, driven as the server drives it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,18 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
+from services.decoding.adapters import adapter_scales, factors_side_by_side
 from services.decoding.pool import DecodePool, DecodeRequest, Progress
 from services.decoding.serving import default_serving_config
 from services.decoding.state import Sampling, fresh_row
+from services.nn.low_rank import with_adapters
 from services.nn.parameters import parameters_of, with_parameters
+from services.runtime.checkpoints.adapters import Adapter
 from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.wire.timing import Timed
 
+NO_ADAPTERS: Mapping[str, Adapter] = {}
+NO_WEIGHTS: Mapping[str, float] = {}
 WORDS_SHARE = 0.25  # of the text's positions; the rest is padding
 
 
@@ -43,8 +49,8 @@ def random_text(config: BaseConfig) -> Text:
 class OurDecode:
     """The base's pool behind the servers' scheduler."""
 
-    def __init__(self, config: BaseConfig) -> None:
-        """Builds it with random weights and compiles everything."""
+    def __init__(self, config: BaseConfig, adapters: Mapping[str, Adapter] = NO_ADAPTERS) -> None:
+        """Builds it with random weights, and adapters by name, and compiles everything."""
         self.config, serving = config, default_serving_config()
         self.parameters = _random_parameters(config)
         self.model = with_parameters(
@@ -55,17 +61,25 @@ class OurDecode:
             jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
         )
         pool = DecodePool(
-            self.model,
+            with_adapters(self.model, factors_side_by_side(adapters)),
             inputs=inputs,
             tokens=config.tokens,
             mask_id=config.vocabulary,
             slots=serving.slots,
+            adapters=adapter_scales(adapters),
         )
         pool.warm_up()
         self._scheduler: SlotScheduler[DecodeRequest, Progress] = SlotScheduler(pool, max_queued=1)
 
-    def image(self, text: Text, sampling: Sampling) -> np.ndarray:
+    def image(
+        self, text: Text, sampling: Sampling, adapters: Mapping[str, float] = NO_WEIGHTS
+    ) -> np.ndarray:
         """Decodes an image's tokens.
+
+        Args:
+            text: The prompt's embedding.
+            sampling: How to decode.
+            adapters: Weight of each adapter to apply, by name.
 
         Raises:
             RuntimeError: the decode failed; the log says why.
@@ -74,6 +88,7 @@ class OurDecode:
             inputs=(text.embedding, text.mask),
             negative_inputs=None,
             row=fresh_row(self.config.tokens, sampling),
+            adapters=adapters,
         )
         events: list[Any] = []
         self._scheduler.submit(request, events.append, stream=False)

@@ -19,6 +19,18 @@ from training.tasks.tokenizer_losses import FAINT_EDGES, TokenizerLosses
 EPSILON = 1e-6
 
 
+def _with_border(features: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """Repeats the border. PyTorch 2.13 cannot compile the gradient of its own padding of pictures
+    whose channels come last: it takes its layout for another one.
+    """
+    if not torch.compiler.is_compiling():
+        return F.pad(features, (left, right, top, bottom), mode="replicate")
+    for axis, before, after in ((2, top, bottom), (3, left, right)):
+        first, last = features.narrow(axis, 0, 1), features.narrow(axis, -1, 1)
+        features = torch.cat([*[first] * before, features, *[last] * after], dim=axis)
+    return features
+
+
 class Convolution(nn.Conv2d):
     """A convolution that pads an image by repeating its border; a stride of 2 halves the size."""
 
@@ -29,7 +41,7 @@ class Convolution(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.margin is not None:
-            features = F.pad(features, self.margin, mode="replicate")
+            features = _with_border(features, *self.margin)
         return super().forward(features)
 
 
