@@ -30,3 +30,4 @@ lock_tool() {
 }
 lock_tool build
 lock_tool checkov
+lock_tool supply
