@@ -189,7 +189,7 @@ def run_server(
 
 
 def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:
-    host, wanted_port = settings.host, settings.metrics_port
+    host, wanted_port = settings.metrics_host or settings.host, settings.metrics_port
     try:
         port, end = configure_metrics(stage, host=host, port=wanted_port)
     except OSError as error:
