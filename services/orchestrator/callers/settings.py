@@ -46,6 +46,8 @@ class CallerSettings(ServerSettings):
         missing = [name for name in token_settings if not getattr(self, name)]
         if 0 < len(missing) < len(token_settings):
             raise ValueError(f"{missing[0]}: expected a value beside the other jwt_ settings")
+        if not self.jwt_algorithms:
+            raise ValueError("jwt_algorithms: expected at least one, got none")
         for algorithm in self.jwt_algorithms:
             if algorithm not in get_args(Algorithm):
                 raise ValueError(

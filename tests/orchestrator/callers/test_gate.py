@@ -381,6 +381,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
         ),
         ({"jwt_issuer": ISSUER}, "jwt_audience: expected a value beside the other jwt_ settings"),
         ({"jwt_algorithms": ("HS256",)}, "jwt_algorithms: expected some of RS256"),
+        ({"jwt_algorithms": ()}, "jwt_algorithms: expected at least one"),
         ({"jwt_algorithms": ("none",)}, "jwt_algorithms: expected some of RS256"),
         ({"jwt_leeway_s": 3600.0}, "jwt_leeway_s: expected 0 to 60"),
         ({"jwt_caller_claim": ""}, "jwt_caller_claim: expected the name of a claim"),
