@@ -25,7 +25,7 @@ from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
 from services.runtime.version import package_version
 from services.runtime.wire.adapters import check_adapters
-from services.runtime.wire.caller import MAX_ID_LENGTH
+from services.runtime.wire.caller import MAX_ID_LENGTH, unpack_caller
 from services.runtime.wire.errors import RequestError, shortened
 
 INVALIDATING = (  # answers of a stage that serves something else than it did
@@ -71,7 +71,12 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             source: Source | None = None
             if valid.WhichOneof("edit"):
                 pixels = await run_in_thread(result_pixels, valid)
-                memory = self._budget.held(pixels, deadline, request_bytes=request.ByteSize())
+                memory = self._budget.held(
+                    pixels,
+                    deadline,
+                    caller=unpack_caller(valid.caller),
+                    request_bytes=request.ByteSize(),
+                )
                 await stack.enter_async_context(memory)
                 admitted.quotas.begin_work()
                 with span("read source"):
