@@ -363,6 +363,29 @@ async def test_the_audit_log_has_a_line_of_each_call_with_its_cost(
         json.dumps(line)
 
 
+async def test_the_audit_log_tells_a_call_that_was_cancelled_from_one_that_came_too_late(
+    key_file: MakeKeys, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys, never = key_file("acme"), asyncio.Event()
+
+    async def wait(seed: int) -> None:
+        await never.wait()
+
+    async with guarded(keys) as house:
+        caplog.set_level("INFO", "muse.audit")
+        base, acme = house.stages["base"], keys.of(house, "acme")
+        base.around = wait
+        running = asyncio.create_task(acme.events())
+        await until(lambda: base.asked)
+        running.cancel()
+        await until(lambda: len(lines(caplog)) == 1)
+        assert (await acme.refusal(timeout_s=0.5)).code is grpc.StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: len(lines(caplog)) == 2)
+    cancelled, late = lines(caplog)
+    assert (cancelled["status"], late["status"]) == ("CANCELLED", "DEADLINE_EXCEEDED")
+    assert cancelled["device_s"] == pytest.approx(2e-6)  # of the text encoder, which had answered
+
+
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     wanted = ("caller", "credential", "address", "caller_name", "method", "kind", "status")
     numbers = ("pictures", "pixels", "request_bytes", "duration_s", "device_s")
