@@ -263,6 +263,7 @@ class House:
         lines: The line to each stage.
         health: Of the orchestrator, to be asked.
         address: Of the orchestrator.
+        metadata: What comes with each request.
     """
 
     stub: Any
@@ -270,6 +271,7 @@ class House:
     lines: dict[str, Line]
     health: Any
     address: str
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def request(self, **changes: Any) -> orchestrator_pb2.GenerateRequest:
         """A good request with some fields set to something else."""
@@ -277,7 +279,8 @@ class House:
 
     async def events(self, timeout_s: float | None = 20, **changes: Any) -> list[Any]:
         """Every event of a request."""
-        call = self.stub.Generate(self.request(**changes), timeout=timeout_s)
+        request = self.request(**changes)
+        call = self.stub.Generate(request, timeout=timeout_s, metadata=self.metadata)
         return [event async for event in call]
 
     async def refusal(self, timeout_s: float | None = 20, **changes: Any) -> RequestError:
@@ -349,6 +352,13 @@ async def started() -> AsyncIterator[Callable[[str], Any]]:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     """Everything up and in compatibility."""
+    async with open_house() as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_house(**changes: Any) -> AsyncIterator[House]:
+    """Everything up and in compatibility, with some settings of the orchestrator set."""
     async with AsyncExitStack() as stack:
         stages = {name: Behaviour(name) for name in STAGES}
         lines = {}
@@ -357,7 +367,7 @@ async def house() -> AsyncIterator[House]:
             await lines[name].restore()
             stack.push_async_callback(lines[name].cut)
         addresses: Any = {name: f"127.0.0.1:{line.port}" for name, line in lines.items()}
-        settings = orchestrator.Settings(port=0, grace_s=0.2, **addresses)
+        settings = orchestrator.Settings(**{"port": 0, "grace_s": 0.2, **addresses, **changes})
         running = await stack.enter_async_context(
             running_server(await orchestrator.build(settings), settings)
         )

@@ -23,6 +23,9 @@ from muse_client.errors import MuseError as MuseError
 from muse_client.errors import NotFound as NotFound
 from muse_client.errors import NotServed as NotServed
 from muse_client.errors import Overloaded as Overloaded
+from muse_client.errors import PermissionDenied as PermissionDenied
+from muse_client.errors import QuotaExceeded as QuotaExceeded
+from muse_client.errors import Unauthenticated as Unauthenticated
 from muse_client.errors import Unavailable as Unavailable
 from muse_client.events import Accepted as Accepted
 from muse_client.events import Done as Done

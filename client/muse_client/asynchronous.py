@@ -16,6 +16,7 @@ from muse_client.calls import (
     generate_request,
     trace_metadata,
 )
+from muse_client.credentials import credential_metadata
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
@@ -28,10 +29,15 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     """Asynchronous client of an orchestrator; an asynchronous context manager."""
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        api_key: str | None = None,
     ) -> None:
         """Creates a client, which connects at its first call; see `MuseClient`."""
         self._address, self._timeout_s = address, timeout_s
+        self._credential = credential_metadata(api_key)
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
         stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
         self._stub = cast("OrchestratorServiceAsyncStub", stub)
@@ -73,7 +79,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     async def _events(
         self, request: orchestrator_pb2.GenerateRequest
     ) -> AsyncGenerator[Event, None]:
-        call = self._stub.Generate(request, timeout=self._timeout_s, metadata=trace_metadata())
+        call = self._stub.Generate(request, timeout=self._timeout_s, metadata=self._metadata())
         try:
             async for response in call:
                 yield read_event(response)
@@ -91,7 +97,10 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
         request = orchestrator_pb2.GetStatusRequest()
         try:
             return await self._stub.GetStatus(
-                request, timeout=STATUS_TIMEOUT_S, metadata=trace_metadata()
+                request, timeout=STATUS_TIMEOUT_S, metadata=self._metadata()
             )
         except grpc.aio.AioRpcError as error:
             raise muse_error(error, self._address) from error
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*self._credential, *trace_metadata())

@@ -15,6 +15,7 @@ from muse_client.calls import (
     generate_request,
     trace_metadata,
 )
+from muse_client.credentials import credential_metadata
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
@@ -24,15 +25,25 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
     """Blocking client of an orchestrator; a context manager. Threads may share one."""
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        api_key: str | None = None,
     ) -> None:
         """Creates a client, which connects at its first call.
 
         Args:
             address: "host:port" of the orchestrator.
             timeout_s: Deadline of each request in seconds; the servers cancel the request then.
+            api_key: API key or token to present; the environment's MUSE_API_KEY by default, if it
+                is set. The channel is not encrypted: whoever sees its bytes sees the key.
+
+        Raises:
+            ValueError: the key has a character that no header may have.
         """
         self._address, self._timeout_s = address, timeout_s
+        self._credential = credential_metadata(api_key)
         self._channel = grpc.insecure_channel(address, options=channel_options(address))
         self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
 
@@ -74,7 +85,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
         return self._events(generate_request(prompt, options, progress=True))
 
     def _events(self, request: orchestrator_pb2.GenerateRequest) -> Generator[Event, None, None]:
-        call = self._stub.Generate(request, timeout=self._timeout_s, metadata=trace_metadata())
+        call = self._stub.Generate(request, timeout=self._timeout_s, metadata=self._metadata())
         try:
             for response in call:
                 yield read_event(response)
@@ -92,7 +103,10 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
         request = orchestrator_pb2.GetStatusRequest()
         try:
             return self._stub.GetStatus(
-                request, timeout=STATUS_TIMEOUT_S, metadata=trace_metadata()
+                request, timeout=STATUS_TIMEOUT_S, metadata=self._metadata()
             )
         except grpc.RpcError as error:
             raise muse_error(error, self._address) from error
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*self._credential, *trace_metadata())

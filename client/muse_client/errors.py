@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped, unused-ignore]
     BadRequest,
+    QuotaFailure,
     RetryInfo,
 )
 from grpc_status import rpc_status
@@ -76,6 +77,21 @@ class Overloaded(MuseError):
     """The servers are at capacity; retry after `retry_after_s`."""
 
 
+class QuotaExceeded(Overloaded):
+    """A quota of the caller is used up; the message names it.
+
+    Without `retry_after_s` the quota never allows the request.
+    """
+
+
+class Unauthenticated(MuseError):
+    """The servers require a credential, and the client's is missing or not valid."""
+
+
+class PermissionDenied(MuseError):
+    """The caller's policy does not allow the request."""
+
+
 class Unavailable(MuseError):
     """The orchestrator or one of its stages cannot be reached."""
 
@@ -90,6 +106,8 @@ _CLASSES: dict[grpc.StatusCode, type[MuseError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.UNIMPLEMENTED: NotServed,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
@@ -108,17 +126,19 @@ def muse_error(error: grpc.RpcError, address: str) -> MuseError:
         message = f"no orchestrator answers at {address}: {message}"
     violations: list[FieldViolation] = []
     retry_after_s = None
+    kind = _CLASSES.get(code, MuseError)
     status = rpc_status.from_call(cast("grpc.Call", error))
     for detail in status.details if status is not None else ():
-        bad_request, retry = BadRequest(), RetryInfo()
+        bad_request, failure, retry = BadRequest(), QuotaFailure(), RetryInfo()
         if detail.Unpack(bad_request):
             violations += [
                 FieldViolation(each.field, each.description)
                 for each in bad_request.field_violations
             ]
+        elif detail.Unpack(failure):
+            kind = QuotaExceeded
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-    kind = _CLASSES.get(code, MuseError)
     return kind(code, message, violations=violations, retry_after_s=retry_after_s)
 
 

@@ -4,13 +4,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+from services.orchestrator.callers.settings import CallerSettings
 from services.runtime.server.process import (
     ServerError,
     Service,
     command_line,
     run_command_line,
 )
-from services.runtime.server.settings import ServerSettings
 from services.runtime.wire.errors import RequestError
 from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES
 
@@ -19,7 +19,7 @@ MAX_HEDGED_PERCENT = 10  # more would be a noticeable load
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServerSettings):
+class Settings(CallerSettings):
     """Settings of the orchestrator.
 
     Attributes:
@@ -67,6 +67,7 @@ async def build(settings: Settings) -> Service:
     """
     import grpc
 
+    from services.orchestrator.callers.opening import open_gate
     from services.orchestrator.calls import Deadline
     from services.orchestrator.compatibility import StageCompatibility
     from services.orchestrator.scoring import load_scorer
@@ -75,6 +76,7 @@ async def build(settings: Settings) -> Service:
 
     try:
         scorer = await asyncio.to_thread(load_scorer, settings.scorer)
+        gate = await asyncio.to_thread(open_gate, settings)
     except ValueError as error:
         raise ServerError(str(error)) from error
     try:
@@ -93,6 +95,7 @@ async def build(settings: Settings) -> Service:
     compatibility = StageCompatibility(stages)
 
     async def warm_up() -> None:
+        gate.watch()
         while True:
             try:
                 await compatibility.get(Deadline(None))
@@ -107,6 +110,7 @@ async def build(settings: Settings) -> Service:
 
     async def close() -> None:
         servicer.close()
+        await gate.close()
         await compatibility.close()
         await stages.close()
 
@@ -115,6 +119,7 @@ async def build(settings: Settings) -> Service:
         servicer=servicer,
         warm_up=warm_up,
         close=close,
+        admit=gate.admitting,
     )
 
 

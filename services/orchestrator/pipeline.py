@@ -64,6 +64,8 @@ async def generate(
     deadline: Deadline,
     *,
     arrived_s: float,
+    caller: str,
+    calls: set[Call],
     source: Source | None = None,
     scorer: Scorer | None = None,
 ) -> AsyncGenerator[GenerateResponse, None]:
@@ -77,14 +79,17 @@ async def generate(
     Args:
         request: The checked request, every sampling parameter set.
         arrived_s: time.monotonic() when the request arrived.
+        caller: Name of the caller in spans.
+        calls: Filled with every answered call of a stage.
         source: Decoded source of an edit; None for a request that generates.
 
     Raises:
         RequestError: a stage refused, or stayed unavailable.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
-    with caller_baggage(request.caller.id):
+    with caller_baggage(caller):
         embeddings, warnings, encoding = await _encode_prompts(stages, request, deadline)
+    calls.update(encoding)
     context = RequestContext(
         stages=stages,
         request=request,
@@ -99,12 +104,12 @@ async def generate(
         deadline=deadline,
         events=asyncio.Queue(),
         candidates=[] if request.best_of else None,
-        calls=set(encoding),
+        calls=calls,
     )
     for warning in warnings:
         yield GenerateResponse(warning=warning)
     timeline = Timeline(arrived_s, encoding)
-    with caller_baggage(request.caller.id):
+    with caller_baggage(caller):
         running = asyncio.create_task(_run_images(context, timeline, source, scorer))
     try:
         while (event := await context.events.get()) is not None:

@@ -5,12 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, GenerateRequest
+from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage
 from opentelemetry import trace
 
 from services.runtime.observability import span_attributes
-from services.runtime.wire.caller import MAX_ID_LENGTH
-from services.runtime.wire.errors import RequestError, shortened
+from services.runtime.wire.errors import RequestError
 
 logger = logging.getLogger(__name__)
 PARTS = ("queue_s", "compute_s", "transfer_s")
@@ -37,8 +36,8 @@ def log_image(image: GeneratedImage) -> None:
 
 
 @contextmanager
-def log_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
-    """Logs the outcome of a request that arrived at a time.monotonic(), when its block ends."""
+def log_request(caller: str, arrived_s: float) -> Iterator[None]:
+    """Logs the outcome of a caller's request that arrived at a time.monotonic(), at its end."""
     outcome = "CANCELLED"
     try:
         yield
@@ -51,6 +50,5 @@ def log_request(request: GenerateRequest, arrived_s: float) -> Iterator[None]:
         raise
     finally:
         total_s = time.monotonic() - arrived_s
-        caller = shortened(request.caller.id, MAX_ID_LENGTH)  # a longer one is refused, and logged
         extra = {"outcome": outcome, "total_s": total_s, "caller": caller}
         logger.info("a request has ended", extra=extra)

@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
+from services.orchestrator.callers.costs import steps_of
+from services.orchestrator.callers.gate import admission
 from services.orchestrator.calls import Deadline
 from services.orchestrator.compatibility import StageCompatibility
 from services.orchestrator.edits.budget import PixelBudget
@@ -23,7 +25,8 @@ from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
 from services.runtime.version import package_version
 from services.runtime.wire.adapters import check_adapters
-from services.runtime.wire.errors import RequestError
+from services.runtime.wire.caller import MAX_ID_LENGTH, unpack_caller
+from services.runtime.wire.errors import RequestError, shortened
 
 INVALIDATING = (  # answers of a stage that serves something else than it did
     grpc.StatusCode.UNAVAILABLE,
@@ -52,19 +55,30 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     ) -> AsyncIterator[orchestrator_pb2.GenerateResponse]:
         """Streams the events of a request."""
         arrived_s, deadline = time.monotonic(), Deadline(context.time_remaining())
+        admitted = admission()
+        # A longer name is refused, and logged.
+        caller = admitted.identity.shown(shortened(request.caller.id, MAX_ID_LENGTH))
         async with AsyncExitStack() as stack:
-            stack.enter_context(log_request(request, arrived_s))
-            valid = checked(request)
+            stack.enter_context(log_request(caller, arrived_s))
+            admitted.record.describe(request)
+            valid = admitted.with_caller(checked(request))
             if valid.best_of and self._scorer is None:
                 raise RequestError(
                     grpc.StatusCode.UNIMPLEMENTED,
                     "best_of: this server has no scorer; start it with --scorer clip:FOLDER",
                 )
+            admitted.charge(valid, request.ByteSize())
             source: Source | None = None
             if valid.WhichOneof("edit"):
                 pixels = await run_in_thread(result_pixels, valid)
-                memory = self._budget.held(pixels, deadline, request_bytes=request.ByteSize())
+                memory = self._budget.held(
+                    pixels,
+                    deadline,
+                    caller=unpack_caller(valid.caller),
+                    request_bytes=request.ByteSize(),
+                )
                 await stack.enter_async_context(memory)
+                admitted.quotas.begin_work()
                 with span("read source"):
                     source = await self._decoding.run(read_source, valid)
                 drop_files(valid)  # the pixels are what is held from here on
@@ -72,6 +86,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 compatible = await self._compatibility.get(deadline)
             full = with_defaults(valid, compatible.defaults)
             check_adapters([each.name for each in full.adapters], compatible.adapters)
+            admitted.quotas.hold("steps_in_flight", steps_of(full, source))
             try:
                 responses = generate(
                     self._stages,
@@ -79,11 +94,16 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     compatible,
                     deadline,
                     arrived_s=arrived_s,
+                    caller=caller,
+                    calls=admitted.record.calls,
                     source=source,
                     scorer=self._scorer,
                 )
                 async with aclosing(responses):
                     async for response in responses:
+                        if response.HasField("image"):
+                            admitted.quotas.begin_work()
+                            admitted.record.add_image(response.image)
                         yield response
             except RequestError as error:
                 if error.code in INVALIDATING:

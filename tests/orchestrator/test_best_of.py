@@ -10,6 +10,8 @@ import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import MaskFreeEdit
 from muse_client import AsyncMuseClient
 
+from services.orchestrator.callers.credentials import Credentials
+from services.orchestrator.callers.gate import CallerGate
 from services.orchestrator.compatibility import StageCompatibility
 from services.orchestrator.scoring import load_scorer
 from services.orchestrator.servicer import OrchestratorServicer
@@ -42,8 +44,11 @@ async def choosy(house: House) -> AsyncIterator[tuple[str, Nearest]]:
 
     stages = StageClients({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
     scorer, compatibility = Nearest(), StageCompatibility(stages)
+    gate = CallerGate(Credentials(), max_calls=256)
     server = grpc.aio.server(
-        interceptors=server_interceptors(CallCount(), EndlessCalls(), RequestReader())
+        interceptors=server_interceptors(
+            CallCount(), EndlessCalls(), RequestReader(), admit=gate.admitting
+        )
     )
     add_OrchestratorServiceServicer_to_server(
         OrchestratorServicer(stages, compatibility, scorer), server

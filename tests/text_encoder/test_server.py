@@ -1,6 +1,7 @@
 """The text encoder as a server, over gRPC, and as a process."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -12,14 +13,19 @@ import grpc
 import numpy as np
 import pytest
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from services.presets import preset
+from services.runtime.observability.logs import JsonFormatter
 from services.runtime.server.process import running_server
 from services.runtime.wire.errors import RequestError, read_error
 from services.runtime.wire.tensors import unpack_embedding
 from services.text_encoder import __main__ as text_encoder_server
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import load_text_encoder
+from tests.waiting import until
 
 TINY = preset("tiny").text_encoder
 
@@ -102,6 +108,24 @@ async def test_a_prompt_that_is_too_long_is_refused_and_the_next_one_works(stub:
     assert "41 tokens" in error.message
     response = await stub.Encode(text_encoder_pb2.EncodeRequest(texts=["a fox"]))
     assert len(response.embeddings) == 1
+
+
+async def test_a_prompt_is_in_no_log_or_span(
+    spans: InMemorySpanExporter, stub: Stub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "services")
+    await stub.Encode(text_encoder_pb2.EncodeRequest(texts=["a fox and a xylophone"]))
+    refused = await refusal(stub, ["xylophone " * 40])
+    await until(lambda: len(server_spans(spans)) == 2)
+
+    formatter = JsonFormatter("muse.text_encoder")
+    written = "".join(formatter.format(record) for record in caplog.records)
+    recorded = "".join(span.to_json() for span in spans.get_finished_spans())
+    assert "xylophone" not in f"{written}{recorded}{refused.message}{refused.violations}"
+
+
+def server_spans(spans: InMemorySpanExporter) -> list[ReadableSpan]:
+    return [span for span in spans.get_finished_spans() if span.kind is SpanKind.SERVER]
 
 
 @pytest.mark.parametrize("count", [0, 17])

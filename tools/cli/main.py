@@ -1,4 +1,4 @@
-"""The command line `muse`: local servers, generation, edits, status, description, load, planning.
+"""The command line `muse`: local servers, generation, edits, status, keys, load, planning.
 
 Each command imports its modules when it is called, so that `muse --help` is instant.
 """
@@ -39,6 +39,11 @@ app.command(
     "tools.cli.deploy_commands:app",
     name="deploy",
     help="Checks an overlay of k8s/ before it is applied, and explains what is not ready after.",
+)
+app.command(
+    "tools.cli.key_commands:app",
+    name="keys",
+    help="Makes API keys of an orchestrator.",
 )
 for _command in COMMANDS:
     app.command(_command)

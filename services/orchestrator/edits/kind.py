@@ -44,6 +44,7 @@ class EditKind:
         base_sampling: Sampling parameters of the base that go before the stage's defaults and
             after those of the request.
         results: Number of pictures that each image of `count` returns.
+        windows: Number of squares that each image of `count` is decoded in.
         result_size: Height and width of a result, from height and width of the source.
         read_mask: Returns the mask of a source picture, which its last argument reads, or raises a
             RequestError if the picture does not suit the request.
@@ -55,6 +56,7 @@ class EditKind:
     needs_prompt: bool = True
     base_sampling: Callable[[GenerateRequest], Sampling] = lambda request: Sampling()
     results: Callable[[GenerateRequest], int] = lambda request: 1
+    windows: Callable[[GenerateRequest, Source], int] = lambda request, source: 1
     result_size: Callable[[GenerateRequest, int, int], tuple[int, int]] = (
         lambda request, height, width: (height, width)
     )

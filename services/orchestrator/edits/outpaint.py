@@ -51,6 +51,11 @@ def _check_windows(request: GenerateRequest, picture: SourcePicture, read: ReadP
     windows(height, width, request.outpaint)
 
 
+def _windows(request: GenerateRequest, source: Source) -> int:
+    height, width = source.rgb.shape[:2]
+    return len(windows(height, width, request.outpaint))
+
+
 async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     outpaint, (height, width) = context.request.outpaint, source.rgb.shape[:2]
     plan = windows(height, width, outpaint)
@@ -105,6 +110,7 @@ OUTPAINT = EditKind(
     name="outpaint",
     check=_check,
     prepare=_prepare,
+    windows=_windows,
     result_size=_result_size,
     read_mask=_check_windows,
 )

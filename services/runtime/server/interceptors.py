@@ -24,6 +24,7 @@ from services.runtime.wire.errors import (
 )
 
 logger = logging.getLogger(__name__)
+HEALTH = "/grpc.health."
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"  # answered however many other calls are open
 RETRY_AFTER_S = 1.0  # to a caller that came when too many calls were open
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
@@ -196,11 +197,16 @@ class EndlessCalls:
 
 
 def server_interceptors(
-    calls: CallCount, endless: EndlessCalls, requests: RequestReader, *measured: Wrap
+    calls: CallCount,
+    endless: EndlessCalls,
+    requests: RequestReader,
+    *measured: Wrap,
+    admit: Around | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
-    `measured` wraps run inside the span and see the final status.
+    `measured` wraps run inside the span and see the final status. `admit` runs before a request is
+    read, around every call but health checks, and sees exceptions before they become a status.
     """
 
     def around(context_of: Around) -> Wrap:
@@ -215,14 +221,21 @@ def server_interceptors(
     def may_be_endless(method: str) -> bool:
         return not is_ours(method) and method != HEALTH_CHECK
 
+    admitted = [] if admit is None else [around(admit)]
     traced = [] if selected_exporter("TRACES") == "none" else [around(server_spans)]
     return [
         *map(ours, [around(calls.counting), *traced, *measured]),
         every(around(error_statuses)),
+        *(HandlerInterceptor(wrap, wanted=needs_admission) for wrap in admitted),
         ours(around(calls.limiting)),
         HandlerInterceptor(around(endless.ending), wanted=may_be_endless),
         every(requests.reading),
     ]
+
+
+def needs_admission(method: str) -> bool:
+    """Returns whether a server may refuse a method by its caller; health checks it may not."""
+    return not method.startswith(HEALTH)
 
 
 def is_ours(method: str) -> bool:

@@ -13,7 +13,12 @@ from typing import Any
 import grpc
 
 from services.runtime.server.channels import limit_options, server_options
-from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
+from services.runtime.server.interceptors import (
+    Around,
+    CallCount,
+    EndlessCalls,
+    server_interceptors,
+)
 from services.runtime.server.metrics_interceptor import measured
 from services.runtime.server.requests import RequestReader
 from services.runtime.server.settings import ServerSettings
@@ -65,10 +70,20 @@ class Listener:
     """Listens on a port as long as the process serves."""
 
     def __init__(
-        self, add_servicers: Callable[[grpc.aio.Server], None], settings: ServerSettings
+        self,
+        add_servicers: Callable[[grpc.aio.Server], None],
+        settings: ServerSettings,
+        *,
+        admit: Around | None = None,
     ) -> None:
-        """Listens nowhere yet; `add_servicers` registers what a new gRPC server answers."""
-        self._add_servicers, self._settings = add_servicers, settings
+        """Listens nowhere yet.
+
+        Args:
+            add_servicers: Registers what a new gRPC server answers.
+            settings: Settings of the server.
+            admit: Runs around every call but health checks, and may refuse it.
+        """
+        self._add_servicers, self._settings, self._admit = add_servicers, settings, admit
         self._draining: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
@@ -97,7 +112,7 @@ class Listener:
             max_arriving=max(1, settings.max_arriving_mib // settings.max_message_mib),
         )
         server = grpc.aio.server(
-            interceptors=server_interceptors(calls, endless, requests, measured),
+            interceptors=server_interceptors(calls, endless, requests, measured, admit=self._admit),
             options=[*server_options(settings.max_message_mib), *limit_options(settings)],
         )
         self._add_servicers(server)

@@ -23,6 +23,7 @@ from services.runtime.observability.logs import configure_logs
 from services.runtime.observability.metrics import configure_metrics
 from services.runtime.observability.tracing import configure_tracing
 from services.runtime.server import reflection_v1
+from services.runtime.server.interceptors import Around
 from services.runtime.server.listener import Listener
 from services.runtime.server.settings import ServerSettings, StageSettings
 from services.stages import generated, service_of
@@ -52,6 +53,7 @@ class Service:
             replica can resume from. None where calls have no such state.
         health: Yields whether the servicer works, at each change. None means that it always does.
         load: Returns the load, for the metrics. None means that it has no slots and no queue.
+        admit: Runs around every call but health checks, and may refuse it. None admits all.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Service:
     preempt: Callable[[], None] | None = None
     health: Callable[[], AsyncGenerator[bool, None]] | None = None
     load: Callable[[], instruments.Load] | None = None
+    admit: Around | None = None
 
     @property
     def full_name(self) -> str:
@@ -112,7 +115,7 @@ async def running_server(
         if settings.introspects:
             _add_introspection(server, service)
 
-    listener = Listener(add_servicers, settings)
+    listener = Listener(add_servicers, settings, admit=service.admit)
     try:
         port = await listener.start()
     except RuntimeError as error:
@@ -186,7 +189,7 @@ def run_server(
 
 
 def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:
-    host, wanted_port = settings.host, settings.metrics_port
+    host, wanted_port = settings.metrics_host or settings.host, settings.metrics_port
     try:
         port, end = configure_metrics(stage, host=host, port=wanted_port)
     except OSError as error:

@@ -34,6 +34,7 @@ class ServerSettings:
         log_level: The least severe level that is logged.
         metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
             by default.
+        metrics_host: Address of that endpoint, which answers whoever reaches it; by default `host`.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class ServerSettings:
     introspection: bool | None = None
     log_level: str = "INFO"
     metrics_port: int | None = None
+    metrics_host: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

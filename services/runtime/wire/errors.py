@@ -3,7 +3,7 @@
 A servicer raises a RequestError; the server's interceptors answer with its status, and `read_error`
 makes the same exception of that status on the other side.
 
-Source: google.rpc.Status and google/rpc/error_details.proto (BadRequest, RetryInfo).
+Source: google.rpc.Status and google/rpc/error_details.proto (BadRequest, QuotaFailure, RetryInfo).
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
@@ -34,6 +34,23 @@ class FieldViolation:
     description: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuotaViolation:
+    """A quota that a request exceeds.
+
+    Attributes:
+        quota: Its name, such as "requests_per_minute".
+        limit: Its limit.
+        caller: Id of the caller whose quota it is.
+        message: One sentence for a person.
+    """
+
+    quota: str
+    limit: int
+    caller: str
+    message: str
+
+
 class RequestError(Exception):
     """A refused request; the message says what was expected and what the request had."""
 
@@ -43,6 +60,7 @@ class RequestError(Exception):
         message: str,
         *,
         violations: Iterable[FieldViolation] = (),
+        quota: QuotaViolation | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         """Creates the error: a line for a person, and details that programs read."""
@@ -51,6 +69,7 @@ class RequestError(Exception):
         self.code = code
         self.message = message
         self.violations = tuple(violations)
+        self.quota = quota
         self.retry_after_s = retry_after_s
 
     def status(self) -> Status:
@@ -63,6 +82,15 @@ class RequestError(Exception):
                     field=violation.field, description=violation.description
                 )
             status.details.append(_packed(bad_request))
+        if self.quota is not None:
+            failure = QuotaFailure()
+            failure.violations.add(
+                subject=f"caller:{self.quota.caller}",
+                description=self.quota.message,
+                quota_metric=self.quota.quota,
+                quota_value=self.quota.limit,
+            )
+            status.details.append(_packed(failure))
         if self.retry_after_s is not None:
             delay = Duration()
             delay.FromNanoseconds(round(self.retry_after_s * 1e9))
@@ -112,23 +140,34 @@ def read_error(error: grpc.RpcError) -> RequestError:
     """Returns the error that a call ended with, details included."""
     message = error.details() or error.code().name
     violations: list[FieldViolation] = []
+    quota: QuotaViolation | None = None
     retry_after_s: float | None = None
     metadata: Any = error.trailing_metadata() or ()
     for key, value in metadata:
         if key == DETAILS_KEY:
             for detail in Status.FromString(value).details:
-                bad_request, retry = BadRequest(), RetryInfo()
+                bad_request, failure, retry = BadRequest(), QuotaFailure(), RetryInfo()
                 if detail.Unpack(bad_request):
                     violations += [
                         FieldViolation(wrong.field, wrong.description)
                         for wrong in bad_request.field_violations
                     ]
+                elif detail.Unpack(failure) and failure.violations:
+                    exceeded = failure.violations[0]
+                    quota = QuotaViolation(
+                        quota=exceeded.quota_metric,
+                        limit=exceeded.quota_value,
+                        caller=exceeded.subject.removeprefix("caller:"),
+                        message=exceeded.description,
+                    )
                 elif detail.Unpack(retry):
                     retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-    return RequestError(error.code(), message, violations=violations, retry_after_s=retry_after_s)
+    return RequestError(
+        error.code(), message, violations=violations, quota=quota, retry_after_s=retry_after_s
+    )
 
 
-def _packed(detail: BadRequest | RetryInfo) -> AnyMessage:
+def _packed(detail: BadRequest | QuotaFailure | RetryInfo) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(detail)
     return packed

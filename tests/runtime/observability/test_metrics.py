@@ -261,11 +261,16 @@ def test_the_document_lists_what_is_exported() -> None:
     }
 
 
-def test_a_metrics_port_in_use_is_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize(
+    ("flags", "host"),
+    [((), "127.0.0.1"), (("--host=0.0.0.0", "--metrics-host=127.0.0.1"), "127.0.0.1")],
+)
+def test_a_metrics_port_in_use_is_one_line(flags: tuple[str, ...], host: str) -> None:
+    command = [sys.executable, "-m", "services.orchestrator", "--port=0", *flags]
+    with socket.create_server((host, 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-m", "services.orchestrator", "--port=0", f"--metrics-port={port}"],
+            [*command, f"--metrics-port={port}"],
             capture_output=True,
             text=True,
             check=False,
@@ -275,7 +280,7 @@ def test_a_metrics_port_in_use_is_one_line() -> None:
 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert f"cannot listen on 127.0.0.1:{port} for metrics" in line
+    assert f"cannot listen on {host}:{port} for metrics" in line
     assert "Name another --metrics-port" in line
 
 

@@ -24,7 +24,7 @@ class _Priority:
 class _PriorityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """The same as PRIORITY_INTERACTIVE."""
+    """The same as PRIORITY_INTERACTIVE, or as PRIORITY_BATCH for a caller whose policy allows batch only."""
     PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
     """A user waits for the answer. The request starts before every batch request that waits."""
     PRIORITY_BATCH: _Priority.ValueType  # 2
@@ -34,7 +34,7 @@ class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
     """Urgency of a request."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""The same as PRIORITY_INTERACTIVE."""
+"""The same as PRIORITY_INTERACTIVE, or as PRIORITY_BATCH for a caller whose policy allows batch only."""
 PRIORITY_INTERACTIVE: Priority.ValueType  # 1
 """A user waits for the answer. The request starts before every batch request that waits."""
 PRIORITY_BATCH: Priority.ValueType  # 2
@@ -52,12 +52,17 @@ class Caller(google.protobuf.message.Message):
     ID_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
     id: builtins.str
-    """Name of the caller, at most 64 characters. Callers of equal priority share the slots fairly, weighted
-    by the steps and rows of their requests. Default: empty; all requests without a name count as one
-    caller's.
+    """Name of the caller, at most 64 characters. Base and superres share their slots fairly between callers
+    of equal priority, weighted by the steps and rows of their requests. They trust the name, which the
+    orchestrator sets: to the caller that a credential proves, or without credentials to the address of
+    the connection. A name that the orchestrator receives is only logged, unless the policy of the
+    credential's caller says that it names callers of its own; then it becomes a part of the name that is
+    passed on. Default: empty; to a stage all requests without a name are one caller's.
     """
     priority: global___Priority.ValueType
-    """Urgency of the request. Default: interactive."""
+    """Urgency of the request. The policy of a caller may allow batch only; then interactive is
+    PERMISSION_DENIED, and the default batch. Default: interactive.
+    """
     def __init__(
         self,
         *,

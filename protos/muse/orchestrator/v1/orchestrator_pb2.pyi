@@ -86,7 +86,9 @@ class GenerateRequest(google.protobuf.message.Message):
 
     @property
     def caller(self) -> muse.common.v1.caller_pb2.Caller:
-        """Caller and priority of the request. Default: an interactive request of the caller without a name."""
+        """Priority of the request, and a name of its caller, which counts for little: see Caller. Default: an
+        interactive request without a name.
+        """
 
     @property
     def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.decoding_pb2.Adapter]:

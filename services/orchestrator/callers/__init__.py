@@ -1,0 +1,1 @@
+"""Who calls, and how much: credentials, policies, quotas, and the audit log."""
