@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import grpc
 from muse.common.v1.caller_pb2 import PRIORITY_BATCH, PRIORITY_INTERACTIVE
@@ -25,18 +26,25 @@ POLL_S = 2.0  # between two looks at the files
 Refresh = Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True)
 class Admission:
-    """An admitted call."""
+    """An admitted call.
 
-    def __init__(self, identity: Identity, quotas: CallQuotas, record: AuditRecord) -> None:
-        """Creates the admission of a caller, with its quotas and the record of the call."""
-        self.identity, self.quotas, self.record = identity, quotas, record
+    Attributes:
+        identity: Who makes it.
+        quotas: What it takes of the caller's quotas.
+        record: What the audit log will say of it.
+    """
+
+    identity: Identity
+    quotas: CallQuotas
+    record: AuditRecord
 
     def with_caller(self, request: GenerateRequest) -> GenerateRequest:
         """Returns a checked request with the caller that its stages go by.
 
-        The id is the one that the caller proved, and the request's own at most a part of it. A
-        request that names no priority has the most urgent one that its policy allows.
+        The id is the identity's, and the request's own at most a part of it. A request that names
+        no priority has the most urgent one that the policy allows.
 
         Raises:
             RequestError: PERMISSION_DENIED: the request names a more urgent priority.

@@ -64,7 +64,7 @@ class FetchedSigningKeys:
         """Fetches nothing yet, so that a server starts while its issuer is away."""
         # It follows no redirect, and its own cache, which would block the callers, is off.
         self._client = PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_TIMEOUT_S)
-        self._url = url
+        self._host = urlsplit(url).hostname  # for logs: a URL may hold a password
         self._keys: KeysById | None = None
         self._tried_s = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
@@ -106,11 +106,11 @@ class FetchedSigningKeys:
             found = await asyncio.to_thread(self._client.get_signing_keys)
         except (PyJWTError, OSError, ValueError) as error:
             if not self._failed:
-                logger.error("the keys of %s could not be fetched: %s", self._url, error)
+                logger.error("the keys of %s could not be fetched: %s", self._host, error)
             self._failed = True
         else:
             if self._failed or self._keys is None:
-                logger.info("the keys of %s were fetched", self._url)
+                logger.info("the keys of %s were fetched", self._host)
             self._keys, self._failed = _by_id(found), False
         finally:
             self._fetching = None

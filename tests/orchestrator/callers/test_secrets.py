@@ -98,8 +98,8 @@ async def test_a_prompt_is_in_no_log_span_or_error_of_any_kind_of_request(
                 errors.append(await said(house, prompt=WORD))
             stage.around = None
         assert sum(bool(error) for error in errors) == 6 + 2 * 4
-        await until(lambda: len(written.lines("muse.audit")) == len(errors))
-        await until(lambda: len(spans.get_finished_spans()) > 100)
+        await until(lambda: len(written.lines("muse.audit")) == len(errors), 60)
+        await until(lambda: len(spans.get_finished_spans()) > 100, 60)
     assert "a call failed" in written.stream.getvalue()
     for text in (*errors, written.stream.getvalue(), recorded(spans)):
         assert WORD not in text.lower()
@@ -110,7 +110,7 @@ async def test_the_audit_log_has_prompts_where_they_are_asked_for_and_nothing_el
 ) -> None:
     async with open_house(audit_prompts=True) as house:
         await house.events(prompt=WORD, negative_prompt="rain")
-        await until(lambda: written.lines("muse.audit"))
+        await until(lambda: written.lines("muse.audit"), 60)
     (line,) = written.lines("muse.audit")
     assert (line["prompt"], line["negative_prompt"]) == (WORD, "rain")
     assert len(line["trace_id"]) == 32
@@ -138,7 +138,7 @@ async def test_nothing_of_a_credential_is_in_any_log_span_or_error(
                 errors.append(await said(called))
                 errors.append(await said(called, prompt=""))
             errors.append(await said(replace(house, metadata=bearer(good[0]) * 2)))
-            await until(lambda: len(written.lines("muse.audit")) == len(errors))
+            await until(lambda: len(written.lines("muse.audit")) == len(errors), 60)
     assert sum(bool(error) for error in errors) == len(good) + 2 * len(bad) + 1
     for credential in (*good, *bad):
         for part in credential.removeprefix("muse_").split("."):
