@@ -14,6 +14,7 @@ from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.edits.decoding import DecodingProcesses
 from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.sources import drop_files, read_source, result_pixels
+from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.pipeline import generate
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
@@ -21,6 +22,7 @@ from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
 from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
+from services.runtime.server.endings import deadline_of
 from services.runtime.version import package_version
 from services.runtime.wire.adapters import check_adapters
 from services.runtime.wire.errors import RequestError
@@ -41,7 +43,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Serves these stages; without a scorer it refuses `best_of`."""
         self._stages, self._compatibility = stages, compatibility
         self._budget, self._scorer = PixelBudget(), scorer
-        self._decoding = DecodingProcesses()
+        self._decoding, self._fastest = DecodingProcesses(), FastestCalls()
 
     def close(self) -> None:
         """Ends the processes that decode pictures; no call may be open."""
@@ -53,7 +55,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Streams the events of a request."""
         arrived_s, deadline = time.monotonic(), Deadline(context.time_remaining())
         async with AsyncExitStack() as stack:
-            stack.enter_context(log_request(request, arrived_s))
+            stack.enter_context(log_request(request, arrived_s, deadline_of(context)))
             valid = checked(request)
             if valid.best_of and self._scorer is None:
                 raise RequestError(
@@ -70,7 +72,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 drop_files(valid)  # the pixels are what is held from here on
             with span("compatibility"):
                 compatible = await self._compatibility.get(deadline)
-            full = with_defaults(valid, compatible.defaults)
+            full = with_defaults(valid, compatible.defaults, compatible.edit_defaults)
+            self._fastest.check(full, deadline)
             check_adapters([each.name for each in full.adapters], compatible.adapters)
             try:
                 responses = generate(
@@ -78,6 +81,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     full,
                     compatible,
                     deadline,
+                    self._fastest,
                     arrived_s=arrived_s,
                     source=source,
                     scorer=self._scorer,
