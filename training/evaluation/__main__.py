@@ -11,6 +11,7 @@ from cyclopts import App
 from muse_client import MuseError
 
 from services.runtime.checkpoints.errors import CheckpointError
+from services.runtime.version import package_version
 from services.runtime.wire.errors import RequestError
 from training.data.sprites import SceneDataError
 from training.evaluation.detector_command import detector
@@ -27,7 +28,11 @@ from training.evaluation.text_command import text
 from training.evaluation.text_scores.clip_command import clip
 from training.evaluation.tokenizers_command import tokenizers
 
-app = App(name="python -m training.evaluation", help="Measures what was trained.")
+app = App(
+    name="python -m training.evaluation",
+    help="Measures what was trained.",
+    version=package_version,
+)
 for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
     app.command(command)
 for any_data in (generate, reconstruction, frechet, fid, clip, pareto, raters):
