@@ -11,6 +11,7 @@ from cyclopts import App
 from muse_client import MuseError
 
 from services.runtime.checkpoints.errors import CheckpointError
+from services.runtime.observability.otel_variables import check_variables
 from services.runtime.version import package_version
 from services.runtime.wire.errors import RequestError
 from training.data.sprites import SceneDataError
@@ -44,6 +45,7 @@ def main() -> None:
     """Runs the command line; a mistake of the user's is one line."""
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
+        check_variables()  # the client sends the caller's trace context
         app()
     except (CheckpointError, MuseError, OSError, RequestError, SceneDataError, ValueError) as error:
         sys.exit(f"error: {error}")
