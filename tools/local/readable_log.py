@@ -10,6 +10,8 @@ TECHNICAL = ("logger", "trace_id", "span_id")  # fields that the JSON has beside
 def readable(line: str) -> str:
     """Returns a line of log for a terminal; one that is no JSON of a server stays as it is.
 
+    Fields that are objects, such as the times of each stage, are in the JSON only.
+
     Characters that a terminal would obey, or that change the order of others, are escaped: callers
     write some of the values.
     """
@@ -24,7 +26,11 @@ def readable(line: str) -> str:
     shown = [f"{at:%H:%M:%S}", str(service).removeprefix("muse."), message]
     if level != "INFO":
         shown.insert(2, f"{level}:")
-    shown += [f"{name}={_text(value)}" for name, value in record.items() if name not in TECHNICAL]
+    shown += [
+        f"{name}={_text(value)}"
+        for name, value in record.items()
+        if name not in TECHNICAL and value != "" and not isinstance(value, dict)
+    ]
     lines = ["  ".join(shown), *(f"    {each}" for each in exception)]
     return "".join(f"{''.join(map(_visible, each))}\n" for each in lines)
 

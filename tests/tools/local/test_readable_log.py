@@ -18,10 +18,14 @@ def json_line(message: str, level: int = logging.INFO, **fields: object) -> str:
 
 
 def test_a_line_has_time_process_message_and_fields() -> None:
-    shown = readable(json_line("a picture is done", wall_s=1.23456, seed=7, stages={"base": 1}))
+    shown = readable(
+        json_line(
+            "a picture is done", wall_s=1.23456, seed=7, caller="", new=["a:1"], stages={"base": 1}
+        )
+    )
     time, rest = shown.split("  ", 1)
     assert len(time) == len("12:00:00")
-    assert rest == 'base  a picture is done  wall_s=1.235  seed=7  stages={"base": 1}\n'
+    assert rest == 'base  a picture is done  wall_s=1.235  seed=7  new=["a:1"]\n'
     assert "  WARNING:  slow\n" in readable(json_line("slow", logging.WARNING))
 
 
