@@ -82,7 +82,7 @@ class Unavailable(MuseError):
 
 
 class DeadlineExceeded(MuseError):
-    """The deadline passed before the last image was finished."""
+    """The deadline passed before the last image was finished, or would."""
 
 
 _CLASSES: dict[grpc.StatusCode, type[MuseError]] = {

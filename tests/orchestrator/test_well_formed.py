@@ -19,16 +19,26 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     GenerateResponse,
     Provenance,
 )
-from muse_client import GeneratedImage, InvalidRequest, MuseClient
+from muse_client import AsyncMuseClient, GeneratedImage, InvalidRequest, MuseClient, NotFound
 from muse_client.events import read_event
+from opentelemetry import baggage
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.propagate import extract, inject
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from PIL import Image
 
 from services.orchestrator.metadata import XMP_CHUNK, png_metadata
 from services.orchestrator.previews import png_file
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import MAX_PROMPT_LENGTH
+from services.runtime.observability import span_attributes, tracing
 from services.runtime.observability.logs import JsonFormatter
+from services.runtime.observability.span_export import CallerProcessor
 from services.runtime.wire.caller import MAX_ID_LENGTH
+from tests.small_stages import House
 from tools.cli.image_files import save_picture
 from tools.cli.waterfall_page import write_page
 
@@ -113,6 +123,41 @@ def test_a_line_of_log_is_one_line_of_json(caller: str, number: float) -> None:
     lines = written.getvalue().removesuffix("\n").split("\n")
     message, end = (json.loads(each, parse_constant=pytest.fail) for each in lines)
     assert message["message"] == end["caller"] == caller
+
+
+@settings(deadline=None, max_examples=60)
+@given(TEXT)
+@example(NASTY)
+def test_spans_and_the_calls_below_name_the_caller_as_it_is(caller: str) -> None:
+    caller = caller[:MAX_ID_LENGTH]
+    kept, provider, before = InMemorySpanExporter(), TracerProvider(), tracing.tracer
+    provider.add_span_processor(CallerProcessor())
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracing.tracer = provider.get_tracer("test")
+    metadata: dict[str, str] = {}
+    try:
+        with tracing.span("request"), tracing.caller_baggage(caller), tracing.span("below"):
+            inject(metadata)
+    finally:
+        tracing.tracer = before
+    assert all(each.isascii() and each.isprintable() for each in metadata.values())
+    # OpenTelemetry cuts white space at both ends.
+    below = baggage.get_baggage(span_attributes.CALLER, extract(metadata)) or ""
+    assert below == caller.strip()
+    sent = ExportTraceServiceRequest.FromString(
+        encode_spans(kept.get_finished_spans()).SerializeToString()
+    )
+    for span in sent.resource_spans[0].scope_spans[0].spans:
+        values = {each.key: each.value.string_value for each in span.attributes}
+        assert values.get(span_attributes.CALLER, "") == caller
+
+
+async def test_a_refusal_repeats_what_came_in_one_line(house: House) -> None:
+    async with AsyncMuseClient(house.address) as client:
+        with pytest.raises(NotFound) as refused:
+            await client.generate("a fox", adapters={NASTY: 1.0})
+    assert refused.value.message.isprintable()
+    assert "fox\\n" in refused.value.message
 
 
 class Page(HTMLParser):
