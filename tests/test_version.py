@@ -1,5 +1,6 @@
 """One file has the version; wheels, servers, command line, images and changelog agree with it."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from muse_client import __version__
 
 from services.runtime.version import package_version
-from tools.cli.main import app
+from services.stages import ORCHESTRATOR, STAGES
 
 ROOT = Path(__file__).parents[1]
 TAG = re.compile(r"newTag: (\S+)|-t muse-[\w-]+:(\S+)")
@@ -31,9 +32,20 @@ def test_servers_report_the_version_of_the_file() -> None:
     assert package_version() == __version__, "install this checkout again: make setup"
 
 
-def test_the_command_line_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+COMMAND_LINES = (
+    "tools.cli.main",
+    *(f"services.{name}.__main__" for name in (*STAGES, ORCHESTRATOR)),
+    *(f"training.{name}__main__" for name in ("", "evaluation.", "precompute.")),
+    *(f"training.{name}__main__" for name in ("data.", "perceptual.")),
+)
+
+
+@pytest.mark.parametrize("module", COMMAND_LINES)
+def test_every_command_line_prints_the_version(
+    module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        app(["--version"])
+        importlib.import_module(module).app(["--version"])
     assert not ended.value.code
     assert capsys.readouterr().out.strip() == __version__
 

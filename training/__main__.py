@@ -11,6 +11,7 @@ from rich.console import Console
 
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
+from services.runtime.version import package_version
 from training import runs
 from training.adapter_flags import NO_ADAPTER, AdapterFlags
 from training.checkpoint_commands import average, merge
@@ -40,6 +41,7 @@ app = App(
     name="python -m training",
     name_transform=str,  # stages are called as their packages are
     help="Trains one stage: resumable state and pictures in OUT, the checkpoint in CHECKPOINTS.",
+    version=package_version,
 )
 console = Console()
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be run again

@@ -47,7 +47,7 @@ def write_report(folder: Path) -> Path:
         f"<pre>{html.escape(json.dumps(what, indent=2))}</pre>"
     )
     file = folder / "report.html"
-    file.write_text(page)
+    file.write_text(page, encoding="utf-8")
     return file
 
 

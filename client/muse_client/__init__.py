@@ -10,7 +10,6 @@ from muse_client.blocking import MuseClient as MuseClient
 from muse_client.calls import DEFAULT_ADDRESS as DEFAULT_ADDRESS
 from muse_client.calls import GenerateOptions as GenerateOptions
 from muse_client.calls import sampling as sampling
-from muse_client.edits import ImageFile as ImageFile
 from muse_client.edits import inpainting as inpainting
 from muse_client.edits import mask_free_editing as mask_free_editing
 from muse_client.edits import outpainting as outpainting
@@ -35,4 +34,5 @@ from muse_client.events import MuseWarning as MuseWarning
 from muse_client.events import Preview as Preview
 from muse_client.events import Progress as Progress
 from muse_client.events import RequestWarning as RequestWarning
+from muse_client.picture_files import ImageFile as ImageFile
 from muse_client.version import __version__ as __version__

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Unpack, cast
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
+from muse_client.addresses import target_of
 from muse_client.calls import (
     DEFAULT_ADDRESS,
+    DEFAULT_PORT,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
@@ -36,9 +38,11 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
         api_key: str | None = None,
     ) -> None:
         """Creates a client, which connects at its first call; see `MuseClient`."""
-        self._address, self._timeout_s = address, timeout_s
+        self._address, self._timeout_s = target_of(address, DEFAULT_PORT), timeout_s
         self._credential = credential_metadata(api_key)
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
+        self._channel = grpc.aio.insecure_channel(
+            self._address, options=channel_options(self._address)
+        )
         stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
         self._stub = cast("OrchestratorServiceAsyncStub", stub)
 

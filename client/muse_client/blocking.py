@@ -6,8 +6,10 @@ from typing import Unpack
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
+from muse_client.addresses import target_of
 from muse_client.calls import (
     DEFAULT_ADDRESS,
+    DEFAULT_PORT,
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
@@ -34,17 +36,19 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
         """Creates a client, which connects at its first call.
 
         Args:
-            address: "host:port" of the orchestrator.
+            address: Address of the orchestrator: HOST:PORT, [IPV6]:PORT, dns:///NAME:PORT, or a
+                host alone, whose port is 50050.
             timeout_s: Deadline of each request in seconds; the servers cancel the request then.
             api_key: API key or token to present; the environment's MUSE_API_KEY by default, if it
                 is set. The channel is not encrypted: whoever sees its bytes sees the key.
 
         Raises:
-            ValueError: the key has a character that no header may have.
+            ValueError: the address has another spelling, or the key a character that no header may
+                have.
         """
-        self._address, self._timeout_s = address, timeout_s
+        self._address, self._timeout_s = target_of(address, DEFAULT_PORT), timeout_s
         self._credential = credential_metadata(api_key)
-        self._channel = grpc.insecure_channel(address, options=channel_options(address))
+        self._channel = grpc.insecure_channel(self._address, options=channel_options(self._address))
         self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
 
     def __enter__(self) -> "MuseClient":

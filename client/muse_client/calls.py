@@ -1,32 +1,43 @@
 """Requests, channel options and trace context, shared by both clients."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Adapter, Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
+from muse_client.addresses import is_here
 from muse_client.edits import EditOptions
 from muse_client.errors import invalid_request, set_fields
 
-DEFAULT_ADDRESS = "127.0.0.1:50050"
+DEFAULT_PORT = 50050
+DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_TIMEOUT_S = 300.0
 STATUS_TIMEOUT_S = 15.0
-_MAX_MESSAGE_BYTES = 64 * 2**20
+KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
+_MAX_ANSWER_BYTES = 64 * 2**20
+# What an orchestrator accepts by default. The largest picture and its mask fit in, as PNG files too
+# that cannot be compressed.
+MAX_REQUEST_BYTES = 88 * 2**20
 _LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:
-    """Returns the options of a channel: message limits, and no HTTP proxy to this machine."""
-    options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
-    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
-    try:
-        local = ip_address(host).is_loopback
-    except ValueError:  # a name
-        local = host == "localhost"
-    return [*options, ("grpc.enable_http_proxy", 0)] if local else options
+    """Returns the options of a channel: message limits, keepalive, no HTTP proxy to this machine.
+
+    Pings keep load balancers and NAT from forgetting a connection that is silent, and show one that
+    is lost. The servers permit pings of this interval; others refuse them within five minutes.
+    """
+    options = [
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by default
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),  # no limit
+    ]
+    return [*options, ("grpc.enable_http_proxy", 0)] if is_here(address) else options
 
 
 class GenerateOptions(EditOptions, total=False):
@@ -83,7 +94,7 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
         progress: Whether the server reports every step.
 
     Raises:
-        InvalidRequest: a number does not fit its field.
+        InvalidRequest: a number or text does not fit its field, or the files are too large.
     """
     for name, largest in _LARGEST.items():
         value: Any = options.get(name)
@@ -91,7 +102,29 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
             raise invalid_request(name, f"expected 0 to {largest}, got {value}")
     adapters = [_adapter(*item) for item in options.get("adapters", {}).items()]
     others: Any = {name: value for name, value in options.items() if name != "adapters"}
-    return GenerateRequest(prompt=prompt, progress=progress, adapters=adapters, **others)
+    texts = {"prompt": prompt, "negative_prompt": options.get("negative_prompt", "")}
+    for name, text in texts.items():
+        _check_text(name, text)
+    request = GenerateRequest(prompt=prompt, progress=progress, adapters=adapters, **others)
+    size = request.ByteSize()
+    if size > MAX_REQUEST_BYTES:
+        raise invalid_request(
+            request.WhichOneof("edit") or "prompt",
+            f"expected a request of at most {MAX_REQUEST_BYTES / 2**20:g} MiB, got "
+            f"{size / 2**20:.1f}: send JPEG or WebP files, or PNG files of 8 bits a channel",
+        )
+    return request
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise invalid_request(name, f"expected a text, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a character, or bytes that are no UTF-8
+        raise invalid_request(
+            name, f"expected a text of whole characters, got {text[error.start]!r} in it"
+        ) from error
 
 
 def _adapter(name: str, weight: float) -> Adapter:

@@ -1,24 +1,20 @@
 """Edits of pictures: messages, and the methods of both clients that send them.
 
-A picture is the name of a file, its bytes, or a PIL image.
+A picture is the name of a file, its bytes, a file that is open for reading bytes, or a PIL image.
 """
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar, Unpack
 
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, MaskFreeEdit, Outpaint, Vary
-from PIL import Image
 
 from muse_client.errors import invalid_request, set_fields
+from muse_client.picture_files import ImageFile, file_bytes
 
 if TYPE_CHECKING:  # its options include those of this module
     from muse_client.calls import GenerateOptions
 
-ImageFile = str | PathLike[str] | bytes | Image.Image
 Answer = TypeVar("Answer")
 
 
@@ -173,9 +169,9 @@ def inpainting(
     composite: bool = True,
 ) -> Inpaint:
     """Returns the message of `EditMethods.inpaint`."""
-    message = Inpaint(image=file_bytes(image), composite=composite)
+    message = Inpaint(image=file_bytes(image, "inpaint.image"), composite=composite)
     if mask is not None:
-        message.mask = file_bytes(mask)
+        message.mask = file_bytes(mask, "inpaint.mask")
     return set_fields(message, {"feather_px": feather_px}, "inpaint.")
 
 
@@ -184,7 +180,7 @@ def outpainting(
 ) -> Outpaint:
     """Returns the message of `EditMethods.outpaint`."""
     sides = {"left_px": left_px, "top_px": top_px, "right_px": right_px, "bottom_px": bottom_px}
-    return set_fields(Outpaint(image=file_bytes(image)), sides, "outpaint.")
+    return set_fields(Outpaint(image=file_bytes(image, "outpaint.image")), sides, "outpaint.")
 
 
 def mask_free_editing(
@@ -196,7 +192,7 @@ def mask_free_editing(
     strength: float | None = None,
 ) -> MaskFreeEdit:
     """Returns the message of `EditMethods.mask_free_edit`."""
-    message = MaskFreeEdit(image=file_bytes(image))
+    message = MaskFreeEdit(image=file_bytes(image, "mask_free_edit.image"))
     numbers = {"iterations": iterations, "fraction": fraction, "strength": strength}
     set_fields(message, numbers, "mask_free_edit.")
     try:
@@ -210,15 +206,4 @@ def mask_free_editing(
 
 def variation(image: ImageFile, *, strength: float | None = None) -> Vary:
     """Returns the message of `EditMethods.vary`."""
-    return set_fields(Vary(image=file_bytes(image)), {"strength": strength}, "vary.")
-
-
-def file_bytes(image: ImageFile) -> bytes:
-    """Returns the bytes of a picture's file; a PIL image becomes a PNG of the same mode."""
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, Image.Image):
-        content = io.BytesIO()
-        image.save(content, "PNG")
-        return content.getvalue()
-    return Path(image).read_bytes()
+    return set_fields(Vary(image=file_bytes(image, "vary.image")), {"strength": strength}, "vary.")

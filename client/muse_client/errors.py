@@ -17,6 +17,7 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped, unuse
 )
 from grpc_status import rpc_status
 
+TOO_LARGE = "larger than max"  # what gRPC says of a message beyond a limit
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
@@ -58,7 +59,7 @@ class MuseError(Exception):
 
 
 class InvalidRequest(MuseError):
-    """A field is out of its range; see `violations`."""
+    """A field is out of its range, see `violations`, or a message is too large."""
 
 
 class CheckpointConflict(MuseError):
@@ -97,7 +98,7 @@ class Unavailable(MuseError):
 
 
 class DeadlineExceeded(MuseError):
-    """The deadline passed before the last image was finished."""
+    """The deadline passed before the last image was finished, or would."""
 
 
 _CLASSES: dict[grpc.StatusCode, type[MuseError]] = {
@@ -139,6 +140,8 @@ def muse_error(error: grpc.RpcError, address: str) -> MuseError:
             kind = QuotaExceeded
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in message:
+        kind = InvalidRequest  # it is too large for ever, not for now
     return kind(code, message, violations=violations, retry_after_s=retry_after_s)
 
 

@@ -7,12 +7,13 @@ from typing import Generic
 
 import grpc
 import numpy as np
+from muse.base.v1 import base_pb2
 from muse.common.v1 import decoding_pb2, stage_pb2
 
 from services.decoding.pool import DecodeRequest
 from services.decoding.slots import Progress
 from services.decoding.state import Row
-from services.masked.defaults import checkpoint_defaults
+from services.masked.defaults import checkpoint_defaults, edit_defaults
 from services.masked.engine import MaskedEngine
 from services.masked.requests import Grid, pack_state, pack_tokens, read_start
 from services.masked.spec import (
@@ -22,6 +23,7 @@ from services.masked.spec import (
     GetStatusRequest,
     GetStatusResponse,
 )
+from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.observability.tracing import span
 from services.runtime.scheduling.inflight import InflightBatcher
 from services.runtime.scheduling.slots import Preempted
@@ -46,6 +48,14 @@ class MaskedServicer(Generic[Config]):
         self._engine, self._batcher, self._spec = engine, batcher, engine.spec
         config, checkpoint = engine.config, engine.checkpoint
         self._defaults = checkpoint_defaults(checkpoint.folder, steps=engine.spec.default_steps)
+        self._edit_defaults = edit_defaults(checkpoint.folder)
+        if self._spec.status_response is not base_pb2.GetStatusResponse and (
+            self._edit_defaults.ListFields()
+        ):
+            raise CheckpointMismatch(
+                f"{checkpoint.folder}: expected no sampling parameters of mask-free edits, which "
+                "base alone decodes"
+            )
         self._grid = Grid(
             side=config.grid,
             vocabulary=config.vocabulary,
@@ -131,7 +141,7 @@ class MaskedServicer(Generic[Config]):
     ) -> GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
         engine, load = self._engine, self._batcher.load()
-        return self._spec.status_response(
+        response = self._spec.status_response(
             defaults=self._defaults,
             status=stage_pb2.StageStatus(
                 stage=self._spec.name,
@@ -146,3 +156,6 @@ class MaskedServicer(Generic[Config]):
                 adapters=engine.adapters,
             ),
         )
+        if isinstance(response, base_pb2.GetStatusResponse):
+            response.mask_free_edit_defaults.CopyFrom(self._edit_defaults)
+        return response

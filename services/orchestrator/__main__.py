@@ -41,7 +41,7 @@ class Settings(CallerSettings):
     """
 
     port: int = ORCHESTRATOR_PORT
-    max_message_mib: int = 72
+    max_message_mib: int = 88
     discovery: Literal["dns", "kubernetes"] = "dns"
     text_encoder: str = STAGES["text_encoder"].address
     tokenizer: str = STAGES["tokenizer"].address

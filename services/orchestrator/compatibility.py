@@ -27,11 +27,13 @@ class Compatible:
     Attributes:
         statuses: Status of each stage, by name.
         defaults: Default sampling parameters of each stage that decodes, by name.
+        edit_defaults: Those of the base's checkpoint for mask-free edits.
         resolutions: Resolutions of the tokenizers, by the role of their codebook.
     """
 
     statuses: Mapping[str, StageStatus]
     defaults: Mapping[str, Sampling]
+    edit_defaults: Sampling
     resolutions: Mapping[str, Resolution]
 
     @property
@@ -146,6 +148,7 @@ def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
     return Compatible(
         statuses=statuses,
         defaults={stage: responses[stage].defaults for stage in DECODING},
+        edit_defaults=responses["base"].mask_free_edit_defaults,
         resolutions=responses["tokenizer"].resolutions,
     )
 

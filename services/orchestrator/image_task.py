@@ -33,8 +33,10 @@ from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest, Resolution
 
 from services.orchestrator.calls import Deadline, Retries, events
+from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.metadata import png_metadata
 from services.orchestrator.previews import PNG_THREADS, Show, png_file, preview_of
+from services.orchestrator.replicas.work import rows_of
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.threads import run_in
 from services.orchestrator.timeline import Call, Timeline, timed
@@ -79,6 +81,7 @@ class RequestContext:
         candidates: Finished images to rank, of which only the best are sent; None without
             `best_of`.
         calls: Every answered call of the request, once each.
+        fastest: The fastest recent calls, of other requests too.
     """
 
     stages: StageClients
@@ -92,6 +95,7 @@ class RequestContext:
     events: asyncio.Queue[GenerateResponse | FinishedImage | None]
     candidates: list[FinishedImage] | None = None
     calls: set[Call] = field(default_factory=set)
+    fastest: FastestCalls = field(default_factory=FastestCalls)
 
     async def encode(self, pixels: UInt8[np.ndarray, "s s 3"], role: str) -> tuple[TokenGrid, Call]:
         """Encodes a picture with the tokenizer of the codebook in a role.
@@ -172,6 +176,7 @@ class ImageTask:
             async with retries as left_s:
                 decoded = await self.context.stages.tokenizer.Decode(request, timeout=left_s)
                 break
+        self.context.fastest.measure(decoded.timing)
         call = timed(decoded.timing, begun)
         if concurrent:
             self.timeline.concurrent.append(call)
@@ -222,6 +227,9 @@ class ImageTask:
     ) -> TokenGrid:
         """Decodes tokens with base or superres; each step is reported once, even after a retry.
 
+        Its deadline leaves the least time that the stages after it take, so that a stage that
+        cannot end by then refuses the decode, and a decode that does not is given up.
+
         A replica that drains returns the state of the decode, and the next try resumes from it.
         Fields that both stages' messages share are set here, with the image's seed by default.
         `on_step` is awaited with the progress of each step and the state after it.
@@ -232,14 +240,18 @@ class ImageTask:
         Raises:
             RequestError: the stage refused, or stayed unavailable.
         """
-        stage = "base" if isinstance(message, BaseRequest) else "superres"
+        stage = _stage_of(message)
         self._complete(message, stage, seed, on_step)
-        stub, retries = getattr(self.context.stages, stage), Retries(stage, self.context.deadline)
+        context = self.context
+        rest_s = context.fastest.after(stage, context.request)
+        stub, retries = getattr(context.stages, stage), Retries(stage, context.deadline)
         begun, reported = time.monotonic(), 0
         while True:
             async with (
                 retries as left_s,
-                aclosing(events(stub.Generate(message, timeout=left_s))) as responses,
+                aclosing(
+                    events(stub.Generate(message, timeout=_without(rest_s, left_s)))
+                ) as responses,
             ):
                 result: DecodeResult | None = None
                 async for response in responses:
@@ -259,11 +271,18 @@ class ImageTask:
                     raise RequestError(
                         grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"
                     )
-                self._record(stage, result, begun)
+                self._record(message, result, begun)
                 return result.tokens
 
-    def _record(self, stage: str, result: DecodeResult, begun: float) -> None:
+    def _record(
+        self, message: BaseRequest | SuperresRequest, result: DecodeResult, begun: float
+    ) -> None:
         """Records the timing of a decode and the digest of its tokens."""
+        stage = _stage_of(message)
+        if not message.resume.step:  # otherwise another replica did a part of it
+            self.context.fastest.measure(
+                result.timing, rows=rows_of(message.sampling), steps=result.steps
+            )
         self.add_calls(timed(result.timing, begun))
         digest = hashlib.sha256(result.tokens.ids).hexdigest()
         self.decodes.append(
@@ -302,6 +321,15 @@ class ImageTask:
         # Off the event loop, since `show` may take many milliseconds.
         write = partial(preview_of, progress.state, pixels, all_known=resampled, show=self.show)
         return await run_in(PNG_THREADS, write)
+
+
+def _stage_of(message: BaseRequest | SuperresRequest) -> str:
+    return "base" if isinstance(message, BaseRequest) else "superres"
+
+
+def _without(rest_s: float, left_s: float | None) -> float | None:
+    """Returns the seconds left without those of the rest; None without a limit."""
+    return None if left_s is None else max(0.0, left_s - rest_s)
 
 
 ImageHandler = Callable[[ImageTask], Coroutine[Any, Any, None]]

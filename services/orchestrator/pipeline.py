@@ -23,6 +23,7 @@ from services.orchestrator.calls import Deadline, Retries, task_group
 from services.orchestrator.compatibility import Compatible
 from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.registry import EDITS
+from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.image_task import (
     FinishedImage,
     ImageHandler,
@@ -62,6 +63,7 @@ async def generate(
     request: GenerateRequest,
     compatible: Compatible,
     deadline: Deadline,
+    fastest: FastestCalls,
     *,
     arrived_s: float,
     caller: str,
@@ -78,6 +80,7 @@ async def generate(
 
     Args:
         request: The checked request, every sampling parameter set.
+        fastest: The fastest recent calls, to which those of this request are added.
         arrived_s: time.monotonic() when the request arrived.
         caller: Name of the caller in spans.
         calls: Filled with every answered call of a stage.
@@ -88,7 +91,7 @@ async def generate(
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
     with caller_baggage(caller):
-        embeddings, warnings, encoding = await _encode_prompts(stages, request, deadline)
+        embeddings, warnings, encoding = await _encode_prompts(stages, request, deadline, fastest)
     calls.update(encoding)
     context = RequestContext(
         stages=stages,
@@ -105,6 +108,7 @@ async def generate(
         events=asyncio.Queue(),
         candidates=[] if request.best_of else None,
         calls=calls,
+        fastest=fastest,
     )
     for warning in warnings:
         yield GenerateResponse(warning=warning)
@@ -135,7 +139,7 @@ def _send(finished: FinishedImage) -> GenerateResponse:
 
 
 async def _encode_prompts(
-    stages: StageClients, request: GenerateRequest, deadline: Deadline
+    stages: StageClients, request: GenerateRequest, deadline: Deadline, fastest: FastestCalls
 ) -> tuple[dict[str, TextEmbedding], Sequence[RequestWarning], list[Call]]:
     """Encodes the prompts that are not empty in one call.
 
@@ -152,6 +156,7 @@ async def _encode_prompts(
         while True:
             async with retries as left_s:
                 encoded = await stages.text_encoder.Encode(message, timeout=left_s)
+                fastest.measure(encoded.timing)
                 embeddings = dict(zip(fields, encoded.embeddings, strict=True))
                 return embeddings, encoded.warnings, [timed(encoded.timing, begun)]
     except RequestError as error:

@@ -1,6 +1,7 @@
 """Log lines and span events of a request, with the timings that the caller receives."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage
 from opentelemetry import trace
 
 from services.runtime.observability import span_attributes
+from services.runtime.server.endings import status_of_cancelled
 from services.runtime.wire.errors import RequestError
 
 logger = logging.getLogger(__name__)
@@ -36,9 +38,15 @@ def log_image(image: GeneratedImage) -> None:
 
 
 @contextmanager
-def log_request(caller: str, arrived_s: float) -> Iterator[None]:
-    """Logs the outcome of a caller's request that arrived at a time.monotonic(), at its end."""
-    outcome = "CANCELLED"
+def log_request(caller: str, arrived_s: float, deadline_s: float = math.inf) -> Iterator[None]:
+    """Logs the outcome of a request when its block ends.
+
+    Args:
+        caller: Who made it.
+        arrived_s: time.monotonic() when it arrived.
+        deadline_s: time.monotonic() at its deadline.
+    """
+    outcome = ""
     try:
         yield
         outcome = "OK"
@@ -49,6 +57,7 @@ def log_request(caller: str, arrived_s: float) -> Iterator[None]:
         outcome = "INTERNAL"
         raise
     finally:
+        outcome = outcome or status_of_cancelled(deadline_s).name
         total_s = time.monotonic() - arrived_s
         extra = {"outcome": outcome, "total_s": total_s, "caller": caller}
         logger.info("a request has ended", extra=extra)

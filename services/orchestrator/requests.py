@@ -64,8 +64,16 @@ def checked(request: GenerateRequest) -> GenerateRequest:
     return full
 
 
-def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) -> GenerateRequest:
-    """Returns a copy of a checked request with every sampling parameter set."""
+def with_defaults(
+    request: GenerateRequest, defaults: Mapping[str, Sampling], of_edits: Sampling
+) -> GenerateRequest:
+    """Returns a copy of a checked request with every sampling parameter set.
+
+    Args:
+        request: The request.
+        defaults: Default sampling parameters of each stage that decodes, by name.
+        of_edits: Those of the base's checkpoint for mask-free edits.
+    """
     full, edit = GenerateRequest(), edit_kind(request)
     full.CopyFrom(request)
     for stage in DECODING:
@@ -73,7 +81,7 @@ def with_defaults(request: GenerateRequest, defaults: Mapping[str, Sampling]) ->
         parameters.CopyFrom(defaults[stage])
         parameters.ClearField("seed")  # every image has its own
         if stage == "base" and edit is not None:
-            parameters.MergeFrom(edit.base_sampling(request))
+            parameters.MergeFrom(edit.base_sampling(request, of_edits))
         parameters.MergeFrom(getattr(request, stage))
         if not (request.prompt.strip() or request.negative_prompt):
             parameters.guidance_scale = parameters.guidance_scale_start = 0  # nothing to guide by

@@ -16,6 +16,7 @@ from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.edits.decoding import DecodingProcesses
 from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.sources import drop_files, read_source, result_pixels
+from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.pipeline import generate
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
@@ -23,6 +24,7 @@ from services.orchestrator.scoring import Scorer
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
 from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
+from services.runtime.server.endings import deadline_of
 from services.runtime.version import package_version
 from services.runtime.wire.adapters import check_adapters
 from services.runtime.wire.caller import MAX_ID_LENGTH, unpack_caller
@@ -44,7 +46,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Serves these stages; without a scorer it refuses `best_of`."""
         self._stages, self._compatibility = stages, compatibility
         self._budget, self._scorer = PixelBudget(), scorer
-        self._decoding = DecodingProcesses()
+        self._decoding, self._fastest = DecodingProcesses(), FastestCalls()
 
     def close(self) -> None:
         """Ends the processes that decode pictures; no call may be open."""
@@ -59,7 +61,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         # A longer name is refused, and logged.
         caller = admitted.identity.shown(shortened(request.caller.id, MAX_ID_LENGTH))
         async with AsyncExitStack() as stack:
-            stack.enter_context(log_request(caller, arrived_s))
+            stack.enter_context(log_request(caller, arrived_s, deadline_of(context)))
             admitted.record.describe(request)
             valid = admitted.with_caller(checked(request))
             if valid.best_of and self._scorer is None:
@@ -84,7 +86,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 drop_files(valid)  # the pixels are what is held from here on
             with span("compatibility"):
                 compatible = await self._compatibility.get(deadline)
-            full = with_defaults(valid, compatible.defaults)
+            full = with_defaults(valid, compatible.defaults, compatible.edit_defaults)
+            self._fastest.check(full, deadline)
             check_adapters([each.name for each in full.adapters], compatible.adapters)
             admitted.quotas.hold("steps_in_flight", steps_of(full, source))
             try:
@@ -93,6 +96,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     full,
                     compatible,
                     deadline,
+                    self._fastest,
                     arrived_s=arrived_s,
                     caller=caller,
                     calls=admitted.record.calls,

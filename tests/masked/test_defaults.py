@@ -4,8 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from muse.common.v1.decoding_pb2 import Sampling
 
-from services.masked.defaults import FILE_NAME, checkpoint_defaults, paper_defaults
+from services.masked.defaults import (
+    FILE_NAME,
+    checkpoint_defaults,
+    edit_defaults,
+    paper_defaults,
+)
 from services.runtime.checkpoints.errors import CheckpointMismatch
 
 
@@ -46,3 +52,35 @@ def test_a_malformed_parameter_is_refused_with_the_name_of_the_file(
     with pytest.raises(CheckpointMismatch, match=named) as caught:
         checkpoint_defaults(tmp_path, steps=24)
     assert str(tmp_path / FILE_NAME) in str(caught.value)
+
+
+def test_a_checkpoint_has_its_own_parameters_for_mask_free_edits(tmp_path: Path) -> None:
+    assert edit_defaults(tmp_path) == Sampling()
+    (tmp_path / FILE_NAME).write_text(
+        json.dumps({"temperature": 0.5, "mask_free_edit": {"guidance_scale": 1.75}})
+    )
+    assert edit_defaults(tmp_path) == Sampling(guidance_scale=1.75)
+    assert checkpoint_defaults(tmp_path, steps=24).guidance_scale == 4
+
+
+@pytest.mark.parametrize(
+    ("edits", "named"),
+    [
+        ('{"guidance": 1}', "guidance"),
+        ('{"guidance_scale": -1}', "guidance_scale"),
+        ('{"steps": 100}', "steps or guidance_scale_start"),
+        ('{"seed": 3}', "seed"),
+        ("[1]", "expected sampling parameters"),
+    ],
+)
+def test_malformed_parameters_for_mask_free_edits_are_refused(
+    tmp_path: Path, edits: str, named: str
+) -> None:
+    (tmp_path / FILE_NAME).write_text(f'{{"mask_free_edit": {edits}}}')
+    with pytest.raises(CheckpointMismatch, match=named):
+        edit_defaults(tmp_path)
+
+
+def test_the_demo_edits_with_the_guidance_that_was_measured_as_its_best() -> None:
+    folder = Path(__file__).parents[2] / "checkpoints" / "demo" / "base"
+    assert edit_defaults(folder) == Sampling(guidance_scale=1.75)

@@ -14,7 +14,8 @@ from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.common.v1.stage_pb2 import StageTiming
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, MaskFreeEdit
-from muse_client.edits import file_bytes, inpainting
+from muse_client.edits import inpainting
+from muse_client.picture_files import file_bytes
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind

@@ -87,4 +87,4 @@ def bench(
         console.print(stage_table(run))
     title = f"{stage}: {seconds:g} s a load, Poisson arrivals, seed {seed}"
     write_plot(runs, out, title=title)
-    console.print(f"{out}/bench.json, bench.png, bench.html", highlight=False)
+    console.print(f"{out}/bench.json, bench.png, bench.html", highlight=False, markup=False)

@@ -71,7 +71,7 @@ def save_page(
     figure: Any, file: Path, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
     """Writes a figure as `file`.png, and as `file`.html with a table of rows; closes the figure."""
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     for axes in figure.axes:
         axes.legend()
         axes.grid(alpha=0.3)
@@ -88,7 +88,8 @@ def save_page(
         "<style>body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
         "</style>"
         f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg') :]}"
-        f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+        f"<table><tr>{head}</tr>{''.join(lines)}</table>",
+        encoding="utf-8",
     )
 
 

@@ -16,7 +16,7 @@ from muse.text_encoder.v1 import text_encoder_pb2
 from muse.tokenizer.v1 import tokenizer_pb2
 from muse_client import AsyncMuseClient, sampling
 
-from services.runtime.server.channels import proxy_options
+from services.runtime.server.channels import channel_options, proxy_options
 from services.runtime.wire.errors import read_error
 from services.stages import DECODING, STAGES, StageName
 from tools.bench.arrivals import Kind
@@ -136,7 +136,10 @@ async def open_target(
             return
         channels = {
             report.stage: await stack.enter_async_context(
-                grpc.aio.insecure_channel(report.address, options=proxy_options(report.address))
+                grpc.aio.insecure_channel(
+                    report.address,
+                    options=[*channel_options(), *proxy_options(report.address)],
+                )
             )
             for report in status.stages
         }

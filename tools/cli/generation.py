@@ -22,6 +22,7 @@ from muse_client.edits import EditOptions
 from muse_client.events import in_order
 from rich import progress as bars
 from rich.console import Console
+from rich.text import Text
 
 from tools.cli.image_files import check_file, check_folder, check_suffix, save_picture, save_sheet
 from tools.cli.options import CommandOptions
@@ -72,9 +73,9 @@ def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions
     if len(pictures) > 1:
         sheet = command.out.with_stem(f"{command.out.stem}-sheet")
         save_sheet(pictures, sheet)
-        console.print(f"{sheet}  all of them", highlight=False)
+        console.print(f"{sheet}  all of them", highlight=False, markup=False)
     for file in previews.finish(pictures):
-        console.print(f"{file}  as it formed", highlight=False)
+        console.print(f"{file}  as it formed", highlight=False, markup=False)
     console.print(timing_table(pictures, total_s))
     if command.trace:
         for picture in pictures:
@@ -82,7 +83,7 @@ def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions
                 console.print(line, highlight=False)
     if command.trace_html is not None:
         write_page(command.trace_html, pictures, total_s, prompt)
-        console.print(f"{command.trace_html}  where the time went", highlight=False)
+        console.print(f"{command.trace_html}  where the time went", highlight=False, markup=False)
 
 
 def _collect(
@@ -115,7 +116,9 @@ def _collect(
                     file = _file_of(event, out, several=count > 1, iteration=several_iterations)
                     save_picture(event, file)
                     score = "" if event.score is None else f"  score {event.score:.4f}"
-                    shown.console.print(f"{file}  seed {event.seed}{score}", highlight=False)
+                    shown.console.print(
+                        f"{file}  seed {event.seed}{score}", highlight=False, markup=False
+                    )
                     images.append(event)
                 case Done():
                     total_s = event.total_s
@@ -148,7 +151,7 @@ def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("wb", buffering=0) as file, ExitStack() as stack:
         log = TextIOWrapper(file, write_through=True)  # nothing is left to write at the end
-        with messages.status(f"starting five servers with {checkpoints}; log in {LOG}"):
+        with messages.status(Text(f"starting five servers with {checkpoints}; log in {LOG}")):
             running = stack.enter_context(local_stack(checkpoints, log))
         yield running.address
 

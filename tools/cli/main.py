@@ -6,6 +6,7 @@ Each command imports its modules when it is called, so that `muse --help` is ins
 import os
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def up(
     """Runs the servers of k8s/overlays/local-cpu as processes of this machine.
 
     Ctrl-C or SIGTERM stops them: each serves for 5 s more, then drains. A second signal kills them.
+    Their logs go to standard error: as lines for people in a terminal, else as JSON.
 
     Parameters
     ----------
@@ -165,9 +167,13 @@ def main() -> None:
     """Runs the command line; a failure is one line and a non-zero exit."""
     from muse_client import MuseError
 
+    from services.runtime.observability.otel_variables import check_variables
     from services.runtime.wire.errors import RequestError
 
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files may be no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        check_variables()
         app()
         sys.stdout.flush()
     except KeyboardInterrupt:

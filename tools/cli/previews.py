@@ -9,7 +9,7 @@ from muse_client import GeneratedImage, Progress
 from PIL import Image
 
 from services.pictures.sheets import CAPTION_PX, GAP_PX, sheet_of_rows
-from tools.cli.image_files import check_suffix
+from tools.cli.image_files import check_suffix, save_image
 
 FRAME_MS, LAST_FRAME_MS = 120, 2000
 ANIMATIONS = (".gif", ".webp")
@@ -32,27 +32,32 @@ class PreviewFiles:
         check_suffix("animate", self.animation, ANIMATIONS)
 
     def add(self, step: Progress) -> None:
-        """Adds the preview of a step, and writes it into the folder."""
+        """Adds the preview of a step, and writes it into the folder.
+
+        Raises:
+            RuntimeError: the file cannot be written.
+        """
         if step.preview is None:
             return
         image = step.preview.image
         self._previews.append((step, image))
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             part = f"-{step.part}" if step.parts > 1 else ""
             name = f"{step.index}-{step.stage}{part}-{step.step:03}.png"
-            image.save(self.folder / name)
+            save_image(image, self.folder / name)
 
     def finish(self, pictures: Sequence[GeneratedImage]) -> list[Path]:
-        """Writes filmstrip and animation of finished images; returns the files written."""
+        """Writes filmstrip and animation of finished images; returns the files written.
+
+        Raises:
+            RuntimeError: a file cannot be written.
+        """
         if not self._previews:
             return []
         files = [file for file in (self.filmstrip, self.animation) if file is not None]
-        for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
         if self.filmstrip is not None:
             most = MOST_PX_WEBP if self.filmstrip.suffix.lower() == ".webp" else MOST_PX
-            _strip(self._previews, pictures, most).save(self.filmstrip)
+            save_image(_strip(self._previews, pictures, most), self.filmstrip)
         if self.animation is not None:
             first = pictures[0]
             images = [image for step, image in self._previews if step.index == first.index]
@@ -64,7 +69,8 @@ def _animate(previews: Sequence[Image.Image], picture: GeneratedImage, file: Pat
     size = max(image.size for image in previews)  # all have one aspect
     frames = [_sized(image, size) for image in [*previews, picture.image]]
     durations = [FRAME_MS] * len(previews) + [LAST_FRAME_MS]
-    frames[0].save(file, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    others = frames[1:]
+    save_image(frames[0], file, save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

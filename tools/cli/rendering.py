@@ -78,5 +78,5 @@ def status_table(answer: GetStatusResponse) -> Table:
                 *(f"adapter {name}" for name in sorted(status.adapters)),
             ]
         cells = ([report.stage, report.address], serves, health)
-        table.add_row(*("\n".join(lines) for lines in cells), end_section=True)
+        table.add_row(*(Text("\n".join(lines)) for lines in cells), end_section=True)
     return table

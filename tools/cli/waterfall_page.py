@@ -6,6 +6,8 @@ from pathlib import Path
 
 from muse_client import GeneratedImage
 
+from services.orchestrator.metadata import well_formed
+from tools.cli.image_files import write_file
 from tools.cli.waterfall import KINDS, Row, Segment, total, waterfall
 
 STYLE = """
@@ -31,20 +33,19 @@ def write_page(file: Path, pictures: Sequence[GeneratedImage], total_s: float, p
 
     Raises:
         ValueError: the server is of a version that does not report its calls.
-        OSError: the file cannot be written.
+        RuntimeError: the file cannot be written.
     """
     key = "".join(f'<span class="{kind}"></span>{kind}' for kind in KINDS)
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
         f"<title>Where the time went</title><style>{STYLE}</style></head><body>",
-        f"<h1>Where the time of “{escape(prompt)}” went</h1>",
+        f"<h1>Where the time of “<bdi>{escape(well_formed(prompt))}</bdi>” went</h1>",
         f'<p class="key">The whole request took {total_s * 1e3:.1f} ms.{key}. ',
         "Pale calls ran concurrently with a longer one.</p>",
     ]
     parts += [_table(picture) for picture in pictures]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join([*parts, "</body></html>\n"]), encoding="utf-8")
+    write_file(file, "\n".join([*parts, "</body></html>\n"]).encode())
 
 
 def _table(picture: GeneratedImage) -> str:

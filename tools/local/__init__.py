@@ -8,7 +8,7 @@ command     Unchanged, with its arguments.
 address     The first 127.0.9.N where the container's ports are free, so that stacks do not collide.
             Where loopback has one address only (macOS), 127.0.0.1 and free ports; values of
             variables named ..._PORT, probes and Services follow.
-0.0.0.0     The pod's own address.
+0.0.0.0, :: The pod's own address.
 Services    `dns:///base:50053`, also without `dns:///` or with the namespace, becomes the addresses
             of all its pods, separated by commas. Services listen on 127.0.0.1, too, as with
             `kubectl port-forward`: the orchestrator on --base-port, the others at the overlay's

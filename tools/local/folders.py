@@ -48,12 +48,15 @@ def compiled_folder(own: Path) -> Path:
     """Returns the user's cache folder of compiled programs; one in `own` for a user without home.
 
     Not a shared folder for temporary files: whoever writes compiled programs runs code.
+
+    Source: XDG Base Directory Specification, "Environment variables".
     """
     if folder := os.environ.get("MUSE_COMPILATION_CACHE"):
         return Path(folder)
-    if folder := os.environ.get("XDG_CACHE_HOME"):
-        return Path(folder) / "muse" / "compiled"
-    try:
-        return Path.home() / ".cache" / "muse" / "compiled"
-    except RuntimeError:
-        return own / "compiled"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():  # a relative one is to be ignored
+        try:
+            cache = Path.home() / ".cache"
+        except RuntimeError:
+            return own / "compiled"
+    return (cache / "muse" if cache.is_absolute() else own) / "compiled"

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from muse_client.addresses import RESOLVED
+
 from services.mesh import parse_mesh
-from services.orchestrator.replicas.addresses import RESOLVED, names_several
+from services.orchestrator.replicas.addresses import names_several
 from services.runtime.checkpoints.precision import Weights
 from services.stages import DECODING
 from tools.local.fields import ManifestError
@@ -16,7 +18,7 @@ from tools.local.folders import Folders
 from tools.local.manifest import Deployment, Overlay
 from tools.local.network import Network, PodAddress
 
-EVERY_ADDRESS = "0.0.0.0"
+EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")
 CALLERS_OWN = ("JAX_", "OTEL_")  # variables of the caller that override the manifest's
 MAX_REPLICAS = 64
 
@@ -179,7 +181,7 @@ class _Translation:
         """Returns a value with variables, addresses, Services and mounted folders replaced."""
         value = re.sub(r"\$\((\w+)\)", lambda found: variables.get(found[1], found[0]), value)
         before, equals, value = value.rpartition("=") if value.startswith("-") else ("", "", value)
-        if value == EVERY_ADDRESS:
+        if value in EVERY_ADDRESS:
             value = self._address.host
         for path, folder in sorted(self._mounts.items(), reverse=True):  # the innermost first
             if value == path or value.startswith(f"{path}/"):

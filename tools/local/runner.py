@@ -21,6 +21,7 @@ from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
 from tools.local.placement import Flags, LocalPod, place_pods, scaled
 from tools.local.pods import KUBELET, Pod, PodError, Restarts
+from tools.local.readable_log import readable
 
 PAUSE_S = 0.1
 PROBES_AT_ONCE = 32
@@ -165,9 +166,12 @@ class Runner:
         ]
 
     def _write(self, line: str) -> None:
-        """Writes a line to the log; pods run on if its disk is full."""
+        """Writes a line to the log, for people if that is a terminal.
+
+        Pods run on if the disk of the log is full.
+        """
         try:
-            self._log.write(line)
+            self._log.write(readable(line) if self._log.isatty() else line)
             self._log.flush()
         except OSError as error:
             if not self._lost_lines:

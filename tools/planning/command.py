@@ -110,7 +110,7 @@ def plan(
     console = Console()
     console.print(rendered(lines, found, mean_failure_s=mean_failure_s, replace_s=replace_s))
     write_plot(found, out, title=lines[0])
-    console.print(f"{out}/plan.json, plan.png, plan.html", highlight=False)
+    console.print(f"{out}/plan.json, plan.png, plan.html", highlight=False, markup=False)
 
 
 def _check_numbers(*, efficiency: float, max_batch_size: int | None, requests: int) -> None:

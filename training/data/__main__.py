@@ -6,10 +6,13 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from services.runtime.version import package_version
 from training.data.artwork import SIDE_PX, write_sprites
 from training.data.sprites import SceneDataError
 
-app = App(name="python -m training.data", help="Prepares data to train on.")
+app = App(
+    name="python -m training.data", help="Prepares data to train on.", version=package_version
+)
 
 
 @app.command

@@ -11,6 +11,8 @@ from cyclopts import App
 from muse_client import MuseError
 
 from services.runtime.checkpoints.errors import CheckpointError
+from services.runtime.observability.otel_variables import check_variables
+from services.runtime.version import package_version
 from services.runtime.wire.errors import RequestError
 from training.data.sprites import SceneDataError
 from training.evaluation.detector_command import detector
@@ -27,7 +29,11 @@ from training.evaluation.text_command import text
 from training.evaluation.text_scores.clip_command import clip
 from training.evaluation.tokenizers_command import tokenizers
 
-app = App(name="python -m training.evaluation", help="Measures what was trained.")
+app = App(
+    name="python -m training.evaluation",
+    help="Measures what was trained.",
+    version=package_version,
+)
 for command in (detector, tokenizers, text, base, superres, scenes, edits, gallery):
     app.command(command)
 for any_data in (generate, reconstruction, frechet, fid, clip, pareto, raters):
@@ -39,6 +45,7 @@ def main() -> None:
     """Runs the command line; a mistake of the user's is one line."""
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
+        check_variables()  # the client sends the caller's trace context
         app()
     except (CheckpointError, MuseError, OSError, RequestError, SceneDataError, ValueError) as error:
         sys.exit(f"error: {error}")

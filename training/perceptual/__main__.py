@@ -6,12 +6,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from services.runtime.version import package_version
 from training.perceptual.conversion import convert as convert_package
 from training.perceptual.errors import LpipsError
 
 app = App(
     name="python -m training.perceptual",
     help="Makes LPIPS networks for --perceptual of `python -m training tokenizer`.",
+    version=package_version,
 )
 
 

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 
 from services.presets import preset as named_preset
 from services.runtime.checkpoints.errors import CheckpointError
+from services.runtime.version import package_version
 from training.data.captioned.errors import DataError
 from training.data.captioned.files import PictureFiles
 from training.data.captioned.reading import ExampleReader
@@ -27,6 +28,7 @@ CONFIGURATION, DATA = 78, 65  # of sysexits.h
 app = App(
     name="python -m training.precompute",
     help="Computes tokens or embeddings of captioned pictures once, for --precomputed of training.",
+    version=package_version,
 )
 Index = Annotated[int, Parameter(help="Which shard, from 0 up.")]
 Count = Annotated[int, Parameter(help="Shards of the whole data set.")]

@@ -16,6 +16,11 @@ from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage, GenerateReques
 
 from services.orchestrator.callers.credentials import Identity
 from services.orchestrator.timeline import Call
+from services.runtime.server.endings import (
+    deadline_of,
+    status_of_aborted,
+    status_of_cancelled,
+)
 from services.runtime.server.metrics_interceptor import kind_of, kind_of_method
 from services.runtime.server.requests import Context
 from services.runtime.wire.caller import MAX_ID_LENGTH
@@ -82,6 +87,7 @@ class AuditRecord:
 def audited(record: AuditRecord, context: Context) -> Iterator[AuditRecord]:
     """Writes the line of a call when its block ends, however it ends."""
     begun_s, status = time.monotonic(), grpc.StatusCode.INTERNAL.name
+    deadline_s = deadline_of(context)
     try:
         yield record
         status = grpc.StatusCode.OK.name
@@ -89,13 +95,10 @@ def audited(record: AuditRecord, context: Context) -> Iterator[AuditRecord]:
         status = error.code.name
         raise
     except asyncio.CancelledError:
-        left_s = context.time_remaining()
-        late = left_s is not None and left_s <= 0
-        status = (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name
+        status = status_of_cancelled(deadline_s).name
         raise
     except grpc.aio.AbortError:
-        code: Any = context.code()
-        status = next(each for each in grpc.StatusCode if code in (each, each.value[0])).name
+        status = status_of_aborted(context).name
         raise
     finally:
         record.log(status, time.monotonic() - begun_s)

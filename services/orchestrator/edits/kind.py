@@ -42,7 +42,8 @@ class EditKind:
             makes each image.
         needs_prompt: Whether an empty prompt is refused.
         base_sampling: Sampling parameters of the base that go before the stage's defaults and
-            after those of the request.
+            after those of the request, from the request and the checkpoint's own for mask-free
+            edits.
         results: Number of pictures that each image of `count` returns.
         windows: Number of squares that each image of `count` is decoded in.
         result_size: Height and width of a result, from height and width of the source.
@@ -54,7 +55,7 @@ class EditKind:
     check: Callable[[GenerateRequest], None]
     prepare: Callable[[RequestContext, Source], Awaitable[ImageHandler]]
     needs_prompt: bool = True
-    base_sampling: Callable[[GenerateRequest], Sampling] = lambda request: Sampling()
+    base_sampling: Callable[[GenerateRequest, Sampling], Sampling] = lambda request, own: Sampling()
     results: Callable[[GenerateRequest], int] = lambda request: 1
     windows: Callable[[GenerateRequest, Source], int] = lambda request, source: 1
     result_size: Callable[[GenerateRequest, int, int], tuple[int, int]] = (

@@ -75,14 +75,14 @@ def kept_of(edit: MaskFreeEdit) -> list[int]:
     return sorted({*edit.return_iterations, iterations_of(edit)})
 
 
-def _base_sampling(request: GenerateRequest) -> Sampling:
-    guidance = request.base.guidance_scale if request.base.HasField("guidance_scale") else GUIDANCE
-    return Sampling(
-        steps=iterations_of(request.mask_free_edit),
-        guidance_scale=guidance,
-        guidance_scale_start=guidance,
-        top_k=TOP_K,
-    )
+def _base_sampling(request: GenerateRequest, own: Sampling) -> Sampling:
+    parameters = Sampling(guidance_scale=GUIDANCE, top_k=TOP_K)
+    parameters.MergeFrom(own)
+    if request.base.HasField("guidance_scale"):
+        parameters.guidance_scale = request.base.guidance_scale
+    parameters.guidance_scale_start = parameters.guidance_scale  # the same in every iteration
+    parameters.steps = iterations_of(request.mask_free_edit)
+    return parameters
 
 
 async def _prepare(context: RequestContext, source: Source) -> ImageHandler:

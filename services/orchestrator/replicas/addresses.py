@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-RESOLVED = "dns:///"
+from muse_client.addresses import RESOLVED, Address, parse_address
+
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -28,14 +29,13 @@ def names_several(address: str) -> bool:
 
 
 def addresses_of(setting: str, stage: str) -> list[str]:
-    """Returns the addresses in a setting, such as "host:port,dns:///name:port".
+    """Returns the addresses in a setting, such as "host:port,dns:///name:port", in one spelling.
 
     Raises:
         ValueError: an address has no host or port, or is repeated.
     """
-    addresses = [address.strip() for address in setting.split(",")]
+    addresses = [_parsed(address.strip(), stage).target for address in setting.split(",")]
     for address in addresses:
-        _host_and_port(address, stage)
         if addresses.count(address) > 1:
             raise ValueError(f"{stage}: expected every address once, got {address!r} twice")
     return addresses
@@ -51,20 +51,17 @@ def service_of(setting: str, stage: str) -> ServiceName:
         raise ValueError(
             f"{stage}: expected one NAME:PORT with --discovery kubernetes, got {setting!r}"
         )
-    host, port = _host_and_port(setting, stage)
-    labels = host.split(".")
-    if labels[0].isdigit() or ":" in host:
+    address = _parsed(setting, stage)
+    labels = address.host.split(".")
+    if labels[0].isdigit() or ":" in address.host:
         raise ValueError(
             f"{stage}: expected the name of a Service with --discovery kubernetes, got {setting!r}"
         )
-    return ServiceName(labels[1] if len(labels) > 1 else "", labels[0], port)
+    return ServiceName(labels[1] if len(labels) > 1 else "", labels[0], address.port)
 
 
-def _host_and_port(address: str, stage: str) -> tuple[str, int]:
-    host, _, port = address.removeprefix(RESOLVED).rpartition(":")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise ValueError(
-            f"{stage}: expected HOST:PORT or dns:///NAME:PORT, or several separated by commas, "
-            f"got {address!r}"
-        )
-    return host, int(port)
+def _parsed(address: str, stage: str) -> Address:
+    try:
+        return parse_address(address)
+    except ValueError as error:
+        raise ValueError(f"{stage}: {error}; separate several by commas") from None

@@ -7,6 +7,8 @@ two of them, and an endpoint without a readiness condition counts as ready.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from muse_client.addresses import endpoint as host_and_port
+
 SERVICE_LABEL = "kubernetes.io/service-name"
 PORT_NAME = "grpc"
 FAMILIES = ("IPv4", "IPv6")  # a pod with both is called at its IPv4 address
@@ -32,7 +34,7 @@ def ready_addresses(slices: Iterable[Slice], port: int) -> list[str]:
             if not endpoint.get("addresses") or not _callable(endpoint.get("conditions") or {}):
                 continue
             host = endpoint["addresses"][0]  # further addresses are the same pod's
-            address = f"[{host}]:{number}" if FAMILIES[family] == "IPv6" else f"{host}:{number}"
+            address = host_and_port(host, number)
             target = endpoint.get("targetRef") or {}
             pod = (target.get("kind", ""), target.get("name", address))
             addresses[pod] = min(addresses.get(pod, (family, address)), (family, address))

@@ -8,6 +8,7 @@ from typing import Any
 
 from muse.base.v1.base_pb2 import GenerateRequest as BaseRequest
 from muse.base.v1.base_pb2 import GenerateResponse as BaseResponse
+from muse.common.v1.decoding_pb2 import Sampling
 from muse.superres.v1.superres_pb2 import GenerateRequest as SuperresRequest
 from muse.superres.v1.superres_pb2 import GenerateResponse as SuperresResponse
 from muse.text_encoder.v1.text_encoder_pb2 import EncodeRequest as TextEncodeRequest
@@ -26,8 +27,12 @@ def work_of(request: Any) -> int:
     parameters = request.sampling
     mask_free = isinstance(request, BaseRequest) and request.HasField("mask_free_edit")
     total = (0 if mask_free else request.resume.total) or parameters.steps
-    rows = 2 if parameters.guidance_scale or parameters.guidance_scale_start else 1
-    return max(1, total - request.resume.step) * rows
+    return max(1, total - request.resume.step) * rows_of(parameters)
+
+
+def rows_of(parameters: Sampling) -> int:
+    """Returns the rows of each step of a decode: two with guidance."""
+    return 2 if parameters.guidance_scale or parameters.guidance_scale_start else 1
 
 
 def latency_key(request: Any) -> Hashable:

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 from opentelemetry import trace
-from opentelemetry.propagate import inject
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.runtime.observability import span_attributes, tracing
@@ -61,6 +60,9 @@ async def _traced(continuation: Any, details: Any, request: Any) -> Any:
     opened = tracing.tracer.start_span(
         method.lstrip("/"), kind=SpanKind.CLIENT, attributes=span_attributes.call(method)
     )
+    # Imported here: at import it reads OTEL_PROPAGATORS, which a process checks when it starts.
+    from opentelemetry.propagate import inject
+
     carrier: dict[str, str] = {}
     inject(carrier, context=trace.set_span_in_context(opened))
     metadata = grpc.aio.Metadata(*(details.metadata or ()), *carrier.items())

@@ -6,6 +6,7 @@ fills disks and stalls whoever reads it.
 
 import json
 import logging
+import math
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -59,6 +60,8 @@ def bounded(value: Any) -> Any:
         return {bounded(str(key)): bounded(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [bounded(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such number
     if value is None or isinstance(value, bool | int | float):
         return value
     text = str(value)

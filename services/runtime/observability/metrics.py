@@ -15,6 +15,7 @@ from typing import Any
 
 from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.instruments import INSTRUMENTS
+from services.runtime.observability.otlp_exporters import metric_exporter
 
 logger = logging.getLogger(__name__)
 LAST_EXPORT_MS = 2000.0  # time limit of the last export, should the collector not answer
@@ -83,9 +84,7 @@ def _periodic_readers(exporter: str) -> list[Any]:
 
     if exporter == "console":
         return [PeriodicExportingMetricReader(ConsoleMetricExporter())]
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-
-    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+    return [PeriodicExportingMetricReader(metric_exporter())]
 
 
 def _shut_down(provider: Any) -> None:

@@ -5,7 +5,7 @@ Source: OpenTelemetry specification, "Sampling", "Batching processor" and "OTLP 
 
 import os
 from collections.abc import Callable, Sequence
-from threading import Timer
+from threading import Thread
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -26,9 +26,11 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 from services.runtime.observability import span_attributes
+from services.runtime.observability.otlp_exporters import span_exporter
 
 DEFAULT_RATIO = 0.1  # share of new traces that are sampled, unless OTEL_TRACES_SAMPLER is set
 LAST_EXPORT_S = 5.0  # time limit of the last export when the process ends
+ABORT_S = 0.5  # for an export that waits to try again to end
 
 
 def exporting_provider(
@@ -43,26 +45,24 @@ def exporting_provider(
     provider = TracerProvider(
         sampler=None if configured else ParentBasedTraceIdRatio(DEFAULT_RATIO),
         resource=Resource.create({SERVICE_NAME: service_name}),
+        shutdown_on_exit=False,  # the function returned does it
     )
     provider.sampler = LinkSampler(provider.sampler)
     provider.add_span_processor(CallerProcessor())
     if exporter == "console":
         provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
         return provider, provider.shutdown
-    # Imported here: the console needs no gRPC exporter.
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    otlp = OTLPSpanExporter()
+    otlp = span_exporter()
     provider.add_span_processor(BatchSpanProcessor(otlp))
 
     def end() -> None:
-        time_limit = Timer(LAST_EXPORT_S, otlp.shutdown)
-        time_limit.daemon = True
-        time_limit.start()
-        try:
-            provider.shutdown()
-        finally:
-            time_limit.cancel()
+        # On a thread: an export over HTTP that has begun cannot be interrupted.
+        ending = Thread(target=provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(LAST_EXPORT_S)
+        if ending.is_alive():
+            otlp.shutdown()
+            ending.join(ABORT_S)
 
     return provider, end
 

@@ -1,6 +1,8 @@
 """Options of gRPC channels and servers: message limits, keepalive and proxies."""
 
-from services.runtime.server.settings import ServerSettings, is_loopback
+from muse_client.addresses import is_here
+
+from services.runtime.server.settings import ServerSettings
 
 # A machine that fails does not close its connections: a ping without an answer shows the failure.
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 10_000, 5_000
@@ -24,8 +26,7 @@ def proxy_options(address: str) -> list[tuple[str, int]]:
 
     A proxy that `http_proxy` names is elsewhere, and cannot reach a loopback address of this one.
     """
-    host = address.removeprefix("dns:///").rpartition(":")[0]
-    return [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
+    return [("grpc.enable_http_proxy", 0)] if is_here(address) else []
 
 
 def keepalive_options() -> list[tuple[str, int]]:
@@ -35,6 +36,9 @@ def keepalive_options() -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by default
         ("grpc.http2.max_pings_without_data", 0),  # no limit: a decode may send nothing for long
+        # Also without calls: load balancers and NAT forget connections that are silent. A server
+        # takes pings from a client that has no calls; it refuses them by default.
+        ("grpc.keepalive_permit_without_calls", 1),
     ]
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import grpc
 from opentelemetry import context as trace_context
-from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.observability import span_attributes
 from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.tracing import span
+from services.runtime.server.endings import (
+    deadline_of,
+    status_of_aborted,
+    status_of_cancelled,
+)
 from services.runtime.server.requests import Context, Handler, RequestReader
 from services.runtime.wire.errors import (
     DETAILS_KEY,
@@ -99,8 +103,12 @@ async def _abort(context: Context, error: RequestError) -> None:
 @asynccontextmanager
 async def server_spans(method: str, context: Context) -> AsyncIterator[None]:
     """Opens the server span of a call, as a child of the client's span."""
+    # Imported here: at import it reads OTEL_PROPAGATORS, which a process checks when it starts.
+    from opentelemetry.propagate import extract
+
     metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-    token, code = trace_context.attach(extract(metadata)), grpc.StatusCode.CANCELLED
+    token, code = trace_context.attach(extract(metadata)), grpc.StatusCode.UNKNOWN
+    deadline_s = deadline_of(context)
     attributes = span_attributes.call(method)
     try:
         with span(method.lstrip("/"), kind=SpanKind.SERVER, **attributes) as opened:
@@ -108,7 +116,10 @@ async def server_spans(method: str, context: Context) -> AsyncIterator[None]:
                 yield
                 code = grpc.StatusCode.OK
             except grpc.aio.AbortError:
-                code = context.code()
+                code = status_of_aborted(context)
+                raise
+            except asyncio.CancelledError:
+                code = status_of_cancelled(deadline_s)
                 raise
             finally:
                 opened.set_attributes(span_attributes.end_of_call(code))

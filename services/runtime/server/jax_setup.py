@@ -48,6 +48,8 @@ def prepare_jax(compilation_cache: Path | None, *, required: bool = False) -> No
     # By default JAX skips programs that compile within a second or are small, which is all of a
     # small model. In a read-only folder no time is long enough to attempt a write.
     writable = os.access(compilation_cache, os.W_OK)
+    if not writable:
+        logger.info("%s is only read; new programs are not kept", compilation_cache)
     min_compile_s = 0.0 if writable else float("inf")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_s)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

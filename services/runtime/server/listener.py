@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from muse_client.addresses import endpoint
 
 from services.runtime.server.channels import limit_options, server_options
 from services.runtime.server.interceptors import (
@@ -116,7 +117,7 @@ class Listener:
             options=[*server_options(settings.max_message_mib), *limit_options(settings)],
         )
         self._add_servicers(server)
-        self._port = server.add_insecure_port(f"{settings.host}:{self._port}")
+        self._port = server.add_insecure_port(endpoint(settings.host, self._port))
         await server.start()
         return _Accepting(server, calls, endless)
 

@@ -11,6 +11,11 @@ import grpc
 
 from services.runtime.observability.instruments import IO, REQUESTS
 from services.runtime.observability.tracing import recorded_span
+from services.runtime.server.endings import (
+    deadline_of,
+    status_of_aborted,
+    status_of_cancelled,
+)
 from services.runtime.server.interceptors import wrapped
 from services.runtime.server.requests import Context, Handler
 
@@ -50,16 +55,15 @@ def measured(handler: Any, method: str) -> Handler:
     @asynccontextmanager
     async def timing(_: str, context: Context) -> AsyncIterator[None]:
         outcome, trace = grpc.StatusCode.UNKNOWN, recorded_span()
+        deadline_s = deadline_of(context)
         try:
             yield
             outcome = grpc.StatusCode.OK
         except grpc.aio.AbortError:
-            outcome = _status(context)
+            outcome = status_of_aborted(context)
             raise
         except asyncio.CancelledError:
-            remaining_s = context.time_remaining()
-            late = remaining_s is not None and remaining_s <= 0
-            outcome = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            outcome = status_of_cancelled(deadline_s)
             raise
         finally:
             seconds = time.perf_counter() - start_s
@@ -69,9 +73,3 @@ def measured(handler: Any, method: str) -> Handler:
         request_deserializer=counting_deserializer, response_serializer=counting_serializer
     )
     return wrapped(counting, method, timing)
-
-
-def _status(context: Context) -> grpc.StatusCode:
-    """Returns the status that a call was aborted with; gRPC gives it as a number."""
-    code: Any = context.code()
-    return next(each for each in grpc.StatusCode if code in (each, each.value[0]))

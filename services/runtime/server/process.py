@@ -16,16 +16,19 @@ from cyclopts.config import Env
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from muse_client.addresses import endpoint, reachable
 
 from services.runtime.checkpoints.errors import CheckpointError
 from services.runtime.observability import instruments
 from services.runtime.observability.logs import configure_logs
 from services.runtime.observability.metrics import configure_metrics
+from services.runtime.observability.otel_variables import check_variables
 from services.runtime.observability.tracing import configure_tracing
 from services.runtime.server import reflection_v1
 from services.runtime.server.interceptors import Around
 from services.runtime.server.listener import Listener
 from services.runtime.server.settings import ServerSettings, StageSettings
+from services.runtime.version import package_version
 from services.stages import generated, service_of
 
 logger = logging.getLogger(__name__)
@@ -76,7 +79,7 @@ class RunningServer:
     """A running server.
 
     Attributes:
-        address: "host:port" to connect to.
+        address: "host:port" at which this machine connects to it.
         port: Port it listens on.
         health: Health servicer.
         serving: Names that share one health status: the service's, "" and READINESS.
@@ -120,16 +123,16 @@ async def running_server(
         port = await listener.start()
     except RuntimeError as error:
         raise ServerError(
-            f"cannot listen on {settings.host}:{settings.port}: is another server there? "
+            f"cannot listen on {endpoint(settings.host, settings.port)}: is another server there? "
             "Name another --port"
         ) from error
-    running = RunningServer(f"{settings.host}:{port}", port, states, serving)
+    running = RunningServer(endpoint(reachable(settings.host), port), port, states, serving)
     following: asyncio.Task[None] | None = None
     stop_observing = instruments.observe(service.load) if service.load is not None else None
     try:
         await service.warm_up()
         await running.set_status(SERVING)
-        logger.info("serving", extra={"address": running.address})
+        logger.info("serving", extra={"address": running.address, "host": settings.host})
         if service.health is not None:
             following = asyncio.create_task(_follow_health(service.health(), running))
         yield running
@@ -178,6 +181,7 @@ def run_server(
     """
     configure_logs(f"muse.{name}", settings.log_level)
     try:
+        check_variables()
         with ExitStack() as at_end:
             at_end.callback(configure_tracing(f"muse.{name}"))
             at_end.callback(_start_metrics(name, settings))
@@ -194,11 +198,13 @@ def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:
         port, end = configure_metrics(stage, host=host, port=wanted_port)
     except OSError as error:
         raise ServerError(
-            f"cannot listen on {host}:{wanted_port} for metrics ({error.strerror}): is another "
-            "server there? Name another --metrics-port"
+            f"cannot listen on {endpoint(host, wanted_port or 0)} for metrics ({error.strerror}): "
+            "is another server there? Name another --metrics-port"
         ) from error
     if port is not None:
-        logger.info("metrics", extra={"address": f"http://{host}:{port}/metrics"})
+        logger.info(
+            "metrics", extra={"address": f"http://{endpoint(reachable(host), port)}/metrics"}
+        )
     return end
 
 
@@ -240,7 +246,12 @@ def command_line(
 
     `default` is the settings without any flag; None if a flag is required.
     """
-    app = App(name=f"python -m services.{name}", help=help_text, config=Env("MUSE_", command=False))
+    app = App(
+        name=f"python -m services.{name}",
+        help=help_text,
+        version=package_version,
+        config=Env("MUSE_", command=False),
+    )
 
     def main(settings: Settings) -> None:
         """Serves until SIGTERM."""

@@ -1,8 +1,9 @@
 """Command-line settings of servers."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
+
+from muse_client.addresses import is_loopback, parse_host
 
 LONGEST_S = 1e6  # gRPC counts milliseconds in 32 bits
 
@@ -12,7 +13,8 @@ class ServerSettings:
     """Settings of every server.
 
     Attributes:
-        host: Address to listen on. Only this machine by default: the wire is not encrypted.
+        host: Address to listen on, such as 0.0.0.0, or :: for IPv6 too. Only this machine by
+            default: the wire is not encrypted.
         port: Port to listen on; 0 takes a free one.
         grace_s: Seconds that open calls may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
@@ -55,6 +57,10 @@ class ServerSettings:
     metrics_host: str | None = None
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "host", parse_host(self.host))  # one spelling of an address
+        except ValueError as error:
+            raise ValueError(f"host: {error}") from None
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port: expected 0 to 65535, got {self.port}")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
@@ -90,14 +96,6 @@ class ServerSettings:
     def introspects(self) -> bool:
         """Whether reflection and channelz describe the server."""
         return is_loopback(self.host) if self.introspection is None else self.introspection
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether an address or name to listen on is reached from this machine alone."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,3 +88,36 @@ def test_a_server_that_only_compiles_needs_its_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"compilation_cache: cannot create .*/file"):
         prepare_jax(tmp_path / "file", required=True)
+
+
+FULL = """
+import logging, resource, sys
+from pathlib import Path
+from services.runtime.observability.logs import configure_logs
+from services.runtime.server.jax_setup import prepare_jax
+import jax
+configure_logs("muse.test")
+prepare_jax(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))  # a write fails after a few bytes
+print(jax.jit(lambda x: x * 3 + 1)(2.0))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes")
+def test_a_folder_on_a_full_disk_is_a_warning_and_the_next_start_compiles(folder: Path) -> None:
+    def run(script: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", script, str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    full = run(FULL)
+    assert (full.returncode, full.stdout) == (0, "7.0\n"), full.stderr
+    assert "persistent compilation cache" in full.stderr
+    assert '"level": "WARNING"' in full.stderr
+
+    again = run(FULL.replace("resource.setrlimit", "(lambda *_: None)"))
+    assert (again.returncode, again.stdout) == (0, "7.0\n"), again.stderr

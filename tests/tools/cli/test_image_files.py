@@ -1,7 +1,10 @@
 """Pictures as files: every format says the same of itself, and a sheet shows them in order."""
 
 import io
+import resource
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +76,31 @@ def test_a_sheet_shows_the_pictures_in_order(tmp_path: Path) -> None:
         centres = [(12, 8), (32, 8), (12, 20), (32, 20)]
         red = np.asarray(sheet)[..., 0]
         assert [red[down, across] for across, down in centres] == [50, 100, 150, 255]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Makes every write beyond a few bytes fail in this process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.jpg", "d.webp"])
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"before")
+    with pytest.raises(RuntimeError, match=f"^cannot write .*{name}: File too large"), full_disk():
+        save_picture(picture(), file)
+    assert file.read_bytes() == b"before"
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("there.png")
+    save_picture(picture(), tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "there.png").read_bytes() == picture().png

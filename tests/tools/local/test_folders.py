@@ -32,3 +32,22 @@ def test_a_user_without_home_has_a_folder_of_the_servers_own(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     assert compiled_folder(tmp_path) == tmp_path / "compiled"
+
+
+@pytest.mark.parametrize("cache", ["", "cache", "./cache", "~/cache"])
+def test_a_cache_folder_that_is_not_absolute_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: str
+) -> None:
+    monkeypatch.delenv("MUSE_COMPILATION_CACHE", raising=False)
+    monkeypatch.setenv("HOME", "/home/fox")
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    assert compiled_folder(tmp_path) == Path("/home/fox/.cache/muse/compiled")
+
+
+def test_a_home_that_is_not_absolute_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "fox")
+    assert compiled_folder(tmp_path) == tmp_path / "compiled"

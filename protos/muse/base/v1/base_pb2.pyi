@@ -173,6 +173,7 @@ class GetStatusResponse(google.protobuf.message.Message):
 
     STATUS_FIELD_NUMBER: builtins.int
     DEFAULTS_FIELD_NUMBER: builtins.int
+    MASK_FREE_EDIT_DEFAULTS_FIELD_NUMBER: builtins.int
     @property
     def status(self) -> muse.common.v1.stage_pb2.StageStatus:
         """Checkpoints, device and load."""
@@ -181,13 +182,20 @@ class GetStatusResponse(google.protobuf.message.Message):
     def defaults(self) -> muse.common.v1.decoding_pb2.Sampling:
         """Default sampling parameters. All are set but `seed` and `min_steps`."""
 
+    @property
+    def mask_free_edit_defaults(self) -> muse.common.v1.decoding_pb2.Sampling:
+        """Default sampling parameters of mask-free edits, as far as the checkpoint has its own. The others
+        are those of the paper, of `muse.orchestrator.v1.MaskFreeEdit`.
+        """
+
     def __init__(
         self,
         *,
         status: muse.common.v1.stage_pb2.StageStatus | None = ...,
         defaults: muse.common.v1.decoding_pb2.Sampling | None = ...,
+        mask_free_edit_defaults: muse.common.v1.decoding_pb2.Sampling | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["defaults", b"defaults", "status", b"status"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["defaults", b"defaults", "status", b"status"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["defaults", b"defaults", "mask_free_edit_defaults", b"mask_free_edit_defaults", "status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["defaults", b"defaults", "mask_free_edit_defaults", b"mask_free_edit_defaults", "status", b"status"]) -> None: ...
 
 global___GetStatusResponse = GetStatusResponse

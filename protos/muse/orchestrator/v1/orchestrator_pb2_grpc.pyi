@@ -10,7 +10,7 @@ much as a picture of the stages' size. Raise the limit of your client for receiv
 Python, Node.js and C++ by the channel option grpc.max_receive_message_length = 67108864; in Go by
 grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)); in Java by
 channelBuilder.maxInboundMessageSize(64 << 20). The Python SDK of this project does so. The server
-accepts requests of up to 72 MiB, a picture and its mask (its flag --max-message-mib).
+accepts requests of up to 88 MiB, a picture and its mask (its flag --max-message-mib).
 """
 
 import abc

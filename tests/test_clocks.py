@@ -1,0 +1,26 @@
+"""Durations, deadlines and retries go by the monotonic clock, which does not jump."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
+# What the time of day is written for, not computed with.
+STAMPS = {
+    "services/runtime/observability/completed_spans.py",  # start and end of spans
+    "services/orchestrator/replicas/replica_set.py",  # since when no replica serves
+}
+
+
+def test_only_stamps_read_the_wall_clock() -> None:
+    found = set()
+    for package in ("services", "tools", "client"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if (
+                    isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and (node.value.id, node.attr) in WALL
+                ):
+                    found.add(str(file.relative_to(ROOT)))
+    assert found == STAMPS
