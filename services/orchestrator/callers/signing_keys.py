@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from jwt import PyJWK, PyJWKClient, PyJWKSet
 from jwt.exceptions import PyJWTError
+from muse_client.addresses import is_loopback
 
 from services.orchestrator.callers.watched_file import WatchedFile
-from services.runtime.server.settings import is_loopback
 from services.runtime.wire.errors import unavailable
 
 logger = logging.getLogger(__name__)
