@@ -12,13 +12,14 @@ from muse_client.calls import (
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
-    channel_options,
     generate_request,
     trace_metadata,
 )
+from muse_client.channels import asynchronous_channels
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
+from muse_client.tls import Tls
 
 if TYPE_CHECKING:  # a type of the stubs only
     from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceAsyncStub
@@ -28,13 +29,15 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
     """Asynchronous client of an orchestrator; an asynchronous context manager."""
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | None = None,
     ) -> None:
         """Creates a client, which connects at its first call; see `MuseClient`."""
-        self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
-        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
-        self._stub = cast("OrchestratorServiceAsyncStub", stub)
+        self._address, self._timeout_s, self._tls = address, timeout_s, tls
+        self._channels = asynchronous_channels(address, tls)
 
     async def __aenter__(self) -> "AsyncMuseClient":
         return self
@@ -44,7 +47,13 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
 
     async def close(self) -> None:
         """Closes the connection and cancels calls in progress."""
-        await self._channel.close()
+        for channel in self._channels.opened:
+            await channel.close()
+
+    @property
+    def _stub(self) -> "OrchestratorServiceAsyncStub":
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channels.current())
+        return cast("OrchestratorServiceAsyncStub", stub)
 
     async def generate(
         self, prompt: str, **options: Unpack[GenerateOptions]
@@ -78,7 +87,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
             async for response in call:
                 yield read_event(response)
         except grpc.aio.AioRpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error
         finally:
             call.cancel()
 
@@ -94,4 +103,4 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
                 request, timeout=STATUS_TIMEOUT_S, metadata=trace_metadata()
             )
         except grpc.aio.AioRpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error

@@ -11,30 +11,38 @@ from muse_client.calls import (
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
-    channel_options,
     generate_request,
     trace_metadata,
 )
+from muse_client.channels import blocking_channels
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
+from muse_client.tls import Tls
 
 
 class MuseClient(EditMethods[list[GeneratedImage]]):
     """Blocking client of an orchestrator; a context manager. Threads may share one."""
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | None = None,
     ) -> None:
         """Creates a client, which connects at its first call.
 
         Args:
             address: "host:port" of the orchestrator.
             timeout_s: Deadline of each request in seconds; the servers cancel the request then.
+            tls: Authorities and certificate for TLS; None for plain text.
+
+        Raises:
+            ValueError: a file of `tls` cannot be read or used.
         """
-        self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.insecure_channel(address, options=channel_options(address))
-        self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        self._address, self._timeout_s, self._tls = address, timeout_s, tls
+        self._channels = blocking_channels(address, tls)
 
     def __enter__(self) -> "MuseClient":
         return self
@@ -44,7 +52,12 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
 
     def close(self) -> None:
         """Closes the connection and cancels calls in progress."""
-        self._channel.close()
+        for channel in self._channels.opened:
+            channel.close()
+
+    @property
+    def _stub(self) -> orchestrator_pb2_grpc.OrchestratorServiceStub:
+        return orchestrator_pb2_grpc.OrchestratorServiceStub(self._channels.current())
 
     def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> list[GeneratedImage]:
         """Generates images, and returns them in order.
@@ -79,7 +92,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
             for response in call:
                 yield read_event(response)
         except grpc.RpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error
         finally:
             call.cancel()
 
@@ -95,4 +108,4 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
                 request, timeout=STATUS_TIMEOUT_S, metadata=trace_metadata()
             )
         except grpc.RpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error

@@ -1,7 +1,6 @@
-"""Requests, channel options and trace context, shared by both clients."""
+"""Requests and trace context, shared by both clients."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from muse.common.v1.caller_pb2 import Caller
@@ -14,19 +13,7 @@ from muse_client.errors import invalid_request, set_fields
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 DEFAULT_TIMEOUT_S = 300.0
 STATUS_TIMEOUT_S = 15.0
-_MAX_MESSAGE_BYTES = 64 * 2**20
 _LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
-
-
-def channel_options(address: str) -> list[tuple[str, int]]:
-    """Returns the options of a channel: message limits, and no HTTP proxy to this machine."""
-    options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
-    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
-    try:
-        local = ip_address(host).is_loopback
-    except ValueError:  # a name
-        local = host == "localhost"
-    return [*options, ("grpc.enable_http_proxy", 0)] if local else options
 
 
 class GenerateOptions(EditOptions, total=False):

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -15,7 +15,17 @@ from services.runtime.checkpoints.precision import Weights
 from services.runtime.version import package_version
 from services.stages import ORCHESTRATOR_PORT
 from tools.cli.edit_commands import COMMANDS
-from tools.cli.options import DEFAULTS, CommandOptions, Prompt, Server
+from tools.cli.options import (
+    DEFAULTS,
+    PLAIN_TEXT,
+    CommandOptions,
+    Prompt,
+    Server,
+    Transport,
+)
+
+if TYPE_CHECKING:
+    from muse_client import Tls
 
 app = App(
     name="muse", help="Text to image by masked generative transformers.", version=package_version
@@ -54,6 +64,7 @@ def up(
     replicas: tuple[str, ...] = (),
     mesh: str | None = None,
     weights: Weights | None = None,
+    tls: bool = False,
 ) -> None:
     """Runs the servers of k8s/overlays/local-cpu as processes of this machine.
 
@@ -74,6 +85,9 @@ def up(
         Mesh of this host's devices for base and for superres, such as "model=4".
     weights
         Storage of the matrices of text encoder, base and superres; int8 takes one byte a number.
+    tls
+        Let the servers speak TLS, with certificates that are made for this run. Calls need the
+        variables that are printed.
     """
     import signal
 
@@ -89,10 +103,17 @@ def up(
             replicas=parse_replicas(replicas),
             base_port=base_port,
             pre_stop=True,
+            tls=tls,
         ) as stack:
             if preset is not None:
-                _check_preset(stack.address, preset)
+                _check_preset(stack.address, stack.tls, preset)
             print(f"serving on 127.0.0.1:{base_port}", flush=True)
+            if (files := stack.tls) is not None:
+                print(
+                    f"export MUSE_TLS_CA={files.ca} MUSE_TLS_CERT={files.cert} "
+                    f"MUSE_TLS_KEY={files.key}  # for calls",
+                    flush=True,
+                )
             while True:
                 stack.check()
                 time.sleep(0.5)
@@ -100,10 +121,10 @@ def up(
         print("stopped", flush=True)
 
 
-def _check_preset(address: str, preset: str) -> None:
+def _check_preset(address: str, tls: "Tls | None", preset: str) -> None:
     from muse_client import MuseClient
 
-    with MuseClient(address) as client:
+    with MuseClient(address, tls=tls) as client:
         found = {report.stage: report.status.preset for report in client.status().stages}
     if found["base"] != preset:  # the other stages may be shared between presets
         raise ValueError(f"preset: expected checkpoints of {preset!r}, got those of {found}")
@@ -126,7 +147,7 @@ def generate(
 
 
 @app.command
-def status(*, server: Server = None, json: bool = False) -> int:
+def status(*, server: Server = None, json: bool = False, transport: Transport = PLAIN_TEXT) -> int:
     """Prints health and status of every stage; exits with 1 unless all stages serve.
 
     Parameters
@@ -139,7 +160,7 @@ def status(*, server: Server = None, json: bool = False) -> int:
     from google.protobuf.json_format import MessageToJson
     from muse_client import DEFAULT_ADDRESS, MuseClient
 
-    with MuseClient(server or DEFAULT_ADDRESS) as client:
+    with MuseClient(server or DEFAULT_ADDRESS, tls=transport.tls()) as client:
         answer = client.status()
     if json:
         print(

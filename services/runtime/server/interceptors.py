@@ -15,6 +15,7 @@ from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNo
 from services.runtime.observability import span_attributes
 from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.tracing import span
+from services.runtime.server.peer_identity import AcceptedClients, is_restricted
 from services.runtime.server.requests import Context, Handler, RequestReader
 from services.runtime.wire.errors import (
     DETAILS_KEY,
@@ -196,11 +197,16 @@ class EndlessCalls:
 
 
 def server_interceptors(
-    calls: CallCount, endless: EndlessCalls, requests: RequestReader, *measured: Wrap
+    calls: CallCount,
+    endless: EndlessCalls,
+    requests: RequestReader,
+    *measured: Wrap,
+    clients: AcceptedClients | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
-    `measured` wraps run inside the span and see the final status.
+    `measured` wraps run inside the span and see the final status. Without `clients` a call of any
+    client is answered.
     """
 
     def around(context_of: Around) -> Wrap:
@@ -215,10 +221,12 @@ def server_interceptors(
     def may_be_endless(method: str) -> bool:
         return not is_ours(method) and method != HEALTH_CHECK
 
+    accepted = [] if clients is None else [around(clients.accepting)]
     traced = [] if selected_exporter("TRACES") == "none" else [around(server_spans)]
     return [
         *map(ours, [around(calls.counting), *traced, *measured]),
         every(around(error_statuses)),
+        *(HandlerInterceptor(wrap, wanted=is_restricted) for wrap in accepted),
         ours(around(calls.limiting)),
         HandlerInterceptor(around(endless.ending), wanted=may_be_endless),
         every(requests.reading),

@@ -12,9 +12,11 @@ from typing import Any
 
 import grpc
 
+from services.runtime.server.certificates import ReloadedCertificates, server_credentials
 from services.runtime.server.channels import limit_options, server_options
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server.metrics_interceptor import measured
+from services.runtime.server.peer_identity import AcceptedClients
 from services.runtime.server.requests import RequestReader
 from services.runtime.server.settings import ServerSettings
 
@@ -67,8 +69,14 @@ class Listener:
     def __init__(
         self, add_servicers: Callable[[grpc.aio.Server], None], settings: ServerSettings
     ) -> None:
-        """Listens nowhere yet; `add_servicers` registers what a new gRPC server answers."""
+        """Listens nowhere yet; `add_servicers` registers what a new gRPC server answers.
+
+        Raises:
+            ValueError: a file of certificates cannot be read, or used.
+        """
         self._add_servicers, self._settings = add_servicers, settings
+        files = settings.certificate_files
+        self._certificates = None if files is None else ReloadedCertificates(files)
         self._draining: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
@@ -96,12 +104,17 @@ class Listener:
             timeout_s=settings.receive_timeout_s,
             max_arriving=max(1, settings.max_arriving_mib // settings.max_message_mib),
         )
+        clients = AcceptedClients(settings.tls_clients) if settings.tls_clients else None
         server = grpc.aio.server(
-            interceptors=server_interceptors(calls, endless, requests, measured),
+            interceptors=server_interceptors(calls, endless, requests, measured, clients=clients),
             options=[*server_options(settings.max_message_mib), *limit_options(settings)],
         )
         self._add_servicers(server)
-        self._port = server.add_insecure_port(f"{settings.host}:{self._port}")
+        address = f"{settings.host}:{self._port}"
+        if self._certificates is None:
+            self._port = server.add_insecure_port(address)
+        else:
+            self._port = server.add_secure_port(address, server_credentials(self._certificates))
         await server.start()
         return _Accepting(server, calls, endless)
 
