@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 from cryptography import x509
@@ -163,9 +164,11 @@ def server_credentials(certificates: ReloadedCertificates) -> grpc.ServerCredent
     """
 
     def configuration(content: Certificates) -> grpc.ServerCertificateConfiguration:
+        if content.cert is None or content.key is None:
+            raise ValueError("expected a certificate and its key, got none")
         return grpc.ssl_server_certificate_configuration([(content.key, content.cert)], content.ca)
 
-    def changed() -> grpc.ServerCertificateConfiguration | None:
+    def changed() -> Any:  # None keeps the current one, which gRPC's stubs do not say
         content = certificates.changed()
         return None if content is None else configuration(content)
 

@@ -12,15 +12,17 @@ from services.runtime.server.listener import Listener
 from services.runtime.server.settings import ServerSettings
 
 
-def health_listener(states: health.aio.HealthServicer, settings: ServerSettings) -> Listener:
-    """Returns the listener of the port `settings.health_port`, where health alone is answered."""
+def health_listener(
+    states: health.aio.HealthServicer, settings: ServerSettings, port: int
+) -> Listener:
+    """Returns the listener of a port where health alone is answered."""
 
     def add_health(server: grpc.aio.Server) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(states, server)
 
     plain = replace(
         settings,
-        port=settings.health_port,
+        port=port,
         health_port=None,
         tls_cert=None,
         tls_key=None,

@@ -121,9 +121,9 @@ async def running_server(
     following: asyncio.Task[None] | None = None
     stop_observing = instruments.observe(service.load) if service.load is not None else None
     try:
-        if settings.health_port is not None:
-            plain = health_listener(states, settings)
-            await _opened(plain, f"{settings.host}:{settings.health_port}", "--health-port")
+        if (health_port := settings.health_port) is not None:
+            plain = health_listener(states, settings, health_port)
+            await _opened(plain, f"{settings.host}:{health_port}", "--health-port")
             probed = plain
         await service.warm_up()
         await running.set_status(SERVING)
