@@ -60,8 +60,8 @@ class LocalAuthority:
         Everyone needs a certificate, and stages accept the orchestrator's alone.
         """
         name = pod.deployment.name
-        hosts = {pod.address.host, "127.0.0.1"}  # of the pod, and of its forwarded port
-        cert, key = self._issue(pod.name, name, sorted(hosts))
+        addresses = sorted({pod.address.host, "127.0.0.1"})  # the pod's, and its forwarded port's
+        cert, key = self._issue(pod.name, name, addresses)
         variables = {"TLS_CERT": cert, "TLS_KEY": key, "TLS_CA": self._ca}
         if name == ORCHESTRATOR:
             variables |= {f"STAGE_{each}": file for each, file in variables.items()}
@@ -70,13 +70,13 @@ class LocalAuthority:
             environment["MUSE_TLS_CLIENTS"] = identity(ORCHESTRATOR)
         return replace(pod, environment={**pod.environment, **environment}, tls=self.client)
 
-    def _issue(self, file_name: str, name: str, hosts: Sequence[str]) -> tuple[Path, Path]:
-        """Issues a certificate; returns its file and that of its key."""
+    def _issue(self, file_name: str, name: str, addresses: Sequence[str]) -> tuple[Path, Path]:
+        """Issues a certificate, for a server if it has addresses; returns it and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [
             x509.UniformResourceIdentifier(identity(name)),
-            x509.DNSName("localhost"),
-            *(x509.IPAddress(ip_address(host)) for host in hosts),
+            *(x509.IPAddress(ip_address(each)) for each in addresses),
+            *([x509.DNSName("localhost")] if addresses else []),
         ]
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -56,6 +56,10 @@ def test_stages_accept_the_orchestrator_alone(secured: dict[str, LocalPod]) -> N
         assert shown.get_values_for_type(x509.UniformResourceIdentifier) == [identity]
         addresses = {str(each) for each in shown.get_values_for_type(x509.IPAddress)}
         assert addresses == {pod.address.host, "127.0.0.1"}
+        assert shown.get_values_for_type(x509.DNSName) == ["localhost"]
+        assert pod.tls is not None
+        client = names_of(Path(str(pod.tls.cert)))
+        assert [each.value for each in client] == ["spiffe://muse.local/client"]
         if name == "orchestrator-0":
             assert variables["MUSE_STAGE_TLS_CERT"] == variables["MUSE_TLS_CERT"]
             assert variables["MUSE_STAGE_TLS_CA"] == variables["MUSE_TLS_CA"]
