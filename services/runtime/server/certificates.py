@@ -131,7 +131,8 @@ class ReloadedCertificates:
         Raises:
             ValueError: a file cannot be read, or used; the message names it.
         """
-        self._files, self._problem = files, ""
+        self._files = files
+        self._refused: Certificates | str | None = None  # latest content, or reason for none
         self.current = files.content()
         files.check(self.current)
 
@@ -139,20 +140,23 @@ class ReloadedCertificates:
         """Returns the content of the files if it has changed; None if the current one stays.
 
         A change that cannot be used is logged once. It may be half of one, between the writing of
-        a certificate and of its key.
+        a certificate and of its key, and is tried again: it may only not be valid yet.
         """
+        content: Certificates | None = None
         try:
             content = self._files.content()
-            if content == self.current:
-                self._problem = ""
-                return None
-            self._files.check(content)
+            if content != self.current:
+                self._files.check(content)
         except ValueError as error:
-            if str(error) != self._problem:
+            refused = str(error) if content is None else content
+            if refused != self._refused:
                 logger.warning("the certificates in use stay: %s", error)
-                self._problem = str(error)
+                self._refused = refused
             return None
-        self.current, self._problem = content, ""
+        self._refused = None
+        if content == self.current:
+            return None
+        self.current = content
         logger.info("certificates were read again", extra={"file": str(self._files.cert)})
         return content
 

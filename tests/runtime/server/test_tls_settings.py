@@ -4,14 +4,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.orchestrator.__main__ import Settings, app
-from services.runtime.server.certificates import CertificateFiles, Certificates
+from services.runtime.server.certificates import (
+    CertificateFiles,
+    Certificates,
+    ReloadedCertificates,
+)
 from services.runtime.server.process import run_server
 from services.runtime.server.settings import ServerSettings
 from tests.authority import DAY, Authority, Pair
@@ -149,6 +153,30 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(
         wrong.check(wrong.content())
     assert said in str(refused.value)
     assert str(tmp_path) in str(refused.value)
+
+
+def test_a_refused_change_is_logged_once_however_long_it_stays_and_taken_once_it_is_valid(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, moment = Authority(), datetime.now(UTC)
+    certificates = ReloadedCertificates(files(tmp_path, authority.issue("a")))
+    before = certificates.current
+    files(tmp_path, authority.issue("a", begin=timedelta(minutes=1)))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
+            return moment
+
+    monkeypatch.setattr("services.runtime.server.certificates.datetime", Clock)
+    for _ in range(4):
+        moment += timedelta(seconds=10)
+        assert certificates.changed() is None
+    assert certificates.current == before
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+
+    moment += timedelta(minutes=2)
+    assert certificates.changed() == certificates.current != before
 
 
 def test_the_key_is_in_no_description() -> None:
