@@ -35,4 +35,5 @@ from muse_client.events import Preview as Preview
 from muse_client.events import Progress as Progress
 from muse_client.events import RequestWarning as RequestWarning
 from muse_client.picture_files import ImageFile as ImageFile
+from muse_client.tls import Tls as Tls
 from muse_client.version import __version__ as __version__

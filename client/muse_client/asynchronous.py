@@ -14,14 +14,15 @@ from muse_client.calls import (
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
-    channel_options,
     generate_request,
     trace_metadata,
 )
+from muse_client.channels import asynchronous_channels
 from muse_client.credentials import credential_metadata
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
+from muse_client.tls import Tls
 
 if TYPE_CHECKING:  # a type of the stubs only
     from muse.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceAsyncStub
@@ -35,16 +36,13 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
         address: str = DEFAULT_ADDRESS,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | None = None,
         api_key: str | None = None,
     ) -> None:
         """Creates a client, which connects at its first call; see `MuseClient`."""
-        self._address, self._timeout_s = target_of(address, DEFAULT_PORT), timeout_s
+        self._address, self._timeout_s, self._tls = target_of(address, DEFAULT_PORT), timeout_s, tls
         self._credential = credential_metadata(api_key)
-        self._channel = grpc.aio.insecure_channel(
-            self._address, options=channel_options(self._address)
-        )
-        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
-        self._stub = cast("OrchestratorServiceAsyncStub", stub)
+        self._channels = asynchronous_channels(self._address, tls)
 
     async def __aenter__(self) -> "AsyncMuseClient":
         return self
@@ -54,7 +52,13 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
 
     async def close(self) -> None:
         """Closes the connection and cancels calls in progress."""
-        await self._channel.close()
+        for channel in self._channels.opened:
+            await channel.close()
+
+    @property
+    def _stub(self) -> "OrchestratorServiceAsyncStub":
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channels.current())
+        return cast("OrchestratorServiceAsyncStub", stub)
 
     async def generate(
         self, prompt: str, **options: Unpack[GenerateOptions]
@@ -88,7 +92,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
             async for response in call:
                 yield read_event(response)
         except grpc.aio.AioRpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error
         finally:
             call.cancel()
 
@@ -104,7 +108,7 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
                 request, timeout=STATUS_TIMEOUT_S, metadata=self._metadata()
             )
         except grpc.aio.AioRpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (*self._credential, *trace_metadata())

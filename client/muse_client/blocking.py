@@ -13,14 +13,15 @@ from muse_client.calls import (
     DEFAULT_TIMEOUT_S,
     STATUS_TIMEOUT_S,
     GenerateOptions,
-    channel_options,
     generate_request,
     trace_metadata,
 )
+from muse_client.channels import blocking_channels
 from muse_client.credentials import credential_metadata
 from muse_client.edits import EditMethods
 from muse_client.errors import muse_error
 from muse_client.events import Event, GeneratedImage, in_order, is_image, read_event
+from muse_client.tls import Tls
 
 
 class MuseClient(EditMethods[list[GeneratedImage]]):
@@ -31,6 +32,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
         address: str = DEFAULT_ADDRESS,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | None = None,
         api_key: str | None = None,
     ) -> None:
         """Creates a client, which connects at its first call.
@@ -39,17 +41,17 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
             address: Address of the orchestrator: HOST:PORT, [IPV6]:PORT, dns:///NAME:PORT, or a
                 host alone, whose port is 50050.
             timeout_s: Deadline of each request in seconds; the servers cancel the request then.
+            tls: Authorities and certificate for TLS; None for plain text.
             api_key: API key or token to present; the environment's MUSE_API_KEY by default, if it
-                is set. The channel is not encrypted: whoever sees its bytes sees the key.
+                is set. In plain text whoever sees the bytes of a call sees the key.
 
         Raises:
-            ValueError: the address has another spelling, or the key a character that no header may
-                have.
+            ValueError: the address has another spelling, a file of `tls` cannot be read or used, or
+                the key has a character that no header may have.
         """
-        self._address, self._timeout_s = target_of(address, DEFAULT_PORT), timeout_s
+        self._address, self._timeout_s, self._tls = target_of(address, DEFAULT_PORT), timeout_s, tls
         self._credential = credential_metadata(api_key)
-        self._channel = grpc.insecure_channel(self._address, options=channel_options(self._address))
-        self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        self._channels = blocking_channels(self._address, tls)
 
     def __enter__(self) -> "MuseClient":
         return self
@@ -59,7 +61,12 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
 
     def close(self) -> None:
         """Closes the connection and cancels calls in progress."""
-        self._channel.close()
+        for channel in self._channels.opened:
+            channel.close()
+
+    @property
+    def _stub(self) -> orchestrator_pb2_grpc.OrchestratorServiceStub:
+        return orchestrator_pb2_grpc.OrchestratorServiceStub(self._channels.current())
 
     def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> list[GeneratedImage]:
         """Generates images, and returns them in order.
@@ -94,7 +101,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
             for response in call:
                 yield read_event(response)
         except grpc.RpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error
         finally:
             call.cancel()
 
@@ -110,7 +117,7 @@ class MuseClient(EditMethods[list[GeneratedImage]]):
                 request, timeout=STATUS_TIMEOUT_S, metadata=self._metadata()
             )
         except grpc.RpcError as error:
-            raise muse_error(error, self._address) from error
+            raise muse_error(error, self._address, self._tls) from error
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (*self._credential, *trace_metadata())

@@ -1,4 +1,4 @@
-"""Requests, channel options and trace context, shared by both clients."""
+"""Requests and trace context, shared by both clients."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,6 @@ from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Adapter, Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
-from muse_client.addresses import is_here
 from muse_client.edits import EditOptions
 from muse_client.errors import invalid_request, set_fields
 
@@ -15,29 +14,10 @@ DEFAULT_PORT = 50050
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_TIMEOUT_S = 300.0
 STATUS_TIMEOUT_S = 15.0
-KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
-_MAX_ANSWER_BYTES = 64 * 2**20
 # What an orchestrator accepts by default. The largest picture and its mask fit in, as PNG files too
 # that cannot be compressed.
 MAX_REQUEST_BYTES = 88 * 2**20
 _LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
-
-
-def channel_options(address: str) -> list[tuple[str, int]]:
-    """Returns the options of a channel: message limits, keepalive, no HTTP proxy to this machine.
-
-    Pings keep load balancers and NAT from forgetting a connection that is silent, and show one that
-    is lost. The servers permit pings of this interval; others refuse them within five minutes.
-    """
-    options = [
-        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
-        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by default
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),  # no limit
-    ]
-    return [*options, ("grpc.enable_http_proxy", 0)] if is_here(address) else options
 
 
 class GenerateOptions(EditOptions, total=False):

@@ -17,6 +17,8 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped, unuse
 )
 from grpc_status import rpc_status
 
+from muse_client.tls import Tls, handshake_problem
+
 TOO_LARGE = "larger than max"  # what gRPC says of a message beyond a limit
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -114,17 +116,19 @@ _CLASSES: dict[grpc.StatusCode, type[MuseError]] = {
 }
 
 
-def muse_error(error: grpc.RpcError, address: str) -> MuseError:
+def muse_error(error: grpc.RpcError, address: str, tls: Tls | None = None) -> MuseError:
     """Returns the exception of a failed call, with the details of its google.rpc.Status.
 
     Args:
         error: Error that gRPC raised.
         address: Address of the orchestrator, for the message.
+        tls: TLS of the client; None for plain text.
     """
     code, message = error.code(), error.details() or error.code().name
     # An orchestrator that answers names the stage that is away; other errors are its own absence.
     if code is grpc.StatusCode.UNAVAILABLE and not message.startswith("stage "):
-        message = f"no orchestrator answers at {address}: {message}"
+        problem = handshake_problem(message, tls) or message
+        message = f"no orchestrator answers at {address}: {problem}"
     violations: list[FieldViolation] = []
     retry_after_s = None
     kind = _CLASSES.get(code, MuseError)

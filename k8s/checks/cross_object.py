@@ -1,12 +1,12 @@
 """All checks that no schema makes, in the order they are reported."""
 
-from k8s.checks import chips, gangs, network, pods, references, settings
+from k8s.checks import certificates, chips, gangs, network, pods, references, settings
 from k8s.checks.objects import Check, Objects
 from k8s.checks.rendering import Manifest
 
 CHECKS = [
     each
-    for module in (references, pods, gangs, chips, network, settings)
+    for module in (references, certificates, pods, gangs, chips, network, settings)
     for each in vars(module).values()
     if isinstance(each, Check)
 ]

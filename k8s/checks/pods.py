@@ -8,6 +8,7 @@ from k8s.checks.objects import Workload, at, check_workloads, environment
 USER = 65532
 INDEX = "$(JOB_COMPLETION_INDEX)"
 COMPILATION_S = 900  # the longest that a stage may compile before it is ready
+CALLS = ("MUSE_HOST", "MUSE_TLS_", "MUSE_INSECURE", "MUSE_HEALTH_PORT")  # variables about calls
 SLACK_S = 10.0  # for the last dispatch, the last spans and the interpreter's end
 POD_RIGHTS: tuple[tuple[dict[str, Any], str], ...] = (
     (
@@ -162,12 +163,15 @@ def jobs_compile_what_servers_run(job: Workload) -> Iterator[str]:
 
 
 def _programs(workload: Workload) -> tuple[Any, Any, Any]:
-    """Returns what a compiled program depends on: image and settings, node, resources."""
+    """Returns what a compiled program depends on: image and settings, node, resources.
+
+    No program depends on who calls the server, and how.
+    """
     box = workload.pod["containers"][0]
     settings = {
         name: value
         for name, value in environment(box).items()
-        if name.startswith(("MUSE_", "JAX_", "XLA_"))
+        if name.startswith(("MUSE_", "JAX_", "XLA_")) and not name.startswith(CALLS)
     }
     return (box["image"], box["command"], settings), workload.node_selector, box["resources"]
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from k8s.checks.objects import Workload, check_workloads, environment
 
 PREFIX = "MUSE_"
-PORTS = (f"{PREFIX}PORT", f"{PREFIX}METRICS_PORT")
+PORTS = (f"{PREFIX}PORT", f"{PREFIX}METRICS_PORT", f"{PREFIX}HEALTH_PORT")
 
 
 @check_workloads()

@@ -2,15 +2,18 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from services.orchestrator.callers.settings import CallerSettings
+from services.runtime.server.certificates import CertificateFiles
 from services.runtime.server.process import (
     ServerError,
     Service,
     command_line,
     run_command_line,
 )
+from services.runtime.server.tls_settings import check_key_pair
 from services.runtime.wire.errors import RequestError
 from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES
 
@@ -34,6 +37,11 @@ class Settings(CallerSettings):
         tokenizer: Address of the tokenizer.
         base: Address of the base transformer.
         superres: Address of the super-resolution transformer.
+        stage_tls_ca: File of the authorities that sign the stages' certificates, in PEM. With it
+            the stages are called over TLS, without it in plain text. The three files are read
+            again when they change.
+        stage_tls_cert: File of the certificate that the stages are shown, in PEM; none by default.
+        stage_tls_key: File of its private key, in PEM without a password.
         scorer: Scorer that ranks the candidates of `best_of`: "clip:FOLDER" of a checkpoint that
             transformers saved. None by default.
         hedged_percent: Largest percentage of a stage's calls that are sent to a second replica,
@@ -47,15 +55,36 @@ class Settings(CallerSettings):
     tokenizer: str = STAGES["tokenizer"].address
     base: str = STAGES["base"].address
     superres: str = STAGES["superres"].address
+    stage_tls_ca: Path | None = None
+    stage_tls_cert: Path | None = None
+    stage_tls_key: Path | None = None
     scorer: str = ""
     hedged_percent: float = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_key_pair("stage_tls", self.stage_tls_cert, self.stage_tls_key)
+        if self.stage_tls_cert is not None and self.stage_tls_ca is None:
+            raise ValueError(
+                "stage_tls_ca: expected the authorities of the stages beside stage_tls_cert, got "
+                "none"
+            )
         if not 0 <= self.hedged_percent <= MAX_HEDGED_PERCENT:
             raise ValueError(
                 f"hedged_percent: expected 0 to {MAX_HEDGED_PERCENT}, got {self.hedged_percent}"
             )
+
+    @property
+    def stage_certificate_files(self) -> CertificateFiles | None:
+        """Files of the certificates for calls of stages; None for calls in plain text."""
+        if self.stage_tls_ca is None:
+            return None
+        return CertificateFiles(
+            setting="stage_tls",
+            cert=self.stage_tls_cert,
+            key=self.stage_tls_key,
+            ca=self.stage_tls_ca,
+        )
 
 
 async def build(settings: Settings) -> Service:
@@ -85,6 +114,7 @@ async def build(settings: Settings) -> Service:
             max_message_mib=settings.max_message_mib,
             discovery=settings.discovery,
             hedged_share=settings.hedged_percent / 100,
+            certificate_files=settings.stage_certificate_files,
         )
     except ModuleNotFoundError as error:
         raise ServerError(

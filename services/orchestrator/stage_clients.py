@@ -11,10 +11,12 @@ from muse.orchestrator.v1.orchestrator_pb2 import StageReport
 from services.orchestrator.replicas.addresses import addresses_of, service_of
 from services.orchestrator.replicas.hedging import Budget, Hedging
 from services.orchestrator.replicas.replica_set import ReplicaSet
+from services.runtime.server.certificates import CertificateFiles, ReloadedCertificates
 from services.runtime.wire.errors import RequestError
 from services.stages import STAGES, StageName
 
 STATUS_TIMEOUT_S = 5.0
+RENEW_EVERY_S = 10.0  # far below the time by which certificates are renewed before they expire
 Discovery = Literal["dns", "kubernetes"]
 
 
@@ -40,20 +42,26 @@ class StageClients:
         max_message_mib: int = 32,
         discovery: Discovery = "dns",
         hedged_share: float = 0.0,
+        certificate_files: CertificateFiles | None = None,
     ) -> None:
         """Starts to connect; needs a running event loop.
 
         "kubernetes" takes each address as the name of a Service and watches its ready pods;
         otherwise `addresses_of` reads it. At most `hedged_share`, 0 to 1, of a stage's calls are
-        hedged.
+        hedged. With `certificate_files` all calls are encrypted, and the files are read again when
+        they change.
 
         Raises:
-            ValueError: an address is malformed, or there are no credentials for the API server.
+            ValueError: an address is malformed, a file of certificates cannot be used, or there
+                are no credentials for the API server.
         """
         in_cluster = discovery == "kubernetes"
         services = {name: service_of(addresses[name], name) for name in STAGES if in_cluster}
         replicas = {name: addresses_of(addresses[name], name) for name in STAGES if not in_cluster}
         self.addresses = dict(addresses)
+        self._certificates = (
+            None if certificate_files is None else ReloadedCertificates(certificate_files)
+        )
         self.replicas = {
             name: ReplicaSet(
                 name,
@@ -61,12 +69,15 @@ class StageClients:
                 source=f"{addresses[name]} has no ready pod",
                 max_message_mib=max_message_mib,
                 hedging=Hedging(name, Budget(hedged_share)) if hedged_share else None,
+                certificates=self._certificates,
+                server_name=services[name].host if in_cluster else "",
             )
             for name in STAGES
         }
         stubs = {name: stage.stub(self.replicas[name]) for name, stage in STAGES.items()}
         self.text_encoder, self.base = stubs["text_encoder"], stubs["base"]
         self.superres, self.tokenizer = stubs["superres"], stubs["tokenizer"]
+        self._renewing = asyncio.create_task(self._renew_forever())
         self._watches: list[Any] = []
         if in_cluster:
             from services.orchestrator.replicas.kubernetes_watch import watch_services  # takes 1 s
@@ -79,6 +90,17 @@ class StageClients:
         """Sets a callback for a new replica, or one that stops serving, of any stage."""
         for replicas in self.replicas.values():
             replicas.on_change = callback
+
+    def renew(self) -> None:
+        """Connects to every replica anew if the certificates have changed."""
+        if self._certificates is not None and self._certificates.changed() is not None:
+            for replicas in self.replicas.values():
+                replicas.reconnect()
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            self.renew()
 
     async def query(self, timeout_s: float = STATUS_TIMEOUT_S) -> list[StageAnswer]:
         """Queries health and status of all stages concurrently; returns them in pipeline order.
@@ -114,5 +136,7 @@ class StageClients:
 
     async def close(self) -> None:
         """Closes all channels and watches."""
+        self._renewing.cancel()
+        await asyncio.gather(self._renewing, return_exceptions=True)
         await asyncio.gather(*(watch.close() for watch in self._watches))
         await asyncio.gather(*(replicas.close() for replicas in self.replicas.values()))

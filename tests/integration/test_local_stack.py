@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from muse_client import MuseClient
+from muse_client import MuseClient, Unavailable
 
 from tests.waiting import wait_until
 from tools.local import local_stack
@@ -76,3 +76,14 @@ def test_a_base_that_is_killed_fails_no_request_and_gets_its_share_again(
         assert [pod.restarts for pod in bases] == [0, 1, 0]
         assert bases[1].pid not in (None, first)
     assert [pod.pid for pod in stack.pods] == [None] * len(stack.pods)
+
+
+def test_a_stack_with_tls_paints_for_its_client_and_no_other(
+    checkpoints: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    with local_stack(checkpoints, io.StringIO(), tls=True) as stack:
+        with MuseClient(stack.address, tls=stack.tls, timeout_s=60) as client:
+            assert len(client.generate("a fox", seed=1)) == 1
+        with MuseClient(stack.address) as plain, pytest.raises(Unavailable, match="speaks TLS"):
+            plain.status()

@@ -18,7 +18,7 @@ OVERLAYS = sorted(str(each.relative_to(ROOT)) for each in (ROOT / "k8s/overlays"
 TRAINING = ["k8s/training", "k8s/training/precompute"]
 FOLDERS = [
     *(*OVERLAYS, *TRAINING, "k8s/policies"),
-    *("tests/k8s/everything", "tests/k8s/adapter"),
+    *("tests/k8s/everything", "tests/k8s/adapter", "tests/k8s/tls"),
 ]
 ADDRESSES = ("text_encoder", "tokenizer", "base", "superres")
 Rendered = Callable[[str], list[Manifest]]
@@ -63,7 +63,7 @@ def settings_of(container: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> A
     return bound.arguments["settings"]
 
 
-@pytest.mark.parametrize("folder", OVERLAYS)
+@pytest.mark.parametrize("folder", [*OVERLAYS, "tests/k8s/everything", "tests/k8s/tls"])
 def test_servers_understand_their_commands_and_variables(
     folder: str, rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +76,9 @@ def test_servers_understand_their_commands_and_variables(
         with monkeypatch.context() as patch:
             settings = settings_of(each.pod["containers"][0], patch)
         understood += 1
-        assert settings.host == "0.0.0.0"
+        assert settings.host == ("127.0.0.1" if each.kind == "Job" else "0.0.0.0")
+        encrypted = folder == "tests/k8s/tls" and each.kind == "Deployment"
+        assert (settings.tls_cert is not None) == encrypted
         assert settings.port == ports[each.name.removeprefix("compile-")]
         assert settings.grace_s == 30
         assert settings.metrics_port == 9464

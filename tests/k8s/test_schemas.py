@@ -9,7 +9,8 @@ from k8s.checks.objects import Objects
 from k8s.checks.rendering import Manifest
 from k8s.checks.schemas import schema_mistakes
 
-V5E, TRAINING, EVERYTHING = "k8s/overlays/gke-v5e", "k8s/training", "tests/k8s/everything"
+V5E, TRAINING = "k8s/overlays/gke-v5e", "k8s/training"
+EVERYTHING, TLS = "tests/k8s/everything", "tests/k8s/tls"
 
 
 def box(manifest: Manifest) -> dict[str, Any]:
@@ -88,6 +89,27 @@ SEEDS: dict[str, tuple[str, str, str, Callable[[Manifest], Any], str]] = {
             scaleSideways={}
         ),
         "'scaleSideways' was unexpected",
+    ),
+    "a misspelt field of a Certificate": (
+        TLS,
+        "Certificate",
+        "base",
+        lambda each: each["spec"].update(dnsnames=["base"]),
+        "'dnsnames' was unexpected",
+    ),
+    "a usage of a certificate that there is not": (
+        TLS,
+        "Certificate",
+        "orchestrator",
+        lambda each: each["spec"]["usages"].append("clientAuth"),
+        "'clientAuth' is not one of",
+    ),
+    "an issuer of two kinds": (
+        TLS,
+        "Issuer",
+        "authority",
+        lambda each: each["spec"].update(selfSigned={}),
+        "has too many properties",
     ),
     "a mode of mutual TLS that there is not": (
         EVERYTHING,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from services.stages import ORCHESTRATOR_PORT, StageName
+from tools.cli.options import PLAIN_TEXT, Transport
 
 if TYPE_CHECKING:
     from tools.bench.summary import Summary
@@ -24,6 +25,7 @@ def bench(
     deadline_s: float = 120.0,
     seed: int = 0,
     server: Annotated[str, Parameter(env_var="MUSE_SERVER")] = f"127.0.0.1:{ORCHESTRATOR_PORT}",
+    transport: Transport = PLAIN_TEXT,
     out: Path = Path("out/bench"),
 ) -> None:
     """Sends open-loop load to running servers and measures them.
@@ -66,7 +68,9 @@ def bench(
         loads = [
             poisson_arrivals(kinds, rate=each, seconds=seconds, seed=seed) for each in rate or [0.5]
         ]
-        async with open_target(stage, server, prompt, timeout_s=deadline_s) as send:
+        async with open_target(
+            stage, server, prompt, timeout_s=deadline_s, tls=transport.tls()
+        ) as send:
             await send(kinds[0], seed)  # connected and warm before the clock starts
             return [summarise(await run_load(send, load), seconds=seconds) for load in loads]
 

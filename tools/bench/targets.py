@@ -14,9 +14,9 @@ from muse.common.v1.tensor_pb2 import TextEmbedding, TokenGrid
 from muse.superres.v1 import superres_pb2
 from muse.text_encoder.v1 import text_encoder_pb2
 from muse.tokenizer.v1 import tokenizer_pb2
-from muse_client import AsyncMuseClient, sampling
+from muse_client import AsyncMuseClient, Tls, sampling
+from muse_client.channels import asynchronous_channels
 
-from services.runtime.server.channels import channel_options, proxy_options
 from services.runtime.wire.errors import read_error
 from services.stages import DECODING, STAGES, StageName
 from tools.bench.arrivals import Kind
@@ -119,27 +119,33 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
 
 @asynccontextmanager
 async def open_target(
-    stage: StageName | Literal["whole"], server: str, prompt: str, *, timeout_s: float
+    stage: StageName | Literal["whole"],
+    server: str,
+    prompt: str,
+    *,
+    timeout_s: float,
+    tls: Tls | None = None,
 ) -> AsyncIterator[Send]:
     """Connects to the whole system, or to a stage that the orchestrator at `server` calls.
 
-    Yields what sends a request, each with a deadline of `timeout_s` seconds.
+    Yields what sends a request, each with a deadline of `timeout_s` seconds. `tls` holds for the
+    stages, too; None is plain text.
 
     Raises:
         MuseError, RequestError: the orchestrator or a stage refused or is unavailable.
     """
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(AsyncMuseClient(server, timeout_s=timeout_s))
+        client = await stack.enter_async_context(
+            AsyncMuseClient(server, timeout_s=timeout_s, tls=tls)
+        )
         status = await client.status()
         if stage == "whole":
             yield partial(_send_to_all, client, prompt)
             return
+        stage_tls = None if tls is None else replace(tls, server_name="")
         channels = {
             report.stage: await stack.enter_async_context(
-                grpc.aio.insecure_channel(
-                    report.address,
-                    options=[*channel_options(), *proxy_options(report.address)],
-                )
+                asynchronous_channels(report.address, stage_tls).current()
             )
             for report in status.stages
         }

@@ -17,6 +17,7 @@ from muse_client import (
     MuseClient,
     Progress,
     RequestWarning,
+    Tls,
 )
 from muse_client.edits import EditOptions
 from muse_client.events import in_order
@@ -61,12 +62,13 @@ def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions
     for name in ("out", "trace_html", "filmstrip", "animate"):
         check_file(name, getattr(command, name))
     check_folder("preview_dir", command.preview_dir)
-    messages, server = Console(stderr=True), command.server
+    messages, server, tls = Console(stderr=True), command.server, command.transport.tls()
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
         if server is None:
-            server = stack.enter_context(_found_or_started(command.checkpoints, messages))
-        client = stack.enter_context(MuseClient(server))
+            found = _found_or_started(command.checkpoints, tls, messages)
+            server, tls = stack.enter_context(found)
+        client = stack.enter_context(MuseClient(server, tls=tls))
         events = client.events(prompt, **options)
         pictures, total_s = _collect(events, options, command.out, messages, previews)
     console = Console()
@@ -134,14 +136,19 @@ def _file_of(image: GeneratedImage, out: Path, *, several: bool, iteration: bool
 
 
 @contextmanager
-def _found_or_started(checkpoints: Path | None, messages: Console) -> Iterator[str]:
-    """Yields the default address if servers answer there, else that of some for one call."""
-    if checkpoints is None and serving(DEFAULT_ADDRESS):
+def _found_or_started(
+    checkpoints: Path | None, tls: Tls | None, messages: Console
+) -> Iterator[tuple[str, Tls | None]]:
+    """Yields the default address if servers answer there, else that of some for one call.
+
+    Those for one call are reached by this machine alone, and speak plain text.
+    """
+    if checkpoints is None and serving(DEFAULT_ADDRESS, tls=tls):
         messages.print(f"servers at {DEFAULT_ADDRESS} paint", highlight=False)
-        yield DEFAULT_ADDRESS
+        yield DEFAULT_ADDRESS, tls
         return
     with _embedded(checkpoints or DEMO, messages) as address:
-        yield address
+        yield address, None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import sys
 import time
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -16,7 +16,17 @@ from services.runtime.checkpoints.precision import Weights
 from services.runtime.version import package_version
 from services.stages import ORCHESTRATOR_PORT
 from tools.cli.edit_commands import COMMANDS
-from tools.cli.options import DEFAULTS, CommandOptions, Prompt, Server
+from tools.cli.options import (
+    DEFAULTS,
+    PLAIN_TEXT,
+    CommandOptions,
+    Prompt,
+    Server,
+    Transport,
+)
+
+if TYPE_CHECKING:
+    from muse_client import Tls
 
 app = App(
     name="muse", help="Text to image by masked generative transformers.", version=package_version
@@ -60,6 +70,7 @@ def up(
     replicas: tuple[str, ...] = (),
     mesh: str | None = None,
     weights: Weights | None = None,
+    tls: bool = False,
 ) -> None:
     """Runs the servers of k8s/overlays/local-cpu as processes of this machine.
 
@@ -81,6 +92,9 @@ def up(
         Mesh of this host's devices for base and for superres, such as "model=4".
     weights
         Storage of the matrices of text encoder, base and superres; int8 takes one byte a number.
+    tls
+        Let the servers speak TLS, with certificates that are made for this run. Calls need the
+        variables that are printed.
     """
     import signal
 
@@ -96,10 +110,17 @@ def up(
             replicas=parse_replicas(replicas),
             base_port=base_port,
             pre_stop=True,
+            tls=tls,
         ) as stack:
             if preset is not None:
-                _check_preset(stack.address, preset)
+                _check_preset(stack.address, stack.tls, preset)
             print(f"serving on 127.0.0.1:{base_port}", flush=True)
+            if (files := stack.tls) is not None:
+                print(
+                    f"export MUSE_TLS_CA={files.ca} MUSE_TLS_CERT={files.cert} "
+                    f"MUSE_TLS_KEY={files.key}  # for calls",
+                    flush=True,
+                )
             while True:
                 stack.check()
                 time.sleep(0.5)
@@ -107,10 +128,10 @@ def up(
         print("stopped", flush=True)
 
 
-def _check_preset(address: str, preset: str) -> None:
+def _check_preset(address: str, tls: "Tls | None", preset: str) -> None:
     from muse_client import MuseClient
 
-    with MuseClient(address) as client:
+    with MuseClient(address, tls=tls) as client:
         found = {report.stage: report.status.preset for report in client.status().stages}
     if found["base"] != preset:  # the other stages may be shared between presets
         raise ValueError(f"preset: expected checkpoints of {preset!r}, got those of {found}")
@@ -133,7 +154,7 @@ def generate(
 
 
 @app.command
-def status(*, server: Server = None, json: bool = False) -> int:
+def status(*, server: Server = None, json: bool = False, transport: Transport = PLAIN_TEXT) -> int:
     """Prints health and status of every stage; exits with 1 unless all stages serve.
 
     Parameters
@@ -146,7 +167,7 @@ def status(*, server: Server = None, json: bool = False) -> int:
     from google.protobuf.json_format import MessageToJson
     from muse_client import DEFAULT_ADDRESS, MuseClient
 
-    with MuseClient(server or DEFAULT_ADDRESS) as client:
+    with MuseClient(server or DEFAULT_ADDRESS, tls=transport.tls()) as client:
         answer = client.status()
     if json:
         print(

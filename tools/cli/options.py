@@ -10,11 +10,51 @@ from cyclopts import Parameter
 from services.sampling import NO_FLAGS, SamplingFlags, given
 
 if TYPE_CHECKING:
-    from muse_client import GenerateOptions
+    from muse_client import GenerateOptions, Tls
 
 # With a leading hyphen it is still the prompt, unless an option has that name.
 Prompt = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Server = Annotated[str | None, Parameter(env_var="MUSE_SERVER")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsFlags:
+    """TLS of calls to the server; plain text without any of these.
+
+    Attributes:
+        tls_ca: File of the authorities that sign the server's certificate, in PEM; those that are
+            public by default.
+        tls_cert: File of the certificate that the server is shown, in PEM.
+        tls_key: File of its private key, in PEM without a password.
+        tls_server_name: Name that the server's certificate must have; the host of its address by
+            default.
+    """
+
+    tls_ca: Annotated[Path | None, Parameter(env_var="MUSE_TLS_CA")] = None
+    tls_cert: Annotated[Path | None, Parameter(env_var="MUSE_TLS_CERT")] = None
+    tls_key: Annotated[Path | None, Parameter(env_var="MUSE_TLS_KEY")] = None
+    tls_server_name: Annotated[str, Parameter(env_var="MUSE_TLS_SERVER_NAME")] = ""
+
+    def tls(self) -> "Tls | None":
+        """Returns the TLS of a client; None for plain text.
+
+        Raises:
+            ValueError: a certificate is given without its key, or the reverse.
+        """
+        if self == PLAIN_TEXT:
+            return None
+        from muse_client import Tls
+
+        return Tls(
+            ca=self.tls_ca,
+            cert=self.tls_cert,
+            key=self.tls_key,
+            server_name=self.tls_server_name,
+        )
+
+
+PLAIN_TEXT = TlsFlags()
+Transport = Annotated[TlsFlags, Parameter(name="*")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +94,7 @@ class CommandOptions:
     adapter: tuple[str, ...] = ()
     out: Path = Path("out/muse.png")
     server: Server = None
+    transport: Transport = PLAIN_TEXT
     checkpoints: Path | None = None
     preview_every: int | None = None
     preview_dir: Path | None = None

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from muse_client import Tls
 from muse_client.addresses import RESOLVED
 
 from services.mesh import parse_mesh
@@ -20,6 +21,7 @@ from tools.local.network import Network, PodAddress
 
 EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")
 CALLERS_OWN = ("JAX_", "OTEL_")  # variables of the caller that override the manifest's
+CALLS = ("MUSE_TLS_", "MUSE_STAGE_TLS_")  # variables for the caller's own calls of other servers
 MAX_REPLICAS = 64
 
 Flags = Mapping[str, Sequence[str]]
@@ -28,13 +30,14 @@ Flags = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class LocalPod:
-    """A pod, such as "base-0", as a process of this machine."""
+    """A pod, such as "base-0", as a process of this machine; its probes use `tls`, if any."""
 
     name: str
     deployment: Deployment
     address: PodAddress
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    tls: Tls | None = None
 
 
 def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> Flags:
@@ -148,7 +151,7 @@ class _Translation:
                 value = str(self._address.ports.get(int(value), value))
             variables[name] = value
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith(CALLS)},
             "PYTHONUSERBASE": site.getuserbase(),  # otherwise another HOME would move it
             "MUSE_COMPILATION_CACHE": str(self._compiled),
             **({"TMPDIR": str(self._mounts["/tmp"])} if "/tmp" in self._mounts else {}),

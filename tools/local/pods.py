@@ -249,7 +249,9 @@ class Pod:
 
     async def _probe(self, probe: Probe) -> bool:
         address = self.local.address.endpoint(probe.port)
-        return await asyncio.to_thread(serving, address, probe.service, probe.timeout_s)
+        return await asyncio.to_thread(
+            serving, address, probe.service, probe.timeout_s, self.local.tls
+        )
 
     def _set_ready(self, ready: bool) -> None:
         if ready == self.ready:

@@ -4,13 +4,19 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from muse_client import Tls
+from muse_client.channels import blocking_channels
 
-from services.runtime.server.channels import proxy_options
 
+def serving(
+    address: str, service: str = "", timeout_s: float = 1.0, tls: Tls | None = None
+) -> bool:
+    """Returns whether a server reports SERVING for a service, by default for all of it, in time.
 
-def serving(address: str, service: str = "", timeout_s: float = 1.0) -> bool:
-    """Returns whether a server reports SERVING for a service, by default for all of it, in time."""
-    with grpc.insecure_channel(address, options=proxy_options(address)) as channel:
+    Raises:
+        ValueError: a file of `tls` cannot be read or used.
+    """
+    with blocking_channels(address, tls).current() as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service=service)

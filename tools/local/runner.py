@@ -13,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from muse_client import Tls
+
 from services.runtime.observability.logs import JsonFormatter
 from services.stages import ORCHESTRATOR
+from tools.local.certificates import LocalAuthority
 from tools.local.folders import Folders, check_checkpoints, compiled_folder
 from tools.local.forwarding import Forward, listen
 from tools.local.manifest import Overlay, Service, local_overlay
@@ -64,6 +67,11 @@ class Runner:
     def address(self) -> str:
         """Address of the orchestrator's first pod."""
         return self.addresses(ORCHESTRATOR)[0]
+
+    @property
+    def tls(self) -> Tls | None:
+        """TLS to call the pods with; None if they speak plain text."""
+        return self.pods[0].local.tls
 
     def addresses(self, name: str, *, ready: bool = False) -> list[str]:
         """Returns the addresses of all or of the ready pods behind a Service's first port."""
@@ -226,6 +234,7 @@ def local_stack(
     replicas: Mapping[str, int] | None = None,
     base_port: int | None = None,
     pre_stop: bool = False,
+    tls: bool = False,
 ) -> Iterator[Runner]:
     """Runs k8s/overlays/local-cpu on this machine; yields its runner once all pods are ready.
 
@@ -237,6 +246,7 @@ def local_stack(
         base_port: Port of 127.0.0.1 for the orchestrator; see `forwarded_ports`. None forwards no
             ports.
         pre_stop: Whether the preStop sleep runs before SIGTERM, for clients that still call.
+        tls: Whether the pods speak TLS, with certificates that are made for this run.
 
     Raises:
         FileNotFoundError: a stage has no checkpoint.
@@ -250,6 +260,9 @@ def local_stack(
     with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
         folders = Folders(checkpoints, compiled_folder(Path(own)), Path(own))
         pods = place_pods(overlay, network, folders, flags)
+        if tls:
+            authority = LocalAuthority(Path(own) / "tls")
+            pods = [authority.secured(each) for each in pods]
         runner = Runner(overlay, pods, log, base_port=base_port, pre_stop=pre_stop)
         with running(runner):
             yield runner

@@ -22,6 +22,11 @@ class ServiceName:
     name: str
     port: int
 
+    @property
+    def host(self) -> str:
+        """Its DNS name, which the certificates of its pods have."""
+        return f"{self.name}.{self.namespace}" if self.namespace else self.name
+
 
 def names_several(address: str) -> bool:
     """Returns whether gRPC resolves an address to several servers."""

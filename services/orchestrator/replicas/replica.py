@@ -15,7 +15,14 @@ from services.orchestrator.calls import cancelled
 from services.orchestrator.replicas.addresses import names_several
 from services.orchestrator.replicas.work import work_of
 from services.runtime.observability.call_spans import client_interceptors
-from services.runtime.server.channels import channel_options, keepalive_options, proxy_options
+from services.runtime.server.certificates import Certificates
+from services.runtime.server.channels import (
+    channel_options,
+    keepalive_options,
+    open_channel,
+    proxy_options,
+    server_name_options,
+)
 from services.runtime.server.process import SERVING
 
 logger = logging.getLogger(__name__)
@@ -68,9 +75,19 @@ class Replica:
     """
 
     def __init__(
-        self, address: str, *, changed: Callable[[], None], max_message_mib: int = 32
+        self,
+        address: str,
+        *,
+        changed: Callable[[], None],
+        max_message_mib: int = 32,
+        certificates: Certificates | None = None,
+        server_name: str = "",
     ) -> None:
-        """Starts to connect; needs a running event loop. `changed` follows changes of `health`."""
+        """Starts to connect; needs a running event loop. `changed` follows changes of `health`.
+
+        Without `certificates` calls are in plain text. The server's certificate must have
+        `server_name`, or the host of the address if that is "".
+        """
         self.address, self.problem = address, HealthState.UNKNOWN.value
         self.health = HealthState.UNKNOWN
         self.outstanding = 0  # work of the calls in progress, in the unit of `work_of`
@@ -79,12 +96,14 @@ class Replica:
         self.ejected_until = 0.0  # on the monotonic clock
         self._changed = changed
         several = names_several(address)
-        self.channel = grpc.aio.insecure_channel(
+        self.channel = open_channel(
             address,
+            certificates,
             options=[
                 *channel_options(max_message_mib),
                 *keepalive_options(),
                 *proxy_options(address),
+                *server_name_options(server_name),
                 *RECONNECTING,
                 *([ROUND_ROBIN] if several else []),
             ],

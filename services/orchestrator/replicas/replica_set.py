@@ -10,6 +10,7 @@ from typing import Any
 
 from services.orchestrator.replicas.hedging import HedgedCall, Hedging
 from services.orchestrator.replicas.replica import HealthState, Method, Replica
+from services.runtime.server.certificates import ReloadedCertificates
 from services.runtime.wire.errors import unavailable
 
 logger = logging.getLogger(__name__)
@@ -32,16 +33,20 @@ class ReplicaSet:
         source: str = "",
         max_message_mib: int = 32,
         hedging: Hedging | None = None,
+        certificates: ReloadedCertificates | None = None,
+        server_name: str = "",
     ) -> None:
         """Starts to connect to every address; needs a running event loop.
 
         `source` is the reason that errors give while there are no addresses. Without `hedging` no
-        call is hedged.
+        call is hedged; without `certificates` calls are in plain text. `server_name` is the name in
+        the certificate of every replica; "" for the host of its address.
         """
         self.stage, self._source, self._max_message_mib = stage, source, max_message_mib
-        self._hedging = hedging
+        self._hedging, self._certificates, self._server_name = hedging, certificates, server_name
         self.on_change: Callable[[], None] = lambda: None  # called for a new or lost replica
         self._replicas: dict[str, Replica] = {}
+        self._renewed: dict[str, Replica] = {}  # connections that do not serve yet
         self._retiring: dict[asyncio.Task[None], Replica] = {}
         self._serving: set[Replica] = set()
         self._none_since: datetime | None = datetime.now(UTC)
@@ -58,21 +63,29 @@ class ReplicaSet:
         current = set(addresses)
         gone, new = self._replicas.keys() - current, current - self._replicas.keys()
         for address in sorted(gone):
-            replica = self._replicas.pop(address)
-            retiring = asyncio.create_task(replica.retire())
-            self._retiring[retiring] = replica
-            retiring.add_done_callback(lambda task: self._retiring.pop(task, None))
+            self._retire(self._replicas.pop(address))
+            if address in self._renewed:
+                self._retire(self._renewed.pop(address))
         # In random order, or orchestrators would all start with the same replica.
         for address in random.sample(sorted(new), len(new)):
-            self._replicas[address] = Replica(
-                address, changed=self._review, max_message_mib=self._max_message_mib
-            )
+            self._replicas[address] = self._connect(address)
         if gone or new:
             extra = {"stage": self.stage, "new": sorted(new), "gone": sorted(gone)}
             logger.info("replicas", extra=extra)
             self._review()
         if new:
             self.on_change()
+
+    def reconnect(self) -> None:
+        """Connects to every replica anew, since a channel keeps the certificates it began with.
+
+        A new connection takes the place of the old one as soon as it serves; the calls of the old
+        one end there.
+        """
+        for address in self._replicas:
+            if address in self._renewed:
+                self._retire(self._renewed.pop(address))
+            self._renewed[address] = self._connect(address)
 
     def choose(self) -> Replica:
         """Returns the replica for the next call.
@@ -131,7 +144,7 @@ class ReplicaSet:
 
     async def close(self) -> None:
         """Cancels the calls in progress and closes every channel."""
-        replicas = [*self._replicas.values(), *self._retiring.values()]
+        replicas = [*self._replicas.values(), *self._renewed.values(), *self._retiring.values()]
         retiring = list(self._retiring)
         await asyncio.gather(*(replica.close() for replica in replicas))
         await asyncio.gather(*retiring, return_exceptions=True)
@@ -147,6 +160,20 @@ class ReplicaSet:
 
         return call
 
+    def _connect(self, address: str) -> Replica:
+        return Replica(
+            address,
+            changed=self._review,
+            max_message_mib=self._max_message_mib,
+            certificates=None if self._certificates is None else self._certificates.current,
+            server_name=self._server_name,
+        )
+
+    def _retire(self, replica: Replica) -> None:
+        retiring = asyncio.create_task(replica.retire())
+        self._retiring[retiring] = replica
+        retiring.add_done_callback(lambda task: self._retiring.pop(task, None))
+
     def _with_health(self, health: HealthState) -> list[Replica]:
         return [each for each in self._replicas.values() if each.health is health]
 
@@ -158,6 +185,10 @@ class ReplicaSet:
 
     def _review(self) -> None:
         """Updates the set of serving replicas, and the time since which there are none."""
+        for address, renewed in list(self._renewed.items()):
+            if renewed.health is HealthState.SERVING:
+                self._retire(self._replicas[address])
+                self._replicas[address] = self._renewed.pop(address)
         before = self._serving
         self._serving = set(self._with_health(HealthState.SERVING))
         if self._serving:

@@ -1,7 +1,11 @@
-"""Options of gRPC channels and servers: message limits, keepalive and proxies."""
+"""gRPC channels, and options of channels and servers: message limits, keepalive and proxies."""
 
+from typing import Any
+
+import grpc
 from muse_client.addresses import is_here
 
+from services.runtime.server.certificates import Certificates, channel_credentials
 from services.runtime.server.settings import ServerSettings
 
 # A machine that fails does not close its connections: a ping without an answer shows the failure.
@@ -19,6 +23,23 @@ def channel_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limit),
         ("grpc.so_reuseport", 0),
     ]
+
+
+def open_channel(
+    address: str, certificates: Certificates | None, **arguments: Any
+) -> grpc.aio.Channel:
+    """Opens a channel with TLS, or in plain text without certificates.
+
+    `arguments` are those of `grpc.aio.insecure_channel`.
+    """
+    if certificates is None:
+        return grpc.aio.insecure_channel(address, **arguments)
+    return grpc.aio.secure_channel(address, channel_credentials(certificates), **arguments)
+
+
+def server_name_options(name: str) -> list[tuple[str, str]]:
+    """Returns the options by which a server's certificate must have a name, not its address."""
+    return [("grpc.ssl_target_name_override", name)] if name else []
 
 
 def proxy_options(address: str) -> list[tuple[str, int]]:

@@ -19,6 +19,7 @@ from services.runtime.server.endings import (
     status_of_aborted,
     status_of_cancelled,
 )
+from services.runtime.server.peer_identity import AcceptedClients
 from services.runtime.server.requests import Context, Handler, RequestReader
 from services.runtime.wire.errors import (
     DETAILS_KEY,
@@ -212,12 +213,14 @@ def server_interceptors(
     endless: EndlessCalls,
     requests: RequestReader,
     *measured: Wrap,
+    clients: AcceptedClients | None = None,
     admit: Around | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors of a server, outermost first; spans only if tracing is on.
 
-    `measured` wraps run inside the span and see the final status. `admit` runs before a request is
-    read, around every call but health checks, and sees exceptions before they become a status.
+    `measured` wraps run inside the span and see the final status. Without `clients` a call of any
+    client is answered. `admit` runs before a request is read, and sees exceptions before they
+    become a status. Both run around every call but health checks.
     """
 
     def around(context_of: Around) -> Wrap:
@@ -232,12 +235,13 @@ def server_interceptors(
     def may_be_endless(method: str) -> bool:
         return not is_ours(method) and method != HEALTH_CHECK
 
+    accepted = [] if clients is None else [around(clients.accepting)]
     admitted = [] if admit is None else [around(admit)]
     traced = [] if selected_exporter("TRACES") == "none" else [around(server_spans)]
     return [
         *map(ours, [around(calls.counting), *traced, *measured]),
         every(around(error_statuses)),
-        *(HandlerInterceptor(wrap, wanted=needs_admission) for wrap in admitted),
+        *(HandlerInterceptor(wrap, wanted=needs_admission) for wrap in (*accepted, *admitted)),
         ours(around(calls.limiting)),
         HandlerInterceptor(around(endless.ending), wanted=may_be_endless),
         every(requests.reading),

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from muse_client.addresses import endpoint
 
+from services.runtime.server.certificates import ReloadedCertificates, server_credentials
 from services.runtime.server.channels import limit_options, server_options
 from services.runtime.server.interceptors import (
     Around,
@@ -21,6 +22,7 @@ from services.runtime.server.interceptors import (
     server_interceptors,
 )
 from services.runtime.server.metrics_interceptor import measured
+from services.runtime.server.peer_identity import AcceptedClients
 from services.runtime.server.requests import RequestReader
 from services.runtime.server.settings import ServerSettings
 
@@ -83,8 +85,13 @@ class Listener:
             add_servicers: Registers what a new gRPC server answers.
             settings: Settings of the server.
             admit: Runs around every call but health checks, and may refuse it.
+
+        Raises:
+            ValueError: a file of certificates cannot be read, or used.
         """
         self._add_servicers, self._settings, self._admit = add_servicers, settings, admit
+        files = settings.certificate_files
+        self._certificates = None if files is None else ReloadedCertificates(files)
         self._draining: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
@@ -112,12 +119,19 @@ class Listener:
             timeout_s=settings.receive_timeout_s,
             max_arriving=max(1, settings.max_arriving_mib // settings.max_message_mib),
         )
+        clients = AcceptedClients(settings.tls_clients) if settings.tls_clients else None
         server = grpc.aio.server(
-            interceptors=server_interceptors(calls, endless, requests, measured, admit=self._admit),
+            interceptors=server_interceptors(
+                calls, endless, requests, measured, clients=clients, admit=self._admit
+            ),
             options=[*server_options(settings.max_message_mib), *limit_options(settings)],
         )
         self._add_servicers(server)
-        self._port = server.add_insecure_port(endpoint(settings.host, self._port))
+        address = endpoint(settings.host, self._port)
+        if self._certificates is None:
+            self._port = server.add_insecure_port(address)
+        else:
+            self._port = server.add_secure_port(address, server_credentials(self._certificates))
         await server.start()
         return _Accepting(server, calls, endless)
 

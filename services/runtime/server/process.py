@@ -25,6 +25,7 @@ from services.runtime.observability.metrics import configure_metrics
 from services.runtime.observability.otel_variables import check_variables
 from services.runtime.observability.tracing import configure_tracing
 from services.runtime.server import reflection_v1
+from services.runtime.server.health_port import health_listener
 from services.runtime.server.interceptors import Around
 from services.runtime.server.listener import Listener
 from services.runtime.server.settings import ServerSettings, StageSettings
@@ -103,7 +104,8 @@ async def running_server(
     """Runs a server: SERVING inside the block, drained and stopped after it.
 
     Raises:
-        ServerError: the port is not available.
+        ServerError: a port is not available.
+        ValueError: a file of certificates cannot be read, or used.
     """
     states = health.aio.HealthServicer()
     serving = ("", service.full_name, READINESS)
@@ -119,17 +121,16 @@ async def running_server(
             _add_introspection(server, service)
 
     listener = Listener(add_servicers, settings, admit=service.admit)
-    try:
-        port = await listener.start()
-    except RuntimeError as error:
-        raise ServerError(
-            f"cannot listen on {endpoint(settings.host, settings.port)}: is another server there? "
-            "Name another --port"
-        ) from error
+    port = await _opened(listener, endpoint(settings.host, settings.port), "--port")
     running = RunningServer(endpoint(reachable(settings.host), port), port, states, serving)
+    probed: Listener | None = None
     following: asyncio.Task[None] | None = None
     stop_observing = instruments.observe(service.load) if service.load is not None else None
     try:
+        if (health_port := settings.health_port) is not None:
+            plain = health_listener(states, settings, health_port)
+            await _opened(plain, endpoint(settings.host, health_port), "--health-port")
+            probed = plain
         await service.warm_up()
         await running.set_status(SERVING)
         logger.info("serving", extra={"address": running.address, "host": settings.host})
@@ -142,9 +143,21 @@ async def running_server(
             await asyncio.gather(following, return_exceptions=True)
         await running.set_status(NOT_SERVING)
         await listener.stop(service.preempt)
+        if probed is not None:
+            await probed.stop()
         if stop_observing is not None:
             stop_observing()
         await service.close()
+
+
+async def _opened(listener: Listener, address: str, flag: str) -> int:
+    """Opens the port of a listener, and returns its number."""
+    try:
+        return await listener.start()
+    except RuntimeError as error:
+        raise ServerError(
+            f"cannot listen on {address}: is another server there? Name another {flag}"
+        ) from error
 
 
 def _add_introspection(server: grpc.aio.Server, service: Service) -> None:
@@ -182,6 +195,7 @@ def run_server(
     configure_logs(f"muse.{name}", settings.log_level)
     try:
         check_variables()
+        _check_transport(settings)
         with ExitStack() as at_end:
             at_end.callback(configure_tracing(f"muse.{name}"))
             at_end.callback(_start_metrics(name, settings))
@@ -190,6 +204,18 @@ def run_server(
         logger.error("cannot start: %s", error)
         raise SystemExit(1) from None
     logger.info("stopped")
+
+
+def _check_transport(settings: ServerSettings) -> None:
+    """Checks the certificates before anything is loaded; warns of plain text."""
+    if (files := settings.certificate_files) is not None:
+        files.check(files.content())
+    if settings.speaks_plainly_to_others:
+        logger.warning(
+            "insecure: calls are neither encrypted nor is their caller known: this server speaks "
+            "plain text on %s, which other machines reach",
+            settings.host,
+        )
 
 
 def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:

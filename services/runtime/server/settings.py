@@ -5,6 +5,9 @@ from pathlib import Path
 
 from muse_client.addresses import is_loopback, parse_host
 
+from services.runtime.server.certificates import CertificateFiles
+from services.runtime.server.tls_settings import check_clients, check_key_pair
+
 LONGEST_S = 1e6  # gRPC counts milliseconds in 32 bits
 
 
@@ -13,8 +16,8 @@ class ServerSettings:
     """Settings of every server.
 
     Attributes:
-        host: Address to listen on, such as 0.0.0.0, or :: for IPv6 too. Only this machine by
-            default: the wire is not encrypted.
+        host: Address to listen on, such as 0.0.0.0, or :: for IPv6 too; only this machine by
+            default. One that other machines reach needs tls_cert, or insecure.
         port: Port to listen on; 0 takes a free one.
         grace_s: Seconds that open calls may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
@@ -31,6 +34,19 @@ class ServerSettings:
             opens another.
         connection_grace_s: Seconds that the calls of such a connection may take to end. Also a
             call whose caller does not read the answer ends then.
+        tls_cert: File of the server's certificate, in PEM, followed by those of intermediate
+            authorities. Without one the server speaks plain text. The three files are read again
+            when they change.
+        tls_key: File of the certificate's private key, in PEM without a password.
+        tls_ca: File of the authorities that sign clients' certificates, in PEM. With it a client
+            needs a certificate.
+        tls_clients: Clients whose calls are answered, by a SPIFFE URI or DNS name in their
+            certificate; all that tls_ca vouches for by default. Health checks are answered to all.
+        insecure: Whether the server may listen in plain text where other machines reach it, such
+            as behind a mesh that encrypts.
+        health_port: Port that answers health checks in plain text, and nothing else, for probes
+            that do not speak TLS, such as those of Kubernetes; 0 takes a free one. No such port by
+            default.
         introspection: Whether reflection and channelz describe the server to whoever asks; by
             default only if it listens on this machine alone.
         log_level: The least severe level that is logged.
@@ -51,6 +67,12 @@ class ServerSettings:
     max_connection_idle_s: float = 300.0
     max_connection_age_s: float = 1800.0
     connection_grace_s: float = 600.0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    tls_clients: tuple[str, ...] = ()
+    insecure: bool = False
+    health_port: int | None = None
     introspection: bool | None = None
     log_level: str = "INFO"
     metrics_port: int | None = None
@@ -63,11 +85,25 @@ class ServerSettings:
             raise ValueError(f"host: {error}") from None
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port: expected 0 to 65535, got {self.port}")
-        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-            raise ValueError(f"metrics_port: expected 0 to 65535, got {self.metrics_port}")
-        if self.metrics_port and self.metrics_port == self.port:
+        for name in ("metrics_port", "health_port"):
+            number = getattr(self, name)
+            if number is not None and not 0 <= number <= 65535:
+                raise ValueError(f"{name}: expected 0 to 65535, got {number}")
+            if number and number == self.port:
+                raise ValueError(
+                    f"{name}: expected another number than port, got {number} for both"
+                )
+        if self.health_port and self.health_port == self.metrics_port:
             raise ValueError(
-                f"metrics_port: expected another number than port, got {self.port} for both"
+                "health_port: expected another number than metrics_port, got "
+                f"{self.health_port} for both"
+            )
+        check_key_pair("tls", self.tls_cert, self.tls_key)
+        check_clients(self.tls_clients, self.tls_cert, self.tls_ca)
+        if self.speaks_plainly_to_others and not self.insecure:
+            raise ValueError(
+                f"tls_cert: expected a certificate to listen on {self.host}, which other machines "
+                "reach, got none; give tls_cert and tls_key, or insecure to speak plain text there"
             )
         for name in (
             "max_message_mib",
@@ -91,6 +127,18 @@ class ServerSettings:
                     f"{name}: expected more than 0 and less than {LONGEST_S:g}, "
                     f"got {getattr(self, name)}"
                 )
+
+    @property
+    def certificate_files(self) -> CertificateFiles | None:
+        """Files of the server's certificates; None if it speaks plain text."""
+        if self.tls_cert is None:
+            return None
+        return CertificateFiles(setting="tls", cert=self.tls_cert, key=self.tls_key, ca=self.tls_ca)
+
+    @property
+    def speaks_plainly_to_others(self) -> bool:
+        """Whether the server speaks plain text on an address that other machines reach."""
+        return self.tls_cert is None and not is_loopback(self.host)
 
     @property
     def introspects(self) -> bool:

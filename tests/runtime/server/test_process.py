@@ -206,13 +206,13 @@ async def test_reflection_lists_every_service_and_describes_it(version: str) -> 
 def test_a_server_describes_itself_to_this_machine_alone_unless_it_is_told_to(
     settings: dict[str, Any], expected: bool
 ) -> None:
-    assert ServerSettings(**settings).introspects is expected
+    assert ServerSettings(insecure=True, **settings).introspects is expected
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 async def test_reflection_and_channelz_answer_on_loopback_only(host: str) -> None:
     async with (
-        running_server(service_of(Thrower()), ServerSettings(host=host)) as running,
+        running_server(service_of(Thrower()), ServerSettings(host=host, insecure=True)) as running,
         grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
     ):
         for method in (

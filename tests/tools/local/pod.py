@@ -31,7 +31,12 @@ signal.signal(
 )
 servicer, server = health.HealthServicer(), grpc.server(ThreadPoolExecutor(4))
 health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-server.add_insecure_port(f"{os.environ['MUSE_HOST']}:{os.environ['MUSE_PORT']}")
+address, files = f"{os.environ['MUSE_HOST']}:{os.environ['MUSE_PORT']}", os.environ
+if "MUSE_TLS_CERT" in files:
+    cert, key, ca = (Path(files[f"MUSE_TLS_{each}"]).read_bytes() for each in ("CERT", "KEY", "CA"))
+    server.add_secure_port(address, grpc.ssl_server_credentials([(key, cert)], ca, True))
+else:
+    server.add_insecure_port(address)
 server.start()
 print(f"serving {time.monotonic()}", flush=True)
 STATES = health_pb2.HealthCheckResponse
