@@ -5,7 +5,8 @@ import time
 
 import grpc
 import pytest
-from muse_client import AsyncMuseClient, calls
+from muse_client import AsyncMuseClient
+from muse_client.channels import channel_options
 
 from services.runtime.server import channels
 from services.runtime.server.process import Service, running_server
@@ -55,7 +56,7 @@ async def test_a_client_pings_before_networks_forget_and_no_faster_than_servers_
     monkeypatch.undo()
     forgets_ms = 60_000  # the shortest idle time of usual load balancers
     server = dict(channels.server_options())
-    for client in (dict(calls.channel_options("a:1")), dict(channels.keepalive_options())):
+    for client in (dict(channel_options("a:1")), dict(channels.keepalive_options())):
         assert (
             server["grpc.http2.min_ping_interval_without_data_ms"]
             < client["grpc.keepalive_time_ms"]
