@@ -55,7 +55,9 @@ async def test_a_server_is_called_at_its_printed_address_in_every_spelling(
         warm_up=_nothing,
         close=_nothing,
     )
-    async with running_server(service, ServerSettings(host=host, grace_s=0.1)) as running:
+    async with running_server(
+        service, ServerSettings(host=host, insecure=True, grace_s=0.1)
+    ) as running:
         assert running.address == f"{prefix}{running.port}"
         for spelling in spellings:
             text = spelling.format(running.address, port=running.port)

@@ -6,7 +6,7 @@ import time
 import grpc
 import pytest
 from muse_client import AsyncMuseClient
-from muse_client.channels import channel_options
+from muse_client import channels as client_channels
 
 from services.runtime.server import channels
 from services.runtime.server.process import Service, running_server
@@ -56,7 +56,10 @@ async def test_a_client_pings_before_networks_forget_and_no_faster_than_servers_
     monkeypatch.undo()
     forgets_ms = 60_000  # the shortest idle time of usual load balancers
     server = dict(channels.server_options())
-    for client in (dict(channel_options("a:1")), dict(channels.keepalive_options())):
+    for client in (
+        dict(client_channels.channel_options("a:1")),
+        dict(channels.keepalive_options()),
+    ):
         assert (
             server["grpc.http2.min_ping_interval_without_data_ms"]
             < client["grpc.keepalive_time_ms"]
@@ -70,8 +73,8 @@ async def test_a_client_pings_before_networks_forget_and_no_faster_than_servers_
 async def test_a_client_calls_again_after_a_silence_in_which_the_network_forgot_its_connection(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "KEEPALIVE_TIME_MS", PING_MS)
-    monkeypatch.setattr(calls, "KEEPALIVE_TIMEOUT_MS", PING_MS // 2)
+    monkeypatch.setattr(client_channels, "KEEPALIVE_TIME_MS", PING_MS)
+    monkeypatch.setattr(client_channels, "KEEPALIVE_TIMEOUT_MS", PING_MS // 2)
     line = Line(int(house.address.rpartition(":")[2]))
     await line.restore()
     async with AsyncMuseClient(f"127.0.0.1:{line.port}", timeout_s=20) as client:
