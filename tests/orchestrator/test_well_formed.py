@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Adapter
 from muse.orchestrator.v1.orchestrator_pb2 import GeneratedImage as ImageMessage
 from muse.orchestrator.v1.orchestrator_pb2 import (
@@ -115,7 +114,7 @@ def test_a_line_of_log_is_one_line_of_json(caller: str, number: float) -> None:
     before, logger.level = logger.level, logging.INFO
     logger.addHandler(handler)
     try:
-        with log_request(GenerateRequest(caller=Caller(id=caller)), 0.0):
+        with log_request(caller, 0.0):
             logging.getLogger("services.test").info(caller, extra={"number": number})
     finally:
         logger.removeHandler(handler)
