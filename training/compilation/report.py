@@ -13,7 +13,9 @@ def report_of(compiled: CompiledStep) -> str:
         f"  temporaries         {compiled.temporary_bytes / GIB:9.2f} GiB",
         f"  model arithmetic    {compiled.flops / 1e12:9.2f} TFLOP a step",
     ]
-    for each in compiled.collectives:
+    if compiled.collectives is None:
+        lines.append("  collectives         not known: this jaxlib cannot read the program")
+    for each in compiled.collectives or ():
         lines.append(
             f"  {each.kind:18}  {each.bytes / GIB:9.2f} GiB in {each.count} operations, "
             f"{each.exposed_bytes / GIB:.2f} GiB while nothing else is computed"

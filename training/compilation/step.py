@@ -4,6 +4,7 @@ The compiler is libtpu's own (the extra `tpu`); it needs no TPU, only the name o
 as "v5e:16x16", "v6e:16x16" or "v4:8x8x4".
 """
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from training.tasks.frozen import Examples
 from training.tasks.masked_step import MaskedTokensStep
 from training.tasks.tokenizer import TokenizerTask
 
+logger = logging.getLogger(__name__)
 Stage = Literal["base", "superres", "tokenizer-low", "tokenizer-high"]
 
 
@@ -40,7 +42,8 @@ class CompiledStep:
         argument_bytes: Of the state and the batch.
         temporary_bytes: Of activations, gradients and gathered parameters, at their peak.
         flops: Products and convolutions of the model, without what remat computes again.
-        collectives: By kind.
+        collectives: By kind; None if this jaxlib cannot read the program, as of v6e, whose
+            asynchronous operations it takes for damaged.
         seconds: That the compilation took here.
     """
 
@@ -49,7 +52,7 @@ class CompiledStep:
     argument_bytes: int
     temporary_bytes: int
     flops: float
-    collectives: Sequence[Collectives]
+    collectives: Sequence[Collectives] | None
     seconds: float
 
 
@@ -102,9 +105,18 @@ def compile_step(
         argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
         flops=flops_of_jaxpr(traced.jaxpr.jaxpr) / devices.size,
-        collectives=collectives_of(compiled.as_text()),
+        collectives=_collectives(compiled),
         seconds=seconds,
     )
+
+
+def _collectives(compiled: Any) -> Sequence[Collectives] | None:
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        logger.warning("the compiled program cannot be read: %s", str(error).splitlines()[0])
+        return None
+    return collectives_of(text)
 
 
 def _computation(
