@@ -10,6 +10,8 @@ BY_DATE = {
     "services/runtime/observability/completed_spans.py",  # start and end of spans
     "services/orchestrator/replicas/replica_set.py",  # since when no replica serves
     "services/orchestrator/callers/credentials.py",  # whether a key has expired
+    "services/runtime/server/certificates.py",  # whether a certificate is valid
+    "tools/local/certificates.py",  # from when until when a certificate is
 }
 
 

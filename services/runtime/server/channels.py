@@ -73,8 +73,12 @@ def server_options(max_message_mib: int = 32) -> list[tuple[str, int]]:
 
 
 def limit_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    """Returns the options that bound the connections of a server."""
+    """Returns the options that bound the connections of a server, and the metadata of a call."""
+    metadata_bytes = settings.max_metadata_kib * 1024
     return [
+        # Two limits between which gRPC refuses some calls at random: made one.
+        ("grpc.max_metadata_size", metadata_bytes),
+        ("grpc.absolute_max_metadata_size", metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_streams),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_connection_idle_ms", round(settings.max_connection_idle_s * 1000)),

@@ -21,6 +21,8 @@ class ServerSettings:
         port: Port to listen on; 0 takes a free one.
         grace_s: Seconds that open calls may take to end after SIGTERM.
         max_message_mib: Size of the largest message, in MiB.
+        max_metadata_kib: Size of the metadata of a call, in KiB: each name and value, and 32 bytes
+            beside them. A call with more is refused.
         max_calls: Calls that may be open at once; further ones are refused. Health checks, which
             are not counted among them, may be as many.
         max_streams: Calls that may be open on one connection, health checks too; further ones wait
@@ -59,6 +61,7 @@ class ServerSettings:
     port: int = 0
     grace_s: float = 30.0
     max_message_mib: int = 32
+    max_metadata_kib: int = 16
     max_calls: int = 256
     max_streams: int = 320
     max_connections: int = 1024
@@ -107,6 +110,7 @@ class ServerSettings:
             )
         for name in (
             "max_message_mib",
+            "max_metadata_kib",
             "max_calls",
             "max_streams",
             "max_connections",

@@ -196,6 +196,18 @@ async def test_endless_calls_more_than_allowed_are_refused() -> None:
         assert await stub.Decode(Request()) == tokenizer_pb2.DecodeResponse()
 
 
+async def test_metadata_is_taken_up_to_its_limit_and_refused_beyond_every_time() -> None:
+    async with serving(max_metadata_kib=20) as (_, _, stub):
+        for _ in range(10):
+            fits = stub.Decode(Request(), metadata=(("note", "n" * 18 * 1024),))
+            assert await fits == tokenizer_pb2.DecodeResponse()
+        for _ in range(10):
+            with pytest.raises(grpc.aio.AioRpcError, match="metadata") as caught:
+                await stub.Decode(Request(), metadata=(("note", "n" * 20 * 1024),))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await stub.Decode(Request()) == tokenizer_pb2.DecodeResponse()
+
+
 async def test_a_connection_has_no_more_open_calls_than_allowed() -> None:
     async with serving(max_streams=2) as (_, servicer, stub):
         calls = [
