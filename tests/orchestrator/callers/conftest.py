@@ -1,13 +1,15 @@
 """An orchestrator over four small stages, and one that requires credentials."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.orchestrator.callers.api_keys import ApiKey, digest_of, new_key
-from tests.small_stages import House, house
+from tests.small_stages import House, house, open_house
 
 __all__ = ["house"]
 
@@ -27,6 +29,19 @@ class KeyFile:
     def of(self, house: House, caller: str) -> House:
         """Returns the house as a caller with its key sees it."""
         return replace(house, metadata=bearer(self.keys[caller]))
+
+
+@asynccontextmanager
+async def guarded(
+    keys: KeyFile, policies: str | None = None, **settings: Any
+) -> AsyncIterator[House]:
+    """A house that requires keys, with policies if there are any."""
+    if policies is not None:
+        path = keys.path.with_name("policies.toml")
+        path.write_text(policies)
+        settings["policies_file"] = path
+    async with open_house(api_keys_file=keys.path, **settings) as house:
+        yield house
 
 
 @pytest.fixture

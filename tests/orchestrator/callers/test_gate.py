@@ -1,9 +1,7 @@
 """Credentials are required of every call but health checks, and decide what a caller may do."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,26 +27,13 @@ from PIL import Image
 
 from services.orchestrator.callers.api_keys import ApiKey, digest_of, new_key, parse_expiry
 from services.runtime.wire.errors import read_error
-from tests.orchestrator.callers.conftest import KeyFile, bearer
+from tests.orchestrator.callers.conftest import KeyFile, bearer, guarded
 from tests.orchestrator.callers.issuing import AUDIENCE, ISSUER, jwks, served, token
 from tests.small_stages import House, open_house
 from tests.waiting import until
 
 MakeKeys = Callable[..., KeyFile]
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
-
-
-@asynccontextmanager
-async def guarded(
-    keys: KeyFile, policies: str | None = None, **settings: Any
-) -> AsyncIterator[House]:
-    """A house that requires keys, with policies if there are any."""
-    if policies is not None:
-        path = keys.path.with_name("policies.toml")
-        path.write_text(policies)
-        settings["policies_file"] = path
-    async with open_house(api_keys_file=keys.path, **settings) as house:
-        yield house
 
 
 def introspects(house: House) -> list[Callable[[], Any]]:
@@ -334,63 +319,6 @@ async def test_the_sdk_presents_a_key_and_names_each_refusal(
             with pytest.raises(QuotaExceeded, match="requests_per_minute") as caught:
                 await client.generate("a fox")
     assert caught.value.retry_after_s == pytest.approx(60, abs=30)
-
-
-async def test_the_audit_log_has_a_line_of_each_call_with_its_cost(
-    key_file: MakeKeys, caplog: pytest.LogCaptureFixture
-) -> None:
-    keys = key_file("acme")
-    async with guarded(keys) as house:
-        caplog.set_level("INFO", "muse.audit")
-        acme = keys.of(house, "acme")
-        done = (await acme.events(count=2, caller=Caller(id="alice")))[-1].done
-        await house.refusal()
-        await acme.refusal(prompt="")
-        await until(lambda: len(lines(caplog)) == 3, 60)
-    made, stranger, invalid = lines(caplog)
-    assert made["caller"] == "acme"
-    assert (made["credential"], made["address"]) == ("key", "127.0.0.1")
-    assert (made["caller_name"], made["kind"], made["status"]) == ("alice", "generate", "OK")
-    assert made["method"] == "/muse.orchestrator.v1.OrchestratorService/Generate"
-    assert (made["pictures"], made["pixels"]) == (2, 2 * 8 * 8)
-    assert made["request_bytes"] > 0
-    assert made["duration_s"] >= done.total_s
-    assert made["device_s"] == pytest.approx(sum(done.device_s.values()))
-    assert (stranger["caller"], stranger["status"]) == ("", "UNAUTHENTICATED")
-    assert (invalid["caller"], invalid["status"]) == ("acme", "INVALID_ARGUMENT")
-    assert (invalid["pictures"], invalid["device_s"]) == (0, 0)
-    for line in (made, stranger, invalid):
-        json.dumps(line)
-
-
-async def test_the_audit_log_tells_a_call_that_was_cancelled_from_one_that_came_too_late(
-    key_file: MakeKeys, caplog: pytest.LogCaptureFixture
-) -> None:
-    keys, never = key_file("acme"), asyncio.Event()
-
-    async def wait(seed: int) -> None:
-        await never.wait()
-
-    async with guarded(keys) as house:
-        caplog.set_level("INFO", "muse.audit")
-        base, acme = house.stages["base"], keys.of(house, "acme")
-        base.around = wait
-        running = asyncio.create_task(acme.events())
-        await until(lambda: base.asked, 60)
-        running.cancel()
-        await until(lambda: len(lines(caplog)) == 1, 60)
-        assert (await acme.refusal(timeout_s=2.0)).code is grpc.StatusCode.DEADLINE_EXCEEDED
-        await until(lambda: len(lines(caplog)) == 2, 60)
-    cancelled, late = lines(caplog)
-    assert (cancelled["status"], late["status"]) == ("CANCELLED", "DEADLINE_EXCEEDED")
-    assert cancelled["device_s"] == pytest.approx(2e-6)  # of the text encoder, which had answered
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    wanted = ("caller", "credential", "address", "caller_name", "method", "kind", "status")
-    numbers = ("pictures", "pixels", "request_bytes", "duration_s", "device_s")
-    records = [vars(each) for each in caplog.records if each.name == "muse.audit"]
-    return [{name: each.get(name) for name in (*wanted, *numbers)} for each in records]
 
 
 @pytest.mark.parametrize(
