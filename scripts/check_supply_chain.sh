@@ -28,7 +28,7 @@ done
 
 mkdir -p "$bills"
 for name in $shipped; do
-    "$tools/bin/cyclonedx-py" requirements "requirements/$name.lock" --pyproject pyproject.toml \
+    PYTHONWARNINGS=ignore "$tools/bin/cyclonedx-py" requirements "requirements/$name.lock" --pyproject pyproject.toml \
         --output-reproducible --output-format JSON --output-file "$bills/$name.cdx.json"
 done
 echo "bills of materials: $(ls "$bills" | wc -l) in $bills"
