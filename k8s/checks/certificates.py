@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from k8s.checks.objects import Check, Objects, Workload, check_workloads, environment, title
 from k8s.checks.rendering import Manifest
 
+TLS_VOLUME = "tls"  # of a pod; other Secrets, such as that of API keys, are of no Certificate
+
 
 def _secrets(each: Workload) -> list[str]:
-    """Returns the names of the Secrets that a workload mounts."""
-    secrets = [volume["secret"] for volume in each.volumes.values() if "secret" in volume]
-    return [str(secret["secretName"]) for secret in secrets]
+    """Returns the name of the Secret of certificates that a workload mounts, if any."""
+    secret = each.volumes.get(TLS_VOLUME, {}).get("secret")
+    return [] if secret is None else [str(secret["secretName"])]
 
 
 def _certificates(each: Workload) -> list[Manifest]:

@@ -111,14 +111,15 @@ def test_a_line_of_log_is_one_line_of_json(caller: str, number: float) -> None:
     written = io.StringIO()
     handler, logger = logging.StreamHandler(written), logging.getLogger("services")
     handler.setFormatter(JsonFormatter("muse.test"))
-    before, logger.level = logger.level, logging.INFO
+    before = logger.level
+    logger.setLevel(logging.INFO)  # which also forgets what loggers below remember of levels
     logger.addHandler(handler)
     try:
         with log_request(caller, 0.0):
             logging.getLogger("services.test").info(caller, extra={"number": number})
     finally:
         logger.removeHandler(handler)
-        logger.level = before
+        logger.setLevel(before)
     lines = written.getvalue().removesuffix("\n").split("\n")
     message, end = (json.loads(each, parse_constant=pytest.fail) for each in lines)
     assert message["message"] == end["caller"] == caller

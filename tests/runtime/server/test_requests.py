@@ -111,8 +111,9 @@ async def test_a_caller_that_leaves_before_its_message_has_cancelled(
                 writer.write(http2.call(DECODE) + leave)
                 await writer.drain()
                 await asyncio.sleep(0.2)
-            await until(lambda: counted)
-            assert counted.pop() == "CANCELLED"
+            # What an earlier test left may be counted, too, when it is collected.
+            await until(lambda: "CANCELLED" in counted)
+            counted.clear()
 
 
 async def test_uploads_that_never_end_are_few_and_hold_up_no_small_request() -> None:
