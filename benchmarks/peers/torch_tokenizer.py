@@ -100,16 +100,17 @@ class Coder(nn.Module):
 def encoder_of(config: TokenizerConfig) -> Coder:
     """Returns the encoder, full resolution first."""
     channels = [config.base_channels * each for each in config.channel_multipliers]
+    stem, halving = (3, 3) if config.encoder_overlaps else (1, 2)
     layers: list[nn.Module] = []
     width = channels[0]
     for level, outputs in enumerate(channels):
         if level:
-            layers.append(Convolution(width, outputs, stride=2))
+            layers.append(Convolution(width, outputs, halving, stride=2))
             width = outputs
         for _ in range(config.residual_blocks):
             layers.append(ResidualBlock(width, outputs, config.encoder_kernels[level]))
     return Coder(
-        Convolution(3, channels[0]),
+        Convolution(3, channels[0], stem),
         layers,
         Normalise(width),
         Convolution(width, config.code_dim, 1),

@@ -15,6 +15,9 @@ class TokenizerConfig:
         encoder_kernels: Side of the encoder's residual convolutions at each resolution, 3 or 1.
             With 1 at the low resolutions a token depends on few pixels, so an object has the same
             tokens wherever it is; the decoder's kernels are always 3.
+        encoder_overlaps: Whether the encoder's stem and the layers that halve the resolution look
+            past a token's own pixels, as VQGAN's do: 3 x 3. If not, they are 1 x 1 and 2 x 2, and
+            with encoder_kernels of 1 the same f x f pixels have the same token beside whatever.
         decoder_base_channels: Channels of the decoder at full resolution (the fine-tuned decoder is
             wider).
         decoder_residual_blocks: Residual blocks a resolution of the decoder.
@@ -34,13 +37,15 @@ class TokenizerConfig:
     codebook_size: int
     code_dim: int
     repeat_first: bool = True
+    encoder_overlaps: bool = True
 
     def __post_init__(self) -> None:
         for name in ("channel_multipliers", "encoder_kernels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        numbers = {name: value for name, value in vars(self).items() if name != "repeat_first"}
-        for name, value in numbers.items():
+        for name, value in vars(self).items():
             for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, bool):
+                    continue
                 if number < 1:
                     raise ValueError(f"{name} must be at least 1, got {value}")
         if len(self.encoder_kernels) != len(self.channel_multipliers):

@@ -30,7 +30,9 @@ LEAST_WINOGRAD_INPUTS = 24
 
 
 class Convolution(nnx.Conv):
-    """A convolution with a kernel of side 1 or 3 that pads an image by repeating its border.
+    """A convolution that pads an image by repeating its border.
+
+    Its kernel has a side of 3, or of its stride: then patches do not overlap, and need no padding.
 
     With zero padding, a token would depend on its distance from the border, and a plain background
     would have another code at every distance.
@@ -54,7 +56,7 @@ class Convolution(nnx.Conv):
         )
         self.stride = strides
         # The margins of "SAME" padding: with a stride of 2 only at the bottom and right.
-        self.margin = (0, 0) if kernel == 1 else (int(strides == 1), 1)
+        self.margin = (0, 0) if kernel == strides else (int(strides == 1), 1)
         self.in_products = strides == 1 and (kernel == 1 or inputs >= LEAST_INPUTS)
 
     def __call__(
@@ -72,11 +74,18 @@ class Convolution(nnx.Conv):
         return self._products(padded, kernel) + self.bias[...].astype(self.dtype)
 
     def _products(self, padded: Array, kernel: Array) -> Array:
-        if kernel.shape[0] == 1:
-            return padded @ kernel[0, 0]
+        if kernel.shape[0] == self.stride:
+            return _patches(padded, self.stride) @ kernel.reshape(-1, self.out_features)
         if self.stride == 1 and self.in_features >= LEAST_WINOGRAD_INPUTS:
             return winograd(padded, kernel)
         return convolve_patches(padded, kernel, stride=self.stride)
+
+
+def _patches(features: Float[Array, "B h w C"], side: int) -> Float[Array, "B h/s w/s s*s*C"]:
+    """Returns the square patches that an image is divided into."""
+    batch, height, width, channels = features.shape
+    parts = features.reshape(batch, height // side, side, width // side, side, channels)
+    return parts.swapaxes(2, 3).reshape(batch, height // side, width // side, -1)
 
 
 class Normalise(nnx.Module):
@@ -123,12 +132,13 @@ class Encoder(nnx.Module):
     def __init__(self, config: TokenizerConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds the layers, full resolution first."""
         channels = [config.base_channels * m for m in config.channel_multipliers]
-        self.stem = Convolution(3, channels[0], **options)
+        self.stem = Convolution(3, channels[0], 3 if config.encoder_overlaps else 1, **options)
+        halving = 3 if config.encoder_overlaps else 2
         layers: list[nnx.Module] = []
         width = channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                layers.append(Convolution(width, outputs, strides=2, **options))
+                layers.append(Convolution(width, outputs, halving, strides=2, **options))
                 width = outputs
             for _ in range(config.residual_blocks):
                 kernel = config.encoder_kernels[level]

@@ -77,6 +77,17 @@ def test_a_thing_has_the_same_tokens_wherever_it_is_and_whatever_is_far_from_it(
     assert not np.allclose(tokens(1, 1, -1.0), here, atol=1e-5)
 
 
+def test_a_token_of_an_encoder_without_overlaps_depends_on_its_own_pixels_alone() -> None:
+    config = replace(TINY_LOW, encoder_kernels=(1, 1, 1), encoder_overlaps=False)
+    tokenizer, side = Tokenizer(config, rngs=nnx.Rngs(0)), config.factor
+    picture = jax.random.uniform(jax.random.key(7), (1, 5 * side, 4 * side, 3), minval=-1.0)
+    before = tokenizer.encoder(picture)
+    own = slice(2 * side, 3 * side)
+    after = tokenizer.encoder(picture.at[:, own, own].set(-picture[:, own, own]))
+    changed = np.abs(after - before).max(axis=(0, 3)) > 0
+    assert np.argwhere(changed).tolist() == [[2, 2]]
+
+
 @pytest.mark.parametrize("kernels", [(3, 3), (3, 2, 1), ()])
 def test_kernels_of_another_number_or_size_are_refused(kernels: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="encoder_kernels must"):

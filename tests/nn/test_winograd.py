@@ -59,14 +59,15 @@ def test_an_output_depends_on_its_nine_inputs_alone() -> None:
     assert (after != before)[:, ~far].all()
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("kernel", "strides"), [(1, 1), (3, 1), (3, 2), (2, 2)])
 def test_a_layer_made_of_products_is_the_layer_with_its_bias(
-    kernel: int, monkeypatch: pytest.MonkeyPatch
+    kernel: int, strides: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds: dict[str, Any] = {"rngs": nnx.Rngs(0), "dtype": jnp.float32, "param_dtype": jnp.float32}
-    layer = Convolution(LEAST_INPUTS, 8, kernel, **kinds)
+    layer = Convolution(LEAST_INPUTS, 8, kernel, strides=strides, **kinds)
     layer.bias[...] = jnp.arange(8.0)
-    features = jax.random.normal(jax.random.key(1), (2, 5, 4, LEAST_INPUTS))
+    features = jax.random.normal(jax.random.key(1), (2, 6, 4, LEAST_INPUTS))
+    monkeypatch.setattr(layer, "in_products", True)
     made = layer(features)
     monkeypatch.setattr(layer, "in_products", False)
     assert_allclose(made, layer(features), atol=1e-5)

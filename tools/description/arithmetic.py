@@ -146,11 +146,12 @@ def tokenizer_encode(config: TokenizerConfig) -> int:
     """FLOPs of turning one image into tokens: convolutions, and the search of the codebook."""
     widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
     side, width = config.image_size, widths[0]
-    total = convolution(side, 3, 3, width)
+    stem, halving = (3, 3) if config.encoder_overlaps else (1, 2)
+    total = convolution(side, stem, 3, width)
     for level, outputs in enumerate(widths):
         if level:
             side //= 2
-            total += convolution(side, 3, width, outputs)
+            total += convolution(side, halving, width, outputs)
             width = outputs
         kernel = config.encoder_kernels[level]
         total += config.residual_blocks * _residual_block(side, width, outputs, kernel)

@@ -3,6 +3,10 @@
 A scene is laid out on a square board of cells: an object that is alone covers more of them than one
 of several, and every object starts at a cell. A cell is one low-resolution token and four
 high-resolution ones, so one object has the same tokens wherever it stands.
+
+On the larger board each place has one first cell. Were there two along each axis, a transformer
+would have to learn every object in four times as many places, and to guess one of the four before
+the first token of an object is known.
 """
 
 import hashlib
@@ -26,11 +30,13 @@ class Board:
         cells: Cells along a side of the board.
         alone_cells: Cells along a side of an object that is alone.
         together_cells: Cells along a side of each of several objects.
+        offsets: Neighbouring cells along each axis that an object may start at in each place.
     """
 
     cells: int
     alone_cells: int
     together_cells: int
+    offsets: int
 
     def __post_init__(self) -> None:
         if not 0 < 2 * self.together_cells < self.cells or not 0 < self.alone_cells < self.cells:
@@ -40,19 +46,22 @@ class Board:
             )
 
     @property
-    def starts(self) -> tuple[tuple[int, int], tuple[int, int]]:
+    def starts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """First cells that an object may have in the first and in the second half of an axis."""
         half = self.cells // 2
-        return (0, 1), (half, half + 1)
+        first = self._from((half - self.together_cells) // 2)
+        return first, tuple(half + start for start in first)
 
-    def middle(self, cells: int) -> tuple[int, int]:
+    def middle(self, cells: int) -> tuple[int, ...]:
         """Returns the first cells that an object in the middle of an axis may have."""
-        first = (self.cells - cells) // 2
-        return first, first + 1
+        return self._from((self.cells - cells) // 2)
+
+    def _from(self, first: int) -> tuple[int, ...]:
+        return tuple(range(first, first + self.offsets))
 
 
-BOARD_8 = Board(cells=8, alone_cells=5, together_cells=3)
-BOARD_16 = Board(cells=16, alone_cells=11, together_cells=7)
+BOARD_8 = Board(cells=8, alone_cells=5, together_cells=3, offsets=2)
+BOARD_16 = Board(cells=16, alone_cells=10, together_cells=6, offsets=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,8 @@ def _replaced(testbed: Testbed, random: np.random.Generator) -> tuple[Scene, Sce
 def _extended(testbed: Testbed, random: np.random.Generator) -> tuple[Scene, Scene]:
     pair, board = _drawn(testbed, random, "pair"), testbed.board
     row = int(random.choice(board.middle(board.together_cells)))
-    (left, _), (half, right) = board.starts
+    (left, *_), seconds = board.starts
+    half, right = seconds[0], seconds[-1]
     there = replace(pair.placed[0], row=row, column=half)
     # In the rightmost square of the result, what is there lies in the left half.
     wanted = replace(there, column=left), replace(pair.placed[1], row=row, column=right)

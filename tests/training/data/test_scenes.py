@@ -78,7 +78,7 @@ def test_a_pair_stands_as_its_relation_says(artwork: Path, board: Board) -> None
 
 def test_a_board_too_small_for_two_objects_is_refused() -> None:
     with pytest.raises(ValueError, match="must hold two objects of 4 cells side by side"):
-        Board(cells=8, alone_cells=5, together_cells=4)
+        Board(cells=8, alone_cells=5, together_cells=4, offsets=2)
 
 
 def test_a_rendered_scene_shows_its_object_on_its_background(artwork: Path) -> None:

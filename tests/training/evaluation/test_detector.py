@@ -105,7 +105,7 @@ def test_what_is_not_a_square_rgb_picture_is_refused(testbed: Testbed) -> None:
 
 
 def test_a_board_whose_half_cells_are_no_pixels_is_refused(artwork: Path) -> None:
-    board = Board(cells=12, alone_cells=8, together_cells=5)
+    board = Board(cells=12, alone_cells=8, together_cells=5, offsets=1)
     with pytest.raises(ValueError, match="cells divide 16, got 12"):
         Detector(load_sprites(artwork), board)
 
