@@ -109,6 +109,7 @@ def build_stages(system: Preset) -> Stages:
         LoadedTextEncoder(
             encoder=with_parameters(encoder, random_parameters(encoder, dtype), dtype=dtype),
             vocabulary=Vocabulary.from_file(VOCABULARY),
+            folder=Path("random"),
             fingerprint="random",
             digest="",
             precision=serving.precision,

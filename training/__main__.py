@@ -14,7 +14,7 @@ from services.runtime.checkpoints.errors import CheckpointError
 from services.runtime.version import package_version
 from training import runs
 from training.adapter_flags import NO_ADAPTER, AdapterFlags
-from training.checkpoint_commands import average, merge
+from training.checkpoint_commands import average, golden, merge
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step, topology_devices
 from training.data.captioned.log import SKIPPED_FILE, SkippedNames
@@ -241,6 +241,7 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
 
 app.command(average)
 app.command(merge)
+app.command(golden)
 
 
 @app.command(name="compile")

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from services.runtime.checkpoints.golden import GOLDEN_FILE
 from services.runtime.checkpoints.serialization import (
     WEIGHTS_FILE,
     codebook_fingerprint,
@@ -51,7 +52,10 @@ def average_run(run: Path, checkpoint: Path, out: Path, *, decay: float, every: 
     steps = snapshots.averaged_steps(every)
     parameters = round_to_bfloat16(_exported(header["stage"], averaged))
     shutil.copytree(
-        checkpoint, out, ignore=shutil.ignore_patterns(WEIGHTS_FILE), dirs_exist_ok=True
+        checkpoint,
+        out,
+        ignore=shutil.ignore_patterns(WEIGHTS_FILE, GOLDEN_FILE),
+        dirs_exist_ok=True,
     )
     header["digest"] = write_tensors(out / WEIGHTS_FILE, parameters)
     if header["stage"] == "tokenizer":

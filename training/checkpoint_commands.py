@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from training.averaging import average_run
+from training.golden import write_goldens
 from training.merging import merge_adapter
 
 console = Console()
@@ -46,3 +47,17 @@ def merge(*, checkpoint: Path, adapter: Path, out: Path) -> None:
     """
     merge_adapter(checkpoint, adapter, out)
     console.print(f"{out} is {checkpoint} with {adapter} merged into it")
+
+
+def golden(*, checkpoints: Path, prompt: str = "a red apple on the left of a lemon") -> None:
+    """Writes a golden example beside the weights of each stage, which servers answer at start.
+
+    Parameters
+    ----------
+    checkpoints
+        Folder with the checkpoints of all stages.
+    prompt
+        What the first of them is asked; each asks the next.
+    """
+    for file in write_goldens(checkpoints, prompt):
+        console.print(f"{file}: {file.stat().st_size} bytes")

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from services.decoding.loading import load_pool
 from services.decoding.pool import DecodeRequest
 from services.decoding.serving import ServingConfig, default_serving_config
-from services.decoding.state import Row
+from services.decoding.state import Row, Sampling, fresh_row
 from services.masked.adapters import load_adapters
 from services.masked.spec import Config, MaskedSpec
 from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.precision import served_digest
 from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
 from services.stages import STAGES
@@ -103,8 +104,28 @@ class MaskedEngine(Generic[Config]):
         return served_digest(self.checkpoint.digest, self.serving.precision)
 
     def warm_up(self) -> None:
-        """Compiles every program; nothing compiles afterwards."""
+        """Compiles every program; nothing compiles afterwards.
+
+        Raises:
+            CheckpointDamaged: the checkpoint's golden example is damaged or of another stage.
+            GoldenMismatch: this machine answers it otherwise.
+        """
         self.pool.warm_up()
+        check_golden(self.checkpoint.folder, self.answer_golden)
+
+    def answer_golden(self, inputs: Arrays) -> Arrays:
+        """Returns the likeliest tokens of an image of which none is known.
+
+        Args:
+            inputs: The embedding of a prompt as "text", and what else the stage is conditioned on.
+        """
+        condition = [value for name, value in sorted(inputs.items()) if name != "text"]
+        row = fresh_row(
+            self.config.tokens,
+            Sampling(steps=1, guidance_scale=0.0, temperature=0.0, choice_temperature=0.0),
+        )
+        self.pool.admit(0, self.decode_request(row, inputs["text"], *condition))
+        return {"tokens": self.pool.advance(1, [0])[0].tokens}
 
     def decode_request(
         self,

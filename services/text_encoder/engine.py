@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, BFloat16, Bool, Int
 
 from services.nn.compiling import compiler_options
+from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.scheduling.batching import BatchShape
 from services.text_encoder.loading import LoadedTextEncoder
 from services.text_encoder.vocabulary import PADDING, PromptTooLong
@@ -60,10 +61,24 @@ class TextEncoderEngine:
         self._embed = jax.jit(embed, compiler_options=compiler_options())
 
     def warm_up(self) -> None:
-        """Compiles every shape; nothing compiles afterwards."""
+        """Compiles every shape; nothing compiles afterwards.
+
+        Raises:
+            CheckpointDamaged: the checkpoint's golden example is damaged or of another stage.
+            GoldenMismatch: this machine answers it otherwise.
+        """
         for length in self.lengths:
             ids = np.zeros((self.max_batch_size, length), np.int32)
             self._embed(self._parameters, ids, ids == PADDING).block_until_ready()
+        check_golden(self.loaded.folder, self.answer_golden)
+
+    def answer_golden(self, inputs: Arrays) -> Arrays:
+        """Returns the embedding of a text as "text".
+
+        Args:
+            inputs: The text's token ids as "tokens".
+        """
+        return {"text": self.embed([inputs["tokens"].tolist()])[0]}
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text, the end-of-sequence id included; touches no device.

@@ -33,6 +33,7 @@ class LoadedTextEncoder:
     Attributes:
         encoder: The network with its parameters.
         vocabulary: Converts texts to ids.
+        folder: Where it was read from.
         fingerprint: "t5:" and 16 hex digits; identifies the embeddings that the encoder makes.
         digest: Digest of the weights, with the precision if that is not the checkpoint's own.
         precision: Precision of weights and arithmetic, such as "float32".
@@ -42,6 +43,7 @@ class LoadedTextEncoder:
 
     encoder: TextEncoder
     vocabulary: Vocabulary
+    folder: Path
     fingerprint: str
     digest: str
     precision: str
@@ -97,6 +99,7 @@ def load_text_encoder(
             weights=weights,
         ),
         vocabulary=vocabulary,
+        folder=folder,
         fingerprint=checkpoint.fingerprint["encoder"],
         digest=served_digest(checkpoint.digest, precision),
         precision=precision,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, UInt8
 
 from services.nn.parameters import with_parameters
 from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.integrity import check_fingerprint
 from services.runtime.checkpoints.precision import CHECKPOINT_PRECISION
 from services.runtime.checkpoints.serialization import (
@@ -69,10 +70,27 @@ class TokenizerEngine:
         self._encode, self._decode = jax.jit(encode), jax.jit(decode)
 
     def warm_up(self) -> None:
-        """Compiles both programs; nothing compiles afterwards."""
+        """Compiles both programs; nothing compiles afterwards.
+
+        Raises:
+            CheckpointDamaged: the checkpoint's golden example is damaged or of another stage.
+            GoldenMismatch: this machine answers it otherwise.
+        """
         side, grid = self.config.image_size, self.config.grid
         self.start_encode(np.zeros((side, side, 3), np.uint8)).block_until_ready()
         self.start_decode(np.zeros((grid, grid), np.int32)).block_until_ready()
+        check_golden(self.checkpoint.folder, self.answer_golden)
+
+    def answer_golden(self, inputs: Arrays) -> Arrays:
+        """Returns the mean colour of each token's square, and the tokens of the decoded image.
+
+        Args:
+            inputs: A grid of tokens as "tokens".
+        """
+        grid, factor = self.config.grid, self.config.factor
+        pixels = np.asarray(self.start_decode(inputs["tokens"]))
+        squares = pixels.reshape(grid, factor, grid, factor, 3).mean(axis=(1, 3), dtype=np.float32)
+        return {"colours": squares, "tokens": np.asarray(self.start_encode(pixels))}
 
     def start_encode(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Int[Array, "h w"]:
         """Starts to encode an image of the tokenizer's size; does not wait."""

@@ -21,5 +21,9 @@ class CheckpointDamaged(CheckpointError):
     """The weights are not those that were written, or are no numbers."""
 
 
+class GoldenMismatch(CheckpointError):
+    """This machine computes something else with the weights than the one that wrote them."""
+
+
 class CheckpointUntrusted(CheckpointError):
     """The files of the checkpoint are not those that the trusted key signed."""

@@ -3,6 +3,7 @@
     model.safetensors   the parameters, dotted names
     config.json         stage, shape, fingerprint, digest of the parameters' file
     training.json       record of the training run
+    golden.safetensors  one input of the stage and its output; optional
     ...                 a stage's own files, such as a SentencePiece model
 
 Imports no JAX, so that the command line describes a checkpoint without its start-up time.
@@ -23,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.golden import GOLDEN_FILE
 from services.runtime.checkpoints.integrity import check_digest, check_finite, file_digest
 from services.runtime.checkpoints.tensors import LazyTensors, Shape, shapes_of, write_tensors
 
@@ -97,9 +99,11 @@ def save_checkpoint(
 ) -> None:
     """Writes a stage's checkpoint.
 
-    `record` has the types of JSON. Further files are copied into the folder under their names.
+    `record` has the types of JSON. Further files are copied into the folder under their names. A
+    golden example of the weights that were there before is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / GOLDEN_FILE).unlink(missing_ok=True)
     digest = write_tensors(folder / WEIGHTS_FILE, parameters)
     header = {
         "format_version": FORMAT_VERSION,
