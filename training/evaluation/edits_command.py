@@ -17,6 +17,7 @@ from rich.table import Table
 
 from services.pictures.sheets import contact_sheet
 from services.sampling import NO_FLAGS, SamplingFlags, given
+from tools.cli.options import PLAIN_TEXT, Transport
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.edits import (
     ATTRIBUTES,
@@ -29,6 +30,7 @@ from training.evaluation.edits import (
     measure_outpaint,
     shares_of,
 )
+from training.evaluation.server import Server
 from training.evaluation.shares import Share
 from training.evaluation.testbed import open_testbed
 
@@ -104,13 +106,14 @@ def edits(
     *,
     data: Path,
     preset: str = "demo",
-    server: str = DEFAULT_ADDRESS,
+    server: Server = DEFAULT_ADDRESS,
     cases: int = 200,
     edit_cases: int | None = None,
     every: int = 25,
     flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     seed: int = 0,
     out: Path = Path("out/evaluation"),
+    transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Has running servers edit drawn scenes and reads the results.
 
@@ -122,6 +125,8 @@ def edits(
         System that the servers run; it gives the board and the objects.
     server
         Address of the orchestrator, HOST:PORT.
+    transport
+        TLS of the calls; plain text by default.
     cases
         Inpaintings, and outpaintings.
     edit_cases
@@ -149,7 +154,7 @@ def edits(
     masked: dict[str, dict[str, Share]] = {}
     curves: dict[str, dict[int, dict[str, Share]]] = {}
     shown: list[Outcome] = []
-    with MuseClient(server) as client:
+    with MuseClient(server, tls=transport.tls()) as client:
         parameters = sampling(**given(flags))
         editor = ServerEditor(client, {"base": parameters, "superres": parameters})
         for kind, measure in (("inpaint", measure_inpaint), ("outpaint", measure_outpaint)):

@@ -9,8 +9,10 @@ from muse_client import DEFAULT_ADDRESS, GeneratedImage, MuseClient, Progress, s
 from PIL import Image
 
 from services.pictures.sheets import sheet_of_rows
+from tools.cli.options import PLAIN_TEXT, Transport
 from tools.cli.previews import PreviewFiles
 from training.evaluation.edits import EditCase, draw_edit_cases, mask_of, picture_of
+from training.evaluation.server import Server
 from training.evaluation.testbed import Testbed, open_testbed
 
 KEPT = (0, 10, 25, 50, 75, 100)
@@ -36,10 +38,11 @@ def gallery(
     *,
     data: Path,
     preset: str = "demo",
-    server: str = DEFAULT_ADDRESS,
+    server: Server = DEFAULT_ADDRESS,
     pairs: int = 3,
     seed: int = 0,
     out: Path = Path("docs"),
+    transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Writes gallery.md and its pictures: a filmstrip, and every edit before and after.
 
@@ -53,6 +56,8 @@ def gallery(
         System that the servers run; it gives the board and the objects.
     server
         Address of the orchestrator, HOST:PORT.
+    transport
+        TLS of the calls; plain text by default.
     pairs
         Edits of each kind.
     seed
@@ -63,7 +68,7 @@ def gallery(
     testbed = open_testbed(preset, data)
     folder = out / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
-    with MuseClient(server) as client:
+    with MuseClient(server, tls=transport.tls()) as client:
         entries = [_forming(client, testbed, seed, folder)]
         for kind, title, row in (
             ("inpaint", "Inpainting: before, what is masked, after", _inpainted),

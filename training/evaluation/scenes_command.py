@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import track
 
 from services.sampling import NO_FLAGS, SamplingFlags, given
+from tools.cli.options import PLAIN_TEXT, Transport
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.reports import write_report
 from training.evaluation.sampling_search import GROUPS as SEARCHED_GROUPS
 from training.evaluation.sampling_search import search
 from training.evaluation.scenes import GROUPS, PromptCase, draw_prompt_cases, score_all
-from training.evaluation.server import generate_all
+from training.evaluation.server import Server, generate_all
 from training.evaluation.testbed import open_testbed
 
 console = Console()
@@ -28,7 +29,7 @@ def scenes(
     *,
     data: Path,
     preset: str = "demo",
-    server: str = DEFAULT_ADDRESS,
+    server: Server = DEFAULT_ADDRESS,
     prompts_per_group: int = 20,
     group: list[str] | None = None,
     seed: int = 0,
@@ -36,6 +37,7 @@ def scenes(
     steps: int | None = None,
     superres_steps: int | None = None,
     out: Path = Path("out/evaluation"),
+    transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Generates through the servers and reads the pictures back; the detector itself first.
 
@@ -47,6 +49,8 @@ def scenes(
         System that the servers run; it gives the board and the objects.
     server
         Address of the orchestrator, HOST:PORT.
+    transport
+        TLS of the calls; plain text by default.
     prompts_per_group
         Pictures of each group.
     group
@@ -73,7 +77,7 @@ def scenes(
         groups=group or tuple(GROUPS),
     )
     reliability = print_reliability(testbed)
-    with MuseClient(server) as client:
+    with MuseClient(server, tls=transport.tls()) as client:
         pictures = generate_all(client, cases, {"base": base, "superres": superres})
         generated = score_all(cases, pictures, testbed.detector)
         scored = list(track(generated, "generating", total=len(cases), console=console))
@@ -84,12 +88,13 @@ def search_sampling(
     *,
     data: Path,
     preset: str = "demo",
-    server: str = DEFAULT_ADDRESS,
+    server: Server = DEFAULT_ADDRESS,
     prompts_per_group: int = 16,
     seed: int = 100,
     guidance_scale: float = 1.5,
     temperature: float = 0.7,
     choice_temperature: float = 2.0,
+    transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Searches the sampling parameters of both transformers that give the best pictures.
 
@@ -101,6 +106,8 @@ def search_sampling(
         System that the servers run; it gives the board and the objects.
     server
         Address of the orchestrator, HOST:PORT.
+    transport
+        TLS of the calls; plain text by default.
     prompts_per_group
         Pictures of each group and value.
     seed
@@ -122,7 +129,7 @@ def search_sampling(
         "choice_temperature": choice_temperature,
     }
     trials = []
-    with MuseClient(server) as client:
+    with MuseClient(server, tls=transport.tls()) as client:
 
         def generate(
             chosen: Mapping[str, float], cases: Sequence[PromptCase]

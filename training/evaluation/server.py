@@ -1,12 +1,16 @@
 """Pictures from a running orchestrator."""
 
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 from jaxtyping import UInt8
 from muse_client import GenerateOptions, MuseClient
 
 from training.evaluation.scenes import PromptCase
+
+Server = Annotated[str, Parameter(env_var="MUSE_SERVER")]
 
 
 def generate_all(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services.orchestrator.scoring import Scorer
 from tools.bench.rendering import plotting
+from tools.cli.options import PLAIN_TEXT, Transport
 from training.evaluation.distances.efficientnet import load_efficientnet
 from training.evaluation.distances.features import Features, moments_of
 from training.evaluation.distances.frechet import FeatureMoments, frechet_distance
@@ -21,6 +22,7 @@ from training.evaluation.pictures.generate_command import progress_bar
 from training.evaluation.pictures.generation import generate_set
 from training.evaluation.pictures.prompts import read_prompts
 from training.evaluation.pictures.reading import PictureSet, open_pictures
+from training.evaluation.server import Server
 from training.evaluation.text_scores.clip_score import mean_score, open_clip, picture_scores
 
 SEVERAL = Parameter(consume_multiple=True, negative="")  # --steps 12 24
@@ -35,7 +37,7 @@ def pareto(
     out: Path,
     inception: Path | None = None,
     network: Path | None = None,
-    server: str = DEFAULT_ADDRESS,
+    server: Server = DEFAULT_ADDRESS,
     guidance_scale: Annotated[list[float] | None, SEVERAL] = None,
     temperature: Annotated[list[float] | None, SEVERAL] = None,
     choice_temperature: Annotated[list[float] | None, SEVERAL] = None,
@@ -46,6 +48,7 @@ def pareto(
     seed: int = 0,
     concurrency: int = 16,
     side_px: int = 256,
+    transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Sweeps sampling parameters: distance against CLIP score, and the Pareto front (figure 8).
 
@@ -68,6 +71,8 @@ def pareto(
         distance is EfficientNet's, by the installed package if this is not set either.
     server
         Address of the orchestrator, HOST:PORT.
+    transport
+        TLS of the calls; plain text by default.
     guidance_scale
         Guidance scales of both transformers to try, such as 1 2 4.
     temperature
@@ -109,7 +114,7 @@ def pareto(
     real = moments_of(open_pictures(reference, side_px=side_px), features)
 
     async def generate(parameters: Parameters, folder: Path) -> None:
-        async with AsyncMuseClient(server) as client:
+        async with AsyncMuseClient(server, tls=transport.tls()) as client:
             with progress_bar(folder.name) as on_progress:
                 await generate_set(
                     client,

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from services.sampling import NO_FLAGS, SamplingFlags, given
+from tools.cli.options import PLAIN_TEXT, Transport
 from training.evaluation.pictures.generation import REFUSED, generate_set
 from training.evaluation.pictures.manifest import MANIFEST, read_manifest
 from training.evaluation.pictures.prompts import read_prompts
+from training.evaluation.server import Server
 
 console = Console()
 
@@ -23,7 +25,7 @@ def generate(
     *,
     prompts: Path,
     out: Path,
-    server: str = DEFAULT_ADDRESS,
+    server: Server = DEFAULT_ADDRESS,
     copies: int = 1,
     best_of: int | None = None,
     limit: int | None = None,
@@ -32,6 +34,7 @@ def generate(
     flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     steps: int | None = None,
     superres_steps: int | None = None,
+    transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Generates pictures of a prompt file through running servers; continues where it stopped.
 
@@ -45,6 +48,8 @@ def generate(
         and of refused.jsonl, which lists prompts that the servers refused.
     server
         Address of the orchestrator, HOST:PORT.
+    transport
+        TLS of the calls; plain text by default.
     copies
         Pictures of each prompt.
     best_of
@@ -75,7 +80,7 @@ def generate(
         options["best_of"] = best_of
 
     async def run() -> int:
-        async with AsyncMuseClient(server) as client:
+        async with AsyncMuseClient(server, tls=transport.tls()) as client:
             with progress_bar(str(out)) as on_progress:
                 return await generate_set(
                     client,

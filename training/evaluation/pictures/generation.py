@@ -3,6 +3,7 @@
 import asyncio
 import json
 import warnings
+from asyncio import sleep
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -115,7 +116,7 @@ async def _generate(
             return (await client.generate(prompt, **request))[0]
         except (Overloaded, Unavailable, DeadlineExceeded) as error:
             wait_s = error.retry_after_s or 0.5 * 2**attempt
-            await asyncio.sleep(min(wait_s, LONGEST_WAIT_S))
+            await sleep(min(wait_s, LONGEST_WAIT_S))
     return (await client.generate(prompt, **request))[0]
 
 

@@ -1,6 +1,5 @@
 """Sets generated through servers: resumed, concurrent, with prompts refused and servers busy."""
 
-import asyncio
 import json
 import warnings
 from pathlib import Path
@@ -117,7 +116,8 @@ async def test_overloaded_servers_are_asked_again_and_given_up_in_the_end(
         waits.append(seconds)
 
     monkeypatch.setattr(AsyncMuseClient, "generate", sometimes)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    # Not that of the whole process: servers of this test wait by it too, and would not yield.
+    monkeypatch.setattr(generation, "sleep", sleep)
     await run(house, tmp_path / "one", prompts=PROMPTS[:1], copies=1)
     assert waits == [0.25, 2.0, 4.0]
 
