@@ -19,7 +19,7 @@ from services.runtime.wire.timing import Timed
 
 TINY = preset("tiny")
 TOKENS, VOCABULARY = TINY.base.tokens, TINY.base.vocabulary
-MIXES = 1000
+MIXES = 250
 REQUESTS = 40
 
 
