@@ -1,0 +1,102 @@
+"""Watching the processes of a run: samples of each, whether all is well, and what is left."""
+
+import asyncio
+from collections.abc import Mapping
+
+import grpc
+import psutil
+from muse_client import AsyncMuseClient, MuseError
+
+from services.stages import STAGES
+from tests.chaos.pictures import Quiet, Request
+from tests.chaos.records import Sample
+from tests.chaos.stack import ChaosStack
+from tools.local import serving
+
+READINESS = "readiness"
+STATUS_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 30.0
+
+
+class Watch:
+    """Samples of all processes of a stack, and every process that was ever seen.
+
+    Attributes:
+        samples: Samples in order.
+    """
+
+    def __init__(self, stack: ChaosStack) -> None:
+        """Starts without samples."""
+        self.samples: list[Sample] = []
+        self._stack, self._seen = stack, dict[psutil.Process, str]()
+
+    def sample(self, at_s: float, answered: int) -> None:
+        """Samples every process that runs now."""
+        for name, target in self._stack.targets.items():
+            if (pid := target.pod.pid) is None:
+                continue
+            try:
+                process = psutil.Process(pid)
+                named = {process: name}
+                for child in process.children(recursive=True):
+                    named[child] = f"{name}/worker"
+            except psutil.NoSuchProcess:  # it has just ended
+                continue
+            for each, own_name in named.items():
+                self._seen[each] = own_name
+                try:
+                    memory, descriptors = each.memory_info(), each.num_fds()
+                except psutil.Error:  # as above; a process that has ended is a zombie until then
+                    continue
+                sample = Sample(
+                    at_s=at_s,
+                    process=own_name,
+                    pid=each.pid,
+                    memory_bytes=memory.rss - memory.shared,
+                    descriptors=descriptors,
+                    answered=answered,
+                )
+                self.samples.append(sample)
+
+    def left(self) -> list[str]:
+        """Returns the processes that were seen and still run, zombies too."""
+        return [
+            f"{name} (pid {process.pid})"
+            for process, name in self._seen.items()
+            if process.is_running()
+        ]
+
+
+async def problem_of(
+    stack: ChaosStack, client: AsyncMuseClient, canary: Request, quiet: Mapping[str, Quiet]
+) -> str:
+    """Returns what is not well; "" if every pod is ready and a request is answered rightly."""
+    for name, target in stack.targets.items():
+        if not await asyncio.to_thread(serving, target.address, READINESS, STATUS_TIMEOUT_S):
+            return f"{name} is not ready"
+        line = f"127.0.0.1:{target.line.port}"
+        if not await asyncio.to_thread(serving, line, READINESS, STATUS_TIMEOUT_S):
+            return f"{name} is not reached by its line"
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            digests = await canary.send(client)
+    except TimeoutError:
+        return f"{canary.name} is not answered within {REQUEST_TIMEOUT_S:g} s"
+    except MuseError as error:
+        return f"{canary.name} fails as {error.code.name}: {error.message}"
+    return "" if digests == quiet[canary.name].digests else f"{canary.name} has other pixels"
+
+
+async def stage_loads(stack: ChaosStack) -> dict[str, tuple[int, int]]:
+    """Returns how many requests wait, and how many compute, in each pod of a stage."""
+    stages = {stage.deployment: stage for stage in STAGES.values()}
+    loads = {}
+    for name, target in stack.targets.items():
+        stage = stages.get(target.pod.local.deployment.name)
+        if stage is None:  # the orchestrator has no slots
+            continue
+        async with grpc.aio.insecure_channel(target.address) as channel:
+            answer = await stage.stub(channel).GetStatus(
+                stage.status_request(), timeout=STATUS_TIMEOUT_S
+            )
+        loads[name] = (answer.status.queued, answer.status.active)
+    return loads
