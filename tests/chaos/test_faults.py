@@ -52,7 +52,7 @@ def test_every_kind_hits_every_pod_once_a_round_in_an_order_of_the_seed() -> Non
 
 def test_no_kinds_give_no_faults_and_unknown_ones_are_named() -> None:
     assert list(planned_faults([], PODS, seed=0, longest_s=5)) == []
-    with pytest.raises(ValueError, match="expected some of kill, .*, got flood"):
+    with pytest.raises(ValueError, match=r"expected some of kill, .*, got flood"):
         planned_faults(["flood"], PODS, seed=0, longest_s=5)
 
 
@@ -151,15 +151,20 @@ async def echoed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     return await reader.read(100)
 
 
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read(100) == b""
+    except ConnectionError:
+        return True
+
+
 async def test_a_cut_line_ends_connections_and_takes_new_ones_afterwards(line: Line) -> None:
     target: Any = SimpleNamespace(line=line)
     reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
     assert await echoed(reader, writer) == b"word"
-    stack: Any = None
+    stack: Any = SimpleNamespace()
     async with KINDS["cut"].begin(stack, target):
-        with pytest.raises(ConnectionError):
-            assert await echoed(reader, writer) != b""
-            raise ConnectionError  # an end of file is an end as well
+        assert await ended(reader)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", line.port)
     reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
@@ -170,7 +175,7 @@ async def test_a_cut_line_ends_connections_and_takes_new_ones_afterwards(line: L
 async def test_a_held_line_delivers_all_of_it_afterwards(line: Line) -> None:
     target: Any = SimpleNamespace(line=line)
     reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
-    stack: Any = None
+    stack: Any = SimpleNamespace()
     async with KINDS["hold"].begin(stack, target):
         reading = asyncio.create_task(echoed(reader, writer))
         await asyncio.wait({reading}, timeout=0.2)
@@ -181,9 +186,10 @@ async def test_a_held_line_delivers_all_of_it_afterwards(line: Line) -> None:
 
 async def test_a_slow_line_is_slow_until_it_is_not(line: Line) -> None:
     target: Any = SimpleNamespace(line=line)
-    loop, stack = asyncio.get_running_loop(), Any
+    loop = asyncio.get_running_loop()
+    stack: Any = SimpleNamespace()
     reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
-    async with KINDS["slow"].begin(stack, target):  # type: ignore[arg-type]
+    async with KINDS["slow"].begin(stack, target):
         begun_s = loop.time()
         assert await echoed(reader, writer) == b"word"
         assert loop.time() - begun_s >= 0.2  # there and back

@@ -13,6 +13,7 @@ from tests.chaos import load as load_module
 from tests.chaos.load import Load
 from tests.chaos.pictures import Quiet, mixed_requests, quiet_run
 from tests.chaos.records import OK
+from tests.waiting import until
 
 RIGHT = {"image 0": "aa"}
 
@@ -47,16 +48,21 @@ def load_of(request: Any, took_s: float = 1.0) -> Load:
     return Load(client, [request], quiet, seed=0, begun_s=time.monotonic())
 
 
-async def some(sending: Any, a_second: float, seconds: float) -> None:
+async def one(sending: Any) -> None:
+    """Lets one request begin, and waits for its end."""
     ending = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, ending.set)
-    await sending(a_second, ending)
+    asyncio.get_running_loop().call_later(0.1, ending.set)
+    await sending(0.001, ending)
 
 
 async def test_requests_come_at_their_rate_and_good_answers_are_only_counted() -> None:
     load = load_of(FakeRequest())
-    await some(load.send_steadily, 50, 0.5)
-    assert 10 <= load.answered <= 27
+    begun_s, ending = time.monotonic(), asyncio.Event()
+    sending = asyncio.create_task(load.send_steadily(50, ending))
+    await until(lambda: load.answered >= 10)
+    ending.set()
+    await sending
+    assert load.answered <= 50 * (time.monotonic() - begun_s) + 1
     assert load.odd == []
 
 
@@ -64,7 +70,7 @@ async def test_what_may_be_retried_is_and_all_attempts_are_kept() -> None:
     away = error(grpc.StatusCode.UNAVAILABLE)
     full = error(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_s=0.01)
     load = load_of(FakeRequest(away, full))
-    await some(load.send_steadily, 1, 0.1)
+    await one(load.send_steadily)
     (answer,) = load.odd
     codes = [attempt.code for attempt in answer.attempts]
     assert codes == ["UNAVAILABLE", "RESOURCE_EXHAUSTED", OK]
@@ -83,7 +89,7 @@ async def test_what_may_be_retried_is_and_all_attempts_are_kept() -> None:
 )
 async def test_what_may_not_be_retried_is_kept_as_it_is(failure: Exception, code: str) -> None:
     load = load_of(FakeRequest(failure))
-    await some(load.send_steadily, 1, 0.1)
+    await one(load.send_steadily)
     (answer,) = load.odd
     assert [attempt.code for attempt in answer.attempts] == [code]
     assert load.answered == 0
@@ -92,7 +98,7 @@ async def test_what_may_not_be_retried_is_kept_as_it_is(failure: Exception, code
 async def test_a_caller_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "GIVE_UP_S", 0.3)
     load = load_of(FakeRequest(*[error(grpc.StatusCode.UNAVAILABLE)] * 9))
-    await some(load.send_steadily, 1, 0.1)
+    await one(load.send_steadily)
     (answer,) = load.odd
     assert 2 <= len(answer.attempts) < 9
     assert answer.attempts[-1].code == "UNAVAILABLE"
@@ -100,7 +106,7 @@ async def test_a_caller_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_a_wrong_picture_is_kept() -> None:
     load = load_of(FakeRequest(gives={"image 0": "bb"}))
-    await some(load.send_steadily, 1, 0.1)
+    await one(load.send_steadily)
     (answer,) = load.odd
     assert answer.digests == {"image 0": "bb"}
 
@@ -108,10 +114,13 @@ async def test_a_wrong_picture_is_kept() -> None:
 async def test_cancels_come_at_any_time_of_a_request() -> None:
     request = FakeRequest(takes_s=0.1)
     load = load_of(request, took_s=0.1)
-    await some(load.cancel_steadily, 100, 0.6)
+    ending = asyncio.Event()
+    cancelling = asyncio.create_task(load.cancel_steadily(50, ending))
+    # Some end before their time, and some are cancelled before they begin.
+    await until(lambda: load.answered > 0 and load.cancelled >= request.cancelled > 5)
+    ending.set()
+    await cancelling
     assert load.odd == []
-    assert load.cancelled >= request.cancelled > 5  # some before they began
-    assert load.answered > 0  # ended before their time
 
 
 async def test_a_quiet_run_that_gives_two_answers_is_an_error() -> None:
