@@ -50,7 +50,7 @@ class Line:
             ends.add(far_writer)
             self._writers |= ends
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-        except OSError:  # nobody listens there, or one end closed the connection
+        except OSError:  # no server listens there, or one end closed the connection
             pass
         finally:
             self._writers -= ends

@@ -26,7 +26,7 @@ def lost_requests(answers: Iterable[Answer], faults: Sequence[Fault]) -> list[Vi
 
     - A fault that leaves a replica of the stage to do its work fails no call at all: the
       orchestrator retries there.
-    - A fault that leaves nobody (the orchestrator itself, or the only replica of a stage) may fail
+    - A fault that leaves none (the orchestrator itself, or the only replica of a stage) may fail
       calls as UNAVAILABLE, and only while it lasts and heals.
     - A refusal for want of room (RESOURCE_EXHAUSTED with a time to try again after) is no failure.
     - Every request is answered in the end, by a caller that tries again as docs/clients.md says.

@@ -137,7 +137,7 @@ class FaultKind:
     Attributes:
         begin: Brings the fault about, and takes it back at the end of the block.
         lasts: Whether it lasts a while; others happen at once.
-        ends_calls: Whether calls of a pod that nobody can stand in for may fail by it.
+        ends_calls: Whether calls of a pod that has no other replica may fail by it.
         only: Name of the only Deployment that it hits; "" for all.
     """
 

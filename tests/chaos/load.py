@@ -106,7 +106,7 @@ class Load:
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 raise
-            code, message = "CancelledError", "the client raised it though nobody cancelled"
+            code, message = "CancelledError", "the client raised it, but the caller did not cancel"
         except Exception as error:  # a client must raise nothing else: recorded, and a violation
             code, message = type(error).__name__, str(error)
         attempt = Attempt(

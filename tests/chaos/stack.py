@@ -118,7 +118,7 @@ def _port(pod: LocalPod) -> int:
 
 
 def _called_by_lines(pod: LocalPod, pods: list[LocalPod], lines: Mapping[str, Line]) -> LocalPod:
-    """Returns a pod that calls stages by their lines: the orchestrator; others call nobody."""
+    """Returns a pod that calls stages by their lines: the orchestrator; stages call no server."""
     if pod.deployment.name != ORCHESTRATOR:
         return pod
     stages = {

@@ -51,7 +51,7 @@ def series(values: list[float], process: str = "base-0", pid: int = 5) -> list[S
 ALONE = fault("orchestrator-0", ends_calls=True)
 
 
-def test_a_request_saved_by_its_caller_while_nobody_else_could_serve_it_is_not_lost() -> None:
+def test_a_request_saved_by_its_caller_while_no_replica_could_serve_it_is_not_lost() -> None:
     saved = answer(attempt("UNAVAILABLE", 11), attempt(OK, 13))
     assert checks.lost_requests([saved], [ALONE]) == []
 

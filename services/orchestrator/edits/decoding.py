@@ -1,7 +1,7 @@
 """Processes that decode the picture files of callers, within limits of time and memory.
 
-A file that takes more ends its process and no other, and is refused. A process that somebody else
-kills says nothing of its file, which is decoded again, once.
+A file that takes more ends its process and no other, and is refused. A process that is killed from
+outside says nothing of its file, which is decoded again, once.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class DecodingLimits:
 
 
 class KilledProcessError(PictureError):
-    """A decoding process was killed, not by its limits nor by the server, as for want of memory."""
+    """A decoding process was killed from outside, as by the kernel for want of memory."""
 
 
 class DecodingProcess:
@@ -78,7 +78,7 @@ class DecodingProcess:
 
         Raises:
             PictureError: as there, or the file takes more than the limits of decoding.
-            KilledProcessError: somebody else killed the process.
+            KilledProcessError: the process was killed from outside.
         """
         within = self._within
         request = {"limits": asdict(limits), "backdrop": backdrop, "length": len(content)}

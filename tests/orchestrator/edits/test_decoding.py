@@ -156,7 +156,7 @@ async def test_a_process_that_was_killed_while_idle_is_replaced(
 
 
 @pytest.mark.parametrize("kills", [1, 2])
-async def test_a_file_is_read_again_once_if_somebody_else_killed_its_process(
+async def test_a_file_is_read_again_once_if_its_process_was_killed_from_outside(
     processes: DecodingProcesses, kills: int
 ) -> None:
     killed = []
