@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -19,7 +20,8 @@ app = App(
 
 @app.default
 def main(settings: Annotated[RunSettings, Parameter(name="*")] = RunSettings()) -> None:  # noqa: B008
-    """Runs the system under load and faults."""
+    """Runs the system under load and faults; Ctrl-C and SIGTERM end it, and its processes."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open_report(settings.out) as file:
         report = Report(file)
         report.write("begin", json.loads(json.dumps(asdict(settings), default=str)))

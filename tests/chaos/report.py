@@ -11,8 +11,6 @@ from typing import Any, TextIO
 from tests.chaos.checks import MIB
 from tests.chaos.records import Answer, Fault, Sample, Violation
 
-FAULTS, ANSWERS = "fault", "answer"
-
 
 class Report:
     """Writer of the lines of a report; each is an object whose "event" says what it is of."""
