@@ -55,7 +55,7 @@ class Fault:
             killed, and nothing else does the target's work: no retry within the servers helps.
         end_s: Time at which it was taken back; of a kill, at which the process was gone.
         healed_s: Time at which all was well again; None if it never was while the run waited.
-        problem: What was not well at last.
+        problem: What was not well until then.
     """
 
     kind: str

@@ -42,7 +42,8 @@ class RunSettings:
         max_faults: Number of faults after which no more come; None for no limit.
         replicas: Numbers of pods of stages, such as "base=2"; the orchestrator has one.
         heal_s: Seconds within which all must be well after a fault.
-        warm_up_s: Seconds of each process that the checks of memory and descriptors leave out.
+        warm_up_s: Seconds from the readiness of each process that the checks of memory and
+            descriptors leave out.
         growth_mib: Largest growth of a process's memory, in MiB.
         growth_descriptors: Largest growth of a process's file descriptors.
         checkpoints: Folder with the checkpoint of every stage; by default random ones of the preset
@@ -163,17 +164,18 @@ class Run:
                 await asyncio.sleep(planned.lasts_s)
         except NothingToHit:
             return
-        end_s, problem = self.load.now_s(), "not looked at"
-        while problem and self.load.now_s() < end_s + HEAL_PATIENCE * self._settings.heal_s:
+        end_s, healed, problem = self.load.now_s(), False, ""
+        while not healed and self.load.now_s() < end_s + HEAL_PATIENCE * self._settings.heal_s:
             await asyncio.sleep(PAUSE_S)
-            problem = await problem_of(self._stack, self._client, self._canary, self._quiet)
+            found = await problem_of(self._stack, self._client, self._canary, self._quiet)
+            healed, problem = not found, found or problem
         fault = Fault(
             kind=planned.kind,
             target=planned.target,
             ends_calls=kind.ends_calls and target.alone,
             begin_s=begin_s,
             end_s=end_s,
-            healed_s=None if problem else self.load.now_s(),
+            healed_s=self.load.now_s() if healed else None,
             problem=problem,
         )
         self.faults.append(fault)

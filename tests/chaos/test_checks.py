@@ -161,11 +161,17 @@ def test_a_slot_that_is_still_busy_is_caught() -> None:
 
 def test_a_process_that_is_left_is_caught_until_it_ends() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    pod = SimpleNamespace(pid=child.pid)
+    pod = SimpleNamespace(pid=child.pid, ready=False)
     stack: Any = SimpleNamespace(targets={"base-0": SimpleNamespace(pod=pod)})
     watch = Watch(stack)
     try:
         watch.sample(0.0, 0)
+        assert watch.samples == []  # it loads
+        pod.ready = True
+        watch.sample(1.0, 0)
+        pod.ready = False  # it does not answer a probe
+        watch.sample(2.0, 0)
+        assert [sample.at_s for sample in watch.samples] == [1, 2]
         (found,) = checks.left_processes(watch.left())
         assert found.process == f"base-0 (pid {child.pid})"
         assert watch.samples[0].memory_bytes > 0

@@ -21,13 +21,15 @@ class Watch:
     """Samples of all processes of a stack, and every process that was ever seen.
 
     Attributes:
-        samples: Samples in order.
+        samples: Samples in order, of each process from the moment its pod is ready: it loads and
+            compiles before.
     """
 
     def __init__(self, stack: ChaosStack) -> None:
         """Starts without samples."""
         self.samples: list[Sample] = []
         self._stack, self._seen = stack, dict[psutil.Process, str]()
+        self._started: set[psutil.Process] = set()
 
     def sample(self, at_s: float, answered: int) -> None:
         """Samples every process that runs now."""
@@ -41,11 +43,17 @@ class Watch:
                     named[child] = f"{name}/worker"
             except psutil.NoSuchProcess:  # it has just ended
                 continue
+            self._seen |= named
+            if target.pod.ready:
+                self._started.add(process)
+            if process not in self._started:
+                continue
             for each, own_name in named.items():
-                self._seen[each] = own_name
                 try:
                     memory, descriptors = each.memory_info(), each.num_fds()
-                except psutil.Error:  # as above; a process that has ended is a zombie until then
+                except psutil.Error:  # as above
+                    continue
+                if not memory.rss:  # a zombie: its parent has not seen its end
                     continue
                 sample = Sample(
                     at_s=at_s,

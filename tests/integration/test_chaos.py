@@ -33,8 +33,8 @@ async def test_a_short_run_holds_every_check_and_catches_the_leak_that_was_plant
         replicas=("base=2",),
         heal_s=120,
         warm_up_s=2,
-        growth_mib=24,
-        plant_leak=8 * 1024,
+        growth_mib=16,
+        plant_leak=2 * 1024,
         checkpoints=checkpoints,
         out=tmp_path,
     )
