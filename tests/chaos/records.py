@@ -83,7 +83,7 @@ class Sample:
 
     Attributes:
         process: Name of the process, such as "base-1" or "orchestrator-0/worker".
-        memory_bytes: Resident memory without what is shared with files.
+        memory_bytes: Memory that is of no file, also where it is swapped out.
         descriptors: Number of open file descriptors.
         answered: Requests that the run had seen end by then.
     """

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 import grpc
 import psutil
@@ -50,16 +51,16 @@ class Watch:
                 continue
             for each, own_name in named.items():
                 try:
-                    memory, descriptors = each.memory_info(), each.num_fds()
-                except psutil.Error:  # as above
+                    memory, descriptors = memory_bytes(each.pid), each.num_fds()
+                except (psutil.Error, OSError):  # as above
                     continue
-                if not memory.rss:  # a zombie: its parent has not seen its end
+                if not memory:  # a zombie: its parent has not seen its end
                     continue
                 sample = Sample(
                     at_s=at_s,
                     process=own_name,
                     pid=each.pid,
-                    memory_bytes=memory.rss - memory.shared,
+                    memory_bytes=memory,
                     descriptors=descriptors,
                     answered=answered,
                 )
@@ -72,6 +73,18 @@ class Watch:
             for process, name in self._seen.items()
             if process.is_running()
         ]
+
+
+def memory_bytes(pid: int) -> int:
+    """Returns the memory of a process that is of no file: resident, or swapped out, as a leak is.
+
+    Raises:
+        OSError: it has ended.
+    """
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return sum(1024 * int(fields.get(name, "0 kB").split()[0]) for name in ("RssAnon", "VmSwap"))
 
 
 async def problem_of(

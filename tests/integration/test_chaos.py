@@ -24,17 +24,17 @@ async def test_a_short_run_holds_every_check_and_catches_the_leak_that_was_plant
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     settings = RunSettings(
-        minutes=0.4,
-        seed=28070,  # kill base-0, cut tokenizer-0, kill workers, stop superres-0, fill a disk
-        rate=2,
-        cancels=20,
-        max_faults=5,
+        minutes=0.25,
+        seed=28070,  # kill base-0, cut tokenizer-0, kill workers, stop superres-0
+        rate=1,
+        cancels=10,
+        max_faults=4,
         longest_s=2,
         replicas=("base=2",),
         heal_s=120,
         warm_up_s=2,
         growth_mib=16,
-        plant_leak=2 * 1024,
+        plant_leak=4 * 1024,
         checkpoints=checkpoints,
         out=tmp_path,
     )
