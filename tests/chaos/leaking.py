@@ -6,6 +6,7 @@ that a run shows that the check of memory catches it.
 
 import runpy
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -31,8 +32,8 @@ def main(count: int, module: str, flags: list[str]) -> None:
     """Runs a server with a `Leak` before all of its interceptors."""
     create = grpc.aio.server
 
-    def server(*args: Any, interceptors: Any = (), **kwargs: Any) -> Any:
-        return create(*args, interceptors=[Leak(count), *interceptors], **kwargs)
+    def server(*, interceptors: Sequence[Any] = (), **others: Any) -> grpc.aio.Server:
+        return create(interceptors=[Leak(count), *interceptors], **others)
 
     grpc.aio.server = server
     sys.argv = [module, *flags]

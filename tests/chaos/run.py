@@ -24,7 +24,7 @@ from tools.local.placement import parse_replicas
 SETTLE_S = 2.0  # between a healing and the next fault
 PAUSE_S = 0.25
 HEAL_PATIENCE = 4.0  # times the limit that the run waits for a healing, to see how long it takes
-LEFT_PATIENCE_S = 10.0  # for the processes of the run to be gone
+END_PATIENCE_S = 60.0  # for slots to be free, and processes to be gone, on a busy machine
 LEAKING = "text-encoder"  # takes one call of every request
 
 
@@ -131,8 +131,17 @@ class Run:
             *checks.slow_heals(self.faults, settings.heal_s),
             *checks.grown_memory(samples, warm_up_s=warm, most_mib=settings.growth_mib),
             *checks.leaked_descriptors(samples, warm_up_s=warm, most=settings.growth_descriptors),
-            *checks.busy_slots(await stage_loads(self._stack)),
+            *checks.busy_slots(await self._last_loads()),
         ]
+
+    async def _last_loads(self) -> dict[str, tuple[int, int]]:
+        """Returns the loads of the stages once all is idle, or after the time for that."""
+        end_s = time.monotonic() + END_PATIENCE_S
+        loads = await stage_loads(self._stack)
+        while checks.busy_slots(loads) and time.monotonic() < end_s:
+            await asyncio.sleep(PAUSE_S)
+            loads = await stage_loads(self._stack)
+        return loads
 
     async def _sample_steadily(self) -> None:
         every_s = max(0.5, self._settings.seconds / 1000)  # so that 8 hours fit into memory
@@ -205,7 +214,7 @@ async def run(settings: RunSettings, report: Report) -> list[Violation]:
         running = Run(settings, stack, client, report, requests, quiet)
         await running.under_faults()
         violations = await running.check()
-    end_s = time.monotonic() + LEFT_PATIENCE_S
+    end_s = time.monotonic() + END_PATIENCE_S
     while running.watch.left() and time.monotonic() < end_s:  # noqa: ASYNC110, no event tells
         await asyncio.sleep(PAUSE_S)
     violations += checks.left_processes(running.watch.left())

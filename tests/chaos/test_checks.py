@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +34,7 @@ def fault(target: str = "base-0", **changes: Any) -> Fault:
     return Fault(**{"kind": "kill", "target": target, "ends_calls": False, **times, **changes})
 
 
-def series(values: list[float], process: str = "base-0", pid: int = 5) -> list[Sample]:
+def series(values: Sequence[float], process: str = "base-0", pid: int = 5) -> list[Sample]:
     """Samples, one a second, of as many MiB and descriptors."""
     return [
         Sample(
@@ -143,7 +144,7 @@ def test_a_process_that_lived_too_short_is_not_judged() -> None:
 
 
 def test_descriptors_that_are_never_closed_are_caught() -> None:
-    def leaked(values: list[float]) -> list[Violation]:
+    def leaked(values: Sequence[float]) -> list[Violation]:
         return checks.leaked_descriptors(series(values), warm_up_s=10, most=16)
 
     assert leaked([20 + second % 5 for second in range(80)]) == []

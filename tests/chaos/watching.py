@@ -15,7 +15,7 @@ from tests.chaos.stack import ChaosStack
 from tools.local import serving
 
 READINESS = "readiness"
-STATUS_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 30.0
+PROBE_TIMEOUT_S, STATUS_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 30.0, 30.0
 
 
 class Watch:
@@ -92,10 +92,10 @@ async def problem_of(
 ) -> str:
     """Returns what is not well; "" if every pod is ready and a request is answered rightly."""
     for name, target in stack.targets.items():
-        if not await asyncio.to_thread(serving, target.address, READINESS, STATUS_TIMEOUT_S):
+        if not await asyncio.to_thread(serving, target.address, READINESS, PROBE_TIMEOUT_S):
             return f"{name} is not ready"
         line = f"127.0.0.1:{target.line.port}"
-        if not await asyncio.to_thread(serving, line, READINESS, STATUS_TIMEOUT_S):
+        if not await asyncio.to_thread(serving, line, READINESS, PROBE_TIMEOUT_S):
             return f"{name} is not reached by its line"
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):

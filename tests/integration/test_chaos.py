@@ -31,7 +31,7 @@ async def test_a_short_run_holds_every_check_and_catches_the_leak_that_was_plant
         max_faults=4,
         longest_s=2,
         replicas=("base=2",),
-        heal_s=120,
+        heal_s=240,
         warm_up_s=2,
         growth_mib=16,
         plant_leak=4 * 1024,
