@@ -31,10 +31,11 @@ test: $(VENV)/.manifests # a file's tests share what they set up, so they stay i
 
 # FLAGS="--seed 3" and the like change a run; `python -m tests.chaos --help` lists them.
 chaos: setup # 30 minutes of faults under load
-	PYTHONPATH=. $(BIN)/python -m tests.chaos $(FLAGS)
+	$(BIN)/python -m tests.chaos $(FLAGS)
 
+soak: FLAGS ?= --minutes 480 --cancels 100000
 soak: setup # 8 hours of faults under load, with 100,000 cancels
-	PYTHONPATH=. $(BIN)/python -m tests.chaos --minutes 480 --cancels 100000 --out out/soak $(FLAGS)
+	$(BIN)/python -m tests.chaos --out out/soak $(FLAGS)
 
 lint: setup
 	$(BIN)/ruff check .
