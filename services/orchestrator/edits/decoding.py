@@ -169,10 +169,9 @@ class DecodingProcesses:
     async def _run(self, work: Callable[[Argument, ReadPicture], T], argument: Argument) -> T:
         while self._idle and not self._idle[-1].running:  # for want of memory, for instance
             self._idle.pop().end()
-        if self._idle:
-            process = self._idle.pop()
-        else:
-            process = await run_in(self._threads, partial(DecodingProcess, self._limits))
+        while not self._idle:
+            await run_in(self._threads, self._start)
+        process = self._idle.pop()
         try:
             reading = partial(work, argument, process.read_picture)
             return await run_in(self._threads, reading, cancel=process.kill)
@@ -182,6 +181,10 @@ class DecodingProcesses:
         finally:
             if process.running:
                 self._idle.append(process)
+
+    def _start(self) -> None:
+        """Starts an idle process, which the next file gets if the caller is cancelled meanwhile."""
+        self._idle.append(DecodingProcess(self._limits))
 
     def close(self) -> None:
         """Ends all processes; none may be in use."""

@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.orchestrator.edits.decoding import DecodingLimits, DecodingProcesses
+from services.orchestrator.edits import decoding
+from services.orchestrator.edits.decoding import (
+    DecodingLimits,
+    DecodingProcess,
+    DecodingProcesses,
+)
 from services.orchestrator.edits.pictures import LIMITS
 from services.orchestrator.threads import run_in
 from services.pictures import files
@@ -153,6 +158,27 @@ async def test_a_process_that_was_killed_while_idle_is_replaced(
     os.kill(first, signal.SIGKILL)
     await until(lambda: Path(f"/proc/{first}/stat").read_text().split()[2] == "Z")
     assert await processes.run(pid, png(20)) != first
+
+
+async def test_who_is_cancelled_while_a_process_starts_leaves_it_to_the_next(
+    processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, kept, begun = [], DecodingProcess, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def start(limits: DecodingLimits) -> DecodingProcess:
+        loop.call_soon_threadsafe(begun.set)
+        started.append(kept(limits))
+        return started[-1]
+
+    monkeypatch.setattr(decoding, "DecodingProcess", start)
+    starting = asyncio.create_task(processes.run(read, png(20)))
+    await begun.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (await processes.run(read, png(20))).rgb.shape == (20, 20, 3)
+    assert len(started) == 1
 
 
 @pytest.mark.parametrize("kills", [1, 2])
