@@ -1,10 +1,11 @@
 """What must hold under faults; each check returns the violations that it finds."""
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
-from tests.chaos.records import OK, Answer, Attempt, Fault, Sample, Violation
+from tests.chaos.records import OK, WORKER, Answer, Attempt, Fault, Sample, Violation
 
 UNAVAILABLE, EXHAUSTED = "UNAVAILABLE", "RESOURCE_EXHAUSTED"
 MIN_SAMPLES = 8  # of one process after its warm-up; with fewer it is not judged
@@ -134,6 +135,25 @@ def leaked_descriptors(
             message = f"holds {grown:g} more descriptors than when warm, expected at most {most}"
             found.append(Violation(check="descriptors", message=message, process=_process(judged)))
     return found
+
+
+def too_many_workers(samples: Iterable[Sample], most: int) -> list[Violation]:
+    """No pod ever has more processes that it started than it needs at most."""
+    at_once = Counter(
+        (sample.process, sample.at_s) for sample in samples if sample.process.endswith(WORKER)
+    )
+    largest: dict[str, tuple[int, float]] = {}
+    for (process, at_s), count in at_once.items():
+        largest[process] = max(largest.get(process, (0, 0.0)), (count, at_s))
+    return [
+        Violation(
+            check="workers",
+            message=f"{count} processes at {at_s:.1f} s, expected at most {most}",
+            process=process,
+        )
+        for process, (count, at_s) in largest.items()
+        if count > most
+    ]
 
 
 def judged_processes(samples: Iterable[Sample], warm_up_s: float) -> list[list[Sample]]:

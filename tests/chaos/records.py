@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 OK = "OK"
+WORKER = "/worker"  # ends the name of a process that a pod started
 
 
 @dataclass(frozen=True, kw_only=True)

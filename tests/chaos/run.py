@@ -25,6 +25,7 @@ SETTLE_S = 2.0  # between a healing and the next fault
 PAUSE_S = 0.25
 HEAL_PATIENCE = 4.0  # times the limit that the run waits for a healing, to see how long it takes
 END_PATIENCE_S = 60.0  # for slots to be free, and processes to be gone, on a busy machine
+MOST_WORKERS = 4  # processes in which an orchestrator decodes picture files
 LEAKING = "text-encoder"  # takes one call of every request
 
 
@@ -131,6 +132,7 @@ class Run:
             *checks.slow_heals(self.faults, settings.heal_s),
             *checks.grown_memory(samples, warm_up_s=warm, most_mib=settings.growth_mib),
             *checks.leaked_descriptors(samples, warm_up_s=warm, most=settings.growth_descriptors),
+            *checks.too_many_workers(samples, MOST_WORKERS),
             *checks.busy_slots(await self._last_loads()),
         ]
 

@@ -152,6 +152,17 @@ def test_descriptors_that_are_never_closed_are_caught() -> None:
     assert found.message == "holds 53 more descriptors than when warm, expected at most 16"
 
 
+def test_workers_beyond_those_that_a_pod_needs_are_caught() -> None:
+    def workers(count: int) -> list[Sample]:
+        pids = range(count)
+        return [each for pid in pids for each in series([20], "orchestrator-0/worker", pid)]
+
+    assert checks.too_many_workers(workers(4) + series([20] * 9), most=4) == []
+    (found,) = checks.too_many_workers(workers(6), most=4)
+    assert found.process == "orchestrator-0/worker"
+    assert found.message == "6 processes at 0.0 s, expected at most 4"
+
+
 def test_a_slot_that_is_still_busy_is_caught() -> None:
     (found,) = checks.busy_slots({"base-0": (0, 0), "base-1": (0, 2)})
     assert (found.process, found.message) == (

@@ -10,7 +10,7 @@ from muse_client import AsyncMuseClient, MuseError
 
 from services.stages import STAGES
 from tests.chaos.pictures import Quiet, Request
-from tests.chaos.records import Sample
+from tests.chaos.records import WORKER, Sample
 from tests.chaos.stack import ChaosStack
 from tools.local import serving
 
@@ -41,7 +41,7 @@ class Watch:
                 process = psutil.Process(pid)
                 named = {process: name}
                 for child in process.children(recursive=True):
-                    named[child] = f"{name}/worker"
+                    named[child] = f"{name}{WORKER}"
             except psutil.NoSuchProcess:  # it has just ended
                 continue
             self._seen |= named
