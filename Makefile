@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a 3D picture of a frog on the left and a strawberry on the right on a blue background
 SEED ?= 8
 
-.PHONY: setup demo test lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
+.PHONY: setup demo test chaos soak lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
 
 setup: $(VENV)/.ready
 
@@ -28,6 +28,14 @@ demo: setup
 test: $(VENV)/.manifests # a file's tests share what they set up, so they stay in one process
 	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 \
 		--dist loadfile --no-loadscope-reorder --durations 25 --durations-min 3
+
+# FLAGS="--seed 3" and the like change a run; `python -m tests.chaos --help` lists them.
+chaos: setup # 30 minutes of faults under load
+	$(BIN)/python -m tests.chaos $(FLAGS)
+
+soak: FLAGS ?= --minutes 480 --cancels 100000
+soak: setup # 8 hours of faults under load, with 100,000 cancels
+	$(BIN)/python -m tests.chaos --out out/soak $(FLAGS)
 
 lint: setup
 	$(BIN)/ruff check .

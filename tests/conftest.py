@@ -28,8 +28,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # level takes longer than all that it saves; XLA's own passes are the same at every level.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
-# Files whose tests take a minute: begun first, no process is left alone with one at the end. The
-# two that start servers of the same checkpoints come one after the other: the second compiles none.
+# Files whose tests take a minute: begun first, no process is left alone with one at the end. Those
+# that start servers of the same checkpoints come one after the other: only the first compiles.
 LONGEST = (
     "test_prompt_to_picture.py",
     "test_train_tiny.py",
@@ -38,6 +38,7 @@ LONGEST = (
     "test_mesh.py",
     "test_stages.py",
     "test_local_stack.py",
+    "test_chaos.py",
     "test_mixes.py",
     "test_soak.py",
 )

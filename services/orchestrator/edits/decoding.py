@@ -1,11 +1,13 @@
 """Processes that decode the picture files of callers, within limits of time and memory.
 
-A file that takes more ends its process and no other, and is refused.
+A file that takes more ends its process and no other, and is refused. A process that is killed from
+outside says nothing of its file, which is decoded again, once.
 """
 
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,12 +44,16 @@ class DecodingLimits:
     memory_bytes: int = 2**31
 
 
+class KilledProcessError(PictureError):
+    """A decoding process was killed from outside, as by the kernel for want of memory."""
+
+
 class DecodingProcess:
     """One process of `services.pictures.worker`; one thread at a time uses it."""
 
     def __init__(self, within: DecodingLimits) -> None:
         """Starts the process."""
-        self._within = within
+        self._within, self._killed_here = within, False
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -71,8 +77,8 @@ class DecodingProcess:
         """Decodes a file as `services.pictures.files.read_picture`.
 
         Raises:
-            PictureError: as there, or the file takes more than the limits of decoding, or the
-                process was killed.
+            PictureError: as there, or the file takes more than the limits of decoding.
+            KilledProcessError: the process was killed from outside.
         """
         within = self._within
         request = {"limits": asdict(limits), "backdrop": backdrop, "length": len(content)}
@@ -82,8 +88,9 @@ class DecodingProcess:
             write_message(self._requests, request, content)
             return _read_answer(self._answers)
         except (EOFError, BrokenPipeError) as error:
+            killed = self._process.wait() == -signal.SIGKILL and not self._killed_here
             self.end()
-            raise PictureError(
+            raise (KilledProcessError if killed else PictureError)(
                 f"a picture that decodes within {within.cpu_s} s of computing, {within.wall_s:g} s "
                 f"altogether and {within.memory_bytes >> 20} MiB",
                 "one that takes more",
@@ -99,6 +106,7 @@ class DecodingProcess:
 
     def kill(self) -> None:
         """Makes `read_picture` end, in whichever thread it runs."""
+        self._killed_here = True
         self._process.kill()
 
     def end(self) -> None:
@@ -153,21 +161,30 @@ class DecodingProcesses:
         If the caller is cancelled, the process is killed, and `work` has ended when `run` does.
         """
         async with self._free:
-            while self._idle and not self._idle[-1].running:  # for want of memory, for instance
-                self._idle.pop().end()
-            if self._idle:
-                process = self._idle.pop()
-            else:
-                process = await run_in(self._threads, partial(DecodingProcess, self._limits))
             try:
-                reading = partial(work, argument, process.read_picture)
-                return await run_in(self._threads, reading, cancel=process.kill)
-            except asyncio.CancelledError:
-                process.end()
-                raise
-            finally:
-                if process.running:
-                    self._idle.append(process)
+                return await self._run(work, argument)
+            except KilledProcessError:  # a second time it is the file that takes the memory
+                return await self._run(work, argument)
+
+    async def _run(self, work: Callable[[Argument, ReadPicture], T], argument: Argument) -> T:
+        while self._idle and not self._idle[-1].running:  # for want of memory, for instance
+            self._idle.pop().end()
+        while not self._idle:
+            await run_in(self._threads, self._start)
+        process = self._idle.pop()
+        try:
+            reading = partial(work, argument, process.read_picture)
+            return await run_in(self._threads, reading, cancel=process.kill)
+        except asyncio.CancelledError:
+            process.end()
+            raise
+        finally:
+            if process.running:
+                self._idle.append(process)
+
+    def _start(self) -> None:
+        """Starts an idle process, which the next file gets if the caller is cancelled meanwhile."""
+        self._idle.append(DecodingProcess(self._limits))
 
     def close(self) -> None:
         """Ends all processes; none may be in use."""

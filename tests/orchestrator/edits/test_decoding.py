@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.orchestrator.edits.decoding import DecodingLimits, DecodingProcesses
+from services.orchestrator.edits import decoding
+from services.orchestrator.edits.decoding import (
+    DecodingLimits,
+    DecodingProcess,
+    DecodingProcesses,
+)
 from services.orchestrator.edits.pictures import LIMITS
 from services.orchestrator.threads import run_in
 from services.pictures import files
@@ -105,9 +110,15 @@ async def test_a_file_beyond_a_limit_is_refused_and_the_next_is_read(
     content: Callable[[], bytes],
     reading: Callable[[bytes, ReadPicture], SourcePicture],
 ) -> None:
-    processes = DecodingProcesses(1, limits)
+    processes, tries = DecodingProcesses(1, limits), []
+
+    def try_reading(content: bytes, reader: ReadPicture) -> SourcePicture:
+        tries.append(pid_of(reader))
+        return reading(content, reader)
+
     with pytest.raises(PictureError, match="one that takes more"):
-        await processes.run(reading, content())
+        await processes.run(try_reading, content())
+    assert len(tries) == 1
     assert (await processes.run(read, png(20))).rgb.shape == (20, 20, 3)
     processes.close()
 
@@ -147,6 +158,47 @@ async def test_a_process_that_was_killed_while_idle_is_replaced(
     os.kill(first, signal.SIGKILL)
     await until(lambda: Path(f"/proc/{first}/stat").read_text().split()[2] == "Z")
     assert await processes.run(pid, png(20)) != first
+
+
+async def test_who_is_cancelled_while_a_process_starts_leaves_it_to_the_next(
+    processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, kept, begun = [], DecodingProcess, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def start(limits: DecodingLimits) -> DecodingProcess:
+        loop.call_soon_threadsafe(begun.set)
+        started.append(kept(limits))
+        return started[-1]
+
+    monkeypatch.setattr(decoding, "DecodingProcess", start)
+    starting = asyncio.create_task(processes.run(read, png(20)))
+    await begun.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (await processes.run(read, png(20))).rgb.shape == (20, 20, 3)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+async def test_a_file_is_read_again_once_if_its_process_was_killed_from_outside(
+    processes: DecodingProcesses, kills: int
+) -> None:
+    killed = []
+
+    def read_killed(content: bytes, reader: ReadPicture) -> SourcePicture:
+        if len(killed) < kills:
+            killed.append(pid_of(reader))
+            os.kill(killed[-1], signal.SIGKILL)
+        return reader(content, LIMITS)
+
+    if kills == 1:
+        assert (await processes.run(read_killed, png(20))).rgb.shape == (20, 20, 3)
+    else:
+        with pytest.raises(PictureError, match="one that takes more"):
+            await processes.run(read_killed, png(20))
+    assert len(set(killed)) == kills
 
 
 async def test_who_is_cancelled_while_a_thread_works_goes_on_when_it_has_ended() -> None:
