@@ -3,7 +3,7 @@
 The base of `--checkpoints` decodes in this process by the scheduler of its server. One caller sends
 a request whenever its last one has ended, first alone, then while another caller has a hundred
 requests waiting or running at all times. Callers have equal parts of the device, so twice the time
-alone is the floor, and a request that comes while all slots are taken waits for the first that ends.
+alone is the floor; a request that comes while all slots are taken also waits for the first to end.
 """
 
 import time
