@@ -56,7 +56,9 @@ class SimulatedDevice:
         self.now_s += ADMIT_S
         self.left[slot] = job.steps_left
 
-    def advance(self, steps: int, wanted: Collection[int]) -> dict[int, None]:
+    def advance(
+        self, steps: int, wanted: Collection[int], resting: Collection[int] = ()
+    ) -> dict[int, None]:
         """Takes steps of all rows, in the time of one row."""
         self.now_s += DISPATCH_S + steps * STEP_S
         for slot, left in self.left.items():

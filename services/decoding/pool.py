@@ -145,8 +145,15 @@ class DecodePool:
             scale,
         )
 
-    def advance(self, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
-        """Advances every active slot by at most `steps` steps, and waits for the result.
+    def advance(
+        self, steps: int, wanted: Collection[int], resting: Collection[int] = ()
+    ) -> dict[int, Progress]:
+        """Advances active slots by at most `steps` steps, and waits for the result.
+
+        Args:
+            steps: Their number.
+            wanted: Slots to return the state of.
+            resting: Slots that take no step.
 
         Returns:
             The state of each wanted slot.
@@ -155,7 +162,8 @@ class DecodePool:
             RuntimeError: a failed program has lost the slots.
         """
         compiled = self._warm()
-        slots = compiled.advance(self.parameters, self._taken(), np.int32(steps))
+        rests = np.isin(np.arange(self.slots), list(resting))
+        slots = compiled.advance(self.parameters, self._taken(), np.int32(steps), rests)
         states = {slot: compiled.read(slots, np.int32(slot)) for slot in wanted}
         jax.block_until_ready(slots.state.step)
         self._device_slots = slots  # after the wait: a step that fails leaves none

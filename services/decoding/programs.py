@@ -44,8 +44,8 @@ class CompiledPrograms:
             that row.
         empty: The context of one row, for its shapes, to slots that are all idle.
         admit: `services.decoding.slots.admit`; writes into the buffers of the slots.
-        advance: Parameters, slots and a limit of steps to the slots after these steps; writes into
-            the buffers of the slots.
+        advance: Parameters, slots, a limit of steps and the slots that rest to the slots after
+            these steps; writes into the buffers of the slots.
         read: `services.decoding.slots.read`.
         release: `services.decoding.slots.release`; writes into the buffers of the slots.
     """
@@ -53,7 +53,7 @@ class CompiledPrograms:
     context: Callable[..., Context]
     empty: Callable[[Context], Slots]
     admit: Callable[[Slots, np.int32, DecodeState, Context, Context, np.bool_, np.ndarray], Slots]
-    advance: Callable[[nnx.State, Slots, np.int32], Slots]
+    advance: Callable[[nnx.State, Slots, np.int32, np.ndarray], Slots]
     read: Callable[[Slots, np.int32], Progress]
     release: Callable[[Slots, np.int32], Slots]
 
@@ -124,8 +124,9 @@ def pool_programs(
         idle = idle_state(slots, tokens, mask_id=mask_id)
         return slot_programs.empty_slots(idle, context, adapter_rank)
 
-    def advance(parameters: nnx.State, slots: Slots, limit: Array) -> Slots:
-        return slot_programs.advance(slots, limit, partial(model, parameters), mask_id=mask_id)
+    def advance(parameters: nnx.State, slots: Slots, limit: Array, resting: Array) -> Slots:
+        network = partial(model, parameters)
+        return slot_programs.advance(slots, limit, resting, network, mask_id=mask_id)
 
     sharded = partition_specs(parameters)
     taken = jax.eval_shape(unstack if mesh is None else lambda given: given, parameters)
@@ -151,8 +152,14 @@ def pool_programs(
             (slots_shape, number, row, context, context, flag, scale),
         ),
         advance=Program(
-            _jit(advance, mesh, (sharded, SLOT_SPECS, REPLICATED), SLOT_SPECS, donate=1),
-            (taken, slots_shape, number),
+            _jit(
+                advance,
+                mesh,
+                (sharded, SLOT_SPECS, REPLICATED, REPLICATED),
+                SLOT_SPECS,
+                donate=1,
+            ),
+            (taken, slots_shape, number, jax.ShapeDtypeStruct((slots,), jnp.bool_)),
         ),
         read=Program(
             _jit(slot_programs.read, mesh, (SLOT_SPECS, REPLICATED), REPLICATED),

@@ -1,8 +1,8 @@
 """Slots that decodes share: requests are admitted one by one and advance together.
 
 There are four programs, each compiled once for any number of requests: `admit` puts a request into
-a slot, `advance` takes steps until every slot is idle or a limit is reached, `read` returns the
-state of one slot, and `release` makes a slot idle before its decode has ended.
+a slot, `advance` takes steps until every slot is idle, rests, or a limit is reached, `read` returns
+the state of one slot, and `release` makes a slot idle before its decode has ended.
 
 `advance` computes the rows one after the other and skips idle slots, so that a row goes through the
 same arithmetic alone and in company. Little speed is lost: a row of Muse is 256 or 4096 tokens,
@@ -133,16 +133,20 @@ def admit(
 def advance(
     slots: Slots,
     limit: Int[Array, ""],
+    resting: Bool[Array, " S"],
     network: Callable[[Float[Array, " R"]], MaskedTransformer],
     *,
     mask_id: int,
 ) -> Slots:
-    """Advances every active slot until all slots are idle or `limit` steps were taken.
+    """Advances every active slot but the resting ones until all are idle or took `limit` steps.
 
     `network` builds the transformer with the adapters of a slot, given their scale. It does so
     within the step, so that XLA does not copy its slices of stacked parameters
     (services/nn/stacks.py).
     """
+
+    def at_work(state: DecodeState) -> Bool[Array, " S"]:
+        return (state.step < state.total) & ~resting
 
     def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
         row = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, slot, 1), state)
@@ -183,7 +187,7 @@ def advance(
 
     def step_all(carry: tuple[Array, DecodeState]) -> tuple[Array, DecodeState]:
         taken, state = carry
-        active = state.step < state.total
+        active = at_work(state)
         order = jnp.argsort(~active, stable=True)  # idle slots come last; the loop ends before them
         stepped = jax.lax.fori_loop(
             0, active.sum(), lambda index, state: step_row(order[index], state), state
@@ -192,7 +196,7 @@ def advance(
 
     def unfinished(carry: tuple[Array, DecodeState]) -> Array:
         taken, state = carry
-        return (taken < limit) & jnp.any(state.step < state.total)
+        return (taken < limit) & jnp.any(at_work(state))
 
     state = jax.lax.while_loop(unfinished, step_all, (jnp.zeros_like(limit), slots.state))[1]
     return slots._replace(state=state)

@@ -15,6 +15,7 @@ from services.decoding.state import Kind, Row, Sampling
 from services.presets import preset
 from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.scheduling.slots import Failed, RequestState
+from services.runtime.wire.caller import Caller
 from services.runtime.wire.timing import Timed
 
 TINY = preset("tiny")
@@ -89,7 +90,12 @@ def check_mix(
     while arrivals or scheduler.busy:
         while arrivals and (not scheduler.busy or random.random() < 0.4):
             index, listener = arrivals.pop(), Listener()
-            state = scheduler.submit(requests[index], listener, stream=random.random() < 0.2)
+            state = scheduler.submit(
+                requests[index],
+                listener,
+                stream=random.random() < 0.2,
+                caller=Caller(id=str(random.integers(3))),
+            )
             running.append((index, listener, state))
         if random.random() < 0.05:
             scheduler.cancel(running[random.integers(len(running))][2])

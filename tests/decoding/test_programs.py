@@ -88,7 +88,7 @@ def test_a_pool_whose_step_failed_works_as_ever_after_a_reset(
     assert pool.compiled is not None
     working = pool.compiled
 
-    def fail(parameters: object, slots: Slots, limit: object) -> Slots:
+    def fail(parameters: object, slots: Slots, limit: object, resting: object) -> Slots:
         jax.tree.map(lambda array: array.delete(), slots)  # as a donated buffer is
         raise OSError("the device has gone")
 
@@ -122,6 +122,26 @@ def test_a_released_row_takes_no_further_step_and_its_slot_serves_the_next(
     assert np.array_equal(halfway.tokens, later.tokens)
     pool.admit(2, second)
     assert np.array_equal(pool.advance(8, [2])[2].tokens, expected)
+
+
+def test_a_row_that_rests_takes_no_step_and_goes_on_afterwards(
+    pool: DecodePool, make_request: Callable[..., DecodeRequest], alone: Callable[..., list[Any]]
+) -> None:
+    first, second = (
+        make_request(fresh_row(TOKENS, Sampling(steps=8, guidance_scale=2.0, seed=seed)))
+        for seed in (1, 2)
+    )
+    expected = [alone(pool, request) for request in (first, second)]
+
+    pool.admit(1, first)
+    pool.admit(2, second)
+    part = pool.advance(3, [1, 2], [1])
+    assert (part[1].step, part[2].step) == (0, 3)
+    assert np.array_equal(part[2].tokens, expected[1][3].tokens)
+    assert pool.advance(4, [1], [2])[1].step == 4
+    ended = pool.advance(8, [1, 2])
+    for slot, states in zip((1, 2), expected, strict=True):
+        assert np.array_equal(ended[slot].tokens, states[-1].tokens)
 
 
 def test_a_mask_free_edit_draws_its_share_of_the_open_tokens_at_every_step(
@@ -230,7 +250,8 @@ def test_a_step_computes_the_branches_it_needs_and_the_last_layer_once(
     state = jax.tree.map(lambda rows, one: rows.at[1].set(one[0]), slots.state, row)
     filled = slots._replace(state=state, has_negative=slots.has_negative.at[1].set(negative))
 
-    ended = advance(filled, jnp.int32(99), lambda scale: network, mask_id=5)
+    none = jnp.zeros(3, bool)
+    ended = advance(filled, jnp.int32(99), none, lambda scale: network, mask_id=5)
     jax.block_until_ready(ended)
     jax.effects_barrier()
 

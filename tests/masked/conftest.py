@@ -157,10 +157,10 @@ def slow_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     advance, taken = DecodePool.advance, []
     longer_s = getattr(request, "param", 0.1)
 
-    def slowly(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+    def slowly(self: DecodePool, steps: int, *slots: Collection[int]) -> dict[int, Progress]:
         time.sleep(longer_s * steps)
         taken.append(steps)
-        return advance(self, steps, wanted)
+        return advance(self, steps, *slots)
 
     monkeypatch.setattr(DecodePool, "advance", slowly)
     return taken

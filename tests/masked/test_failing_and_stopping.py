@@ -54,7 +54,7 @@ async def test_what_a_stopping_server_cannot_finish_goes_on_elsewhere_to_the_sam
         assert (await base.events(resumed))[-1].result.tokens == expected
 
 
-def fail(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+def fail(self: DecodePool, steps: int, *slots: Collection[int]) -> dict[int, Progress]:
     """Stands in for `advance` of a device that is lost."""
     raise OSError("the device has gone")
 
@@ -64,11 +64,11 @@ async def test_a_step_that_raises_is_internal_with_an_id_and_the_next_request_wo
 ) -> None:
     advance, failed = DecodePool.advance, []
 
-    def fail_once(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+    def fail_once(self: DecodePool, steps: int, *slots: Collection[int]) -> dict[int, Progress]:
         if failed:  # the step by which the device is proved works again
-            return advance(self, steps, wanted)
+            return advance(self, steps, *slots)
         failed.append(steps)
-        return fail(self, steps, wanted)
+        return fail(self, steps, *slots)
 
     monkeypatch.setattr(DecodePool, "advance", fail_once)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -88,9 +88,9 @@ async def test_a_device_that_stays_broken_is_not_serving_until_it_works_again(
     expected = (await base.events(base.request()))[-1].result.tokens
     breaks = threading.Event()
 
-    def fail_then(self: DecodePool, steps: int, wanted: Collection[int]) -> dict[int, Progress]:
+    def fail_then(self: DecodePool, steps: int, *slots: Collection[int]) -> dict[int, Progress]:
         assert breaks.wait(10), "no request waited"
-        return fail(self, steps, wanted)
+        return fail(self, steps, *slots)
 
     async with serve("base", max_batch_size=1) as broken:
         with monkeypatch.context() as patch:

@@ -55,11 +55,13 @@ class FakeDevice:
             raise ValueError(f"{request.name} is poisoned")
         self.rows[slot] = (request, 0)
 
-    def advance(self, steps: int, wanted: Collection[int]) -> dict[int, tuple[str, int]]:
+    def advance(
+        self, steps: int, wanted: Collection[int], resting: Collection[int] = ()
+    ) -> dict[int, tuple[str, int]]:
         self._check()
         self.started.set()
         assert self.gate.wait(10), "the gate was never opened"
-        moving = [slot for slot in self.rows if self._left(slot) > 0]
+        moving = [slot for slot in self.rows if self._left(slot) > 0 and slot not in resting]
         self.dispatches.append((steps, frozenset(self.rows[slot][0].name for slot in moving)))
         for slot in moving:
             request, taken = self.rows[slot]

@@ -1,10 +1,13 @@
 """Forecast of a request's finish time at its arrival, from the steps known to be ahead of it."""
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.runtime.wire.caller import ANONYMOUS, Caller
 
 SMOOTHING = 0.2  # weight of the newest measurement in a running mean
+ROUNDING = 1e-9  # share of a request's steps that is no step, but what arithmetic leaves over
 
 
 def smoothed(mean: float, newest: float, count: int = 1) -> float:
@@ -19,10 +22,12 @@ class Work:
     Attributes:
         steps: Steps left.
         rows: Rows that one step computes: 1, or 2 with guidance.
+        caller: Whose request it is.
     """
 
-    steps: int
+    steps: float
     rows: int
+    caller: Caller = ANONYMOUS
 
 
 class StepTimes:
@@ -96,8 +101,32 @@ def seconds_to_finish(
         while queue and len(in_slots) < slots:
             index, work = queue.popleft()
             in_slots[index] = work
-        taken = min(work.steps for work in in_slots.values())
-        rows = max(min_rows, sum(work.rows for work in in_slots.values() if work.steps > 0))
-        elapsed_s += taken * (times.seconds(rows) or 0.0) if taken else 0.0
-        in_slots = {index: Work(work.steps - taken, work.rows) for index, work in in_slots.items()}
+        step_s = _seconds_of_steps(in_slots.values(), min_rows, times)
+        taken_s = min(work.steps * step_s[work.caller] for work in in_slots.values())
+        elapsed_s += taken_s
+        in_slots = {
+            index: replace(work, steps=_steps_left(work.steps, taken_s, step_s[work.caller]))
+            for index, work in in_slots.items()
+        }
     return elapsed_s
+
+
+def _steps_left(steps: float, taken_s: float, step_s: float) -> float:
+    left = steps - taken_s / step_s if step_s else 0.0
+    return left if left > ROUNDING * steps else 0.0
+
+
+def _seconds_of_steps(
+    works: Collection[Work], min_rows: int, times: StepTimes
+) -> Mapping[Caller, float]:
+    """Returns the seconds between two steps of each caller's requests.
+
+    The callers have equal parts of the device, as `SlotPolicy.turn` gives them.
+    """
+    rows: Counter[Caller] = Counter()
+    for work in works:
+        rows[work.caller] += work.rows if work.steps > 0 else 0
+    computed = rows.total() or 1
+    all_s = times.seconds(max(min_rows, computed)) or 0.0
+    callers = sum(count > 0 for count in rows.values())
+    return {caller: callers * count / computed * all_s for caller, count in rows.items()}

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext
 
 from services.runtime.observability.instruments import DEVICE, STEPS, WAITS, Load, count_refusal
 from services.runtime.scheduling.dispatch_spans import record_dispatch
-from services.runtime.scheduling.slot_policy import SlotPolicy
+from services.runtime.scheduling.slot_policy import SlotPolicy, rows_of
 from services.runtime.scheduling.slots import (
     Dispatch,
     Event,
@@ -223,12 +223,13 @@ class SlotScheduler(Generic[Request, State]):
             state.callback(Preempted(states[slot]))
 
     def _dispatch(self, start_s: float) -> None:
-        policy, running = self._policy, dict(self._policy.running)
-        rows, steps = policy.rows, policy.next_steps()
+        policy, running = self._policy, dict(self._policy.turn())
+        rows, steps = rows_of(running.values()), policy.next_steps()
         ending = {slot for slot, state in running.items() if state.steps_left == steps}
         streaming = {slot for slot, state in running.items() if state.stream}
         advance_s = self._clock()
-        states = self._device.advance(steps, ending | streaming)
+        resting = policy.running.keys() - running.keys()
+        states = self._device.advance(steps, ending | streaming, resting)
         end_s = self._clock()
         DEVICE.add(end_s - start_s)
         STEPS.add(steps * rows)

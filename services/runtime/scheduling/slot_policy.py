@@ -3,11 +3,17 @@
 Plain data without a thread, a device or a clock. `SlotScheduler` applies it to a device, a
 simulation applies it to virtual time.
 
-Source: Yu et al. 2022, "Orca" (iteration-level scheduling).
+A device computes the rows of a step one after the other, so whoever holds seven slots of eight
+would have seven eighths of it. A dispatch is therefore of the callers that had least of the device
+since they came; the slots of others rest. So n callers have an n-th of it each, however many
+requests they send.
+
+Sources: Yu et al. 2022, "Orca" (iteration-level scheduling); Goyal, Vin and Cheng 1996, "Start-time
+fair queuing" (whose turn it is).
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Generic
 
 from services.runtime.observability.instruments import Load, Reason, count_refusal
@@ -42,7 +48,7 @@ class SlotPolicy(Generic[Request, State]):
         self.queue: FairQueue[RequestState[Request, State]] = FairQueue(max_queued)
         self.rows = 0
         self._slots, self._times = slots, StepTimes()
-        self._streaming = 0  # running requests that receive each step
+        self._served: dict[Caller, int] = {}  # rows times steps of each caller that holds a slot
 
     def load(self) -> Load:
         """Returns the current load."""
@@ -80,6 +86,7 @@ class SlotPolicy(Generic[Request, State]):
                     f"deadline is in {within_s:.3g} s, of which {planned_s:.3g} s are usable",
                     finish_s - planned_s,
                 )
+        state.caller = caller
         self.queue.push(state, caller, steps * rows)
 
     def max_steps_within(
@@ -121,19 +128,29 @@ class SlotPolicy(Generic[Request, State]):
         if state is not None:
             self.running[slot] = state
             self.rows += state.request.rows
-            self._streaming += state.stream
+            # Nobody saves up the time of its absence.
+            self._served.setdefault(state.caller, min(self._served.values(), default=0))
             state.start_s = now_s
         return state
 
+    def turn(self) -> Mapping[int, RequestState[Request, State]]:
+        """Returns the requests of the next dispatch by slot; the others that run rest."""
+        if len(self._served) == 1:
+            return self.running
+        least = min(self._served.values())
+        running = self.running.items()
+        return {slot: state for slot, state in running if self._served[state.caller] == least}
+
     def next_steps(self) -> int:
         """Returns the number of steps of the next dispatch; at least one request runs."""
-        return self.steps_if(self._times.seconds(self.rows))
+        return self.steps_if(self._times.seconds(rows_of(self.turn().values())))
 
     def steps_if(self, step_s: float | None) -> int:
         """Returns what `next_steps` would be if a step took a number of seconds."""
+        turn = self.turn().values()
         return steps_to_take(
-            [state.steps_left for state in self.running.values()],
-            stream=self._streaming > 0,
+            [state.steps_left for state in turn],
+            stream=any(state.stream for state in turn),
             waiting=len(self.queue) > 0,
             step_s=step_s,
         )
@@ -150,11 +167,13 @@ class SlotPolicy(Generic[Request, State]):
         Returns:
             The slots whose request has ended, for `free`.
         """
+        turn = self.turn()
         if steps:
-            self._times.measure(self.rows, step_s, dispatches)
+            self._times.measure(rows_of(turn.values()), step_s, dispatches)
         ended = []
-        for slot, state in self.running.items():
+        for slot, state in turn.items():
             state.steps_left -= steps * dispatches
+            self._served[state.caller] += state.request.rows * steps * dispatches
             if not state.steps_left:
                 ended.append(slot)
         return ended
@@ -163,14 +182,15 @@ class SlotPolicy(Generic[Request, State]):
         """Frees a slot; returns the request that held it."""
         state = self.running.pop(slot)
         self.rows -= state.request.rows
-        self._streaming -= state.stream
+        if all(other.caller != state.caller for other in self.running.values()):
+            del self._served[state.caller]
         return state
 
     def _seconds_to_finish(self, steps: int, rows: int, caller: Caller) -> float | None:
         """Returns the seconds until a new request would finish; None if no step was measured."""
         ahead, behind = self.queue.split(caller)
         return seconds_to_finish(
-            Work(steps, rows),
+            Work(steps, rows, caller),
             running=_work(self.running.values()),
             ahead=_work(ahead),
             behind=_work(behind),
@@ -179,8 +199,13 @@ class SlotPolicy(Generic[Request, State]):
         )
 
 
+def rows_of(states: Iterable[RequestState[Request, State]]) -> int:
+    """Returns the rows that one step of these requests computes."""
+    return sum(state.request.rows for state in states)
+
+
 def _work(states: Iterable[RequestState[Request, State]]) -> list[Work]:
-    return [Work(state.steps_left, state.request.rows) for state in states]
+    return [Work(state.steps_left, state.request.rows, state.caller) for state in states]
 
 
 def _refusal(reason: Reason, sentence: str, retry_after_s: float | None) -> RequestError:

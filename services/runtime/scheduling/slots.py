@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from opentelemetry.trace import SpanContext
 
 from services.runtime.observability.span_attributes import Attributes
+from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.timing import Timed
 
 
@@ -42,8 +43,13 @@ class SlotDevice(Protocol[RequestIn, StateOut]):
     def admit(self, slot: int, request: RequestIn) -> None:
         """Puts a request into a free slot; it takes part in the next step."""
 
-    def advance(self, steps: int, wanted: Collection[int]) -> Mapping[int, StateOut]:
-        """Takes steps in every slot that has steps left; returns the states of the wanted slots."""
+    def advance(
+        self, steps: int, wanted: Collection[int], resting: Collection[int] = ()
+    ) -> Mapping[int, StateOut]:
+        """Takes steps in every slot that has steps left, but for the resting ones.
+
+        Returns the states of the wanted slots.
+        """
 
     def release(self, slot: int) -> None:
         """Frees the slot of an unfinished request; a finished request frees its slot itself."""
@@ -114,6 +120,7 @@ class RequestState(Generic[Request, State]):
         arrival_s: Time of arrival.
         steps_left: Steps until the end.
         trace: Span that the request belongs to, if it is traced.
+        caller: Whose it is.
         start_s: Time when it got a slot; None before.
         prefill_s: Seconds that the host waited while the request was put into its slot.
         device_s: Share of the device so far.
@@ -127,6 +134,7 @@ class RequestState(Generic[Request, State]):
     arrival_s: float
     steps_left: int
     trace: SpanContext | None = None
+    caller: Caller = ANONYMOUS
     start_s: float | None = None
     prefill_s: float = 0.0
     device_s: float = 0.0

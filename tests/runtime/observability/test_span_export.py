@@ -167,9 +167,9 @@ async def test_after_1000_cancels_no_span_is_open_none_is_lost_and_none_is_an_or
     counted, device = OpenSpans(), fake_device(slots=4)
     advance = device.advance
 
-    def slowly(steps: int, wanted: Any) -> Any:  # instant steps would outrun the readers
+    def slowly(steps: int, *slots: Any) -> Any:  # instant steps would outrun the readers
         time.sleep(0.0005)
-        return advance(steps, wanted)
+        return advance(steps, *slots)
 
     device.advance = slowly
     provider: Any = tracing.tracer

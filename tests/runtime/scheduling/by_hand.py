@@ -23,9 +23,9 @@ class Bench:
         self.step_s = 1.0
         original = device.advance
 
-        def advance(steps: int, wanted: Any) -> Any:
+        def advance(steps: int, *slots: Any) -> Any:
             self.now_s += self.step_s * steps
-            return original(steps, wanted)
+            return original(steps, *slots)
 
         device.advance = advance
 

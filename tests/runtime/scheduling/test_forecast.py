@@ -7,6 +7,7 @@ import pytest
 
 from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
 from services.runtime.scheduling.scheduler import SlotScheduler
+from services.runtime.wire.caller import Caller
 from services.runtime.wire.timing import Timed
 from tests.runtime.conftest import Countdown, FakeDevice
 
@@ -35,10 +36,10 @@ def test_a_new_request_ends_at_its_forecast_time(
     device, now_s = fake_device(slots=slots), 0.0
     original = device.advance
 
-    def advance(steps: int, wanted: Any) -> Any:
+    def advance(steps: int, *slots: Any) -> Any:
         nonlocal now_s
         now_s += steps * step_s[sum(device._left(slot) > 0 for slot in device.rows)]
-        return original(steps, wanted)
+        return original(steps, *slots)
 
     device.advance = advance
     scheduler: SlotScheduler[Any, Any] = SlotScheduler(device, max_queued=100, clock=lambda: now_s)
@@ -102,3 +103,43 @@ def test_requests_behind_take_part_in_the_steps_of_those_ahead() -> None:
     assert seconds_to_finish(guided, slots=2, times=times) == 6.0
     assert seconds_to_finish(guided, behind=[guided], slots=2, times=times) == 12.0
     assert seconds_to_finish(single, behind=[Work(1, 1)] * 9, slots=2, times=times) == 6.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_beside_other_callers_a_request_ends_near_its_forecast_time(
+    seed: int, fake_device: type[FakeDevice], countdown: type[Countdown]
+) -> None:
+    random_ = random.Random(seed)
+    callers = [Caller(id=name) for name in "abc"]
+    times = StepTimes()
+    for rows in range(1, 9):
+        times.measure(rows, float(rows))
+    device, now_s = fake_device(slots=8), 0.0
+    original = device.advance
+
+    def advance(steps: int, wanted: Any, resting: Any) -> Any:
+        nonlocal now_s
+        now_s += steps * sum(device._left(slot) > 0 for slot in device.rows.keys() - resting)
+        return original(steps, wanted, resting)
+
+    device.advance = advance
+    scheduler: SlotScheduler[Any, Any] = SlotScheduler(device, max_queued=100, clock=lambda: now_s)
+    running = [(random_.randint(20, 60), random_.choice(callers)) for _ in range(7)]
+    results: list[Any] = []
+    for index, (steps, caller) in enumerate(running):
+        scheduler.submit(
+            countdown(str(index), steps), lambda event: None, stream=True, caller=caller
+        )
+    own, caller = random_.randint(10, 40), random_.choice(callers)
+    scheduler.submit(countdown("own", own), results.append, stream=False, caller=caller)
+    expected_s = seconds_to_finish(
+        Work(own, 1, caller),
+        running=[Work(steps, 1, caller) for steps, caller in running],
+        slots=8,
+        times=times,
+    )
+    while not results:
+        scheduler.tick()
+
+    turn_s = 8 * 3.0  # a step of each caller: whose turn comes first is not forecast
+    assert now_s == pytest.approx(expected_s, abs=2 * turn_s)

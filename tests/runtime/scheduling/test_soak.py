@@ -46,9 +46,9 @@ def device(fake_device: type[FakeDevice]) -> Any:
     fake = fake_device(slots=4)
     advance = fake.advance
 
-    def slowly(steps: int, wanted: Any) -> Any:
+    def slowly(steps: int, *slots: Any) -> Any:
         time.sleep(0.0002)
-        return advance(steps, wanted)
+        return advance(steps, *slots)
 
     fake.advance = slowly
     return fake

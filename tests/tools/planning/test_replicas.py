@@ -35,7 +35,9 @@ class TimedSlots:
         self.admitted.append(request.request)
         self.now_s += self.times.admit_s
 
-    def advance(self, steps: int, wanted: Collection[int]) -> dict[int, None]:
+    def advance(
+        self, steps: int, wanted: Collection[int], resting: Collection[int] = ()
+    ) -> dict[int, None]:
         guided = sum(call.rows == 2 for call in self.running.values())
         step_s = self.times.step_s[len(self.running)][guided]
         self.now_s += self.times.dispatch_s + steps * step_s
