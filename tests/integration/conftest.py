@@ -3,38 +3,9 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from flax import nnx
 
-from services.base.model import BaseTransformer
-from services.nn.parameters import parameters_of
-from services.presets import preset
-from services.runtime.checkpoints.serialization import (
-    codebook_fingerprint,
-    parameters_fingerprint,
-    save_checkpoint,
-)
-from services.superres.model import SuperresTransformer
-from services.text_encoder.model import TextEncoder
-from services.text_encoder.vocabulary import FILE_NAME, train_vocabulary
-from services.tokenizer.model import Tokenizer
-
-TINY = preset("tiny")
-
-
-def save(
-    root: Path, place: str, config: object, module: nnx.Module, fingerprint: dict[str, str]
-) -> None:
-    parameters = {name: np.asarray(value) for name, value in parameters_of(module).items()}
-    save_checkpoint(
-        root / place,
-        stage=place.split("/")[0],
-        config=config,
-        parameters=parameters,
-        fingerprint=fingerprint,
-        record={"preset": "tiny"},
-    )
+from tests.tiny_checkpoints import write_tiny_checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -49,23 +20,5 @@ def cache() -> Path:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random checkpoint of every stage."""
     root = tmp_path_factory.mktemp("checkpoints")
-    codebooks = {}
-    for place, config, seed in (("low", TINY.low_tokenizer, 1), ("high", TINY.high_tokenizer, 2)):
-        tokenizer = Tokenizer(config, rngs=nnx.Rngs(seed))
-        values = [v for name, v in parameters_of(tokenizer).items() if "codebook" in name]
-        codebooks[place] = codebook_fingerprint(np.asarray(values[0]))
-        save(root, f"tokenizer/{place}", config, tokenizer, {"codebook": codebooks[place]})
-    encoder = TextEncoder(TINY.text_encoder, rngs=nnx.Rngs(3))
-    vocabulary = train_vocabulary(
-        ["a fox", "two keys and a sun"] * 5, TINY.text_encoder.vocabulary_size
-    )
-    parameters = {name: np.asarray(value) for name, value in parameters_of(encoder).items()}
-    name = parameters_fingerprint("t5", parameters, vocabulary.model)
-    save(root, "text_encoder", TINY.text_encoder, encoder, {"encoder": name})
-    (root / "text_encoder" / FILE_NAME).write_bytes(vocabulary.model)
-    base = BaseTransformer(TINY.base, rngs=nnx.Rngs(4))
-    save(root, "base", TINY.base, base, {"encoder": name, "codebook": codebooks["low"]})
-    superres = SuperresTransformer(TINY.superres, rngs=nnx.Rngs(5))
-    needs = {"encoder": name, "low_codebook": codebooks["low"], "codebook": codebooks["high"]}
-    save(root, "superres", TINY.superres, superres, needs)
+    write_tiny_checkpoints(root)
     return root
