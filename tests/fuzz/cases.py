@@ -1,10 +1,11 @@
-"""Cases of calls: which method, and its request as raw bytes or as a good one that is changed.
+"""Cases of calls: which method, with how much time, and which request.
 
-The first byte chooses the method. The second is even for a case whose rest is the request itself,
-and odd for one whose rest says how a good request is changed.
+The first byte chooses the method, the second one of `KINDS`. What follows is the request itself,
+or says how a good request is changed. Most cases have no time, so that what is valid costs little.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -12,33 +13,46 @@ from google.protobuf.message import Message
 from tests.fuzz.choices import Choices
 from tests.fuzz.messages import edited
 
-RAW, CHANGED = 0, 1
+Good = Mapping[str, list[Message]]
+"""Good requests of each method, by its full name."""
+NO_TIME_S, ENOUGH_S = 0.0, 60.0
+# Whether the request is changed from a good one, and the time that the call has.
+KINDS = (
+    (False, ENOUGH_S),
+    (True, ENOUGH_S),
+    *((changed, NO_TIME_S) for changed in (False, True, False, True, False, True)),
+)
+RAW, CHANGED, RAW_WITHOUT_TIME, CHANGED_WITHOUT_TIME = range(4)
 
 
-def request_of(content: bytes, good: Mapping[str, list[Message]]) -> tuple[str, bytes]:
-    """Returns the method of a case and the bytes of its request.
+@dataclass(frozen=True)
+class Case:
+    """A call.
 
-    Args:
-        content: The case.
-        good: Good requests of each method, by its full name.
+    Attributes:
+        method: Full name of the method.
+        request: Bytes of the request.
+        left_s: Time that the call has.
     """
+
+    method: str
+    request: bytes
+    left_s: float = ENOUGH_S
+
+
+def read_case(content: bytes, good: Good) -> Case:
+    """Returns the call that a case describes."""
     choices = Choices(content)
     method = choices.pick(sorted(good))
-    if choices.below(2) == RAW:
-        return method, choices.rest()
+    changed, left_s = choices.pick(KINDS)
+    if not changed:
+        return Case(method, choices.rest(), left_s)
     copied: Any = choices.pick(good[method])
     message = type(copied)()
     message.CopyFrom(copied)
-    return method, edited(message, choices)
+    return Case(method, edited(message, choices), left_s)
 
 
-def raw_case(method: str, request: bytes, good: Mapping[str, list[Message]]) -> bytes:
-    """Returns the case of a method and the bytes of its request."""
-    return bytes([sorted(good).index(method), RAW]) + request
-
-
-def changed_case(
-    method: str, index: int, changes: bytes, good: Mapping[str, list[Message]]
-) -> bytes:
-    """Returns the case of a good request that is changed."""
-    return bytes([sorted(good).index(method), CHANGED, index]) + changes
+def case_of(method: str, good: Good, kind: int, rest: bytes) -> bytes:
+    """Returns the bytes that describe a case."""
+    return bytes([sorted(good).index(method), kind]) + rest

@@ -23,7 +23,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 from services.orchestrator import __main__ as orchestrator
 from services.stages import ORCHESTRATOR, STAGES, generated, service_of
 from tests.fuzz.calls import InProcess, check_ending
-from tests.fuzz.cases import changed_case, raw_case, request_of
+from tests.fuzz.cases import CHANGED_WITHOUT_TIME, RAW, Case, case_of, read_case
 from tests.picture_files import file_of, noise
 from tests.small_stages import Behaviour, a_stage
 
@@ -60,7 +60,7 @@ def opened() -> Iterator[Callable[[bytes], None]]:
         logging.getLogger("muse.audit").setLevel(logging.ERROR)  # a line a case
 
         def picture() -> bytes:
-            ending = loop.run_until_complete(server.call(GENERATE, request))
+            ending = loop.run_until_complete(server.call(Case(GENERATE, request)))
             check_ending(ending)
             events = [GenerateResponse.FromString(each) for each in ending.responses]
             assert events, ending
@@ -71,7 +71,8 @@ def opened() -> Iterator[Callable[[bytes], None]]:
 
         def check(content: bytes) -> None:
             nonlocal count
-            check_ending(loop.run_until_complete(server.call(*request_of(content, good))))
+            case = read_case(content, good)
+            check_ending(loop.run_until_complete(server.call(case)), case.left_s)
             count += 1
             if count % GOOD_AGAIN == 0:
                 assert picture() == first, "a good request is answered by another picture now"
@@ -131,7 +132,10 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     for method, requests in good.items():
         name = method.rpartition("/")[2]
         for index, request in enumerate(requests):
-            yield f"{name}-{index}", raw_case(method, request.SerializeToString(), good)
+            yield f"{name}-{index}", case_of(method, good, RAW, request.SerializeToString())
             for field in range(0, 18, 3):
-                changes = bytes([0, field, 0, field, 5, 6, 7, 8])
-                yield f"{name}-{index}-{field}", changed_case(method, index, changes, good)
+                changes = bytes([index, 0, field, 0, field, 5, 6, 7, 8])
+                yield (
+                    f"{name}-{index}-{field}",
+                    case_of(method, good, CHANGED_WITHOUT_TIME, changes),
+                )

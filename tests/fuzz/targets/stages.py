@@ -29,7 +29,7 @@ from services.superres import __main__ as superres
 from services.text_encoder import __main__ as text_encoder
 from services.tokenizer import __main__ as tokenizer
 from tests.fuzz.calls import InProcess, check_ending
-from tests.fuzz.cases import changed_case, raw_case, request_of
+from tests.fuzz.cases import CHANGED, CHANGED_WITHOUT_TIME, RAW, Case, case_of, read_case
 from tests.tiny_checkpoints import TINY, write_tiny_checkpoints
 
 MODULES = (
@@ -75,12 +75,13 @@ def opened() -> Iterator[Callable[[bytes], None]]:
 
         def check(content: bytes) -> None:
             nonlocal count
-            method, request = request_of(content, good)
-            check_ending(loop.run_until_complete(stages[method].call(method, request)))
+            case = read_case(content, good)
+            stage, method = stages[case.method], case.method
+            check_ending(loop.run_until_complete(stage.call(case)), case.left_s)
             count += 1
             if count % GOOD_AGAIN == 0 and method in answered:
-                ending = loop.run_until_complete(_call(stages, method, good[method][0]))
-                assert payload(ending) == answered[method], f"{method} answers something else now"
+                again = loop.run_until_complete(_call(stages, method, good[method][0]))
+                assert payload(again) == answered[method], f"{method} answers something else now"
 
         try:
             yield check
@@ -90,7 +91,7 @@ def opened() -> Iterator[Callable[[bytes], None]]:
 
 
 async def _call(stages: dict[str, InProcess], method: str, request: Message) -> Any:
-    ending = await stages[method].call(method, request.SerializeToString())
+    ending = await stages[method].call(Case(method, request.SerializeToString()))
     check_ending(ending)
     assert ending.responses, f"{method} refuses a good request: {ending}"
     return TYPES[method].FromString(ending.responses[-1])
@@ -199,6 +200,10 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     for method, requests in good.items():
         name = method.rpartition("v1.")[2].replace("/", ".")
         for index, request in enumerate(requests):
-            yield f"{name}-{index}", raw_case(method, request.SerializeToString(), good)
-            yield f"{name}-{index}-changed", changed_case(method, index, bytes(6), good)
-            yield f"{name}-{index}-twice", changed_case(method, index, b"\1\2\0\3\4\5\6\7", good)
+            content = request.SerializeToString()
+            yield f"{name}-{index}", case_of(method, good, RAW, content)
+            yield f"{name}-{index}-changed", case_of(method, good, CHANGED, bytes([index]))
+            yield (
+                f"{name}-{index}-late",
+                case_of(method, good, CHANGED_WITHOUT_TIME, bytes([index, 1, 2, 0, 3, 4, 5, 6])),
+            )
