@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROMPT ?= a 3D picture of a frog on the left and a strawberry on the right on a blue background
 SEED ?= 8
+FUZZ_SECONDS ?= 3600
+FUZZ_TARGETS ?=
 
-.PHONY: setup demo test lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
+.PHONY: setup demo test fuzz lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
 
 setup: $(VENV)/.ready
 
@@ -28,6 +30,14 @@ demo: setup
 test: $(VENV)/.manifests # a file's tests share what they set up, so they stay in one process
 	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 \
 		--dist loadfile --no-loadscope-reorder
+
+# For Linux on x86-64, where atheris has wheels.
+$(VENV)/.fuzz: requirements/fuzz.in $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.in
+	touch $@
+
+fuzz: $(VENV)/.fuzz # FUZZ_SECONDS for each of FUZZ_TARGETS, by default of all; see CONTRIBUTING.md
+	PYTHONPATH=. $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 lint: setup
 	$(BIN)/ruff check .
