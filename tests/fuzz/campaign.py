@@ -25,7 +25,7 @@ def main(name: str, *flags: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for seed, content in target.seeds():
         (found / f"seed-{seed}").write_bytes(content)
-    merges = any(flag.startswith("-merge") for flag in flags)
+    merges = any("merge" in flag for flag in flags)
     arguments = [
         name,
         f"-max_len={target.MAX_BYTES}",

@@ -98,8 +98,8 @@ def _bytes(choices: Choices, now: bytes) -> bytes:
     place, length = choices.below(len(now) + 1), 1 + choices.below(8)
     return choices.pick(
         (
-            now[:place] + choices.bytes(length) + now[place + length :],
-            now[:place] + choices.bytes(length) + now[place:],
+            now[:place] + choices.take(length) + now[place + length :],
+            now[:place] + choices.take(length) + now[place:],
             now[:place] + now[place + length :],
             now[:place],
             now + bytes(length),
