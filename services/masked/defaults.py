@@ -81,7 +81,8 @@ def _malformed(folder: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, AttributeError, ParseError, RequestError) as error:
+        problem = " ".join(str(error).split())  # protobuf's has two lines
         raise CheckpointMismatch(
             f"{folder / FILE_NAME}: expected sampling parameters of muse.common.v1.Sampling in "
-            f"their ranges, got {error}"
+            f"their ranges, got {problem}"
         ) from error
