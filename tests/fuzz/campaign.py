@@ -25,7 +25,6 @@ def main(name: str, *flags: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for seed, content in target.seeds():
         (found / f"seed-{seed}").write_bytes(content)
-    merges = any("merge" in flag for flag in flags)
     arguments = [
         name,
         f"-max_len={target.MAX_BYTES}",
@@ -35,7 +34,8 @@ def main(name: str, *flags: str) -> None:
         "-report_slow_units=1000",  # -timeout is what ends a slow case
         "-print_final_stats=1",
         *flags,
-        *map(str, (kept, found) if merges else (found, kept)),
+        str(found),  # what is new is written into the first
+        str(kept),
     ]
     with target.opened() as check:
         atheris.Setup(arguments, check)
