@@ -21,7 +21,7 @@ from services.runtime.wire.errors import MAX_MESSAGE_LENGTH
 from tests.fuzz.cases import ENOUGH_S, NO_TIME_S, Case
 from tests.fuzz.sentences import check_sentence
 
-LONGEST_S = 60.0  # for a call, whatever time it was told that it has
+LONGEST_S = 60.0  # for a call, whatever its deadline
 # What a caller's input may lead to, by the comments of the protos and docs/limits.md.
 DOCUMENTED = frozenset(
     {

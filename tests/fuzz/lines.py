@@ -23,7 +23,7 @@ def main(name: str) -> None:
             for content in cases:
                 try:
                     check(content)
-                except Exception:  # a fault that was found and is not mended yet; a campaign tells
+                except Exception:  # a fault that was found and is not fixed yet
                     failed += 1
     names = [name.replace(".", "/") for name in target.MODULES if name.startswith("services")]
     print(f"{len(cases)} cases of {name}, {failed} of which fail; lines that they reach:")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from services.runtime.checkpoints.errors import CheckpointMismatch
 
 RECORD_FILE = "training.json"
-MAX_NUMBER = 2**31 - 1  # of a configuration: JAX counts axes in 32 bits unless told otherwise
+MAX_NUMBER = 2**31 - 1  # of a configuration: JAX counts axes in 32 bits by default
 
 Config = TypeVar("Config")
 

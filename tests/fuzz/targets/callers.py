@@ -112,7 +112,7 @@ def check_policies(content: bytes) -> None:
     except ValueError as error:
         check_sentence(str(error), longest=2 * MAX_BYTES)
         return
-    assert policies.find("somebody") is not None
+    assert policies.find("acme") is not None
     for policy in policies.by_name.values():
         assert policy.requests_per_minute is None or policy.requests_per_minute >= 0
 

@@ -70,7 +70,7 @@ class Client:
                 return await asyncio.open_connection("127.0.0.1", self._port)
             except ConnectionRefusedError:
                 await asyncio.sleep(PAUSE_S)
-        raise AssertionError(f"nobody listens for {TRIES * PAUSE_S:g} s")
+        raise AssertionError(f"no port is open after {TRIES * PAUSE_S:g} s")
 
 
 @contextmanager

@@ -119,7 +119,7 @@ async def test_a_caller_that_leaves_before_its_message_has_cancelled(
 
 
 class GoneCaller:
-    """The context of a call whose caller has gone, which gRPC has not told the handler yet."""
+    """The context of a call whose caller has gone, of which the handler does not know yet."""
 
     async def abort(self, *_: Any, **__: Any) -> None:
         raise grpc.aio.InternalError("Failed execute_batch")
