@@ -72,17 +72,12 @@ class Faulty(tokenizer_pb2_grpc.TokenizerServiceServicer):
     async def Encode(self, request: Any, context: Any) -> Any:
         raise RequestError(grpc.StatusCode.UNAVAILABLE, "of one's own making")
 
-    async def GetStatus(self, request: Any, context: Any) -> Any:
-        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "first line\nsecond line")
-
 
 @pytest.mark.parametrize(
     ("method", "problem"),
-    [("Decode", "KeyError"), ("Encode", "UNAVAILABLE"), ("GetStatus", "second line")],
+    [("Decode", "KeyError"), ("Encode", "UNAVAILABLE")],
 )
-async def test_a_fault_an_undocumented_status_and_a_message_of_two_lines_are_noticed(
-    method: str, problem: str
-) -> None:
+async def test_a_fault_and_an_undocumented_status_are_noticed(method: str, problem: str) -> None:
     server = InProcess(
         lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(Faulty(), server)
     )
@@ -90,6 +85,12 @@ async def test_a_fault_an_undocumented_status_and_a_message_of_two_lines_are_not
 
     with pytest.raises(AssertionError, match=problem):
         check_ending(ending)
+
+
+@pytest.mark.parametrize("message", ["", "first line\nsecond line", "x" * 10_000])
+def test_a_message_that_is_no_line_of_text_is_noticed(message: str) -> None:
+    with pytest.raises(AssertionError):
+        check_ending(Ending(grpc.StatusCode.INVALID_ARGUMENT, message))
 
 
 def test_only_a_call_without_time_may_be_too_late() -> None:
