@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROMPT ?= a 3D picture of a frog on the left and a strawberry on the right on a blue background
 SEED ?= 8
+FUZZ_SECONDS ?= 3600
+FUZZ_TARGETS ?=
 
-.PHONY: setup demo test chaos soak lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
+.PHONY: setup demo test chaos soak fuzz lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
 
 setup: $(VENV)/.ready
 
@@ -36,6 +38,14 @@ chaos: setup # 30 minutes of faults under load
 soak: FLAGS ?= --minutes 480 --cancels 100000
 soak: setup # 8 hours of faults under load, with 100,000 cancels
 	$(BIN)/python -m tests.chaos --out out/soak $(FLAGS)
+
+# For Linux on x86-64, where atheris has wheels.
+$(VENV)/.fuzz: requirements/fuzz.lock $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.lock
+	touch $@
+
+fuzz: $(VENV)/.fuzz # FUZZ_SECONDS for each of FUZZ_TARGETS, by default of all; see CONTRIBUTING.md
+	PYTHONPATH=. $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -31,3 +31,4 @@ lock_tool() {
 lock_tool build
 lock_tool checkov
 lock_tool supply
+lock_tool fuzz

@@ -1,4 +1,4 @@
-"""Checkpoints of the preset tiny with random weights, which take seconds to make."""
+"""Random checkpoints of every stage, of the smallest preset: made in seconds, served as others."""
 
 from pathlib import Path
 
@@ -21,22 +21,12 @@ from services.tokenizer.model import Tokenizer
 TINY = preset("tiny")
 
 
-def _save(
-    root: Path, place: str, config: object, module: nnx.Module, fingerprint: dict[str, str]
-) -> None:
-    parameters = {name: np.asarray(value) for name, value in parameters_of(module).items()}
-    save_checkpoint(
-        root / place,
-        stage=place.split("/")[0],
-        config=config,
-        parameters=parameters,
-        fingerprint=fingerprint,
-        record={"preset": "tiny"},
-    )
+def write_tiny_checkpoints(root: Path) -> dict[str, str]:
+    """Writes a checkpoint of every stage under a folder.
 
-
-def write_tiny_checkpoints(root: Path) -> None:
-    """Writes a checkpoint of every stage, drawn from fixed seeds."""
+    Returns:
+        The fingerprints: "encoder", "low_codebook" and "codebook".
+    """
     codebooks = {}
     for place, config, seed in (("low", TINY.low_tokenizer, 1), ("high", TINY.high_tokenizer, 2)):
         tokenizer = Tokenizer(config, rngs=nnx.Rngs(seed))
@@ -56,3 +46,18 @@ def write_tiny_checkpoints(root: Path) -> None:
     superres = SuperresTransformer(TINY.superres, rngs=nnx.Rngs(5))
     needs = {"encoder": name, "low_codebook": codebooks["low"], "codebook": codebooks["high"]}
     _save(root, "superres", TINY.superres, superres, needs)
+    return needs
+
+
+def _save(
+    root: Path, place: str, config: object, module: nnx.Module, fingerprint: dict[str, str]
+) -> None:
+    parameters = {name: np.asarray(value) for name, value in parameters_of(module).items()}
+    save_checkpoint(
+        root / place,
+        stage=place.split("/")[0],
+        config=config,
+        parameters=parameters,
+        fingerprint=fingerprint,
+        record={"preset": "tiny"},
+    )

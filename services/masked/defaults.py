@@ -5,7 +5,6 @@ such as {"temperature": 0.7}: a small model is less confident than the paper's. 
 for mask-free edits, such as {"temperature": 0.7, "mask_free_edit": {"guidance_scale": 1.75}}.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from muse.common.v1 import decoding_pb2
 
 from services.masked.requests import read_sampling
+from services.runtime.checkpoints.documents import read_object
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.wire.errors import RequestError
 from services.sampling import SAMPLING_PARAMETERS
@@ -64,10 +64,7 @@ def edit_defaults(folder: Path) -> decoding_pb2.Sampling:
 
 def _content(folder: Path) -> dict[str, Any]:
     file = folder / FILE_NAME
-    content = json.loads(file.read_text()) if file.is_file() else {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{content!r}")
-    return content
+    return read_object(file) if file.is_file() else {}
 
 
 def _parsed(content: dict[str, Any]) -> decoding_pb2.Sampling:
@@ -84,7 +81,8 @@ def _malformed(folder: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, AttributeError, ParseError, RequestError) as error:
+        problem = " ".join(str(error).split())  # protobuf's has two lines
         raise CheckpointMismatch(
             f"{folder / FILE_NAME}: expected sampling parameters of muse.common.v1.Sampling in "
-            f"their ranges, got {error}"
+            f"their ranges, got {problem}"
         ) from error

@@ -107,7 +107,7 @@ class MaskedEngine(Generic[Config]):
         """Compiles every program; nothing compiles afterwards.
 
         Raises:
-            CheckpointDamaged: the checkpoint's golden example is damaged or of another stage.
+            CheckpointMismatch: the checkpoint's golden example is damaged or of another stage.
             GoldenMismatch: this machine answers it otherwise.
         """
         self.pool.warm_up()

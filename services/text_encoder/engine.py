@@ -64,7 +64,7 @@ class TextEncoderEngine:
         """Compiles every shape; nothing compiles afterwards.
 
         Raises:
-            CheckpointDamaged: the checkpoint's golden example is damaged or of another stage.
+            CheckpointMismatch: the checkpoint's golden example is damaged or of another stage.
             GoldenMismatch: this machine answers it otherwise.
         """
         for length in self.lengths:

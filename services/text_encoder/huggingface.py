@@ -4,15 +4,13 @@ The decoder of a full model is left unread. Flan-T5 has the same shape and loads
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from services.runtime.checkpoints.documents import config_of, read_object, read_tensors
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.checkpoints.integrity import check_finite
 from services.runtime.checkpoints.serialization import Checkpoint, parameters_fingerprint
@@ -48,8 +46,8 @@ def is_huggingface(folder: Path) -> bool:
     if not file.is_file():
         return False
     try:
-        return "model_type" in json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return "model_type" in read_object(file)
+    except CheckpointMismatch:
         return False  # whoever reads it next says what is wrong with it
 
 
@@ -108,15 +106,7 @@ def read_huggingface(
         with file.open("rb") as content:
             for block in iter(lambda: content.read(1 << 24), b""):
                 digest.update(block)
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - it is no dict
-                    if name == "shared.weight" or name.startswith("encoder."):
-                        stored[name] = tensors.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointMismatch(
-                f"{file} cannot be read: {error}; it may be truncated, fetch it again"
-            ) from error
+        stored |= read_tensors(file, prefixes=("shared.weight", "encoder."))
     parameters, vocabulary = _renamed(stored, config, folder), folder / FILE_NAME
     check_finite(folder, parameters)
     extra = vocabulary.read_bytes() if vocabulary.is_file() else b""
@@ -131,10 +121,8 @@ def read_huggingface(
 
 
 def _config(folder: Path, maximum_length: int) -> TextEncoderConfig:
-    try:
-        found: Mapping[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointMismatch(f"{folder}/config.json cannot be read: {error}") from error
+    file = folder / "config.json"
+    found = read_object(file)
     kind = (found.get("model_type"), found.get("feed_forward_proj"))
     if kind != ("t5", "gated-gelu"):
         raise CheckpointMismatch(
@@ -142,19 +130,20 @@ def _config(folder: Path, maximum_length: int) -> TextEncoderConfig:
             f"expected 't5' with 'gated-gelu', which is T5 v1.1"
         )
     try:
-        return TextEncoderConfig(
-            vocabulary_size=found["vocab_size"],
-            hidden=found["d_model"],
-            layers=found["num_layers"],
-            heads=found["num_heads"],
-            head_dim=found["d_kv"],
-            mlp=found["d_ff"],
-            relative_buckets=found["relative_attention_num_buckets"],
-            relative_max_distance=found.get("relative_attention_max_distance", 128),
-            maximum_length=maximum_length,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointMismatch(f"{folder}/config.json is no T5 v1.1: {error!r}") from error
+        fields = {
+            "vocabulary_size": found["vocab_size"],
+            "hidden": found["d_model"],
+            "layers": found["num_layers"],
+            "heads": found["num_heads"],
+            "head_dim": found["d_kv"],
+            "mlp": found["d_ff"],
+            "relative_buckets": found["relative_attention_num_buckets"],
+            "relative_max_distance": found.get("relative_attention_max_distance", 128),
+            "maximum_length": maximum_length,
+        }
+    except KeyError as error:
+        raise CheckpointMismatch(f"{file} is no T5 v1.1: it has no {error}") from error
+    return config_of(TextEncoderConfig, fields, file)
 
 
 def _renamed(stored: Parameters, config: TextEncoderConfig, folder: Path) -> Parameters:

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+from services.runtime.checkpoints.documents import read_object
+from services.runtime.checkpoints.errors import CheckpointMismatch
 
 KNOWN_WORDS_FILE = "known_words.json"
 MAX_WORDS = 4096  # captions of more words are open English: a list would tell a reader nothing
@@ -63,14 +67,24 @@ class KnownWords:
         """Reads the words.
 
         Raises:
-            ValueError: the file has another form.
+            CheckpointMismatch: the file has another form.
         """
-        try:
-            content = json.loads(file.read_text("utf-8"))
-            subjects = {kind: tuple(names) for kind, names in content["subjects"].items()}
-            return cls(words=frozenset(content["words"]), subjects=subjects)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} is no list of known words: {error!r}") from error
+        content = read_object(file)
+        subjects, words = content.get("subjects"), content.get("words")
+        kinds = [words, *subjects.values()] if isinstance(subjects, dict) else [None]
+        if not all(_are_texts(each) for each in kinds):
+            raise CheckpointMismatch(
+                f"{file} is no list of known words: expected lists of texts, `words` and those "
+                "in `subjects`"
+            )
+        return cls(
+            words=frozenset(words),
+            subjects={kind: tuple(names) for kind, names in subjects.items()},
+        )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def words_of(text: str) -> list[str]:

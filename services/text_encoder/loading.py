@@ -86,8 +86,13 @@ def load_text_encoder(
         checkpoint = read_huggingface(folder)
     else:
         checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
+        if "encoder" not in checkpoint.fingerprint:
+            raise CheckpointMismatch(
+                f"{folder}/config.json names no fingerprint of its encoder: "
+                f"export it again with `python -m training {STAGE}`"
+            )
     config = checkpoint.config
-    vocabulary = read_vocabulary(folder, config)
+    vocabulary, words = read_vocabulary(folder, config), folder / KNOWN_WORDS_FILE
     if not computed:
         got = parameters_fingerprint("t5", checkpoint.parameters, vocabulary.model)
         check_fingerprint(folder, "encoder", expected=checkpoint.fingerprint["encoder"], got=got)
@@ -104,18 +109,8 @@ def load_text_encoder(
         digest=served_digest(checkpoint.digest, precision),
         precision=precision,
         preset=str(checkpoint.record.get("preset", "custom")),
-        known_words=_read_known_words(folder),
+        known_words=KnownWords.from_file(words) if words.is_file() else None,
     )
-
-
-def _read_known_words(folder: Path) -> KnownWords | None:
-    file = folder / KNOWN_WORDS_FILE
-    if not file.is_file():
-        return None
-    try:
-        return KnownWords.from_file(file)
-    except ValueError as error:
-        raise CheckpointMismatch(str(error)) from error
 
 
 def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:

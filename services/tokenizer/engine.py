@@ -73,7 +73,7 @@ class TokenizerEngine:
         """Compiles both programs; nothing compiles afterwards.
 
         Raises:
-            CheckpointDamaged: the checkpoint's golden example is damaged or of another stage.
+            CheckpointMismatch: the checkpoint's golden example is damaged or of another stage.
             GoldenMismatch: this machine answers it otherwise.
         """
         side, grid = self.config.image_size, self.config.grid

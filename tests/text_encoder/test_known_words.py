@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.text_encoder.known_words import MAX_WORDS, KnownWords, known_words
 
 
@@ -39,5 +40,5 @@ def test_captions_of_open_english_have_no_list() -> None:
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "words.json").write_text(content)
 
-    with pytest.raises(ValueError, match=r"words\.json is no list of known words"):
+    with pytest.raises(CheckpointMismatch, match=r"words\.json"):
         KnownWords.from_file(tmp_path / "words.json")

@@ -7,12 +7,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from jwt import PyJWK, PyJWKClient, PyJWKSet
+from jwt import PyJWK, PyJWKClient
 from jwt.exceptions import PyJWTError
 from muse_client.addresses import is_loopback
 
@@ -103,15 +103,15 @@ class FetchedSigningKeys:
 
     async def _fetch_once(self) -> None:
         try:
-            found = await asyncio.to_thread(self._client.get_signing_keys)
-        except (PyJWTError, OSError, ValueError) as error:
+            found = signing_keys_of(await asyncio.to_thread(self._client.fetch_data))
+        except (PyJWTError, OSError, ValueError, RecursionError) as error:
             if not self._failed:
                 logger.error("the keys of %s could not be fetched: %s", self._host, error)
             self._failed = True
         else:
             if self._failed or self._keys is None:
                 logger.info("the keys of %s were fetched", self._host)
-            self._keys, self._failed = _by_id(found), False
+            self._keys, self._failed = found, False
         finally:
             self._fetching = None
 
@@ -142,14 +142,34 @@ def parse_signing_keys(text: str) -> KeysById:
     """
     try:
         content = json.loads(text)
-        keys = PyJWKSet.from_dict(content if isinstance(content, dict) else {}).keys
-    except (ValueError, RecursionError, PyJWTError):
-        keys = []
-    found = _by_id(each for each in keys if each.public_key_use in ("sig", None) and each.key_id)
+    except (ValueError, RecursionError):
+        content = None
+    return signing_keys_of(content)
+
+
+def signing_keys_of(content: Any) -> KeysById:
+    """Returns the keys of a JWKS that are for signatures and have an id; others are skipped.
+
+    Args:
+        content: The JWKS, of the types of JSON.
+
+    Raises:
+        ValueError: it is no JWKS, or has no such key.
+    """
+    members = content.get("keys") if isinstance(content, dict) else None
+    keys = [_key_of(each) for each in members] if isinstance(members, list) else []
+    found = {str(key.key_id): key for key in keys if key is not None}
     if not found:
         raise ValueError("expected a JWKS with a public key for signatures that has a kid")
     return found
 
 
-def _by_id(keys: Iterable[PyJWK]) -> KeysById:
-    return {str(key.key_id): key for key in keys}
+def _key_of(member: Any) -> PyJWK | None:
+    """Returns a key that can be used; None for any other member of a JWKS."""
+    try:
+        key = PyJWK(member)
+    # PyJWT lets out what a member without the fields of its type makes its parts raise.
+    except (PyJWTError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+    usable = key.public_key_use in ("sig", None) and isinstance(key.key_id, str) and key.key_id
+    return key if usable else None

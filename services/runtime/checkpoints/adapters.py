@@ -18,9 +18,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from services.runtime.checkpoints.documents import (
+    RECORD_FILE,
+    config_of,
+    read_object,
+    read_record,
+    read_tensors,
+)
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.checkpoints.integrity import check_digest, check_finite, file_digest
 from services.runtime.checkpoints.serialization import Checkpoint
@@ -115,7 +120,7 @@ def save_adapter(
         "alpha": low_rank.alpha,
     }
     (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
-    (folder / "training.json").write_text(json.dumps(dict(record), indent=2) + "\n")
+    (folder / RECORD_FILE).write_text(json.dumps(dict(record), indent=2) + "\n")
 
 
 def load_adapter(folder: Path) -> Adapter:
@@ -133,12 +138,12 @@ def load_adapter(folder: Path) -> Adapter:
                 f"no adapter in {folder}: expected the file {file.name} there; "
                 "`python -m training base --adapter-rank 8` makes one in OUT/adapter"
             )
+    header = read_object(folder / "config.json")
     try:
-        header = json.loads((folder / "config.json").read_text())
         version, of = header["format_version"], header["adapter_of"]
         stage, checkpoint, digest = str(of["stage"]), str(of["checkpoint"]), str(header["digest"])
-        low_rank = LowRank(rank=header["rank"], alpha=header["alpha"])
-    except (KeyError, TypeError, ValueError) as error:
+        size = {"rank": header["rank"], "alpha": header["alpha"]}
+    except (KeyError, TypeError) as error:
         raise CheckpointMismatch(
             f"{folder}/config.json does not describe an adapter: {error!r}"
         ) from error
@@ -146,22 +151,17 @@ def load_adapter(folder: Path) -> Adapter:
         raise CheckpointMismatch(
             f"{folder} holds an adapter in format {version}: expected format {FORMAT_VERSION}"
         )
+    low_rank = config_of(LowRank, size, folder / "config.json")
     check_digest(weights, expected=digest, got=file_digest(weights))
-    try:
-        parameters = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointMismatch(
-            f"{weights} cannot be read: {error}; it may be truncated, fetch it again"
-        ) from error
+    parameters = read_tensors(weights)
     check_finite(weights, parameters)
-    record = folder / "training.json"
     return Adapter(
         stage=stage,
         low_rank=low_rank,
         checkpoint=checkpoint,
         factors=_paired(weights, parameters, low_rank.rank),
         digest=digest,
-        record=json.loads(record.read_text()) if record.is_file() else {},
+        record=read_record(folder),
         folder=folder,
     )
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from services.runtime.checkpoints.errors import CheckpointDamaged, GoldenMismatch
+from services.runtime.checkpoints.documents import read_tensors
+from services.runtime.checkpoints.errors import CheckpointMismatch, GoldenMismatch
 from services.runtime.checkpoints.tensors import write_tensors
 
 GOLDEN_FILE = "golden.safetensors"
@@ -52,17 +51,12 @@ def read_golden(folder: Path) -> Golden | None:
     """Reads the golden example of the checkpoint in a folder; None if it has none.
 
     Raises:
-        CheckpointDamaged: the file cannot be read.
+        CheckpointMismatch: the file cannot be read.
     """
     file = folder / GOLDEN_FILE
     if not file.is_file():
         return None
-    try:
-        arrays = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointDamaged(
-            f"{file} cannot be read: {error}; fetch the checkpoint again"
-        ) from error
+    arrays = read_tensors(file)
     sides = {
         side: {
             name.removeprefix(f"{side}."): value
@@ -82,7 +76,7 @@ def check_golden(folder: Path, answer: Callable[[Arrays], Arrays]) -> None:
         answer: Computes the outputs of the inputs, as the server will.
 
     Raises:
-        CheckpointDamaged: the file cannot be read, or the stage cannot answer it.
+        CheckpointMismatch: the file cannot be read, or the stage cannot answer it.
         GoldenMismatch: an output is too far from what it should be.
     """
     golden = read_golden(folder)
@@ -93,7 +87,7 @@ def check_golden(folder: Path, answer: Callable[[Arrays], Arrays]) -> None:
         got = answer(golden.inputs)
         differences = {name: difference(value, got[name]) for name, value in golden.outputs.items()}
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointDamaged(
+        raise CheckpointMismatch(
             f"{folder / GOLDEN_FILE} is of another stage or shape: {error!r}; "
             "write it again with `python -m training golden`"
         ) from error

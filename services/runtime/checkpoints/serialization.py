@@ -20,9 +20,14 @@ from typing import Any, Generic, TypeVar
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from services.runtime.checkpoints.documents import (
+    RECORD_FILE,
+    config_of,
+    read_object,
+    read_record,
+    read_tensors,
+)
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.checkpoints.golden import GOLDEN_FILE
 from services.runtime.checkpoints.integrity import check_digest, check_finite, file_digest
@@ -113,7 +118,7 @@ def save_checkpoint(
         "fingerprint": dict(fingerprint),
     }
     (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
-    (folder / "training.json").write_text(json.dumps(dict(record), indent=2) + "\n")
+    (folder / RECORD_FILE).write_text(json.dumps(dict(record), indent=2) + "\n")
     for file in files:
         if file.resolve() != (folder / file.name).resolve():
             shutil.copyfile(file, folder / file.name)
@@ -133,23 +138,22 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
                 f"no {stage} checkpoint in {folder}: expected the file {name} there; "
                 f"train one with `python -m training {stage}` or name another folder"
             )
+    header = read_object(folder / "config.json")
     try:
-        header = json.loads((folder / "config.json").read_text())
         found = (header["format_version"], header["stage"])
         shape, fingerprint = dict(header["config"]), dict(header["fingerprint"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointMismatch(f"{folder}/config.json cannot be read: {error!r}") from error
+    if not all(isinstance(name, str) for name in fingerprint.values()):
+        raise CheckpointMismatch(
+            f"{folder}/config.json: expected a text for each fingerprint, got {fingerprint}"
+        )
     if found != (FORMAT_VERSION, stage):
         raise CheckpointMismatch(
             f"{folder} holds stage {found[1]!r} in format {found[0]}: "
             f"expected stage {stage!r} in format {FORMAT_VERSION}"
         )
-    try:
-        config = config_type(**shape)
-    except (TypeError, ValueError) as error:
-        raise CheckpointMismatch(
-            f"{folder}/config.json does not describe a {config_type.__name__}: {error}"
-        ) from error
+    config = config_of(config_type, shape, folder / "config.json")
     weights = folder / WEIGHTS_FILE
     digest = file_digest(weights)
     if "digest" in header:
@@ -160,19 +164,13 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
             "export the checkpoint again",
             folder,
         )
-    try:
-        parameters = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointMismatch(
-            f"{weights} cannot be read: {error}; it may be truncated, fetch it again"
-        ) from error
+    parameters = read_tensors(weights)
     check_finite(weights, parameters)
-    record = folder / "training.json"
     return Checkpoint(
         config=config,
         parameters=parameters,
         fingerprint=fingerprint,
         digest=digest,
-        record=json.loads(record.read_text()) if record.is_file() else {},
+        record=read_record(folder),
         folder=folder,
     )

@@ -79,7 +79,7 @@ def _signed_sums(folder: Path, key: Path) -> dict[str, str]:
         raise CheckpointUntrusted(
             f"{folder / SUMS_FILE} is not what the key in {key} signed: {error}"
         ) from error
-    return dict(map(_name_and_digest, content.decode().splitlines()))
+    return dict(map(_name_and_digest, os.fsdecode(content).splitlines()))
 
 
 def _public_key(file: Path) -> PublicKey:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -80,19 +80,33 @@ async def error_statuses(method: str, context: Context) -> AsyncIterator[None]:
     A `RequestError` keeps its details. Any other exception is logged with its traceback, and the
     caller receives INTERNAL without them.
     """
+    with _cancelled_if_gone():
+        try:
+            yield
+        except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.InternalError):
+            raise
+        except RequestError as error:
+            await _abort(context, error)
+        except CheckpointNotFound as error:
+            await _abort(context, RequestError(grpc.StatusCode.NOT_FOUND, str(error)))
+        except CheckpointMismatch as error:
+            await _abort(context, failed_precondition(str(error)))
+        except Exception:
+            logger.exception("a call failed", extra={"method": method})
+            message = "internal error; the server's log says more"
+            await context.abort(grpc.StatusCode.INTERNAL, message)
+
+
+@contextmanager
+def _cancelled_if_gone() -> Iterator[None]:
+    """Ends a call as cancelled if its caller has gone and gRPC has not cancelled it yet.
+
+    Until it does, whatever is written to the caller raises an InternalError.
+    """
     try:
         yield
-    except (asyncio.CancelledError, grpc.aio.AbortError):
-        raise
-    except RequestError as error:
-        await _abort(context, error)
-    except CheckpointNotFound as error:
-        await _abort(context, RequestError(grpc.StatusCode.NOT_FOUND, str(error)))
-    except CheckpointMismatch as error:
-        await _abort(context, failed_precondition(str(error)))
-    except Exception:
-        logger.exception("a call failed", extra={"method": method})
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log says more")
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
 
 
 async def _abort(context: Context, error: RequestError) -> None:

@@ -64,7 +64,7 @@ class RequestError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         """Creates the error: a line for a person, and details that programs read."""
-        message = shortened(message, MAX_MESSAGE_LENGTH)
+        message = shortened(printable(message), MAX_MESSAGE_LENGTH)
         super().__init__(message)
         self.code = code
         self.message = message
@@ -98,6 +98,18 @@ class RequestError(Exception):
         return status
 
 
+def printable(text: str) -> str:
+    """Returns a text in one line: what cannot be printed, such as control characters, is escaped.
+
+    A message may repeat what a caller wrote, and is shown by terminals and logs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def shortened(text: str, length: int) -> str:
     """Returns a text, or its start if it is longer."""
     return text if len(text) <= length else text[:length] + "..."
@@ -112,7 +124,7 @@ def invalid_field(field: str, *, expected: str, got: object, advice: str = "") -
         got: Actual value; long values are cut.
         advice: How to correct it, unless that is obvious.
     """
-    value = shortened(str(got), MAX_VALUE_LENGTH)
+    value = shortened(printable(str(got)), MAX_VALUE_LENGTH)
     description = f"expected {expected}, got {value}" + (f"; {advice}" if advice else "")
     return RequestError(
         grpc.StatusCode.INVALID_ARGUMENT,

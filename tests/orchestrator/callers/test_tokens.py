@@ -23,6 +23,7 @@ from tests.orchestrator.callers.issuing import (
     ISSUER,
     forged,
     jwks,
+    public_jwk,
     public_pem,
     served,
     token,
@@ -160,7 +161,7 @@ async def test_an_issuer_that_is_away_leaves_the_keys_that_were_fetched(
 
         endpoint.body = jwks()
         assert await verifier.caller(token()) == "acme"
-        for body in (None, "no JSON", "{}", '{"keys": []}'):
+        for body in (None, "no JSON", "[" * 100_000, "{}", '{"keys": []}', *UNUSABLE):
             endpoint.body = body
             await fetched.refresh()
             with pytest.raises(TokenError, match="no key of its key id"):
@@ -170,7 +171,31 @@ async def test_an_issuer_that_is_away_leaves_the_keys_that_were_fetched(
     assert len(errors) == 2  # once each time it went away
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"keys": 3}', '{"keys": [{"kty": "RSA"}]}'])
+# Members that lack what their type needs, or have it of another type.
+UNUSABLE = [
+    json.dumps({"keys": [member]})
+    for member in (
+        3,
+        {"kty": "RSA"},
+        {"kty": "oct", "kid": "a", "alg": "HS256"},
+        {"kty": "RSA", "kid": "a", "n": 1, "e": 2},
+        {"kty": "EC", "kid": "a", "crv": "P-256", "x": [], "y": {}},
+        {"kty": "OKP", "kid": "a", "crv": "Ed25519", "x": 3},
+        {"kty": ["RSA"], "kid": "a"},
+        {**public_jwk("RS256"), "kid": {"a": 1}},
+    )
+]
+
+
+async def test_a_member_that_is_no_key_leaves_the_others(tmp_path: Path) -> None:
+    members = [each for body in UNUSABLE for each in json.loads(body)["keys"]]
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [*members, public_jwk("RS256")]}))
+
+    assert await verifier_of(SigningKeysFile(path)).caller(token()) == "acme"
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"keys": 3}', *UNUSABLE])
 def test_a_file_that_is_no_jwks_is_an_error(tmp_path: Path, body: str) -> None:
     path = tmp_path / "jwks.json"
     path.write_text(body)

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from services.runtime.checkpoints.errors import CheckpointDamaged, GoldenMismatch
+from services.runtime.checkpoints.errors import CheckpointMismatch, GoldenMismatch
 from services.runtime.checkpoints.golden import (
     GOLDEN_FILE,
     Arrays,
@@ -74,7 +74,7 @@ def test_an_answer_that_is_no_number_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [{}, {"tokens": TOKENS[:3]}])
 def test_an_example_of_another_stage_is_refused(tmp_path: Path, answer: Arrays) -> None:
     write_golden(tmp_path, GOLDEN)
-    with pytest.raises(CheckpointDamaged, match="is of another stage or shape"):
+    with pytest.raises(CheckpointMismatch, match="is of another stage or shape"):
         check_golden(tmp_path, lambda inputs: answer)
 
 
@@ -82,5 +82,5 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write_golden(tmp_path, GOLDEN)
     file = tmp_path / GOLDEN_FILE
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(CheckpointDamaged, match="cannot be read"):
+    with pytest.raises(CheckpointMismatch, match="cannot be read"):
         check_golden(tmp_path, lambda inputs: {})

@@ -13,8 +13,10 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.runtime.observability.instruments import REQUESTS
 from services.runtime.server import requests as requests_module
+from services.runtime.server.interceptors import error_statuses
 from services.runtime.server.process import RunningServer, Service, running_server
 from services.runtime.server.settings import ServerSettings
+from services.runtime.wire.errors import invalid_field
 from tests import http2
 from tests.waiting import until
 
@@ -114,6 +116,28 @@ async def test_a_caller_that_leaves_before_its_message_has_cancelled(
             # What an earlier test left may be counted, too, when it is collected.
             await until(lambda: "CANCELLED" in counted)
             counted.clear()
+
+
+class GoneCaller:
+    """The context of a call whose caller has gone, of which the handler does not know yet."""
+
+    async def abort(self, *_: Any, **__: Any) -> None:
+        raise grpc.aio.InternalError("Failed execute_batch")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [grpc.aio.InternalError("Failed execute_batch"), invalid_field("a", expected="b", got=1)],
+)
+async def test_what_cannot_be_written_since_the_caller_has_gone_is_no_fault_of_the_server(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    context: Any = GoneCaller()
+    with pytest.raises(asyncio.CancelledError):
+        async with error_statuses(DECODE.decode(), context):
+            raise error
+
+    assert caplog.records == []
 
 
 async def test_uploads_that_never_end_are_few_and_hold_up_no_small_request() -> None:
