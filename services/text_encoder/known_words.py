@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from services.runtime.checkpoints.documents import read_object
 from services.runtime.checkpoints.errors import CheckpointMismatch
@@ -71,8 +71,11 @@ class KnownWords:
         """
         content = read_object(file)
         subjects, words = content.get("subjects"), content.get("words")
-        kinds = [words, *subjects.values()] if isinstance(subjects, dict) else [None]
-        if not all(_are_texts(each) for each in kinds):
+        if (
+            not isinstance(subjects, dict)
+            or not all(map(_are_texts, subjects.values()))
+            or not _are_texts(words)
+        ):
             raise CheckpointMismatch(
                 f"{file} is no list of known words: expected lists of texts, `words` and those "
                 "in `subjects`"
@@ -83,7 +86,7 @@ class KnownWords:
         )
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
