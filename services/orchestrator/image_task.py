@@ -245,7 +245,7 @@ class ImageTask:
         context = self.context
         rest_s = context.fastest.after(stage, context.request)
         stub, retries = getattr(context.stages, stage), Retries(stage, context.deadline)
-        begun, reported = time.monotonic(), 0
+        begun, reported, followed = time.monotonic(), 0, 0
         while True:
             async with (
                 retries as left_s,
@@ -261,12 +261,17 @@ class ImageTask:
                     elif event == "preempted":
                         message.resume.CopyFrom(response.preempted)
                         raise unavailable(f"stage {stage} stopped before the end")
-                    elif response.progress.step > reported:
-                        reported = response.progress.step
-                        preview = await self._preview(message, response.progress)
-                        self.report_step(stage, reported, response.progress.total, preview)
-                        if on_step is not None:
+                    else:
+                        # What follows a step may call the tokenizer. If that fails, the next try
+                        # comes to the step again, and does what is not done yet.
+                        step = response.progress.step
+                        if step > reported:
+                            preview = await self._preview(message, response.progress)
+                            self.report_step(stage, step, response.progress.total, preview)
+                            reported = step
+                        if on_step is not None and step > followed:
                             await on_step(response.progress)
+                            followed = step
                 if result is None:
                     raise RequestError(
                         grpc.StatusCode.INTERNAL, f"stage {stage} ended without a result"

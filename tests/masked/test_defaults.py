@@ -41,7 +41,7 @@ def test_a_checkpoints_own_parameters_override_the_papers(tmp_path: Path) -> Non
         ('{"steps": 0}', "steps"),
         ('{"seed": 3}', "seed"),
         ('{"min_steps": 3}', "min_steps"),
-        ("[1]", "expected sampling parameters"),
+        ("[1]", "expected a JSON object, got list"),
     ],
 )
 def test_a_malformed_parameter_is_refused_with_the_name_of_the_file(

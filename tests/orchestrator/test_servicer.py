@@ -141,6 +141,24 @@ async def test_unavailable_is_retried_and_each_step_is_reported_once(house: Hous
     assert len(base.asked) == 3
 
 
+async def test_no_preview_is_lost_by_a_tokenizer_that_is_away_for_a_while(house: House) -> None:
+    def previews(events: list[Any]) -> list[tuple[str, int]]:
+        return [
+            (event.progress.stage, event.progress.step)
+            for event in events
+            if event.progress.HasField("preview")
+        ]
+
+    expected = previews(await house.events(preview_every=2))
+    fail(house.stages["tokenizer"], unavailable("just a moment"), times=TRIES)
+
+    events = await house.events(preview_every=2)
+
+    assert len(expected) == 5
+    assert previews(events) == expected
+    assert kinds(events)[-1] == "done"
+
+
 async def test_a_preempted_decode_goes_on_from_there_and_no_step_is_reported_twice(
     house: House,
 ) -> None:

@@ -128,7 +128,7 @@ class SlotPolicy(Generic[Request, State]):
         if state is not None:
             self.running[slot] = state
             self.rows += state.request.rows
-            # Nobody saves up the time of its absence.
+            # A caller saves up nothing for the time of its absence.
             self._served.setdefault(state.caller, min(self._served.values(), default=0))
             state.start_s = now_s
         return state
