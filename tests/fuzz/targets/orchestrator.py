@@ -57,7 +57,9 @@ def opened() -> Iterator[Callable[[bytes], None]]:
         loop, stack = runner.get_loop(), AsyncExitStack()
         server = loop.run_until_complete(stack.enter_async_context(served()))
         request = good[GENERATE][0].SerializeToString()
-        logging.getLogger("muse.audit").setLevel(logging.ERROR)  # a line a case
+        audit = logging.getLogger("muse.audit")
+        level = audit.level
+        audit.setLevel(logging.ERROR)  # it would write a line a case
 
         def picture() -> bytes:
             ending = loop.run_until_complete(server.call(Case(GENERATE, request)))
@@ -80,6 +82,7 @@ def opened() -> Iterator[Callable[[bytes], None]]:
         try:
             yield check
         finally:
+            audit.setLevel(level)
             loop.run_until_complete(stack.aclose())
 
 
