@@ -1,6 +1,9 @@
 """Bytes of a connection to a server that listens: it goes on, and answers the next good call.
 
 The first byte is even for a connection that begins as HTTP/2 does, and odd for one of any bytes.
+Not among the first cases is a path that is no UTF-8 (tests/runtime/server/test_listener.py): where
+the connection ends at once, grpcio 1.85.1 ends the process by a segmentation fault about once in
+twenty times.
 """
 
 import asyncio
@@ -96,7 +99,6 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     call, good = http2.call(PATH), http2.message(b"")
     yield "good", b"\0" + call + good
     yield "two", b"\0" + call + good + http2.call(PATH, stream=3) + http2.message(b"", 3)
-    yield "no_text_path", b"\0" + http2.call(b"/\xff") + good
     yield "unknown_method", b"\0" + http2.call(b"/a/b") + good
     yield "no_path", b"\0" + http2.call(b"") + good
     yield "timeout", b"\0" + http2.call(PATH, [(b"grpc-timeout", b"1n")]) + good
