@@ -19,14 +19,14 @@ from tests.fuzz.calls import Ending, InProcess, check_ending
 from tests.fuzz.cases import CHANGED, NO_TIME_S, Case, case_of, read_case
 from tests.fuzz.choices import Choices
 
-# Changed cases of each target: as many as take a few seconds. Of http2 there are none: one in fifty
-# has a path that is no UTF-8, at which grpcio now and then ends the process (docs/threat-model.md).
+# Changed cases of each target: as many as take a few seconds.
 CHANGES = {
     "callers": 5000,
     "pictures": 2000,
     "checkpoints": 1500,
     "orchestrator": 400,
     "stages": 200,
+    "http2": 200,
 }
 
 

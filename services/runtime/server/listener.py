@@ -126,6 +126,7 @@ class Listener:
             ),
             options=[*server_options(settings.max_message_mib), *limit_options(settings)],
         )
+        _answer_by_name(server)
         self._add_servicers(server)
         address = endpoint(settings.host, self._port)
         if self._certificates is None:
@@ -150,3 +151,17 @@ class Listener:
             draining = asyncio.create_task(old.stop(self._settings.grace_s))
             self._draining.add(draining)
             draining.add_done_callback(self._draining.discard)
+
+
+def _answer_by_name(server: Any) -> None:
+    """Makes a server look up the handler of every call by name, in its generic handlers.
+
+    Generated code registers each method as well. For a registered method grpcio 1.85.1 waits with
+    an `RPCState` whose address gRPC core has. When the accept loop ends by an exception, it frees
+    them all, and core still writes a call and a count of metadata there when the server shuts down:
+    into whatever the process has put there since. It never frees a generic one that core has.
+
+    Source: grpcio 1.85.1, _cygrpc/aio/server.pyx.pxi, `_server_main_loop`, and core's
+    src/core/server/server.cc, `Server::FailCall`.
+    """
+    server.add_registered_method_handlers = lambda service, handlers: None

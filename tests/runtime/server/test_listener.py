@@ -60,6 +60,23 @@ async def test_every_server_listens_again_after_a_path_that_is_no_text(name: str
                 await until_it_lives(running.port)
 
 
+async def test_nothing_is_written_into_memory_that_an_ended_accept_loop_has_freed() -> None:
+    size_classes, each = range(64, 448, 16), 20  # what is freed is in one of these; in which varies
+    fresh: list[bytes] = []
+    async with (
+        running_server(service("tokenizer"), ServerSettings(grace_s=1)) as running,
+        http2.connected(running.port) as (reader, writer),
+    ):
+        writer.write(http2.call(NO_TEXT))
+        shut_down = asyncio.create_task(http2.goaway(reader))
+        while not shut_down.done():
+            await asyncio.sleep(0)
+            fresh += [b"\xff" * size for size in size_classes for _ in range(each)]
+
+    assert len(fresh) >= each
+    assert [held for held in fresh if held.strip(b"\xff")] == []
+
+
 class Patient(tokenizer_pb2_grpc.TokenizerServiceServicer):
     """Answers once its gate is open."""
 
