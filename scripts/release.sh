@@ -3,7 +3,7 @@
 #
 #     MINISIGN_KEY=muse.key BUILDER_ID=https://builds.example.com sh scripts/release.sh
 #
-#     muse_client-VERSION-py3-none-any.whl and .tar.gz    the client
+#     muse_client-VERSION-py3-none-any.whl                the client
 #     sbom/NAME.cdx.json                                  bills of materials of the images' packages
 #     images.txt                                          digest of each image, where podman is
 #     provenance.json                                     where they come from (SLSA)
