@@ -1,8 +1,9 @@
 """The asynchronous client."""
 
+import copy
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 import grpc
 from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
@@ -49,6 +50,21 @@ class AsyncMuseClient(EditMethods[Awaitable[list[GeneratedImage]]]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def presenting(self, api_key: str) -> Self:
+        """Returns a client that shares this one's connection and presents another credential.
+
+        Only the client that was created is closed.
+
+        Args:
+            api_key: API key or token of the calls; empty for none.
+
+        Raises:
+            ValueError: as of `MuseClient`.
+        """
+        other = copy.copy(self)
+        other._credential = credential_metadata(api_key)
+        return other
 
     async def close(self) -> None:
         """Closes the connection and cancels calls in progress."""

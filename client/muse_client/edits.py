@@ -49,6 +49,7 @@ class EditMethods(ABC, Generic[Answer]):
         *,
         feather_px: int | None = None,
         composite: bool = True,
+        mask_is_alpha: bool = False,
         **options: Unpack["GenerateOptions"],
     ) -> Answer:
         """Repaints the masked part of a picture; returns one image for each seed.
@@ -61,13 +62,21 @@ class EditMethods(ABC, Generic[Answer]):
             feather_px: Pixels inside the mask over which new pixels fade in, 0 to 1024.
             composite: Whether pixels outside the mask stay unchanged; False returns the whole
                 decoded picture.
+            mask_is_alpha: Whether the transparent pixels of the mask are repainted, whatever their
+                colour, as with OpenAI's images API.
             options: As in `generate`.
 
         Raises:
             MuseError: the call failed.
             OSError: a file cannot be read.
         """
-        options["inpaint"] = inpainting(image, mask, feather_px=feather_px, composite=composite)
+        options["inpaint"] = inpainting(
+            image,
+            mask,
+            feather_px=feather_px,
+            composite=composite,
+            mask_is_alpha=mask_is_alpha,
+        )
         return self.generate(prompt, **options)
 
     def outpaint(
@@ -167,9 +176,12 @@ def inpainting(
     *,
     feather_px: int | None = None,
     composite: bool = True,
+    mask_is_alpha: bool = False,
 ) -> Inpaint:
     """Returns the message of `EditMethods.inpaint`."""
-    message = Inpaint(image=file_bytes(image, "inpaint.image"), composite=composite)
+    message = Inpaint(
+        image=file_bytes(image, "inpaint.image"), composite=composite, mask_is_alpha=mask_is_alpha
+    )
     if mask is not None:
         message.mask = file_bytes(mask, "inpaint.mask")
     return set_fields(message, {"feather_px": feather_px}, "inpaint.")

@@ -1,7 +1,7 @@
 """The servicer of the public API, muse.orchestrator.v1."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -21,7 +21,7 @@ from services.orchestrator.pipeline import generate
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
-from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageClients
+from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageAnswer, StageClients
 from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
 from services.runtime.server.endings import deadline_of
@@ -123,5 +123,15 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         timeout_s = STATUS_TIMEOUT_S if left_s is None else min(0.8 * left_s, STATUS_TIMEOUT_S)
         answers = await self._stages.query(timeout_s)
         return orchestrator_pb2.GetStatusResponse(
-            stages=[each.report for each in answers], version=package_version()
+            stages=[each.report for each in answers],
+            version=package_version(),
+            side_px=_side_px(answers),
         )
+
+
+def _side_px(answers: Sequence[StageAnswer]) -> int:
+    """Returns the side of new pictures; 0 if the tokenizer did not answer."""
+    for each in answers:
+        if each.report.stage == "tokenizer" and each.response is not None:
+            return int(each.response.resolutions["codebook"].side_px)
+    return 0

@@ -132,6 +132,8 @@ class StageClients:
         if not report.serving:
             report.unavailable_reason = replicas.unavailable_reason()
         report.status.CopyFrom(response.status)
+        if stage.decodes:
+            report.defaults.CopyFrom(response.defaults)
         return StageAnswer(report, response)
 
     async def close(self) -> None:

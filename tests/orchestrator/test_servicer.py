@@ -17,7 +17,7 @@ from services.orchestrator.calls import TRIES
 from services.runtime.server.process import ServerError
 from services.runtime.wire.errors import RequestError, unavailable
 from services.stages import STAGES
-from tests.small_stages import ZEBRA_WARNING, House
+from tests.small_stages import DEFAULTS, HIGH_SIDE_PX, ZEBRA_WARNING, House
 from tests.waiting import until
 
 
@@ -368,6 +368,22 @@ async def test_status_names_the_orchestrators_version(house: House) -> None:
     answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
 
     assert answer.version == version("muse")
+
+
+async def test_status_has_the_side_of_new_pictures_while_the_tokenizer_answers(
+    house: House,
+) -> None:
+    assert (await house.stub.GetStatus(GetStatusRequest(), timeout=5)).side_px == HIGH_SIDE_PX
+    await house.lines["tokenizer"].cut()
+
+    assert (await house.stub.GetStatus(GetStatusRequest(), timeout=5)).side_px == 0
+
+
+async def test_status_has_the_sampling_parameters_that_a_request_starts_from(house: House) -> None:
+    answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
+
+    reported = {each.stage: each.defaults for each in answer.stages if each.HasField("defaults")}
+    assert reported == DEFAULTS
 
 
 async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: House) -> None:

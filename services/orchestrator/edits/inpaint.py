@@ -29,8 +29,10 @@ def _check(request: GenerateRequest) -> None:
 def _read_mask(request: GenerateRequest, picture: SourcePicture, read: ReadPicture) -> Mask:
     field = "inpaint.mask"
     if request.inpaint.mask:
-        mask = read_mask(request.inpaint.mask, field, picture.rgb.shape[:2], read)
-        got = "one without a white pixel"
+        by_alpha = request.inpaint.mask_is_alpha
+        size = picture.rgb.shape[:2]
+        mask = read_mask(request.inpaint.mask, field, size, read, is_alpha=by_alpha)
+        got = f"one without a {'transparent' if by_alpha else 'white'} pixel"
     elif picture.alpha is not None:
         mask = picture.alpha < HALF
         got = "none, and a picture without a transparent pixel"
@@ -41,7 +43,7 @@ def _read_mask(request: GenerateRequest, picture: SourcePicture, read: ReadPictu
             field,
             expected="a mask that marks a pixel to repaint",
             got=got,
-            advice="white is repainted, black kept",
+            advice="white is repainted, black kept; with mask_is_alpha, what is transparent",
         )
     return mask
 

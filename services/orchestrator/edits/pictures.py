@@ -45,25 +45,38 @@ def read_picture(
 
 
 def read_mask(
-    content: bytes, field: str, size: tuple[int, int], read: ReadPicture = files.read_picture
+    content: bytes,
+    field: str,
+    size: tuple[int, int],
+    read: ReadPicture = files.read_picture,
+    *,
+    is_alpha: bool = False,
 ) -> Bool[np.ndarray, "h w"]:
     """Decodes a mask of a picture's height and width: True from the grey value HALF on.
 
-    Transparent pixels of a mask are black.
+    Transparent pixels of a mask are black. With `is_alpha` they alone are True instead: those
+    whose alpha is below HALF.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: as `read_picture`, or the size differs.
+        RequestError: INVALID_ARGUMENT: as `read_picture`, the size differs, or a mask that is to
+            mark by transparency has none.
     """
     with _refused(field):
-        mask = Image.fromarray(read(content, LIMITS, backdrop="black").rgb)
-    height, width = size
-    if mask.size != (width, height):
+        mask = read(content, LIMITS, backdrop="black")
+    (height, width), got = size, mask.rgb.shape
+    if got[:2] != size:
+        raise invalid_field(
+            field, expected=f"the picture's {width} x {height} pixels", got=f"{got[1]} x {got[0]}"
+        )
+    if not is_alpha:
+        return np.asarray(Image.fromarray(mask.rgb).convert("L")) >= HALF
+    if mask.alpha is None:
         raise invalid_field(
             field,
-            expected=f"the picture's {width} x {height} pixels",
-            got=f"{mask.width} x {mask.height}",
+            expected="transparent pixels where the picture is repainted",
+            got="a mask without transparency",
         )
-    return np.asarray(mask.convert("L")) >= HALF
+    return mask.alpha < HALF
 
 
 @contextmanager

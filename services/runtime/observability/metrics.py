@@ -9,8 +9,9 @@ Source: OpenTelemetry specification, "Environment Variable Specification".
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from services.runtime.observability.exporter_selection import selected_exporter
@@ -39,21 +40,40 @@ def configure_metrics(
     exporter = selected_exporter("METRICS")
     if exporter == "none" and port is None:
         return None, lambda: None
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-
-    readers, at_end = _periodic_readers(exporter), ExitStack()
+    readers, at_end = [], ExitStack()
     if port is not None:
         reader, port, close = _endpoint(host, port)
         at_end.callback(close)
         readers.append(reader)
-    name = os.environ.get("OTEL_SERVICE_NAME") or f"muse.{stage}"
-    provider = MeterProvider(readers, resource=Resource.create({SERVICE_NAME: name}))
-    at_end.callback(_shut_down, provider)
+    provider, end = meter_provider(f"muse.{stage}", readers)
+    at_end.callback(end)
     for instrument in INSTRUMENTS:
         instrument.bind(provider.get_meter("muse"), stage)
         at_end.callback(instrument.unbind)
     return port, at_end.close
+
+
+def meter_provider(
+    service_name: str, readers: Sequence[Any] = ()
+) -> tuple[Any, Callable[[], None]]:
+    """Returns a provider of meters, and a function to call at the end of the process.
+
+    Args:
+        service_name: Name of the process; OTEL_SERVICE_NAME overrides it.
+        readers: What reads the metrics, besides the exporter that the environment selects.
+
+    Raises:
+        ValueError: OTEL_METRICS_EXPORTER names an unknown exporter.
+    """
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+    name = os.environ.get("OTEL_SERVICE_NAME") or service_name
+    provider = MeterProvider(
+        [*_periodic_readers(selected_exporter("METRICS")), *readers],
+        resource=Resource.create({SERVICE_NAME: name}),
+    )
+    return provider, partial(_shut_down, provider)
 
 
 def _endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:

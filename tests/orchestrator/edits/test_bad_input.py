@@ -72,6 +72,10 @@ def mask(height: int = HEIGHT, width: int = WIDTH, shade: int = 255) -> bytes:
     return saved(Image.new("L", (width, height), shade))
 
 
+def opaque_mask() -> bytes:
+    return saved(Image.new("RGBA", (WIDTH, HEIGHT), (255, 255, 255, 255)))
+
+
 def sixteen_bits() -> bytes:
     row = b"\0" + struct.pack(">3H", 0x00FF, 0x0001, 200 << 8) * WIDTH
     return png(WIDTH, HEIGHT, row * HEIGHT, bits=16)
@@ -123,6 +127,16 @@ NUMBERS_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "inpaint.mask",
         {"inpaint": Inpaint(image=GOOD, mask=mask(HEIGHT, WIDTH + 1))},
         "expected the picture's 24 x 16 pixels, got 25 x 16",
+    ),
+    "mask without the transparency that is to mark": (
+        "inpaint.mask",
+        {"inpaint": Inpaint(image=GOOD, mask=mask(), mask_is_alpha=True)},
+        "expected transparent pixels where the picture is repainted, got a mask without",
+    ),
+    "mask whose transparency marks nothing": (
+        "inpaint.mask",
+        {"inpaint": Inpaint(image=GOOD, mask=opaque_mask(), mask_is_alpha=True)},
+        "expected a mask that marks a pixel to repaint, got one without a transparent pixel",
     ),
     "empty mask": (
         "inpaint.mask",

@@ -90,6 +90,16 @@ async def test_the_mask_may_be_the_pictures_own_alpha(house: House) -> None:
     assert (result[corner_mask() == 0] == noise()[corner_mask() == 0]).all()
 
 
+async def test_a_mask_may_mark_by_its_alpha(house: House) -> None:
+    coloured = np.dstack([noise(), 255 - corner_mask()])  # white pixels of it mark nothing
+    edit = Inpaint(image=file_of(noise()), mask=file_of(coloured), mask_is_alpha=True)
+    (image,) = await images(house, inpaint=edit)
+
+    result = pixels_of(image.png)
+    assert (result[0, 0] == SEED).all()
+    assert (result[corner_mask() == 0] == noise()[corner_mask() == 0]).all()
+
+
 async def test_a_full_mask_paints_everything(house: House) -> None:
     (image,) = await images(house, inpaint=inpaint(mask=np.full((32, 32), 255, np.uint8)))
 

@@ -154,6 +154,7 @@ class Inpaint(google.protobuf.message.Message):
     MASK_FIELD_NUMBER: builtins.int
     FEATHER_PX_FIELD_NUMBER: builtins.int
     COMPOSITE_FIELD_NUMBER: builtins.int
+    MASK_IS_ALPHA_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """The picture: a still PNG, JPEG or WebP file with sides of 16 to 16,384 pixels and at most 2^24 pixels.
     Its EXIF orientation is applied. It is converted to 8-bit RGB: alpha is composited over white, and
@@ -172,6 +173,10 @@ class Inpaint(google.protobuf.message.Message):
     """Whether pixels outside the mask are copied from the picture that was sent. If false, the whole decoded
     picture is returned. Default: true.
     """
+    mask_is_alpha: builtins.bool
+    """Whether the mask marks by transparency, as masks of OpenAI's images API do: its pixels whose alpha is
+    below one half are repainted, and colours do not count. Without `mask` it changes nothing. Default: false.
+    """
     def __init__(
         self,
         *,
@@ -179,9 +184,10 @@ class Inpaint(google.protobuf.message.Message):
         mask: builtins.bytes = ...,
         feather_px: builtins.int | None = ...,
         composite: builtins.bool | None = ...,
+        mask_is_alpha: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_composite", b"_composite", "_feather_px", b"_feather_px", "composite", b"composite", "feather_px", b"feather_px"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_composite", b"_composite", "_feather_px", b"_feather_px", "composite", b"composite", "feather_px", b"feather_px", "image", b"image", "mask", b"mask"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_composite", b"_composite", "_feather_px", b"_feather_px", "composite", b"composite", "feather_px", b"feather_px", "image", b"image", "mask", b"mask", "mask_is_alpha", b"mask_is_alpha"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_composite", b"_composite"]) -> typing.Literal["composite"] | None: ...
     @typing.overload
@@ -704,8 +710,11 @@ class GetStatusResponse(google.protobuf.message.Message):
 
     STAGES_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    SIDE_PX_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Version of the orchestrator's running software."""
+    side_px: builtins.int
+    """Side of new pictures, in pixels. 0 while the tokenizer cannot be reached."""
     @property
     def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StageReport]:
         """One report for each stage, in the order of the pipeline."""
@@ -715,8 +724,9 @@ class GetStatusResponse(google.protobuf.message.Message):
         *,
         stages: collections.abc.Iterable[global___StageReport] | None = ...,
         version: builtins.str = ...,
+        side_px: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["stages", b"stages", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["side_px", b"side_px", "stages", b"stages", "version", b"version"]) -> None: ...
 
 global___GetStatusResponse = GetStatusResponse
 
@@ -731,6 +741,7 @@ class StageReport(google.protobuf.message.Message):
     SERVING_FIELD_NUMBER: builtins.int
     STATUS_FIELD_NUMBER: builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: builtins.int
+    DEFAULTS_FIELD_NUMBER: builtins.int
     stage: builtins.str
     """Name of the stage."""
     address: builtins.str
@@ -743,6 +754,12 @@ class StageReport(google.protobuf.message.Message):
     def status(self) -> muse.common.v1.stage_pb2.StageStatus:
         """Status of the stage. Not set if the stage cannot be reached."""
 
+    @property
+    def defaults(self) -> muse.common.v1.decoding_pb2.Sampling:
+        """Sampling parameters that a request starts from. Set only for base and superres, while they can be
+        reached.
+        """
+
     def __init__(
         self,
         *,
@@ -751,9 +768,13 @@ class StageReport(google.protobuf.message.Message):
         serving: builtins.bool = ...,
         status: muse.common.v1.stage_pb2.StageStatus | None = ...,
         unavailable_reason: builtins.str = ...,
+        defaults: muse.common.v1.decoding_pb2.Sampling | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_status", b"_status", "status", b"status"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_status", b"_status", "address", b"address", "serving", b"serving", "stage", b"stage", "status", b"status", "unavailable_reason", b"unavailable_reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_defaults", b"_defaults", "_status", b"_status", "defaults", b"defaults", "status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_defaults", b"_defaults", "_status", b"_status", "address", b"address", "defaults", b"defaults", "serving", b"serving", "stage", b"stage", "status", b"status", "unavailable_reason", b"unavailable_reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_defaults", b"_defaults"]) -> typing.Literal["defaults"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_status", b"_status"]) -> typing.Literal["status"] | None: ...
 
 global___StageReport = StageReport

@@ -1,0 +1,34 @@
+"""The gateway: `python -m services.gateway`."""
+
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.config import Env
+
+from services.gateway.process import run_gateway
+from services.gateway.settings import GatewaySettings
+from services.runtime.version import package_version
+
+app = App(
+    name="python -m services.gateway",
+    help="Serves the OpenAI images API over an orchestrator.",
+    version=package_version,
+    config=Env("MUSE_", command=False),
+)
+
+
+DEFAULTS = GatewaySettings()
+
+
+@app.default
+def main(settings: Annotated[GatewaySettings, Parameter(name="*")] = DEFAULTS) -> None:
+    """Serves until SIGTERM."""
+    run_gateway(settings)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except ValueError as error:
+        sys.exit(f"error: {error}")

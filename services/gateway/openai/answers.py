@@ -1,0 +1,145 @@
+"""Answers of OpenAI's images API: whole, or as server-sent events while pictures form."""
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Literal
+
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from muse_client import Event, GeneratedImage, MuseError, Progress, RequestWarning
+from muse_client.events import in_order
+
+from services.gateway.errors import api_error
+from services.gateway.openai.requests import ImageOptions
+from services.gateway.pictures import encoded
+from services.gateway.served import Served
+
+PING_S = 15.0
+Kind = Literal["image_generation", "image_edit"]
+Events = AsyncGenerator[Event, None]
+
+
+def preview_every(options: ImageOptions, served: Served) -> int:
+    """Returns the steps between previews, so that base gives as many as are asked for."""
+    if not options.partial_images:
+        return 0
+    steps = options.steps or int(options.base.get("steps", 0)) or served.base_steps
+    return max(1, math.ceil(steps / options.partial_images))
+
+
+async def whole(events: Events, options: ImageOptions) -> dict[str, Any]:
+    """Returns the answer that has every picture.
+
+    Raises:
+        MuseError: the request failed.
+    """
+    images: list[GeneratedImage] = []
+    warnings: list[str] = []
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, GeneratedImage):
+                images.append(event)
+            elif isinstance(event, RequestWarning):
+                warnings.append(event.message)
+    answer = {
+        "created": int(time.time()),
+        "data": [await _picture(each, options) for each in in_order(images)],
+        "background": "opaque",
+        "output_format": options.output_format,
+        "size": _size(images[0]),
+    }
+    return {**answer, "warnings": warnings} if warnings else answer
+
+
+async def streamed(events: Events, options: ImageOptions, kind: Kind) -> AsyncIterator[bytes]:
+    """Yields server-sent events: previews of the first picture, each picture, perhaps an error.
+
+    Args:
+        events: Of the request; its previews are those of base.
+        options: The request.
+        kind: What the events' types begin with.
+    """
+    previews = 0
+    async with aclosing(_with_pings(events)) as waiting:
+        try:
+            async for event in waiting:
+                if event is None:
+                    yield KEEPALIVE_COMMENT
+                elif isinstance(event, RequestWarning):
+                    yield _sent(f"{kind}.warning", {"message": event.message})
+                elif isinstance(event, GeneratedImage):
+                    fields = await _picture(event, options)
+                    yield _sent(f"{kind}.completed", _common(options, _size(event)) | fields)
+                elif isinstance(event, Progress) and _is_partial(event, previews, options):
+                    assert event.preview is not None
+                    size = f"{event.preview.image.width}x{event.preview.image.height}"
+                    fields = {
+                        "b64_json": await encoded(
+                            event.preview.png, options.output_format, options.output_compression
+                        ),
+                        "partial_image_index": previews,
+                    }
+                    yield _sent(f"{kind}.partial_image", _common(options, size) | fields)
+                    previews += 1
+        except MuseError as error:
+            yield _sent("error", api_error(error).body)
+
+
+def _is_partial(event: Progress, previews: int, options: ImageOptions) -> bool:
+    return (
+        event.preview is not None
+        and event.index == 0
+        and event.stage == "base"
+        and previews < options.partial_images
+    )
+
+
+async def _picture(image: GeneratedImage, options: ImageOptions) -> dict[str, Any]:
+    content = await encoded(image.png, options.output_format, options.output_compression)
+    return {"b64_json": content, "seed": image.seed, "index": image.index}
+
+
+def _size(image: GeneratedImage) -> str:
+    width, height = image.image.size
+    return f"{width}x{height}"
+
+
+def _common(options: ImageOptions, size: str) -> dict[str, Any]:
+    return {
+        "created_at": int(time.time()),
+        "size": size,
+        "quality": "auto",
+        "background": "opaque",
+        "output_format": options.output_format,
+    }
+
+
+def _sent(kind: str, fields: dict[str, Any]) -> bytes:
+    body = fields if kind == "error" else {"type": kind, **fields}
+    return format_sse_event(event=kind, data_str=json.dumps(body))
+
+
+async def _with_pings(events: Events) -> AsyncGenerator[Event | None, None]:
+    """Yields the events, and None whenever none came for `PING_S`."""
+    async with aclosing(events):
+        following: asyncio.Task[Event] | None = None
+        try:
+            while True:
+                following = following or asyncio.ensure_future(anext(events))
+                await asyncio.wait((following,), timeout=PING_S)
+                if not following.done():
+                    yield None
+                    continue
+                try:
+                    event = following.result()
+                except StopAsyncIteration:
+                    return
+                following = None
+                yield event
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
