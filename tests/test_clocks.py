@@ -8,6 +8,7 @@ WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime",
 # What the time of day is for: stamps, and dates that people set.
 BY_DATE = {
     "services/runtime/observability/completed_spans.py",  # start and end of spans
+    "services/gateway/openai/answers.py",  # when a picture was made
     "services/orchestrator/replicas/replica_set.py",  # since when no replica serves
     "services/orchestrator/callers/credentials.py",  # whether a key has expired
     "services/runtime/server/certificates.py",  # whether a certificate is valid

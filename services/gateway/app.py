@@ -122,7 +122,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=499)  # as nginx counts it; nobody reads it
+        return Response(status_code=499)  # as nginx counts it; no one reads it
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:
