@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from services.runtime.scheduling.batch_queue import BatchQueue
-from services.runtime.scheduling.slot_policy import SlotPolicy
+from services.runtime.scheduling.slot_policy import SlotPolicy, Turn
 from services.runtime.scheduling.slots import Event, RequestState
 from tools.planning.step_times import BatchTimes, SlotTimes
 
@@ -49,6 +49,7 @@ class SlotReplica:
         # The dispatches under way; the first one is longer by the time to admit requests.
         self._start_s = self._first_s = self._dispatch_s = 0.0
         self._steps = self._dispatches = 0
+        self._turn: Turn[Call, None] = {}
         self._cancelled = False  # whether some request is
         self.busy_s = self.filled_s = 0.0
 
@@ -94,15 +95,16 @@ class SlotReplica:
     def _dispatch(self, now_s: float, admitted: int) -> float:
         """Begins as many dispatches as are alike while no call comes or goes."""
         policy, times = self._policy, self._times
-        running, steps = len(policy.running), policy.next_steps()
+        self._turn = turn = policy.turn()
+        running, steps = len(policy.running), policy.next_steps(turn)
         step_s = times.step_s[running][policy.rows - running]
         self._steps, self._dispatch_s = steps, times.dispatch_s + steps * step_s
         self._start_s, self._first_s = now_s, admitted * times.admit_s + self._dispatch_s
         self._dispatches = min([state.steps_left for state in policy.running.values()]) // steps
         if self._dispatches > 1 and not (
             # The measured time of a step moves from the first dispatch's to that of the others.
-            policy.steps_if(self._dispatch_s / steps) == steps
-            and (not admitted or policy.steps_if(self._first_s / steps) == steps)
+            policy.steps_if(turn, self._dispatch_s / steps) == steps
+            and (not admitted or policy.steps_if(turn, self._first_s / steps) == steps)
         ):
             self._dispatches = 1
         return self._end_s()
@@ -125,10 +127,10 @@ class SlotReplica:
         steps, others = self._steps, self._dispatches
         ended: list[int] = []
         if self._first_s != self._dispatch_s:
-            ended = policy.finish(steps, self._first_s / steps)
+            ended = policy.finish(self._turn, steps, self._first_s / steps)
             others -= 1
         if others:
-            ended = policy.finish(steps, self._dispatch_s / steps, others)
+            ended = policy.finish(self._turn, steps, self._dispatch_s / steps, others)
         states = [policy.free(slot) for slot in ended]
         return [state.request for state in states if not state.cancelled]
 

@@ -223,8 +223,8 @@ class SlotScheduler(Generic[Request, State]):
             state.callback(Preempted(states[slot]))
 
     def _dispatch(self, start_s: float) -> None:
-        policy, running = self._policy, dict(self._policy.turn())
-        rows, steps = rows_of(running.values()), policy.next_steps()
+        policy, running = self._policy, self._policy.turn()
+        rows, steps = rows_of(running.values()), policy.next_steps(running)
         ending = {slot for slot, state in running.items() if state.steps_left == steps}
         streaming = {slot for slot, state in running.items() if state.stream}
         advance_s = self._clock()
@@ -241,7 +241,7 @@ class SlotScheduler(Generic[Request, State]):
         )
         record_dispatch(dispatch, running.values())
         with self._lock:
-            policy.finish(steps, (end_s - start_s) / max(1, steps))
+            policy.finish(running, steps, (end_s - start_s) / max(1, steps))
         for slot, state in running.items():
             state.device_s += (end_s - start_s) * state.request.rows / rows
             if slot in streaming and steps:

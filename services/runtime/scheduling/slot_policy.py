@@ -14,7 +14,7 @@ fair queuing" (whose turn it is).
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from typing import Generic
+from typing import Generic, TypeAlias
 
 from services.runtime.observability.instruments import Load, Reason, count_refusal
 from services.runtime.scheduling.dispatch import steps_to_take
@@ -26,6 +26,8 @@ from services.runtime.wire.errors import RequestError, resource_exhausted
 
 MIN_RETRY_S = 0.01
 PLANNED_SHARE = 0.9  # of a caller's deadline; the rest covers the response and slower steps
+Turn: TypeAlias = Mapping[int, RequestState[Request, State]]
+"""Requests that take part in a dispatch, by slot."""
 
 
 class SlotPolicy(Generic[Request, State]):
@@ -133,32 +135,34 @@ class SlotPolicy(Generic[Request, State]):
             state.start_s = now_s
         return state
 
-    def turn(self) -> Mapping[int, RequestState[Request, State]]:
+    def turn(self) -> Turn[Request, State]:
         """Returns the requests of the next dispatch by slot; the others that run rest."""
         if len(self._served) == 1:
-            return self.running
+            return dict(self.running)
         least = min(self._served.values())
         running = self.running.items()
         return {slot: state for slot, state in running if self._served[state.caller] == least}
 
-    def next_steps(self) -> int:
-        """Returns the number of steps of the next dispatch; at least one request runs."""
-        return self.steps_if(self._times.seconds(rows_of(self.turn().values())))
+    def next_steps(self, turn: Turn[Request, State]) -> int:
+        """Returns the number of steps of a turn's dispatch; at least one request runs."""
+        return self.steps_if(turn, self._times.seconds(rows_of(turn.values())))
 
-    def steps_if(self, step_s: float | None) -> int:
+    def steps_if(self, turn: Turn[Request, State], step_s: float | None) -> int:
         """Returns what `next_steps` would be if a step took a number of seconds."""
-        turn = self.turn().values()
         return steps_to_take(
-            [state.steps_left for state in turn],
-            stream=any(state.stream for state in turn),
+            [state.steps_left for state in turn.values()],
+            stream=any(state.stream for state in turn.values()),
             waiting=len(self.queue) > 0,
             step_s=step_s,
         )
 
-    def finish(self, steps: int, step_s: float, dispatches: int = 1) -> list[int]:
+    def finish(
+        self, turn: Turn[Request, State], steps: int, step_s: float, dispatches: int = 1
+    ) -> list[int]:
         """Counts completed dispatches.
 
         Args:
+            turn: Requests that took part.
             steps: Steps of each dispatch.
             step_s: Measured seconds of a step. The time to admit new requests counts, since it
                 delays every slot's step.
@@ -167,7 +171,6 @@ class SlotPolicy(Generic[Request, State]):
         Returns:
             The slots whose request has ended, for `free`.
         """
-        turn = self.turn()
         if steps:
             self._times.measure(rows_of(turn.values()), step_s, dispatches)
         ended = []
