@@ -24,6 +24,7 @@ from services.orchestrator import __main__ as orchestrator
 from services.stages import ORCHESTRATOR, STAGES, generated, service_of
 from tests.fuzz.calls import InProcess, check_ending
 from tests.fuzz.cases import CHANGED_WITHOUT_TIME, RAW, Case, case_of, read_case
+from tests.fuzz.sampling import full_sampling
 from tests.picture_files import file_of, noise
 from tests.small_stages import Behaviour, a_stage
 
@@ -90,15 +91,6 @@ def good_requests() -> dict[str, list[Message]]:
     """Returns good requests of every method; the first has fields of no edit."""
     few, picture = Sampling(steps=2), file_of(noise(16, 20))
     mask = file_of(np.full((16, 20), 255, np.uint8))
-    every = Sampling(
-        steps=2,
-        guidance_scale=2,
-        guidance_scale_start=1,
-        temperature=1,
-        choice_temperature=1,
-        top_k=3,
-        min_steps=1,
-    )
     common: Any = {"prompt": "a fox", "seed": 7, "base": few, "superres": few}
     edits: list[dict[str, Any]] = [
         {"inpaint": Inpaint(image=picture, mask=mask, feather_px=2, composite=True)},
@@ -114,7 +106,7 @@ def good_requests() -> dict[str, list[Message]]:
         GENERATE: [
             GenerateRequest(**common),
             GenerateRequest(
-                **{**common, "base": every, "superres": every},
+                **{**common, "base": full_sampling(), "superres": full_sampling()},
                 negative_prompt="rain",
                 count=2,
                 progress=True,

@@ -30,6 +30,7 @@ from services.text_encoder import __main__ as text_encoder
 from services.tokenizer import __main__ as tokenizer
 from tests.fuzz.calls import InProcess, check_ending
 from tests.fuzz.cases import CHANGED, CHANGED_WITHOUT_TIME, RAW, Case, case_of, read_case
+from tests.fuzz.sampling import full_sampling
 from tests.tiny_checkpoints import TINY, write_tiny_checkpoints
 
 MODULES = (
@@ -140,15 +141,8 @@ def good_requests(names: dict[str, str]) -> dict[str, list[Message]]:
     known = bytes([1] * 3 + [0] * (TINY.base.tokens - 3))
     state = DecodeState(tokens=low_tokens, known=known, step=1, unknown=TINY.base.tokens, total=3)
     pixels = pack_tensor(np.zeros((TINY.low_tokenizer.image_size,) * 2 + (3,), np.uint8))
-    every = Sampling(
-        steps=2,
-        guidance_scale=2,
-        guidance_scale_start=1,
-        temperature=1,
-        choice_temperature=1,
-        top_k=3,
-        seed=4,
-    )
+    sampling = full_sampling()
+    sampling.seed = 4
     return {
         METHODS["text"]: [text_encoder_pb2.EncodeRequest(texts=["a fox", "two keys"])],
         METHODS["base"]: [
@@ -156,7 +150,7 @@ def good_requests(names: dict[str, str]) -> dict[str, list[Message]]:
             base_pb2.GenerateRequest(
                 prompt=prompt,
                 negative_prompt=prompt,
-                sampling=every,
+                sampling=sampling,
                 progress=PROGRESS_DETAIL_STATES,
                 adapters=[Adapter(name="fox", weight=1)],
                 caller={"id": "acme", "priority": 2},
