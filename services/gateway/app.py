@@ -1,6 +1,5 @@
 """The application: routes, errors, credentials, and what is recorded of each request."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,14 +19,11 @@ from services.gateway.served import ServedSystem
 from services.gateway.settings import GatewaySettings
 from services.runtime.version import package_version
 
-logger = logging.getLogger(__name__)
-
 
 def gateway_app(
     client: AsyncMuseClient,
     settings: GatewaySettings,
-    *,
-    metrics: Callable[[], str] = str,
+    metrics: Callable[[], str],
 ) -> FastAPI:
     """Returns the application.
 
@@ -125,8 +121,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         return Response(status_code=499)  # as nginx counts it; no one reads it
 
     @app.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> Response:
-        logger.error("a request failed", exc_info=error)
+    async def broken(_: Request, __: Exception) -> Response:  # uvicorn logs it
         return _answer(ApiError(500, "the gateway failed; its log says why", FAILED, "internal"))
 
 

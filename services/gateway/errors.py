@@ -36,7 +36,8 @@ _KINDS: Sequence[tuple[type[MuseError], int, str, str]] = (
     (MuseError, 500, FAILED, "internal"),
 )
 _EDITS = ("inpaint.", "outpaint.", "mask_free_edit.", "vary.")
-_PARAMETERS = {"count": "n"}  # fields of the gRPC API that this one calls otherwise
+# Fields of the gRPC API that this one calls otherwise.
+_PARAMETERS = {"count": "n", "caller.id": "user"}
 
 
 @dataclass

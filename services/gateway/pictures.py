@@ -25,6 +25,12 @@ async def encoded(png: bytes, output_format: OutputFormat, quality: int) -> str:
     return base64.b64encode(content).decode()
 
 
+def size_of(png: bytes) -> str:
+    """Returns a picture's size as OpenAI writes it, such as "256x256"; reads its header alone."""
+    with Image.open(io.BytesIO(png)) as image:
+        return f"{image.width}x{image.height}"
+
+
 def _converted(png: bytes, output_format: str, quality: int) -> bytes:
     content = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:

@@ -23,6 +23,7 @@ from services.runtime.observability.logs import configure_logs
 from services.runtime.observability.metrics import meter_provider
 from services.runtime.observability.otel_variables import check_variables
 from services.runtime.observability.tracing import configure_tracing
+from services.runtime.server.certificates import CertificateFiles
 
 logger = logging.getLogger(__name__)
 NAME = "muse.gateway"
@@ -65,6 +66,7 @@ def run_gateway(settings: GatewaySettings) -> None:
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     try:
         check_variables()
+        _check_certificate(settings)
         with ExitStack() as at_end:
             at_end.callback(configure_tracing(NAME))
             registry = CollectorRegistry()
@@ -80,6 +82,16 @@ def run_gateway(settings: GatewaySettings) -> None:
     if not server.started:
         raise SystemExit(1)
     logger.info("stopped")
+
+
+def _check_certificate(settings: GatewaySettings) -> None:
+    if settings.tls_cert is not None:
+        files = CertificateFiles(
+            setting="tls", cert=settings.tls_cert, key=settings.tls_key, ca=None
+        )
+        files.check(files.content())
+    if settings.speaks_plainly_to_others:
+        logger.warning("insecure: requests to %s are not encrypted", settings.host)
 
 
 def uvicorn_server(
@@ -98,7 +110,7 @@ def uvicorn_server(
             tls=settings.orchestrator_tls,
             api_key=settings.api_key,
         )
-        made = gateway_app(client, settings, metrics=lambda: generate_latest(registry).decode())
+        made = gateway_app(client, settings, lambda: generate_latest(registry).decode())
         FastAPIInstrumentor.instrument_app(
             made,
             tracer_provider=trace.get_tracer_provider(),

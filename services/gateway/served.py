@@ -30,8 +30,9 @@ class ServedSystem:
 
     def __init__(self, client: AsyncMuseClient) -> None:
         """Asks by a client, with that client's credential."""
-        self._client, self._lock = client, asyncio.Lock()
-        self._kept: tuple[float, Served] | None = None
+        self._client = client
+        self._asking: asyncio.Task[Served] | None = None  # under way, or answered
+        self._asked_s = 0.0
 
     async def current(self) -> Served:
         """Returns what is served.
@@ -39,10 +40,15 @@ class ServedSystem:
         Raises:
             MuseError: the orchestrator or one of its stages cannot be reached.
         """
-        async with self._lock:  # a crowd asks once
-            if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
-                self._kept = time.monotonic(), await self._asked()
-            return self._kept[1]
+        asking = self._asking
+        if asking is None or (asking.done() and not self._holds(asking)):
+            self._asking = asking = asyncio.create_task(self._asked())
+            self._asked_s = time.monotonic()
+        return await asyncio.shield(asking)  # a crowd asks once, and who leaves it takes nothing
+
+    def _holds(self, asked: asyncio.Task[Served]) -> bool:
+        failed = asked.cancelled() or asked.exception() is not None
+        return not failed and time.monotonic() - self._asked_s <= KEPT_S
 
     async def _asked(self) -> Served:
         answer = await self._client.status()

@@ -74,6 +74,13 @@ REFUSED: dict[str, tuple[Any, int, str | None, str, str]] = {
         "invalid_value",
         "either steps or base.steps",
     ),
+    "a name too long": (
+        {"prompt": "a fox", "user": 65 * "a"},
+        400,
+        "user",
+        "invalid_value",
+        "at most 64 characters",
+    ),
     "an unknown adapter": (
         {"prompt": "a fox", "adapters": {"cat": 1}},
         404,

@@ -93,6 +93,13 @@ async def test_a_variation_is_of_the_pictures_size(gateway: Gateway) -> None:
             "expected the picture's 32 x 32 pixels, got 16 x 16",
         ),
         ({"image": file_of(noise())}, {"size": "64x64"}, "size", "expected auto"),
+        ({"image": file_of(noise())}, {"feather_px": "2"}, "feather_px", "none without a mask"),
+        (
+            {"image": file_of(noise()), "mask": mask(8)},
+            {"iterations": "2"},
+            "iterations",
+            "none with a mask",
+        ),
         ({"image": file_of(noise())}, {"strength": "2"}, "strength", "got 2"),
         ({"image": file_of(noise())}, {"prompt": ""}, "prompt", "prompt"),
         ({"image": file_of(noise()), "fox": b"x"}, {}, "fox", "files image and mask only"),

@@ -3,16 +3,19 @@
 import json
 import os
 import signal
+import ssl
 import sys
 from asyncio import create_subprocess_exec, subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from services.gateway.settings import GatewaySettings
+from tests.authority import Authority
 from tests.conftest import Collector
 from tests.small_stages import House
 from tests.waiting import until
@@ -78,13 +81,39 @@ async def test_a_port_that_is_taken_is_named_in_the_log(house: House) -> None:
     assert port in " ".join(line["message"] for line in lines)
 
 
+async def test_a_certificate_that_is_not_there_is_named_in_the_log() -> None:
+    async with gateway_process("--tls-cert", "none.crt", "--tls-key", "none.key") as (
+        process,
+        lines,
+    ):
+        assert await process.wait() == 1
+    assert "tls_cert: expected a file in PEM, got none.crt" in lines[-1]["message"]
+
+
+async def test_it_speaks_tls(house: House, tmp_path: Path) -> None:
+    authority = Authority()
+    cert, key = authority.issue("127.0.0.1").write(tmp_path)
+    flags = ("--tls-cert", str(cert), "--tls-key", str(key))
+    async with gateway_process("--orchestrator", house.address, *flags) as (_, lines):
+        address = lines[-1]["address"]
+        assert address.startswith("https://")
+        trusted = ssl.create_default_context(cafile=authority.write(tmp_path))
+        async with httpx2.AsyncClient(base_url=address, verify=trusted) as http:
+            assert (await http.get("/readyz")).text == "ok"
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ({"host": "0.0.0.0"}, "tls_cert: expected a certificate to listen on 0.0.0.0"),
         ({"host": "a b"}, "host: "),
         ({"port": 70000}, "port: expected 0 to 65535, got 70000"),
-        ({"tls_key": "key"}, "tls_cert: expected tls_cert and tls_key, or neither"),
+        ({"tls_key": "key"}, "tls_cert: expected a file beside tls_key, got none"),
+        ({"orchestrator_tls_cert": "c"}, "orchestrator_tls_key: expected a file beside"),
+        (
+            {"orchestrator_tls_cert": "c", "orchestrator_tls_key": "k"},
+            "orchestrator_tls_ca: expected the authorities",
+        ),
         ({"max_requests": 0}, "max_requests: expected at least 1, got 0"),
         ({"timeout_s": 0.0}, "timeout_s: expected more than 0, got 0.0"),
         ({"receive_timeout_s": float("nan")}, "receive_timeout_s: expected more than 0, got nan"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -10,14 +9,13 @@ import pytest
 from grpc_health.v1 import health_pb2
 from muse.common.v1.caller_pb2 import PRIORITY_BATCH, Caller
 from muse.common.v1.decoding_pb2 import Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import GetStatusRequest
 
 from services.orchestrator.__main__ import Settings, build
 from services.orchestrator.calls import TRIES
 from services.runtime.server.process import ServerError
 from services.runtime.wire.errors import RequestError, unavailable
 from services.stages import STAGES
-from tests.small_stages import DEFAULTS, HIGH_SIDE_PX, ZEBRA_WARNING, House
+from tests.small_stages import ZEBRA_WARNING, House
 from tests.waiting import until
 
 
@@ -351,39 +349,6 @@ async def test_one_picture_that_fails_ends_the_request_and_those_before_it_stay(
     assert caught.value.details() == "stage superres: a broken picture"
     house.stages["superres"].around = None
     assert await house.works()
-
-
-async def test_status_is_never_from_memory(house: House) -> None:
-    await house.lines["superres"].cut()
-
-    answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
-
-    assert [report.stage for report in answer.stages] == list(STAGES)
-    assert [report.serving for report in answer.stages] == [True, True, False, True]
-    assert "UNAVAILABLE" in answer.stages[2].unavailable_reason
-    assert not answer.stages[2].HasField("status")
-
-
-async def test_status_names_the_orchestrators_version(house: House) -> None:
-    answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
-
-    assert answer.version == version("muse")
-
-
-async def test_status_has_the_side_of_new_pictures_while_the_tokenizer_answers(
-    house: House,
-) -> None:
-    assert (await house.stub.GetStatus(GetStatusRequest(), timeout=5)).side_px == HIGH_SIDE_PX
-    await house.lines["tokenizer"].cut()
-
-    assert (await house.stub.GetStatus(GetStatusRequest(), timeout=5)).side_px == 0
-
-
-async def test_status_has_the_sampling_parameters_that_a_request_starts_from(house: House) -> None:
-    answer = await house.stub.GetStatus(GetStatusRequest(), timeout=5)
-
-    reported = {each.stage: each.defaults for each in answer.stages if each.HasField("defaults")}
-    assert reported == DEFAULTS
 
 
 async def test_it_goes_on_saying_serving_while_a_stage_is_away(house: House) -> None:

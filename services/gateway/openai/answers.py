@@ -14,7 +14,7 @@ from muse_client.events import in_order
 
 from services.gateway.errors import api_error
 from services.gateway.openai.requests import ImageOptions
-from services.gateway.pictures import encoded
+from services.gateway.pictures import encoded, size_of
 from services.gateway.served import Served
 
 PING_S = 15.0
@@ -46,10 +46,13 @@ async def whole(events: Events, options: ImageOptions) -> dict[str, Any]:
                 warnings.append(event.message)
     answer = {
         "created": int(time.time()),
-        "data": [await _picture(each, options) for each in in_order(images)],
+        "data": [
+            {"b64_json": await _content(each.png, options), **_origin(each)}
+            for each in in_order(images)
+        ],
         "background": "opaque",
         "output_format": options.output_format,
-        "size": _size(images[0]),
+        "size": size_of(images[0].png),
     }
     return {**answer, "warnings": warnings} if warnings else answer
 
@@ -71,18 +74,12 @@ async def streamed(events: Events, options: ImageOptions, kind: Kind) -> AsyncIt
                 elif isinstance(event, RequestWarning):
                     yield _sent(f"{kind}.warning", {"message": event.message})
                 elif isinstance(event, GeneratedImage):
-                    fields = await _picture(event, options)
-                    yield _sent(f"{kind}.completed", _common(options, _size(event)) | fields)
+                    fields = await _event_of(event.png, options)
+                    yield _sent(f"{kind}.completed", fields | _origin(event))
                 elif isinstance(event, Progress) and _is_partial(event, previews, options):
                     assert event.preview is not None
-                    size = f"{event.preview.image.width}x{event.preview.image.height}"
-                    fields = {
-                        "b64_json": await encoded(
-                            event.preview.png, options.output_format, options.output_compression
-                        ),
-                        "partial_image_index": previews,
-                    }
-                    yield _sent(f"{kind}.partial_image", _common(options, size) | fields)
+                    fields = await _event_of(event.preview.png, options)
+                    yield _sent(f"{kind}.partial_image", fields | {"partial_image_index": previews})
                     previews += 1
         except MuseError as error:
             yield _sent("error", api_error(error).body)
@@ -97,20 +94,20 @@ def _is_partial(event: Progress, previews: int, options: ImageOptions) -> bool:
     )
 
 
-async def _picture(image: GeneratedImage, options: ImageOptions) -> dict[str, Any]:
-    content = await encoded(image.png, options.output_format, options.output_compression)
-    return {"b64_json": content, "seed": image.seed, "index": image.index}
+async def _content(png: bytes, options: ImageOptions) -> str:
+    return await encoded(png, options.output_format, options.output_compression)
 
 
-def _size(image: GeneratedImage) -> str:
-    width, height = image.image.size
-    return f"{width}x{height}"
+def _origin(image: GeneratedImage) -> dict[str, Any]:
+    return {"seed": image.seed, "index": image.index}
 
 
-def _common(options: ImageOptions, size: str) -> dict[str, Any]:
+async def _event_of(png: bytes, options: ImageOptions) -> dict[str, Any]:
+    """Returns what an event says of a picture."""
     return {
+        "b64_json": await _content(png, options),
         "created_at": int(time.time()),
-        "size": size,
+        "size": size_of(png),
         "quality": "auto",
         "background": "opaque",
         "output_format": options.output_format,

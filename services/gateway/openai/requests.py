@@ -32,7 +32,7 @@ class ImageOptions(BaseModel):
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: int = Field(0, ge=0, le=MAX_PARTIAL_IMAGES, description="Previews of a stream.")
     user: str | None = Field(None, description="Name of the end user, for the servers' logs.")
-    safety_identifier: str | None = None
+    safety_identifier: str | None = Field(None, description="The same, and goes before it.")
     background: Literal["auto", "opaque"] | None = None
     quality: str | None = Field(None, description="Has no effect.")
     style: str | None = Field(None, description="Has no effect.")
@@ -69,8 +69,8 @@ class ImageOptions(BaseModel):
         )
         if self.best_of is not None:
             options["best_of"] = self.best_of
-        if self.user:
-            options["caller"] = Caller(id=self.user)
+        if user := self.safety_identifier or self.user:
+            options["caller"] = Caller(id=user)
         return options
 
     def check(self, served: Served, aliases: tuple[str, ...]) -> None:
@@ -96,7 +96,18 @@ class GenerationRequest(ImageOptions):
     prompt: str = Field(description="What the pictures show.")
 
 
-class EditRequest(ImageOptions):
+class PictureOptions(ImageOptions):
+    """What edits and variations have in common."""
+
+    strength: float | None = Field(None, description="Muse: of the change, 0 to 1.")
+
+    def check_size(self, served: Served) -> None:
+        """Checks that none is asked for: the result has the size of the picture."""
+        if self.size not in (None, "auto"):
+            raise invalid("size", "auto: an edit has the size of its picture", self.size)
+
+
+class EditRequest(PictureOptions):
     """The fields of `POST /v1/images/edits` beside its files `image` and `mask`.
 
     With a mask its transparent pixels are painted anew. Without one the whole picture changes
@@ -104,24 +115,15 @@ class EditRequest(ImageOptions):
     """
 
     prompt: str = Field(description="What the whole picture shows afterwards.")
-    strength: float | None = Field(None, description="Muse: of an edit without a mask, 0 to 1.")
     iterations: int | None = Field(None, description="Muse: of an edit without a mask.")
     fraction: float | None = Field(None, description="Muse: tokens that an iteration resamples.")
     feather_px: int | None = Field(None, description="Muse: seam inside the mask, in pixels.")
 
-    def check_size(self, served: Served) -> None:
-        """Checks that none is asked for: an edit has the size of its picture."""
-        if self.size not in (None, "auto"):
-            raise invalid("size", "auto: an edit has the size of its picture", self.size)
 
-
-class VariationRequest(ImageOptions):
+class VariationRequest(PictureOptions):
     """The fields of `POST /v1/images/variations` beside its file `image`."""
 
     prompt: str = Field("", description="Muse: what the pictures show.")
-    strength: float | None = Field(None, description="Muse: share that is painted anew, 0 to 1.")
-
-    check_size = EditRequest.check_size
 
 
 def unknown_model(model: str, served: Served, aliases: tuple[str, ...]) -> ApiError:

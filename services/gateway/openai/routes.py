@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from services.gateway.disconnects import unless_gone
+from services.gateway.errors import invalid
 from services.gateway.openai.answers import Kind, preview_every, streamed, whole
 from services.gateway.openai.forms import Form, read_form
 from services.gateway.openai.requests import (
@@ -110,7 +111,12 @@ def openai_routes(
 
 def _edit(asked: EditRequest, form: Form) -> GenerateOptions:
     image = form.required("image")
-    if (mask := form.files.get("mask")) is not None:
+    mask = form.files.get("mask")
+    others = ("strength", "iterations", "fraction") if mask is not None else ("feather_px",)
+    for name in others:
+        if getattr(asked, name) is not None:
+            raise invalid(name, f"none {'with' if mask is not None else 'without'} a mask", "one")
+    if mask is not None:
         message = inpainting(image, mask, feather_px=asked.feather_px, mask_is_alpha=True)
         return GenerateOptions(inpaint=message)
     return GenerateOptions(

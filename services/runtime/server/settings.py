@@ -12,14 +12,57 @@ LONGEST_S = 1e6  # gRPC counts milliseconds in 32 bits
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """Settings of every server.
+class ListeningSettings:
+    """Settings of whatever listens, for gRPC or HTTP.
 
     Attributes:
         host: Address to listen on, such as 0.0.0.0, or :: for IPv6 too; only this machine by
             default. One that other machines reach needs tls_cert, or insecure.
         port: Port to listen on; 0 takes a free one.
         grace_s: Seconds that open calls may take to end after SIGTERM.
+        tls_cert: File of the server's certificate, in PEM, followed by those of intermediate
+            authorities. Without one the server speaks plain text.
+        tls_key: File of the certificate's private key, in PEM without a password.
+        insecure: Whether the server may listen in plain text where other machines reach it, such
+            as behind a mesh that encrypts.
+        log_level: The least severe level that is logged.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    grace_s: float = 30.0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "host", parse_host(self.host))  # one spelling of an address
+        except ValueError as error:
+            raise ValueError(f"host: {error}") from None
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port: expected 0 to 65535, got {self.port}")
+        check_key_pair("tls", self.tls_cert, self.tls_key)
+        if self.speaks_plainly_to_others and not self.insecure:
+            raise ValueError(
+                f"tls_cert: expected a certificate to listen on {self.host}, which other machines "
+                "reach, got none; give tls_cert and tls_key, or insecure to speak plain text there"
+            )
+        if not 0 <= self.grace_s < float("inf"):
+            raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
+
+    @property
+    def speaks_plainly_to_others(self) -> bool:
+        """Whether the server speaks plain text on an address that other machines reach."""
+        return self.tls_cert is None and not is_loopback(self.host)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(ListeningSettings):
+    """Settings of every gRPC server. The files of certificates are read again when they change.
+
+    Attributes:
         max_message_mib: Size of the largest message, in MiB.
         max_metadata_kib: Size of the metadata of a call, in KiB: each name and value, and 32 bytes
             beside them. A call with more is refused.
@@ -36,30 +79,20 @@ class ServerSettings:
             opens another.
         connection_grace_s: Seconds that the calls of such a connection may take to end. Also a
             call whose caller does not read the answer ends then.
-        tls_cert: File of the server's certificate, in PEM, followed by those of intermediate
-            authorities. Without one the server speaks plain text. The three files are read again
-            when they change.
-        tls_key: File of the certificate's private key, in PEM without a password.
         tls_ca: File of the authorities that sign clients' certificates, in PEM. With it a client
             needs a certificate.
         tls_clients: Clients whose calls are answered, by a SPIFFE URI or DNS name in their
             certificate; all that tls_ca vouches for by default. Health checks are answered to all.
-        insecure: Whether the server may listen in plain text where other machines reach it, such
-            as behind a mesh that encrypts.
         health_port: Port that answers health checks in plain text, and nothing else, for probes
             that do not speak TLS, such as those of Kubernetes; 0 takes a free one. No such port by
             default.
         introspection: Whether reflection and channelz describe the server to whoever asks; by
             default only if it listens on this machine alone.
-        log_level: The least severe level that is logged.
         metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
             by default.
         metrics_host: Address of that endpoint, which answers whoever reaches it; by default `host`.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    grace_s: float = 30.0
     max_message_mib: int = 32
     max_metadata_kib: int = 16
     max_calls: int = 256
@@ -70,24 +103,15 @@ class ServerSettings:
     max_connection_idle_s: float = 300.0
     max_connection_age_s: float = 1800.0
     connection_grace_s: float = 600.0
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
     tls_ca: Path | None = None
     tls_clients: tuple[str, ...] = ()
-    insecure: bool = False
     health_port: int | None = None
     introspection: bool | None = None
-    log_level: str = "INFO"
     metrics_port: int | None = None
     metrics_host: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "host", parse_host(self.host))  # one spelling of an address
-        except ValueError as error:
-            raise ValueError(f"host: {error}") from None
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port: expected 0 to 65535, got {self.port}")
+        super().__post_init__()
         for name in ("metrics_port", "health_port"):
             number = getattr(self, name)
             if number is not None and not 0 <= number <= 65535:
@@ -101,13 +125,7 @@ class ServerSettings:
                 "health_port: expected another number than metrics_port, got "
                 f"{self.health_port} for both"
             )
-        check_key_pair("tls", self.tls_cert, self.tls_key)
         check_clients(self.tls_clients, self.tls_cert, self.tls_ca)
-        if self.speaks_plainly_to_others and not self.insecure:
-            raise ValueError(
-                f"tls_cert: expected a certificate to listen on {self.host}, which other machines "
-                "reach, got none; give tls_cert and tls_key, or insecure to speak plain text there"
-            )
         for name in (
             "max_message_mib",
             "max_metadata_kib",
@@ -118,8 +136,6 @@ class ServerSettings:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.grace_s < float("inf"):
-            raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
         for name in (
             "receive_timeout_s",
             "max_connection_idle_s",
@@ -138,11 +154,6 @@ class ServerSettings:
         if self.tls_cert is None:
             return None
         return CertificateFiles(setting="tls", cert=self.tls_cert, key=self.tls_key, ca=self.tls_ca)
-
-    @property
-    def speaks_plainly_to_others(self) -> bool:
-        """Whether the server speaks plain text on an address that other machines reach."""
-        return self.tls_cert is None and not is_loopback(self.host)
 
     @property
     def introspects(self) -> bool:
