@@ -77,19 +77,29 @@ class ExampleLog:
         self._file, self._max_share = file, max_skipped_share
         self.read = self.skipped = 0
         self.filtered: Counter[str] = Counter()
-        self._named = SkippedNames(file)
+        self._named, self._last = SkippedNames(file), ""
 
     def count_usable(self) -> None:
-        """Counts an example that was read."""
+        """Counts an example that was read.
+
+        Raises:
+            DataError: as of `skip`.
+        """
         with _LOCK:
             self.read += 1
+            self._judge()
 
     def count_filtered(self, name: str) -> None:
-        """Counts an example that a filter left out."""
+        """Counts an example that a filter left out.
+
+        Raises:
+            DataError: as of `skip`.
+        """
         with _LOCK:
             self.read += 1
             self.filtered[name] += 1
             self._report(self.filtered.total())
+            self._judge()
 
     def skip(self, file: str, key: str, reason: str) -> None:
         """Counts an unusable example, and names it unless it is named already.
@@ -100,17 +110,25 @@ class ExampleLog:
         with _LOCK:
             self.read += 1
             self.skipped += 1
+            self._last = f"{key} of {file}: {reason}"
             if (file, key) not in self._named:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with open_log(self._file) as lines:
                     lines.write(json.dumps({"file": file, "key": key, "reason": reason}) + "\n")
             self._report(self.skipped)
-            if self.read >= JUDGED_FROM and self.skipped > self._max_share * self.read:
-                raise DataError(
-                    f"{self.skipped} of {self.read} examples could not be used, more than "
-                    f"--max-skipped-share {self._max_share:g}, the last one {key} of {file}: "
-                    f"{reason}; {self._file} names them"
-                )
+            self._judge()
+
+    def _judge(self) -> None:
+        """Ends a run that skips too many, at whichever example that is known.
+
+        Threads read at a time: the unusable ones among the first may all be counted too early.
+        """
+        if self.read >= JUDGED_FROM and self.skipped > self._max_share * self.read:
+            raise DataError(
+                f"{self.skipped} of {self.read} examples could not be used, more than "
+                f"--max-skipped-share {self._max_share:g}, the last one {self._last}; "
+                f"{self._file} names them"
+            )
 
     def _report(self, count: int) -> None:
         """Logs the counts each time that one of them has doubled."""

@@ -129,6 +129,16 @@ def test_a_run_ends_past_its_share_of_skipped_examples_and_not_before(tmp_path: 
         log.skip("a.tar", "late", "no caption")
 
 
+def test_odd_examples_among_the_first_end_a_run_as_soon_as_it_is_judged(tmp_path: Path) -> None:
+    log = ExampleLog(tmp_path / "skipped.jsonl", 0.05)
+    for row in range(51):
+        log.skip("a.tar", str(row), "no caption")
+    for _ in range(948):
+        log.count_usable()
+    with pytest.raises(DataError, match=r"51 of 1000 examples .*, the last one 50 of a\.tar"):
+        log.count_usable()
+
+
 def test_data_of_odd_examples_alone_end_the_run(tmp_path: Path, reader: OpenReader) -> None:
     write_odd(tmp_path / "data", ["no caption", "Latin-1"], good=0)
     with pytest.raises(DataError, match="more than --max-skipped-share"):
