@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from services.nn.compiling import target_platform
 from services.runtime.checkpoints.precision import Weights, check_weights, precision_name
 
 
@@ -46,9 +47,9 @@ class ServingConfig:
 def default_serving_config(
     slots: int = 8, *, shards: int = 1, weights: Weights = "full"
 ) -> ServingConfig:
-    """Returns the serving configuration for the default device.
+    """Returns the serving configuration for the target platform.
 
     A CPU computes in float32, an accelerator in bfloat16.
     """
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    dtype = jnp.float32 if target_platform() == "cpu" else jnp.bfloat16
     return ServingConfig(slots=slots, dtype=dtype, shards=shards, weights=weights)

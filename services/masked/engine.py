@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -72,11 +71,7 @@ class MaskedEngine(Generic[Config]):
             checkpoint.parameters,
             serving=self.serving,
             sharded=spec.sharded(config),
-            inputs=(
-                *spec.condition_shapes(config),
-                jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
-                jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
-            ),
+            inputs=spec.input_shapes(config),
             tokens=config.tokens,
             mask_id=config.vocabulary,
             adapters=loaded,

@@ -20,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from services.nn.collectives import all_gather
+from services.nn.compiling import target_platform
 from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 
@@ -83,7 +84,7 @@ def attend(
 
 def _has_fused_kernel(queries: Array) -> bool:
     """Returns whether cuDNN's fused kernel takes these queries."""
-    return jax.default_backend() == "gpu" and queries.dtype == jnp.bfloat16
+    return target_platform() == "gpu" and queries.dtype == jnp.bfloat16
 
 
 def attend_cfg_batch(

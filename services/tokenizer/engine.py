@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int, UInt8
@@ -22,6 +21,7 @@ from services.runtime.checkpoints.serialization import (
 )
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import CODEBOOK, Tokenizer
+from services.tokenizer.programs import tokenizer_programs
 
 STAGE = "tokenizer"
 ROLES = {"low": "low_codebook", "high": "codebook"}  # checkpoint folder to fingerprint role
@@ -58,16 +58,8 @@ class TokenizerEngine:
             got=codebook_fingerprint(checkpoint.parameters[CODEBOOK]),
         )
         graph, self._state = nnx.split(model)
-
-        def encode(state: nnx.State, pixels: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
-            images = pixels[None].astype(jnp.float32) / 127.5 - 1.0
-            return nnx.merge(graph, state).encode(images)[0]
-
-        def decode(state: nnx.State, ids: Int[Array, "h w"]) -> UInt8[Array, "h w 3"]:
-            image = nnx.merge(graph, state).decode(ids[None])[0]
-            return jnp.round((image + 1.0) * 127.5).astype(jnp.uint8)
-
-        self._encode, self._decode = jax.jit(encode), jax.jit(decode)
+        programs = tokenizer_programs(graph, self._state, config)
+        self._encode, self._decode = programs.encode.jit(), programs.decode.jit()
 
     def warm_up(self) -> None:
         """Compiles both programs; nothing compiles afterwards.

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from services.nn.compiling import target_platform
 from services.nn.options import LayerOptions
 from services.nn.patches import convolve_patches
 from services.nn.quantizer import Quantizer
@@ -66,7 +67,7 @@ class Convolution(nnx.Conv):
     ) -> Float[Array, "B h2 w2 D"]:
         """Returns features; `out_sharding` as in `nnx.Conv`."""
         padded = jnp.pad(features, ((0, 0), self.margin, self.margin, (0, 0)), mode="edge")
-        on_cpu = jax.default_backend() == "cpu" and self.dtype == jnp.float32
+        on_cpu = target_platform() == "cpu" and self.dtype == jnp.float32
         if not (on_cpu and self.in_products):
             return super().__call__(padded, out_sharding)
         padded, kernel = padded.astype(self.dtype), self.kernel[...].astype(self.dtype)

@@ -15,9 +15,10 @@ from services.runtime.checkpoints.errors import (
     CheckpointMismatch,
     CheckpointNotFound,
 )
-from services.text_encoder.engine import TextEncoderEngine, doubling
+from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.huggingface import find_folder
 from services.text_encoder.loading import load_text_encoder
+from services.text_encoder.programs import doubling
 from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong
 
 TINY = preset("tiny").text_encoder
