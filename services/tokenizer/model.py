@@ -239,6 +239,9 @@ class Tokenizer(nnx.Module):
     def encode(self, images: Float[Array, "B h w 3"]) -> Int[Array, "B h/f w/f"]:
         """Turns images in [-1, 1] into token ids.
 
+        No device rounds the float32 factors of its products, as a TPU by default does to bfloat16
+        and a GPU to TF32: that would give some tokens other ids. In `decode` they do.
+
         Raises:
             ValueError: a side is not a multiple of the factor.
         """
@@ -248,7 +251,8 @@ class Tokenizer(nnx.Module):
                 f"an image of {height}x{width} pixels cannot be tokenised: "
                 f"both sides must be multiples of {self.config.factor}"
             )
-        return self.quantizer.ids(self.encoder(images))
+        with jax.default_matmul_precision("highest"):
+            return self.quantizer.ids(self.encoder(images))
 
     def decode(self, ids: Int[Array, "B h w"]) -> Float[Array, "B h*f w*f 3"]:
         """Turns token ids into images, clipped to [-1, 1]."""
