@@ -1,0 +1,83 @@
+"""The programs that each stage compiles before it serves, with shapes in place of weights."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.stages import Compiled
+from jax.typing import DTypeLike
+
+from services.base.spec import BASE
+from services.decoding.programs import PoolFunctions, pool_programs
+from services.decoding.serving import ServingConfig
+from services.masked.spec import MaskedSpec
+from services.nn.compiling import Program
+from services.nn.parameters import parameter_shapes
+from services.nn.quantization import with_weight_format
+from services.presets import Preset
+from services.superres.spec import SUPERRES
+from services.text_encoder.model import TextEncoder
+from services.text_encoder.programs import embed_programs
+from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
+from services.tokenizer.programs import tokenizer_programs
+
+StageName = Literal["text_encoder", "tokenizer", "base", "superres"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+Compile = Callable[[str, Program], Compiled]
+"""Compiles the program of a name."""
+
+
+def compile_stage(
+    system: Preset, stage: StageName, serving: ServingConfig, compile: Compile
+) -> None:
+    """Compiles a stage's programs in the order of its server; draws no weights.
+
+    Args:
+        system: Configuration of every stage.
+        stage: Which of them.
+        serving: Slots of base and superres, which are texts of one call of the text encoder too;
+            types of the weights. A tokenizer is float32 and takes one picture at a time.
+        compile: Gets every program.
+    """
+    if stage == "text_encoder":
+        _text_encoder(system, serving, compile)
+    elif stage == "tokenizer":
+        _tokenizer("low", system.low_tokenizer, compile)
+        _tokenizer("high", system.high_tokenizer, compile)
+    elif stage == "base":
+        _pool(BASE, system.base, serving).compile_each(compile)
+    else:
+        _pool(SUPERRES, system.superres, serving).compile_each(compile)
+
+
+def _text_encoder(system: Preset, serving: ServingConfig, compile: Compile) -> None:
+    config, dtype = system.text_encoder, serving.dtype
+
+    def build() -> TextEncoder:
+        return TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype)
+
+    shapes = parameter_shapes(with_weight_format(build, serving.weights), dtype=dtype)
+    for length, program in embed_programs(*shapes, config, rows=serving.slots).items():
+        compile(f"embed {length} tokens", program)
+
+
+def _tokenizer(name: str, config: TokenizerConfig, compile: Compile) -> None:
+    dtype: DTypeLike = jnp.float32
+    shapes = parameter_shapes(lambda: Tokenizer(config, rngs=nnx.Rngs(0)), dtype=dtype)
+    for kind, program in tokenizer_programs(*shapes, config)._asdict().items():
+        compile(f"{kind} {name}", program)
+
+
+def _pool(spec: MaskedSpec[Any], config: Any, serving: ServingConfig) -> PoolFunctions:
+    build = with_weight_format(lambda: spec.build(config, serving.dtype), serving.weights)
+    return pool_programs(
+        *parameter_shapes(build, dtype=serving.dtype),
+        inputs=spec.input_shapes(config),
+        tokens=config.tokens,
+        mask_id=config.vocabulary,
+        slots=serving.slots,
+        adapter_rank=0,
+        mesh=None,
+    )
