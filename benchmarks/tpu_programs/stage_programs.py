@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 from flax import nnx
 from jax.stages import Compiled
-from jax.typing import DTypeLike
 
 from services.base.spec import BASE
 from services.decoding.programs import PoolFunctions, pool_programs
@@ -16,12 +15,12 @@ from services.nn.compiling import Program
 from services.nn.parameters import parameter_shapes
 from services.nn.quantization import with_weight_format
 from services.presets import Preset
+from services.runtime.checkpoints.precision import Precision
 from services.superres.spec import SUPERRES
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.programs import embed_programs
 from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Tokenizer
-from services.tokenizer.programs import tokenizer_programs
+from services.tokenizer.programs import served_tokenizer, tokenizer_programs
 
 StageName = Literal["text_encoder", "tokenizer", "base", "superres"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -38,14 +37,14 @@ def compile_stage(
         system: Configuration of every stage.
         stage: Which of them.
         serving: Slots of base and superres, which are texts of one call of the text encoder too;
-            types of the weights. A tokenizer is float32 and takes one picture at a time.
+            types of the weights. A tokenizer takes one picture at a time.
         compile: Gets every program.
     """
     if stage == "text_encoder":
         _text_encoder(system, serving, compile)
     elif stage == "tokenizer":
-        _tokenizer("low", system.low_tokenizer, compile)
-        _tokenizer("high", system.high_tokenizer, compile)
+        _tokenizer("low", system.low_tokenizer, serving, compile)
+        _tokenizer("high", system.high_tokenizer, serving, compile)
     elif stage == "base":
         _pool(BASE, system.base, serving).compile_each(compile)
     else:
@@ -63,9 +62,11 @@ def _text_encoder(system: Preset, serving: ServingConfig, compile: Compile) -> N
         compile(f"embed {length} tokens", program)
 
 
-def _tokenizer(name: str, config: TokenizerConfig, compile: Compile) -> None:
-    dtype: DTypeLike = jnp.float32
-    shapes = parameter_shapes(lambda: Tokenizer(config, rngs=nnx.Rngs(0)), dtype=dtype)
+def _tokenizer(
+    name: str, config: TokenizerConfig, serving: ServingConfig, compile: Compile
+) -> None:
+    precision: Precision = "bfloat16" if serving.dtype == jnp.bfloat16 else "float32"
+    shapes = parameter_shapes(lambda: served_tokenizer(config, precision), dtype=jnp.float32)
     for kind, program in tokenizer_programs(*shapes, config)._asdict().items():
         compile(f"{kind} {name}", program)
 

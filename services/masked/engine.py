@@ -1,6 +1,7 @@
 """Engine of a masked stage: text embeddings in, tokens out, without the wire."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Generic
 
@@ -13,6 +14,7 @@ from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Row, Sampling, fresh_row
 from services.masked.adapters import load_adapters
 from services.masked.spec import Config, MaskedSpec
+from services.nn.precision import build_in
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.precision import served_digest
@@ -67,7 +69,7 @@ class MaskedEngine(Generic[Config]):
         self.adapters = {name: adapter.digest for name, adapter in loaded.items()}
         config, dtype = self.config, self.serving.dtype
         self.pool = load_pool(
-            lambda: spec.build(config, dtype),
+            lambda: build_in(dtype, partial(spec.build, config)),
             checkpoint.parameters,
             serving=self.serving,
             sharded=spec.sharded(config),

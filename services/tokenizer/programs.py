@@ -7,8 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Int, UInt8
 
+from services.nn.bf16_matmul import with_bf16_factors
 from services.nn.compiling import Program
+from services.runtime.checkpoints.precision import Precision
 from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.model import Tokenizer
 
 
 class TokenizerPrograms(NamedTuple):
@@ -21,6 +24,20 @@ class TokenizerPrograms(NamedTuple):
 
     encode: Program
     decode: Program
+
+
+def served_tokenizer(config: TokenizerConfig, precision: Precision) -> Tokenizer:
+    """Builds a tokenizer as a server computes it.
+
+    Args:
+        config: Its configuration.
+        precision: Of the factors of the decoder's products. Encoding is float32: rounding would
+            change the nearest code.
+    """
+    tokenizer = Tokenizer(config, rngs=nnx.Rngs(0))
+    if precision == "bfloat16":
+        with_bf16_factors(tokenizer.decoder)
+    return tokenizer
 
 
 def tokenizer_programs(
