@@ -15,11 +15,13 @@ from rich.console import Console
 
 from benchmarks.measuring import conditions
 from benchmarks.tpu_programs.compiled import CompiledProgram, DoesNotFit, compiled_programs
-from benchmarks.tpu_programs.devices import TopologyDevice, device_of
+from benchmarks.tpu_programs.devices import TopologyDevices, devices_of
 from benchmarks.tpu_programs.rendering import json_of, table_of
 from benchmarks.tpu_programs.stage_programs import STAGES, StageName
+from services.mesh import parse_mesh
 from services.presets import preset as preset_of
 from services.runtime.checkpoints.precision import Weights
+from services.stages import DECODING
 
 app = App(help=__doc__)
 
@@ -32,6 +34,7 @@ def main(
     stage: tuple[StageName, ...] = STAGES,
     max_batch_size: int = 8,
     weights: Weights = "full",
+    mesh: str = "",
     json: Path | None = None,
 ) -> None:
     """Prints what the compiler says of each program: memory, arithmetic, bytes, what is too much.
@@ -41,31 +44,41 @@ def main(
     preset
         muse-3b, muse-632m, demo, demo256 or tiny.
     topology
-        TPUs by libtpu's names, separated by commas; the first device of each is compiled for.
+        TPUs by libtpu's names, separated by commas; the first device of each is compiled for, or
+        as many as share base or superres.
     stage
         A stage to compile; repeat the flag for several. By default all.
     max_batch_size
         As of the servers: slots of base and superres, texts of one call of the text encoder.
     weights
         As of the servers: int8 keeps the matrices of the layers in one byte per number.
+    mesh
+        As of the servers of base and superres, the only stages that it may be given for:
+        model=4 shares each between four devices.
     json
         File to write the figures to as well.
     """
     jax.config.update("jax_platforms", "cpu")  # what is traced here; libtpu only compiles
-    system = preset_of(preset)
-    devices = [device_of(name) for name in topology.split(",")]
+    system, shards = preset_of(preset), parse_mesh(mesh)
+    if shards > 1 and (alone := sorted({*stage} - {*DECODING})):
+        raise ValueError(
+            f"mesh: {mesh} shares base and superres, expected --stage base, --stage superres or "
+            f"both, got {', '.join(alone)} as well"
+        )
+    targets = [devices_of(name) for name in topology.split(",")]
     compiled: dict[str, list[CompiledProgram]] = {}
     too_large: list[str] = []
-    for target in devices:
+    for target in targets:
         compiled[target.topology] = []
         for each in stage:
             try:
                 compiled[target.topology] += compiled_programs(
                     system,
                     each,
-                    target.device,
+                    target.devices,
                     max_batch_size=max_batch_size,
                     weights=weights,
+                    shards=shards,
                 )
             except DoesNotFit as error:
                 too_large.append(f"{target.topology}, {error}")
@@ -76,7 +89,7 @@ def main(
         raise DoesNotFit("\nerror: ".join(too_large))
 
 
-def _print(preset: str, target: TopologyDevice, programs: list[CompiledProgram]) -> None:
+def _print(preset: str, target: TopologyDevices, programs: list[CompiledProgram]) -> None:
     print(conditions("jax", "flax"))
     title = f"{preset} on a device of {target.topology}, {target.memory_bytes / 1e9:.0f} GB"
     Console(width=None if sys.stdout.isatty() else 220).print(

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.tpu_programs.stage_programs import StageName, compile_stage
 from benchmarks.tpu_programs.traffic import bytes_moved
 from services.decoding.serving import default_serving_config
 from services.nn.compiling import Program, traced_for
+from services.nn.sharding import model_mesh
 from services.presets import Preset
 from services.runtime.checkpoints.precision import Weights
 from training.flops import flops_of_jaxpr
@@ -38,6 +40,8 @@ class CompiledProgram:
 
     The loops over steps and slots of `advance` count once: its FLOPs and bytes are of one step of
     one slot with guidance, and what a call does besides.
+
+    Of devices that share a network, all figures are those of one.
 
     Attributes:
         stage: Whose program it is.
@@ -66,34 +70,38 @@ class CompiledProgram:
 def compiled_programs(
     system: Preset,
     stage: StageName,
-    device: jax.Device,
+    devices: Sequence[jax.Device],
     *,
     max_batch_size: int,
     weights: Weights,
+    shards: int = 1,
 ) -> list[CompiledProgram]:
-    """Compiles every program of a stage for a device, as its server would there.
+    """Compiles every program of a stage for devices, as its server would there.
 
     Args:
         system: Configuration of every stage.
         stage: Which of them.
-        device: Of a TPU topology.
+        devices: Of a TPU topology; the first ones are compiled for.
         max_batch_size: As of the servers' setting.
         weights: As of the servers' setting.
+        shards: Devices that share base or superres, as of the servers' mesh.
 
     Raises:
-        DoesNotFit: a program needs more memory than the device has.
+        DoesNotFit: a program needs more memory than a device has.
+        ValueError: there are fewer devices, or they cannot share the stage evenly.
     """
     compiled: list[CompiledProgram] = []
+    mesh = model_mesh(shards, devices)
 
     def compile(name: str, program: Program) -> Compiled:
-        placed = program.on(device)
+        placed = program.on(devices[0]) if mesh is None else program
         traced = placed.jit().trace(*placed.shapes)
         lowered = traced.lower()
         began = time.monotonic()
         try:
             made = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            _check_fits(f"{stage}, {name}", device, str(error))
+            _check_fits(f"{stage}, {name}", devices[0], str(error))
             raise
         seconds = time.monotonic() - began
         logger.info("%s, %s: compiled in %.0f s", stage, name, seconds)
@@ -119,8 +127,8 @@ def compiled_programs(
         return made
 
     with traced_for("tpu"):
-        serving = default_serving_config(max_batch_size, weights=weights)
-        compile_stage(system, stage, serving, compile)
+        serving = default_serving_config(max_batch_size, shards=shards, weights=weights)
+        compile_stage(system, stage, serving, mesh, compile)
     return compiled
 
 

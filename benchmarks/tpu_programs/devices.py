@@ -1,5 +1,6 @@
 """Devices of TPU topologies to compile for, and their memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -9,22 +10,22 @@ from training.compilation.topologies import topology_devices
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopologyDevice:
-    """A device of a topology: a chip, or one of a chip's two cores.
+class TopologyDevices:
+    """The devices of a topology: chips, or the two cores of each chip.
 
     Attributes:
         topology: libtpu's name of the topology, such as "v5e:1x1".
-        device: Its first device.
-        memory_bytes: Of the device: the chip's published memory, shared by its cores.
+        devices: All of them.
+        memory_bytes: Of each: the chip's published memory, shared by its cores.
     """
 
     topology: str
-    device: jax.Device
+    devices: Sequence[jax.Device]
     memory_bytes: float
 
 
-def device_of(topology: str) -> TopologyDevice:
-    """Returns the first device of a topology.
+def devices_of(topology: str) -> TopologyDevices:
+    """Returns the devices of a topology.
 
     Raises:
         ValueError: libtpu is not installed or knows no such topology, or the memory of its chips
@@ -34,4 +35,4 @@ def device_of(topology: str) -> TopologyDevice:
     first = devices[0]
     cores = sum(each.coords == first.coords for each in devices)
     memory = chip(topology.split(":")[0]).memory_bytes
-    return TopologyDevice(topology=topology, device=first, memory_bytes=memory / cores)
+    return TopologyDevices(topology=topology, devices=devices, memory_bytes=memory / cores)

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jax.stages import Compiled
 
 from services.base.spec import BASE
@@ -14,6 +15,7 @@ from services.masked.spec import MaskedSpec
 from services.nn.compiling import Program
 from services.nn.parameters import parameter_shapes
 from services.nn.quantization import with_weight_format
+from services.nn.sharding import check_divides
 from services.presets import Preset
 from services.runtime.checkpoints.precision import Precision
 from services.superres.spec import SUPERRES
@@ -29,7 +31,11 @@ Compile = Callable[[str, Program], Compiled]
 
 
 def compile_stage(
-    system: Preset, stage: StageName, serving: ServingConfig, compile: Compile
+    system: Preset,
+    stage: StageName,
+    serving: ServingConfig,
+    mesh: Mesh | None,
+    compile: Compile,
 ) -> None:
     """Compiles a stage's programs in the order of its server; draws no weights.
 
@@ -38,7 +44,11 @@ def compile_stage(
         stage: Which of them.
         serving: Slots of base and superres, which are texts of one call of the text encoder too;
             types of the weights. A tokenizer takes one picture at a time.
+        mesh: Of the devices that share base or superres.
         compile: Gets every program.
+
+    Raises:
+        ValueError: the devices cannot share the stage evenly.
     """
     if stage == "text_encoder":
         _text_encoder(system, serving, compile)
@@ -46,9 +56,9 @@ def compile_stage(
         _tokenizer("low", system.low_tokenizer, serving, compile)
         _tokenizer("high", system.high_tokenizer, serving, compile)
     elif stage == "base":
-        _pool(BASE, system.base, serving).compile_each(compile)
+        _pool(BASE, system.base, serving, mesh).compile_each(compile)
     else:
-        _pool(SUPERRES, system.superres, serving).compile_each(compile)
+        _pool(SUPERRES, system.superres, serving, mesh).compile_each(compile)
 
 
 def _text_encoder(system: Preset, serving: ServingConfig, compile: Compile) -> None:
@@ -71,7 +81,10 @@ def _tokenizer(
         compile(f"{kind} {name}", program)
 
 
-def _pool(spec: MaskedSpec[Any], config: Any, serving: ServingConfig) -> PoolFunctions:
+def _pool(
+    spec: MaskedSpec[Any], config: Any, serving: ServingConfig, mesh: Mesh | None
+) -> PoolFunctions:
+    check_divides(serving.shards, spec.sharded(config))
     build = with_weight_format(lambda: spec.build(config, serving.dtype), serving.weights)
     return pool_programs(
         *parameter_shapes(build, dtype=serving.dtype),
@@ -80,5 +93,5 @@ def _pool(spec: MaskedSpec[Any], config: Any, serving: ServingConfig) -> PoolFun
         mask_id=config.vocabulary,
         slots=serving.slots,
         adapter_rank=0,
-        mesh=None,
+        mesh=mesh,
     )

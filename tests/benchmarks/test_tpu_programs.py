@@ -62,11 +62,30 @@ def test_every_program_of_a_small_system_compiles_for_a_v5e_and_has_nothing_that
 
 
 @with_libtpu
+def test_devices_that_share_a_stage_hold_a_part_of_it_each(tmp_path: Path) -> None:
+    arguments = []
+    for mesh in ("", "model=2"):
+        file = tmp_path / f"{mesh}.json"
+        flags = ("--topology", "v5e:2x2", "--stage", "base", "--mesh", mesh, "--json", str(file))
+        compiled = tpu_programs(*flags, library=LIBRARY)
+        assert compiled.returncode == 0, compiled.stderr
+        advance = json.loads(file.read_text())["v5e:2x2"][0]
+        assert (advance["stage"], advance["name"]) == ("base", "advance")
+        assert advance["findings"]["copies"] == []
+        arguments.append(advance["argument_bytes"])
+    assert arguments[1] < 0.8 * arguments[0]
+
+
+@with_libtpu
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         (("--topology", "v5e:77x3"), "topology 'v5e:77x3' cannot be compiled for"),
         (("--topology", "v5p:1x1x1"), "unknown chip 'v5p': expected one of"),
+        (
+            ("--topology", "v5e:2x2", "--stage", "base", "--mesh", "model=8"),
+            "mesh: model=8 takes 8 devices, expected no more than the host has: TPU v5 lite x4",
+        ),
         (
             ("--stage", "text_encoder", "--max-batch-size", "3000000"),
             "v5e:1x1, text_encoder, embed 16 tokens: expected a program that fits a TPU v5 lite, "
@@ -78,6 +97,15 @@ def test_what_cannot_be_compiled_is_one_sentence(flags: tuple[str, ...], sentenc
     refused = tpu_programs(*flags, library=LIBRARY)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith(f"error: {sentence}")
+
+
+def test_a_mesh_is_of_base_and_superres() -> None:
+    refused = tpu_programs("--mesh", "model=4", library=None)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "error: mesh: model=4 shares base and superres, expected --stage base, --stage superres or "
+        "both, got text_encoder, tokenizer as well"
+    )
 
 
 def test_a_preset_that_is_not_there_is_one_sentence() -> None:
