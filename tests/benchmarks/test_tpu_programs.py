@@ -14,10 +14,12 @@ with_libtpu = pytest.mark.skipif(LIBRARY is None, reason="MUSE_TEST_LIBTPU names
 
 
 def tpu_programs(
-    *flags: str, library: str | None, preset: str = "tiny"
+    *flags: str, library: str | None, preset: str = "tiny", cache: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Runs the benchmark."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    if cache is not None:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     environment.pop("TPU_LIBRARY_PATH", None)
     if library is not None:
         environment["TPU_LIBRARY_PATH"] = library
@@ -59,6 +61,19 @@ def test_every_program_of_a_small_system_compiles_for_a_v5e_and_has_nothing_that
         assert bool(findings["float32_products"]) == each["name"].startswith("encode")
         assert each["peak_bytes"] > 0
         assert each["bytes_moved"] > 0
+
+
+@with_libtpu
+def test_another_process_finds_a_compiled_program_by_its_key(tmp_path: Path) -> None:
+    def keys(*flags: str) -> set[str]:
+        compiled = tpu_programs("--stage", "text_encoder", *flags, library=LIBRARY, cache=tmp_path)
+        assert compiled.returncode == 0, compiled.stderr
+        return {file.name for file in tmp_path.glob("*-cache")}
+
+    kept = keys()
+    assert len(kept) == 2  # lengths of 16 and of 32 tokens
+    assert keys() == kept
+    assert len(keys("--max-batch-size", "4") - kept) == 2
 
 
 @with_libtpu
