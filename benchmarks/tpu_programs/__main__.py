@@ -56,7 +56,7 @@ def main(
         As of the servers of base and superres, the only stages that it may be given for:
         model=4 shares each between four devices.
     json
-        File to write the figures to as well.
+        File to write the figures to as well, for `muse describe --programs` and `muse plan`.
     """
     jax.config.update("jax_platforms", "cpu")  # what is traced here; libtpu only compiles
     system, shards = preset_of(preset), parse_mesh(mesh)
@@ -84,7 +84,10 @@ def main(
                 too_large.append(f"{target.topology}, {error}")
         _print(preset, target, compiled[target.topology])
     if json is not None:
-        json.write_text(json_of(compiled))
+        document = json_of(
+            compiled, preset=preset, max_batch_size=max_batch_size, weights=weights, mesh=mesh
+        )
+        json.write_text(document + "\n")
     if too_large:
         raise DoesNotFit("\nerror: ".join(too_large))
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from benchmarks.tpu_programs.compiled import CompiledProgram
 from benchmarks.tpu_programs.findings import Copy, Findings
+from services.runtime.checkpoints.precision import Weights
 
 GB, MB = 1e9, 1e6
 MOST_NAMED = 3  # copies of one program that the table names
@@ -43,10 +44,23 @@ def table_of(title: str, programs: Sequence[CompiledProgram], memory_bytes: floa
     return table
 
 
-def json_of(programs: Mapping[str, Sequence[CompiledProgram]]) -> str:
-    """Returns programs by their topology as a JSON document."""
-    listed = {topology: [asdict(each) for each in those] for topology, those in programs.items()}
-    return json.dumps(listed, indent=2)
+def json_of(
+    programs: Mapping[str, Sequence[CompiledProgram]],
+    *,
+    preset: str,
+    max_batch_size: int,
+    weights: Weights,
+    mesh: str,
+) -> str:
+    """Returns programs by their topology as a JSON document, with what they were compiled for."""
+    document = {
+        "preset": preset,
+        "max_batch_size": max_batch_size,
+        "weights": weights,
+        "mesh": mesh,
+        "topologies": {name: [asdict(each) for each in those] for name, those in programs.items()},
+    }
+    return json.dumps(document, indent=2)
 
 
 def _sentence(findings: Findings) -> str:

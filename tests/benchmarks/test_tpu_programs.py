@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.description.chips import chip
+from tools.description.compiled import read_compiled
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = os.environ.get("MUSE_TEST_LIBTPU")  # not TPU_LIBRARY_PATH: JAX would look for a TPU
 with_libtpu = pytest.mark.skipif(LIBRARY is None, reason="MUSE_TEST_LIBTPU names no libtpu.so")
@@ -42,7 +45,9 @@ def test_every_program_of_a_small_system_compiles_for_a_v5e_and_has_nothing_that
 
     assert compiled.returncode == 0, compiled.stderr
     assert "tiny on a device of v5e:1x1, 16 GB" in compiled.stdout
-    programs = json.loads(file.read_text())["v5e:1x1"]
+    read = read_compiled(file, preset="tiny", chip=chip("v5e"))
+    assert {*read.stages} == {"text_encoder", "tokenizer", "base", "superres"}
+    programs = json.loads(file.read_text())["topologies"]["v5e:1x1"]
     pool = ["advance", "context", "empty", "admit", "read", "release"]
     assert [(each["stage"], each["name"]) for each in programs] == [
         ("text_encoder", "embed 16 tokens"),
@@ -84,7 +89,7 @@ def test_devices_that_share_a_stage_hold_a_part_of_it_each(tmp_path: Path) -> No
         flags = ("--topology", "v5e:2x2", "--stage", "base", "--mesh", mesh, "--json", str(file))
         compiled = tpu_programs(*flags, library=LIBRARY)
         assert compiled.returncode == 0, compiled.stderr
-        advance = json.loads(file.read_text())["v5e:2x2"][0]
+        advance = json.loads(file.read_text())["topologies"]["v5e:2x2"][0]
         assert (advance["stage"], advance["name"]) == ("base", "advance")
         assert advance["findings"]["copies"] == []
         arguments.append(advance["argument_bytes"])
