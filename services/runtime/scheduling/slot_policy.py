@@ -6,13 +6,15 @@ simulation applies it to virtual time.
 A device computes the rows of a step one after the other, so whoever holds seven slots of eight
 would have seven eighths of it. A dispatch is therefore of the callers that had least of the device
 since they came; the slots of others rest. So n callers have an n-th of it each, however many
-requests they send.
+requests they send. When all slots are taken, a caller without a slot is given one of a caller that
+has several: the request that held it is parked. It waits, and goes on from where it was.
 
 Sources: Yu et al. 2022, "Orca" (iteration-level scheduling); Goyal, Vin and Cheng 1996, "Start-time
 fair queuing" (whose turn it is).
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeAlias
 
@@ -20,7 +22,7 @@ from services.runtime.observability.instruments import Load, Reason, count_refus
 from services.runtime.scheduling.dispatch import steps_to_take
 from services.runtime.scheduling.fair_queue import FairQueue
 from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
-from services.runtime.scheduling.slots import Request, RequestState, State
+from services.runtime.scheduling.slots import Request, RequestState, State, Stay
 from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.errors import RequestError, resource_exhausted
 
@@ -126,14 +128,33 @@ class SlotPolicy(Generic[Request, State]):
 
     def start_next(self, slot: int, now_s: float) -> RequestState[Request, State] | None:
         """Moves the next waiting request into a free slot; returns None if none waits."""
-        state = self.queue.pop()
+        state = self.queue.pop(_held(self.running))
         if state is not None:
             self.running[slot] = state
             self.rows += state.request.rows
             # A caller saves up nothing for the time of its absence.
             self._served.setdefault(state.caller, min(self._served.values(), default=0))
-            state.start_s = now_s
+            state.stays.append(Stay(now_s))
         return state
+
+    def slot_to_park(self) -> int | None:
+        """Returns the slot whose request is to wait for another caller's; None for no slot.
+
+        That is if all slots are taken, and the next request that waits is of a caller without a
+        slot, while another caller has several and is not more urgent.
+        """
+        if not self.queue or len(self.running) < self._slots:
+            return None
+        held = _held(self.running)
+        newcomer = self.queue.next_caller(held)
+        return None if newcomer is None or newcomer.id in held else _to_park(self.running, newcomer)
+
+    def park(self, slot: int, progress: State, now_s: float) -> None:
+        """Makes the request in a slot wait, before all that wait of its priority."""
+        state = self.free(slot)
+        state.parked, state.stays[-1].end_s = progress, now_s
+        if not state.cancelled:
+            self.queue.put_back(state, state.caller)
 
     def turn(self) -> Turn[Request, State]:
         """Returns the requests of the next dispatch by slot; the others that run rest."""
@@ -192,9 +213,21 @@ class SlotPolicy(Generic[Request, State]):
     def _seconds_to_finish(self, steps: int, rows: int, caller: Caller) -> float | None:
         """Returns the seconds until a new request would finish; None if no step was measured."""
         ahead, behind = self.queue.split(caller)
+        running, served = dict(self.running), set(_held(self.running))
+        newcomers, others = [], []
+        for state in ahead:
+            (others if state.caller.id in served else newcomers).append(state)
+            served.add(state.caller.id)
+        urgent = any(state.caller.priority < caller.priority for state in others)
+        if caller.id not in served and not urgent:  # a caller without a slot goes first
+            ahead, behind = newcomers, [*others, *behind]
+            for place, each in enumerate([*(state.caller for state in newcomers), caller]):
+                full = len(running) + place >= self._slots
+                if full and (slot := _to_park(running, each)) is not None:
+                    behind.insert(0, running.pop(slot))
         return seconds_to_finish(
             Work(steps, rows, caller),
-            running=_work(self.running.values()),
+            running=_work(running.values()),
             ahead=_work(ahead),
             behind=_work(behind),
             slots=self._slots,
@@ -205,6 +238,24 @@ class SlotPolicy(Generic[Request, State]):
 def rows_of(states: Iterable[RequestState[Request, State]]) -> int:
     """Returns the rows that one step of these requests computes."""
     return sum(state.request.rows for state in states)
+
+
+def _held(running: Turn[Request, State]) -> Counter[str]:
+    """Returns the number of slots that each caller holds, by its id."""
+    return Counter(state.caller.id for state in running.values())
+
+
+def _to_park(running: Turn[Request, State], newcomer: Caller) -> int | None:
+    """Returns the slot to take for a caller without one; None if no other has several to spare."""
+    held = _held(running)
+    spare = {
+        slot: (state.caller.priority, held[state.caller.id], state.steps_left)
+        for slot, state in running.items()
+        if state.steps_left > 0
+        and held[state.caller.id] > 1
+        and state.caller.priority >= newcomer.priority
+    }
+    return max(spare, key=spare.__getitem__, default=None)
 
 
 def _work(states: Iterable[RequestState[Request, State]]) -> list[Work]:
