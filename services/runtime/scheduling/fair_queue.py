@@ -61,6 +61,10 @@ class FairQueue(Generic[Item]):
         """
         return self._counts[caller] < self.capacity - len(self._entries)
 
+    def holds(self, caller: Caller) -> bool:
+        """Returns whether an item of a caller waits."""
+        return caller in self._counts
+
     def push(self, item: Item, caller: Caller, cost: float) -> None:
         """Adds an item.
 

@@ -5,9 +5,11 @@ simulation applies it to virtual time.
 
 A device computes the rows of a step one after the other, so whoever holds seven slots of eight
 would have seven eighths of it. A dispatch is therefore of the callers that had least of the device
-since they came; the slots of others rest. So n callers have an n-th of it each, however many
-requests they send. When all slots are taken, a caller without a slot is given one of a caller that
-has several: the request that held it is parked. It waits, and goes on from where it was.
+since they came; the slots of others rest. So n callers have an n-th of it each, however many slots
+each has, but that a caller with requests in the queue has a quarter of the part of one without.
+
+When all slots are taken, a caller without a slot is given one of a caller that has several: the
+request that held it is parked. It waits, and goes on from where it was.
 
 Sources: Yu et al. 2022, "Orca" (iteration-level scheduling); Goyal, Vin and Cheng 1996, "Start-time
 fair queuing" (whose turn it is).
@@ -16,12 +18,13 @@ fair queuing" (whose turn it is).
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Generic, TypeAlias
 
 from services.runtime.observability.instruments import Load, Reason, count_refusal
-from services.runtime.scheduling.dispatch import steps_to_take
+from services.runtime.scheduling.dispatch import requests_to_advance, steps_to_take
 from services.runtime.scheduling.fair_queue import FairQueue
-from services.runtime.scheduling.forecast import StepTimes, Work, seconds_to_finish
+from services.runtime.scheduling.forecast import PARTS, StepTimes, Work, seconds_to_finish, smoothed
 from services.runtime.scheduling.slots import Request, RequestState, State, Stay
 from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.errors import RequestError, resource_exhausted
@@ -36,7 +39,7 @@ class SlotPolicy(Generic[Request, State]):
     """Gives waiting requests the slots of a device, in the order of `FairQueue`.
 
     Attributes:
-        running: Requests that hold a slot, by slot.
+        running: Requests that hold a slot, by slot, in the order of their next turns.
         rows: Rows that one step of theirs computes.
         queue: Requests that wait for a slot.
     """
@@ -52,7 +55,10 @@ class SlotPolicy(Generic[Request, State]):
         self.queue: FairQueue[RequestState[Request, State]] = FairQueue(max_queued)
         self.rows = 0
         self._slots, self._times = slots, StepTimes()
-        self._served: dict[Caller, int] = {}  # rows times steps of each caller that holds a slot
+        self._row_s: float | None = None  # recent seconds of a step of one row
+        # Since the device was last idle: whose request came first, and whether others came too.
+        self._first_caller, self._shared = "", False
+        self._served: dict[Caller, float] = {}  # rows, times steps, by parts, of who holds a slot
 
     def load(self) -> Load:
         """Returns the current load."""
@@ -91,6 +97,9 @@ class SlotPolicy(Generic[Request, State]):
                     finish_s - planned_s,
                 )
         state.caller = caller
+        if not (self.queue or self.running):
+            self._first_caller, self._shared = caller.id, False
+        self._shared = self._shared or caller.id != self._first_caller
         self.queue.push(state, caller, steps * rows)
 
     def max_steps_within(
@@ -130,7 +139,7 @@ class SlotPolicy(Generic[Request, State]):
         """Moves the next waiting request into a free slot; returns None if none waits."""
         state = self.queue.pop(_held(self.running))
         if state is not None:
-            self.running[slot] = state
+            self.running = {slot: state, **self.running}
             self.rows += state.request.rows
             # A caller saves up nothing for the time of its absence.
             self._served.setdefault(state.caller, min(self._served.values(), default=0))
@@ -158,11 +167,15 @@ class SlotPolicy(Generic[Request, State]):
 
     def turn(self) -> Turn[Request, State]:
         """Returns the requests of the next dispatch by slot; the others that run rest."""
-        if len(self._served) == 1:
-            return dict(self.running)
         least = min(self._served.values())
         running = self.running.items()
-        return {slot: state for slot, state in running if self._served[state.caller] == least}
+        turn = {slot: state for slot, state in running if self._served[state.caller] == least}
+        count = requests_to_advance(
+            [state.request.rows for state in turn.values()],
+            waiting=self._shared and len(self.queue) > 0,
+            row_s=self._row_s,
+        )
+        return dict(islice(turn.items(), count))
 
     def next_steps(self, turn: Turn[Request, State]) -> int:
         """Returns the number of steps of a turn's dispatch; at least one request runs."""
@@ -193,11 +206,15 @@ class SlotPolicy(Generic[Request, State]):
             The slots whose request has ended, for `free`.
         """
         if steps:
-            self._times.measure(rows_of(turn.values()), step_s, dispatches)
+            rows = rows_of(turn.values())
+            self._times.measure(rows, step_s, dispatches)
+            self._row_s = smoothed(self._row_s or step_s / rows, step_s / rows, dispatches)
         ended = []
         for slot, state in turn.items():
+            self.running[slot] = self.running.pop(slot)  # the others are next
             state.steps_left -= steps * dispatches
-            self._served[state.caller] += state.request.rows * steps * dispatches
+            parts = 1 if self.queue.holds(state.caller) else PARTS
+            self._served[state.caller] += state.request.rows * steps * dispatches / parts
             if not state.steps_left:
                 ended.append(slot)
         return ended
