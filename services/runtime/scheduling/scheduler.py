@@ -191,8 +191,8 @@ class SlotScheduler(Generic[Request, State]):
             self._free(slot)
 
     def _admit_waiting(self) -> None:
-        for slot in self._policy.free_slots():
-            self._admit_next(slot)
+        for free in self._policy.free_slots():
+            self._admit_next(free)
         while (slot := self._slot_to_park()) is not None:
             self._park(slot)
             self._admit_next(slot)

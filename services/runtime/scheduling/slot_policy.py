@@ -16,23 +16,21 @@ fair queuing" (whose turn it is).
 """
 
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
-from typing import Generic, TypeAlias
+from typing import Generic
 
 from services.runtime.observability.instruments import Load, Reason, count_refusal
 from services.runtime.scheduling.dispatch import requests_to_advance, steps_to_take
 from services.runtime.scheduling.fair_queue import FairQueue
 from services.runtime.scheduling.forecast import PARTS, StepTimes, Work, seconds_to_finish, smoothed
-from services.runtime.scheduling.slots import Request, RequestState, State, Stay
+from services.runtime.scheduling.parking import slot_to_spare, slots_held
+from services.runtime.scheduling.slots import InSlots, Request, RequestState, State, Stay
 from services.runtime.wire.caller import ANONYMOUS, Caller
 from services.runtime.wire.errors import RequestError, resource_exhausted
 
 MIN_RETRY_S = 0.01
 PLANNED_SHARE = 0.9  # of a caller's deadline; the rest covers the response and slower steps
-Turn: TypeAlias = Mapping[int, RequestState[Request, State]]
-"""Requests that take part in a dispatch, by slot."""
 
 
 class SlotPolicy(Generic[Request, State]):
@@ -137,7 +135,7 @@ class SlotPolicy(Generic[Request, State]):
 
     def start_next(self, slot: int, now_s: float) -> RequestState[Request, State] | None:
         """Moves the next waiting request into a free slot; returns None if none waits."""
-        state = self.queue.pop(_held(self.running))
+        state = self.queue.pop(slots_held(self.running))
         if state is not None:
             self.running = {slot: state, **self.running}
             self.rows += state.request.rows
@@ -154,9 +152,11 @@ class SlotPolicy(Generic[Request, State]):
         """
         if not self.queue or len(self.running) < self._slots:
             return None
-        held = _held(self.running)
+        held = slots_held(self.running)
         newcomer = self.queue.next_caller(held)
-        return None if newcomer is None or newcomer.id in held else _to_park(self.running, newcomer)
+        if newcomer is None or newcomer.id in held:
+            return None
+        return slot_to_spare(self.running, newcomer)
 
     def park(self, slot: int, progress: State, now_s: float) -> None:
         """Makes the request in a slot wait, before all that wait of its priority."""
@@ -165,7 +165,7 @@ class SlotPolicy(Generic[Request, State]):
         if not state.cancelled:
             self.queue.put_back(state, state.caller)
 
-    def turn(self) -> Turn[Request, State]:
+    def turn(self) -> InSlots[Request, State]:
         """Returns the requests of the next dispatch by slot; the others that run rest."""
         least = min(self._served.values())
         running = self.running.items()
@@ -177,11 +177,11 @@ class SlotPolicy(Generic[Request, State]):
         )
         return dict(islice(turn.items(), count))
 
-    def next_steps(self, turn: Turn[Request, State]) -> int:
+    def next_steps(self, turn: InSlots[Request, State]) -> int:
         """Returns the number of steps of a turn's dispatch; at least one request runs."""
         return self.steps_if(turn, self._times.seconds(rows_of(turn.values())))
 
-    def steps_if(self, turn: Turn[Request, State], step_s: float | None) -> int:
+    def steps_if(self, turn: InSlots[Request, State], step_s: float | None) -> int:
         """Returns what `next_steps` would be if a step took a number of seconds."""
         return steps_to_take(
             [state.steps_left for state in turn.values()],
@@ -191,7 +191,7 @@ class SlotPolicy(Generic[Request, State]):
         )
 
     def finish(
-        self, turn: Turn[Request, State], steps: int, step_s: float, dispatches: int = 1
+        self, turn: InSlots[Request, State], steps: int, step_s: float, dispatches: int = 1
     ) -> list[int]:
         """Counts completed dispatches.
 
@@ -230,8 +230,9 @@ class SlotPolicy(Generic[Request, State]):
     def _seconds_to_finish(self, steps: int, rows: int, caller: Caller) -> float | None:
         """Returns the seconds until a new request would finish; None if no step was measured."""
         ahead, behind = self.queue.split(caller)
-        running, served = dict(self.running), set(_held(self.running))
-        newcomers, others = [], []
+        running, served = dict(self.running), set(slots_held(self.running))
+        newcomers: list[RequestState[Request, State]] = []
+        others: list[RequestState[Request, State]] = []
         for state in ahead:
             (others if state.caller.id in served else newcomers).append(state)
             served.add(state.caller.id)
@@ -240,7 +241,7 @@ class SlotPolicy(Generic[Request, State]):
             ahead, behind = newcomers, [*others, *behind]
             for place, each in enumerate([*(state.caller for state in newcomers), caller]):
                 full = len(running) + place >= self._slots
-                if full and (slot := _to_park(running, each)) is not None:
+                if full and (slot := slot_to_spare(running, each)) is not None:
                     behind.insert(0, running.pop(slot))
         return seconds_to_finish(
             Work(steps, rows, caller),
@@ -255,24 +256,6 @@ class SlotPolicy(Generic[Request, State]):
 def rows_of(states: Iterable[RequestState[Request, State]]) -> int:
     """Returns the rows that one step of these requests computes."""
     return sum(state.request.rows for state in states)
-
-
-def _held(running: Turn[Request, State]) -> Counter[str]:
-    """Returns the number of slots that each caller holds, by its id."""
-    return Counter(state.caller.id for state in running.values())
-
-
-def _to_park(running: Turn[Request, State], newcomer: Caller) -> int | None:
-    """Returns the slot to take for a caller without one; None if no other has several to spare."""
-    held = _held(running)
-    spare = {
-        slot: (state.caller.priority, held[state.caller.id], state.steps_left)
-        for slot, state in running.items()
-        if state.steps_left > 0
-        and held[state.caller.id] > 1
-        and state.caller.priority >= newcomer.priority
-    }
-    return max(spare, key=spare.__getitem__, default=None)
 
 
 def _work(states: Iterable[RequestState[Request, State]]) -> list[Work]:

@@ -169,3 +169,7 @@ class RequestState(Generic[Request, State]):
         """Seconds it waited before its stays."""
         waits = zip(self.wait_starts_s, self.stays, strict=False)  # it may wait once more
         return sum(stay.start_s - wait_start_s for wait_start_s, stay in waits)
+
+
+InSlots: TypeAlias = Mapping[int, RequestState[Request, State]]
+"""Requests by the slot that each holds."""
