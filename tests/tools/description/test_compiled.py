@@ -83,7 +83,10 @@ def test_describe_says_what_each_stage_takes(
     ]
     app([*words, "--json"], result_action="return_value")
     compiled = json.loads(capsys.readouterr().out)["compiled"]
-    assert compiled["stages"]["text_encoder"] == {"peak_bytes": 4_000_000_000, "temporary_bytes": 800}
+    assert compiled["stages"]["text_encoder"] == {
+        "peak_bytes": 4_000_000_000,
+        "temporary_bytes": 800,
+    }
 
 
 def test_a_plan_counts_temporaries_as_memory(tmp_path: Path) -> None:
