@@ -129,9 +129,9 @@ async def test_the_check_detects_a_leak_of_one_small_object_per_request(
 ) -> None:
     admit, leaked = device.admit, []
 
-    def leak(slot: int, request: Any) -> None:
+    def leak(slot: int, request: Any, state: Any = None) -> None:
         leaked.append(request)
-        admit(slot, request)
+        admit(slot, request, state)
 
     device.admit = leak
 
