@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 from cyclopts.config import Env
 
 from services.gateway.process import run_gateway
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings as Settings
 from services.runtime.version import package_version
 
 app = App(
@@ -18,11 +18,11 @@ app = App(
 )
 
 
-DEFAULTS = GatewaySettings()
+DEFAULTS = Settings()
 
 
 @app.default
-def main(settings: Annotated[GatewaySettings, Parameter(name="*")] = DEFAULTS) -> None:
+def main(settings: Annotated[Settings, Parameter(name="*")] = DEFAULTS) -> None:
     """Serves until SIGTERM."""
     run_gateway(settings)
 
