@@ -47,7 +47,7 @@ def servers_encrypt_or_are_allowed_plain_text(each: Workload) -> Iterator[str]:
 
 @check_workloads("Deployment")
 def probes_need_no_certificate(each: Workload) -> Iterator[str]:
-    """Probes by gRPC speak plain text, and a port with TLS closes on them; those by HTTP may speak it."""
+    """Probes speak what their port does, and those by gRPC speak plain text alone."""
     for box in each.containers:
         variables = environment(box)
         encrypted = "MUSE_TLS_CERT" in variables
