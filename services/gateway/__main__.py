@@ -12,7 +12,7 @@ from services.runtime.version import package_version
 
 app = App(
     name="python -m services.gateway",
-    help="Serves the OpenAI images API over an orchestrator.",
+    help="Serves OpenAI's images API, and Muse's own, over an orchestrator.",
     version=package_version,
     config=Env("MUSE_", command=False),
 )

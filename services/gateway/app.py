@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from services.gateway.errors import BAD_REQUEST, FAILED, ApiError, api_error
 from services.gateway.limits import Limits
+from services.gateway.native.routes import native_routes
 from services.gateway.openai.routes import openai_routes
 from services.gateway.served import ServedSystem
 from services.gateway.settings import GatewaySettings
@@ -57,6 +58,7 @@ def gateway_app(
         docs_url=None,
     )
     app.include_router(openai_routes(client_of, system, aliases=settings.model_aliases))
+    app.include_router(native_routes(client_of))
     app.add_middleware(
         Limits,
         max_requests=settings.max_requests,

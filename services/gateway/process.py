@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -67,7 +68,13 @@ class GatewayServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends at SIGTERM and SIGINT; uvicorn's own raises the signal again when it has ended."""
+        """Ends at SIGTERM and SIGINT; uvicorn's own raises the signal again when it has ended.
+
+        As in uvicorn's own, only the main thread can and does.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
