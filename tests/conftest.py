@@ -28,6 +28,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # level takes longer than all that it saves; XLA's own passes are the same at every level.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
+# Servers choose their precision by the machine's CPU; what tests expect must not depend on it.
+os.environ["MUSE_PRECISION"] = "float32"
+
 # Files whose tests take a minute: begun first, no process is left alone with one at the end. Those
 # that start servers of the same checkpoints come one after the other: only the first compiles.
 LONGEST = (
@@ -42,6 +45,14 @@ LONGEST = (
     "test_mixes.py",
     "test_soak.py",
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_cpu() -> Iterator[None]:
+    """Has servers of this process choose what suits a CPU without matrix units."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.nn.precision.CPU_INFO", Path(os.devnull))
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,8 @@ from training import runs
 from training.adapter_flags import NO_ADAPTER, AdapterFlags
 from training.checkpoint_commands import average, golden, merge
 from training.compilation.report import report_of
-from training.compilation.step import Stage, compile_step, topology_devices
+from training.compilation.step import Stage, compile_step
+from training.compilation.topologies import topology_devices
 from training.data.captioned.log import SKIPPED_FILE, SkippedNames
 from training.data.sources import NO_DATA_FLAGS, DataFlags
 from training.data.sprites import has_sprites

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from services.base.spec import BASE
+from services.decoding.serving import default_serving_config
 from services.masked.engine import MaskedEngine
 from services.masked.spec import Config, MaskedSpec
 from services.runtime.checkpoints.golden import GOLDEN_FILE, Arrays, Golden, write_golden
@@ -50,7 +51,7 @@ def write_goldens(checkpoints: Path, prompt: str) -> list[Path]:
 
 
 def _tokens(spec: MaskedSpec[Config], folder: Path, inputs: Arrays) -> np.ndarray:
-    engine = MaskedEngine.load(spec, folder)
+    engine = MaskedEngine.load(spec, folder, default_serving_config(1, precision="float32"))
     engine.warm_up()
     return _kept(folder, inputs, engine.answer_golden)["tokens"]
 

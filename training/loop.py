@@ -37,7 +37,7 @@ from training.resuming import (
 )
 from training.sharded_step import Batch, Computation, ShardedStep, State
 from training.snapshots import Snapshots
-from training.throughput import Clock, Throughput
+from training.throughput import Clock, StepEnds, Throughput
 
 
 class Task(Computation, Protocol):
@@ -186,7 +186,6 @@ class _Programs:
         self._step = ShardedStep(task, execution)
         self.template = self._step.template
         self._flops: dict[str, float] = {}  # of the phases that are compiled
-        self._reported: Mapping[str, Any] = {}
 
     def step(
         self, state: State, batch: Batch, step: int, clock: Clock
@@ -194,18 +193,11 @@ class _Programs:
         """Takes a step; the first of a phase counts as compilation."""
         phase = self._task.phase(step)
         if phase in self._flops:
-            state, self._reported = self._step(state, batch, step, phase)
-            return state, self._reported
+            return self._step(state, batch, step, phase)
         with clock.outside("compiling"):
             traced = self._step.trace(state, batch, step, phase)
             self._flops[phase] = flops_of_jaxpr(traced.jaxpr.jaxpr)
-            state, self._reported = jax.block_until_ready(self._step(state, batch, step, phase))
-            return state, self._reported
-
-    @property
-    def busy(self) -> bool:
-        """Whether the devices still compute the last step."""
-        return not all(value.is_ready() for value in self._reported.values())
+            return jax.block_until_ready(self._step(state, batch, step, phase))
 
     def throughput(self, step_s: float) -> dict[str, float]:
         """Returns rates of the phase that was compiled last, by the seconds of a step."""
@@ -253,16 +245,18 @@ def _run(task: Task, settings: LoopSettings, programs: _Programs, states: States
     with (
         stop_signal() as stopped,
         ThreadPoolExecutor(max_workers=1) as composer,
+        closing(StepEnds()) as step_ends,
         reports,
     ):
         following = composer.submit(programs.batch, start)
         reported_at = start, clock.seconds
         while step < settings.steps and not stopped(step):
-            with clock.outside("waiting for batches", unless=lambda: programs.busy):
+            with clock.outside("waiting for batches", idle_since=step_ends.idle_since):
                 batch = following.result()
             following = composer.submit(programs.batch, step + 1)
             with profiled(step, settings.profile, settings.out / "profile"):
                 state, reported = programs.step(state, batch, step, clock)
+            step_ends.follow(reported)
             step += 1
             if step % settings.report_every == 0 or step == settings.steps:
                 numbers = numbers_of(reported)

@@ -3,8 +3,13 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import jax
 
 from tools.description.chips import CHIPS
 
@@ -69,16 +74,44 @@ class Clock:
         return 1 - sum(self._elsewhere.values()) / self.seconds
 
     @contextmanager
-    def outside(self, what: str, *, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Counts the time within as time outside of steps.
+    def outside(
+        self, what: str, *, idle_since: Callable[[], float] = lambda: 0.0
+    ) -> Iterator[None]:
+        """Counts the time within, in which no step is computed, as time outside of steps.
 
         Args:
             what: It goes into, such as "saving".
-            unless: Says at the end whether steps went on meanwhile, so that nothing was lost.
+            idle_since: Says at the end when the last step was over, by `time.monotonic`; infinity
+                if it is not over yet.
         """
         began = time.monotonic()
         try:
             yield
         finally:
-            if not unless():
-                self._elsewhere[what] += time.monotonic() - began
+            self._elsewhere[what] += max(0.0, time.monotonic() - max(began, idle_since()))
+
+
+class StepEnds:
+    """Notes when the devices are done with the last step, which a loop does not wait for."""
+
+    def __init__(self) -> None:
+        """Starts the thread that waits for the devices."""
+        self._waiter = ThreadPoolExecutor(max_workers=1)
+        self._last: Future[float] = self._waiter.submit(time.monotonic)
+
+    def follow(self, results: Any) -> None:
+        """Waits, beside the loop, for the arrays that a step gives."""
+        self._last = self._waiter.submit(_ready_at, results)
+
+    def idle_since(self) -> float:
+        """Returns when the last step was over, by `time.monotonic`; infinity if it is not yet."""
+        return self._last.result() if self._last.done() else inf
+
+    def close(self) -> None:
+        """Ends the thread, after the last step."""
+        self._waiter.shutdown()
+
+
+def _ready_at(results: Any) -> float:
+    jax.block_until_ready(results)
+    return time.monotonic()

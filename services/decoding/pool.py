@@ -19,6 +19,7 @@ from services.decoding.programs import CompiledPrograms, pool_programs
 from services.decoding.slots import Progress, Slots
 from services.decoding.state import Row, Sampling, fresh_row, state_of
 from services.nn.attention import Context
+from services.nn.compiling import with_formats
 from services.nn.sharding import shard
 from services.nn.stacks import unstack
 
@@ -103,6 +104,8 @@ class DecodePool:
     def warm_up(self) -> None:
         """Compiles every program, makes the slots and takes a step."""
         self.compiled = self.programs.compile()
+        if self.compiled.parameter_formats is not None:
+            self.parameters = with_formats(self.parameters, self.compiled.parameter_formats)
         self.reset()
 
     def reset(self) -> None:

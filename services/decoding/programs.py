@@ -5,7 +5,7 @@ state of every slot is replicated, and all devices draw the same noise.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental.layout import Format
 from jax.sharding import Mesh, PartitionSpec
-from jax.stages import Wrapped
+from jax.stages import Compiled
 from jaxtyping import Array, Float, PyTree
 
 from services.decoding import slots as slot_programs
 from services.decoding.slots import MaskedTransformer, Progress, Slots
 from services.decoding.state import DecodeState, idle_state
 from services.nn.attention import Context
-from services.nn.compiling import compiler_options
+from services.nn.compiling import Placement, Program, chooses_layouts, of_any_layout
 from services.nn.low_rank import with_adapter_scale
 from services.nn.sharding import CONTEXT, REPLICATED, partition_specs, shardings
 from services.nn.stacks import stack, unstack
@@ -48,6 +49,7 @@ class CompiledPrograms:
             these steps; writes into the buffers of the slots.
         read: `services.decoding.slots.read`.
         release: `services.decoding.slots.release`; writes into the buffers of the slots.
+        parameter_formats: Formats in which the programs take the parameters; None is JAX's own.
     """
 
     context: Callable[..., Context]
@@ -56,13 +58,7 @@ class CompiledPrograms:
     advance: Callable[[nnx.State, Slots, np.int32, np.ndarray], Slots]
     read: Callable[[Slots, np.int32], Progress]
     release: Callable[[Slots, np.int32], Slots]
-
-
-class Program(NamedTuple):
-    """A jitted function, and the shapes of its arguments."""
-
-    function: Wrapped
-    shapes: tuple[PyTree[jax.ShapeDtypeStruct], ...]
+    parameter_formats: PyTree[Format] | None
 
 
 class PoolFunctions(NamedTuple):
@@ -82,11 +78,31 @@ class PoolFunctions(NamedTuple):
 
     def compile(self) -> CompiledPrograms:
         """Compiles every program ahead of time."""
-        compiled = {
-            name: program.function.lower(*program.shapes).compile()
-            for name, program in self._asdict().items()
-        }
-        return CompiledPrograms(**compiled)
+        compiled = self.compile_each(lambda _, program: program.compile())
+        formats = compiled["advance"].input_formats[0][0] if chooses_layouts() else None
+        return CompiledPrograms(parameter_formats=formats, **compiled)
+
+    def compile_each(self, compile: Callable[[str, Program], Compiled]) -> dict[str, Compiled]:
+        """Compiles every program, `advance` first: its layouts are those of all.
+
+        Args:
+            compile: Compiles the program of a name.
+        """
+        advance = compile("advance", self.advance)
+        parameters, slots, *_ = advance.input_formats[0]
+        others = self.with_formats(parameters, slots) if chooses_layouts() else self
+        names = [name for name in self._fields if name != "advance"]
+        return {"advance": advance} | {name: compile(name, getattr(others, name)) for name in names}
+
+    def with_formats(self, parameters: Placement, slots: Placement) -> "PoolFunctions":
+        """Returns programs that take parameters and slots, and give slots, in given formats."""
+        return self._replace(
+            context=replace(self.context, takes=(parameters, *self.context.takes[1:])),
+            empty=replace(self.empty, gives=slots),
+            admit=replace(self.admit, takes=(slots, *self.admit.takes[1:]), gives=slots),
+            read=replace(self.read, takes=(slots, *self.read.takes[1:])),
+            release=replace(self.release, takes=(slots, *self.release.takes[1:]), gives=slots),
+        )
 
 
 def pool_programs(
@@ -135,65 +151,68 @@ def pool_programs(
     slots_shape = jax.eval_shape(empty, context)
     row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, idle_state(1, tokens, mask_id=mask_id)))
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
+    program = partial(_program, mesh=mesh)
+    advancing = program(
+        advance,
+        (taken, slots_shape, number, jax.ShapeDtypeStruct((slots,), jnp.bool_)),
+        (sharded, SLOT_SPECS, REPLICATED, REPLICATED),
+        SLOT_SPECS,
+        donated=1,
+    )
+    if chooses_layouts():
+        of_parameters, of_slots, *others = advancing.takes
+        takes = (of_any_layout(of_parameters), of_any_layout(of_slots), *others)
+        advancing = replace(advancing, takes=takes, gives=of_any_layout(advancing.gives))
     return PoolFunctions(
-        context=Program(
-            _jit(context_of, mesh, (sharded, REPLICATED, *(REPLICATED,) * len(inputs)), CONTEXT),
+        context=program(
+            context_of,
             (taken, scale, *inputs),
+            (sharded, REPLICATED, *(REPLICATED,) * len(inputs)),
+            CONTEXT,
         ),
-        empty=Program(_jit(empty, mesh, (CONTEXT,), SLOT_SPECS), (context,)),
-        admit=Program(
-            _jit(
-                slot_programs.admit,
-                mesh,
-                (SLOT_SPECS, REPLICATED, REPLICATED, CONTEXT, CONTEXT, REPLICATED, REPLICATED),
-                SLOT_SPECS,
-                donate=0,
-            ),
+        empty=program(empty, (context,), (CONTEXT,), SLOT_SPECS),
+        admit=program(
+            slot_programs.admit,
             (slots_shape, number, row, context, context, flag, scale),
+            (SLOT_SPECS, REPLICATED, REPLICATED, CONTEXT, CONTEXT, REPLICATED, REPLICATED),
+            SLOT_SPECS,
+            donated=0,
         ),
-        advance=Program(
-            _jit(
-                advance,
-                mesh,
-                (sharded, SLOT_SPECS, REPLICATED, REPLICATED),
-                SLOT_SPECS,
-                donate=1,
-            ),
-            (taken, slots_shape, number, jax.ShapeDtypeStruct((slots,), jnp.bool_)),
+        advance=advancing,
+        read=program(
+            slot_programs.read, (slots_shape, number), (SLOT_SPECS, REPLICATED), REPLICATED
         ),
-        read=Program(
-            _jit(slot_programs.read, mesh, (SLOT_SPECS, REPLICATED), REPLICATED),
+        release=program(
+            slot_programs.release,
             (slots_shape, number),
-        ),
-        release=Program(
-            _jit(slot_programs.release, mesh, (SLOT_SPECS, REPLICATED), SLOT_SPECS, donate=0),
-            (slots_shape, number),
+            (SLOT_SPECS, REPLICATED),
+            SLOT_SPECS,
+            donated=0,
         ),
     )
 
 
-def _jit(
+def _program(
     function: Callable[..., PyTree[Array]],
-    mesh: Mesh | None,
+    shapes: tuple[PyTree[jax.ShapeDtypeStruct], ...],
     in_specs: tuple[PyTree[PartitionSpec], ...],
     out_specs: PyTree[PartitionSpec],
     *,
-    donate: int | tuple[int, ...] = (),
-) -> Wrapped:
-    """Jits a function of one device's shards, over a mesh if there is one.
-
-    Results may overwrite the buffers of the arguments that `donate` names.
-    """
+    mesh: Mesh | None,
+    donated: int | tuple[int, ...] = (),
+) -> Program:
+    """Returns the program of a function of one device's shards, over a mesh if there is one."""
     if mesh is None:
-        return jax.jit(function, donate_argnums=donate, compiler_options=compiler_options())
+        takes = (None,) * len(shapes)
+        return Program(function=function, shapes=shapes, takes=takes, donated=donated)
     # check_vma: replicated results are equal on every device, which JAX's types cannot prove.
     sharded = jax.shard_map(
         function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
     )
-    return jax.jit(
-        sharded,
-        in_shardings=shardings(in_specs, mesh),
-        out_shardings=shardings(out_specs, mesh),
-        donate_argnums=donate,
-        compiler_options=compiler_options(),
+    return Program(
+        function=sharded,
+        shapes=shapes,
+        takes=shardings(in_specs, mesh),
+        gives=shardings(out_specs, mesh),
+        donated=donated,
     )

@@ -126,7 +126,8 @@ def _among_top(logits: Float[Array, "S N V"], top_k: Int[Array, " S"]) -> Bool[A
     """Marks the ids that a row may sample: exactly its top k, ties to the lower ids; all for 0."""
     vocabulary = logits.shape[-1]
     kept = jnp.clip(top_k, 1, vocabulary)[:, None, None]
-    descending = -jnp.sort(-logits, axis=-1)
+    # Equal logits are alike. For a stable order of them a TPU would sort indices as well.
+    descending = -jnp.sort(-logits, axis=-1, stable=False)
     index = jnp.broadcast_to(kept - 1, (*logits.shape[:-1], 1))
     threshold = jnp.take_along_axis(descending, index, axis=-1)
     above, level = logits > threshold, logits == threshold

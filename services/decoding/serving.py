@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from services.runtime.checkpoints.precision import Weights, check_weights, precision_name
+from services.nn.precision import precision_to_serve
+from services.runtime.checkpoints.precision import (
+    Precision,
+    Weights,
+    check_weights,
+    precision_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +50,12 @@ class ServingConfig:
 
 
 def default_serving_config(
-    slots: int = 8, *, shards: int = 1, weights: Weights = "full"
+    slots: int = 8,
+    *,
+    shards: int = 1,
+    weights: Weights = "full",
+    precision: Precision | None = None,
 ) -> ServingConfig:
-    """Returns the serving configuration for the default device.
-
-    A CPU computes in float32, an accelerator in bfloat16.
-    """
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    """Returns a serving configuration; without a precision, the one of the target platform."""
+    dtype = jnp.dtype(precision_to_serve(precision))
     return ServingConfig(slots=slots, dtype=dtype, shards=shards, weights=weights)

@@ -1,10 +1,10 @@
 """Engine of a masked stage: text embeddings in, tokens out, without the wire."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Generic
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -14,6 +14,7 @@ from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Row, Sampling, fresh_row
 from services.masked.adapters import load_adapters
 from services.masked.spec import Config, MaskedSpec
+from services.nn.precision import build_in
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.precision import served_digest
@@ -68,15 +69,11 @@ class MaskedEngine(Generic[Config]):
         self.adapters = {name: adapter.digest for name, adapter in loaded.items()}
         config, dtype = self.config, self.serving.dtype
         self.pool = load_pool(
-            lambda: spec.build(config, dtype),
+            lambda: build_in(dtype, partial(spec.build, config)),
             checkpoint.parameters,
             serving=self.serving,
             sharded=spec.sharded(config),
-            inputs=(
-                *spec.condition_shapes(config),
-                jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
-                jax.ShapeDtypeStruct((1, config.text_length), np.bool_),
-            ),
+            inputs=spec.input_shapes(config),
             tokens=config.tokens,
             mask_id=config.vocabulary,
             adapters=loaded,

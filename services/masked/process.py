@@ -25,7 +25,10 @@ async def masked_service(spec: MaskedSpec[Config], settings: MaskedSettings) -> 
 
     def load() -> MaskedEngine[Config]:
         serving = default_serving_config(
-            settings.max_batch_size, shards=parse_mesh(settings.mesh), weights=settings.weights
+            settings.max_batch_size,
+            shards=parse_mesh(settings.mesh),
+            weights=settings.weights,
+            precision=settings.precision,
         )
         folder = settings.checkpoints / spec.name
         adapters = adapter_folders(folder, settings.adapter)

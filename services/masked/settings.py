@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.runtime.checkpoints.precision import Weights
+from services.runtime.checkpoints.precision import Precision, Weights
 from services.runtime.server.settings import StageSettings
 
 
@@ -18,9 +18,12 @@ class MaskedSettings(StageSettings):
         adapter: A low-rank adapter that requests may name, as NAME=FOLDER; repeat the flag for each
             one. Those in the subfolders adapters/NAME of the checkpoint need no flag.
         weights: int8 keeps the matrices of the blocks in one byte per number.
+        precision: Type of weights and of the factors of matrix products. By default bfloat16 where
+            the device has matrix units for it, and float32 on other CPUs.
     """
 
     checkpoints: Path
     mesh: str = ""
     adapter: tuple[str, ...] = ()
     weights: Weights = "full"
+    precision: Precision | None = None

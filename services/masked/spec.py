@@ -52,3 +52,12 @@ class MaskedSpec(Generic[Config]):
     read_condition: Callable[
         [GenerateRequest, Config, Mapping[str, str]], tuple[np.ndarray, ...]
     ] = lambda request, config, fingerprints: ()
+
+    def input_shapes(self, config: Config) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Returns the shapes of the inputs of the transformer's `context`, of a single row."""
+        text = (1, config.text_length)
+        return (
+            *self.condition_shapes(config),
+            jax.ShapeDtypeStruct((*text, config.text_hidden), np.float32),
+            jax.ShapeDtypeStruct(text, np.bool_),
+        )

@@ -19,7 +19,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from services.nn.bf16_matmul import RoundsFactors
 from services.nn.collectives import all_gather
+from services.nn.compiling import target_platform
 from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 
@@ -83,7 +85,7 @@ def attend(
 
 def _has_fused_kernel(queries: Array) -> bool:
     """Returns whether cuDNN's fused kernel takes these queries."""
-    return jax.default_backend() == "gpu" and queries.dtype == jnp.bfloat16
+    return target_platform() == "gpu" and queries.dtype == jnp.bfloat16
 
 
 def attend_cfg_batch(
@@ -148,8 +150,11 @@ attend_across_blocks = partial(attend_in_groups, group_axes=(2, 4))
 """Attends from every position to the same offset in every block."""
 
 
-class HeadNorm(nnx.Module):
-    """RMS normalisation of each head, in float32, with a learned scale."""
+class HeadNorm(nnx.Module, RoundsFactors):
+    """RMS normalisation of each head, in float32, with a learned scale.
+
+    Its results are factors of attention's products.
+    """
 
     def __init__(self, width: int, **options: Unpack[LayerOptions]) -> None:
         """Makes a scale of ones for heads of `width` numbers."""
@@ -160,7 +165,8 @@ class HeadNorm(nnx.Module):
         """Returns heads of about unit root mean square, times the scale."""
         wide = heads.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + 1e-6)
-        return (wide * scale * self.scale[...].astype(jnp.float32)).astype(self.dtype)
+        normal = wide * scale * self.scale[...].astype(jnp.float32)
+        return normal.astype(jnp.bfloat16 if self.bf16_factors else self.dtype)
 
 
 class SelfAttention(nnx.Module):
@@ -190,10 +196,14 @@ class SelfAttention(nnx.Module):
     def heads_of(
         self, tokens: Float[Array, "B N D"]
     ) -> tuple[Float[Array, "B N H K"], Float[Array, "B N H K"], Float[Array, "B N H K"]]:
-        """Returns queries, keys and values of this device's heads, queries and keys normalised."""
+        """Returns queries, keys and values of this device's heads, queries and keys normalised.
+
+        Values have the type of the keys, since they are factors as well.
+        """
         batch, count, hidden = tokens.shape
         split = self.project(tokens).reshape(batch, count, 3, -1, hidden // self.heads)
-        return self.query_norm(split[:, :, 0]), self.key_norm(split[:, :, 1]), split[:, :, 2]
+        keys = self.key_norm(split[:, :, 1])
+        return self.query_norm(split[:, :, 0]), keys, split[:, :, 2].astype(keys.dtype)
 
 
 class MultiAxisAttention(nnx.Module):
@@ -248,10 +258,11 @@ class CrossAttention(nnx.Module):
     def keys_values(
         self, context: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
-        """Returns the context's keys and values of this device's heads."""
+        """Returns the context's keys and values of this device's heads, both of one type."""
         batch, count, hidden = context.shape
         split = self.key_value(context).reshape(batch, count, 2, -1, hidden // self.heads)
-        return self.key_norm(split[:, :, 0]), split[:, :, 1]
+        keys = self.key_norm(split[:, :, 0])
+        return keys, split[:, :, 1].astype(keys.dtype)
 
     def __call__(
         self,

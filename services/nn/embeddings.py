@@ -57,8 +57,11 @@ class GridEmbedding(nnx.Module):
 
     def __call__(self, ids: Int[Array, "B N"]) -> Float[Array, "B N D"]:
         """Returns one vector per position, row by row."""
-        positions = self.row[...][:, None] + self.column[...][None, :]
-        embedded = self.token[...][ids] + positions.reshape(1, -1, positions.shape[-1])
+        wide = jnp.promote_types(self.dtype, self.token.dtype)
+        row, column = self.row[...].astype(wide), self.column[...].astype(wide)
+        positions = row[:, None] + column[None, :]
+        tokens = self.token[...][ids].astype(wide)
+        embedded = tokens + positions.reshape(1, -1, positions.shape[-1])
         return embedded.astype(self.dtype)
 
 

@@ -67,7 +67,26 @@ def with_parameters(
     graph, state = nnx.split(abstract)
     filled = []
     for path, variable in nnx.to_flat_state(state):
-        cast = isinstance(variable, nnx.Param) and jnp.issubdtype(variable.dtype, jnp.floating)
         value = parameters[".".join(map(str, path))]
-        filled.append((path, variable.replace(array(value, dtype if cast else variable.dtype))))
+        filled.append((path, variable.replace(array(value, _type_of(variable, dtype)))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def parameter_shapes(
+    build: Callable[[], nnx.Module], *, dtype: DTypeLike
+) -> tuple[nnx.GraphDef, nnx.State]:
+    """Returns what `nnx.split` returns of `with_parameters`, with shapes in place of arrays."""
+    graph, state = nnx.split(nnx.eval_shape(build))
+    return graph, nnx.from_flat_state(
+        (
+            path,
+            variable.replace(jax.ShapeDtypeStruct(variable.shape, _type_of(variable, dtype))),
+        )
+        for path, variable in nnx.to_flat_state(state)
+    )
+
+
+def _type_of(variable: nnx.Variable, dtype: DTypeLike) -> DTypeLike:
+    """Returns the type in which a variable is served, with float parameters of type `dtype`."""
+    cast = isinstance(variable, nnx.Param) and jnp.issubdtype(variable.dtype, jnp.floating)
+    return dtype if cast else variable.dtype

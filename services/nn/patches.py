@@ -11,13 +11,24 @@ from services.nn.winograd import lines_of_tiles, matrix_product
 
 
 def convolve_patches(
-    padded: Float[Array, "B h w C"], kernel: Float[Array, "3 3 C D"], *, stride: int
+    padded: Float[Array, "B h w C"],
+    kernel: Float[Array, "3 3 C D"],
+    *,
+    stride: int,
+    bf16_factors: bool,
 ) -> Float[Array, "B h2 w2 D"]:
-    """Convolves features without padding, with a stride of 1 or 2."""
+    """Convolves features without padding.
+
+    Args:
+        padded: The features.
+        kernel: The kernel.
+        stride: 1 or 2.
+        bf16_factors: Whether the factors of the product are rounded to bfloat16.
+    """
     patches = jnp.concatenate(
         [part for row in _lines(padded, 1, stride) for part in _lines(row, 2, stride)], axis=-1
     )
-    return matrix_product(patches, kernel.reshape(-1, kernel.shape[-1]))
+    return matrix_product(patches, kernel.reshape(-1, kernel.shape[-1]), bf16_factors=bf16_factors)
 
 
 def _lines(features: Float[Array, "B h w C"], axis: int, stride: int) -> list[Array]:

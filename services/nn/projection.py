@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from services.nn.bf16_matmul import RoundsFactors, bf16_matmul
 from services.nn.quantization import QuantizedMatrix
 
 
-class Projection(nnx.Linear):
+class Projection(nnx.Linear, RoundsFactors):
     """A linear map of the last axis, computed as one product of two matrices.
 
     The batch axes are flattened first. Otherwise the gradient of the weights contracts two axes at
@@ -30,9 +32,14 @@ class Projection(nnx.Linear):
         flat = inputs.reshape(-1, inputs.shape[-1])
         if isinstance(self.kernel, QuantizedMatrix):
             dtype = flat.dtype if self.dtype is None else self.dtype
-            mapped = self.kernel.product(flat, dtype)
+            factors = jnp.bfloat16 if self.bf16_factors else dtype
+            mapped = self.kernel.product(flat, factors).astype(dtype)
             if self.bias is not None:
                 mapped = mapped + self.bias[...].astype(dtype)
+        elif self.bf16_factors:
+            mapped = bf16_matmul(flat, self.kernel[...])
+            if self.bias is not None:
+                mapped = mapped + self.bias[...]
         else:
             mapped = super().__call__(flat, out_sharding)
         if self.adapter is not None:

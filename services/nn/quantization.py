@@ -60,22 +60,39 @@ class QuantizedMatrix(nnx.Module):
         self.values = nnx.Variable(jnp.zeros(shape, jnp.int8))
         self.scale = nnx.Variable(jnp.ones((*shape[:-2], 1, shape[-1]), jnp.float32))
 
-    def product(self, inputs: Float[Array, "*B D"], dtype: DTypeLike) -> Float[Array, "*B M"]:
-        """Multiplies vectors of type `dtype` with the matrix of one layer; sums are float32."""
+    def product(self, inputs: Float[Array, "*B D"], factors: DTypeLike) -> Float[Array, "*B M"]:
+        """Multiplies vectors, of type `factors` in the product, with the matrix of one layer.
+
+        Returns:
+            The float32 sums, scaled.
+        """
         sums = jnp.matmul(
-            inputs, self.values[...].astype(dtype), preferred_element_type=jnp.float32
+            inputs.astype(factors),
+            self.values[...].astype(factors),
+            preferred_element_type=jnp.float32,
         )
-        return (sums * self.scale[...][0]).astype(dtype)
+        return sums * self.scale[...][0]
 
 
 Matrix = nnx.Param | QuantizedMatrix
 
 
-def product(inputs: Float[Array, "*B D"], matrix: Matrix, dtype: DTypeLike) -> Float[Array, "*B M"]:
-    """Multiplies vectors of type `dtype` with a plain or a quantised matrix of one layer."""
+def product(
+    inputs: Float[Array, "*B D"], matrix: Matrix, factors: DTypeLike
+) -> Float[Array, "*B M"]:
+    """Multiplies vectors with a plain or a quantised matrix of one layer.
+
+    Args:
+        inputs: Vectors, of the type that the result has too.
+        matrix: The matrix.
+        factors: Type of both in the product.
+    """
+    dtype = inputs.dtype
     if isinstance(matrix, QuantizedMatrix):
-        return matrix.product(inputs, dtype)
-    return inputs @ matrix[...].astype(dtype)
+        return matrix.product(inputs, factors).astype(dtype)
+    return jnp.matmul(
+        inputs.astype(factors), matrix[...].astype(factors), preferred_element_type=dtype
+    )
 
 
 def with_weight_format(build: Callable[[], Module], weights: Weights) -> Callable[[], Module]:

@@ -49,16 +49,20 @@ CONCATENATED = {
 REPLICATED_IN_STACKS = (".adapter.lora_a", ".adapter.scale")
 
 
-def model_mesh(shards: int) -> Mesh | None:
-    """Returns a mesh of the first `shards` devices of this host; None for a single device.
+def model_mesh(shards: int, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
+    """Returns a mesh of the first `shards` devices; None for a single device.
+
+    Args:
+        shards: Number of devices.
+        devices: Those of a host to take them from; None for this host's.
 
     Raises:
         ValueError: the host has fewer devices.
     """
-    devices = jax.local_devices()
+    devices = jax.local_devices() if devices is None else devices
     if shards > len(devices):
         raise ValueError(
-            f"mesh: model={shards} takes {shards} devices, expected no more than this host has: "
+            f"mesh: model={shards} takes {shards} devices, expected no more than the host has: "
             f"{devices[0].device_kind} x{len(devices)}"
         )
     return None if shards == 1 else Mesh(np.array(devices[:shards]), (MODEL_AXIS,))

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from services.nn.attention import Context, CrossAttention
 from services.nn.collectives import all_gather
+from services.nn.compiling import target_platform
 from services.nn.options import LayerOptions
 from services.nn.projection import Projection
 
@@ -242,4 +243,4 @@ def unrolled(stack: nnx.State) -> bool:
     leaves = jax.tree.leaves(stack)
     few: bool = leaves[0].shape[0] <= FEW_LAYERS
     quantized = any(leaf.dtype == jnp.int8 for leaf in leaves)
-    return few or (jax.default_backend() == "gpu" and not quantized)
+    return few or (target_platform() == "gpu" and not quantized)

@@ -15,18 +15,26 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from services.nn.bf16_matmul import bf16_matmul
+
 
 def winograd(
-    padded: Float[Array, "B h+2 w+2 C"], kernel: Float[Array, "3 3 C D"]
+    padded: Float[Array, "B h+2 w+2 C"], kernel: Float[Array, "3 3 C D"], *, bf16_factors: bool
 ) -> Float[Array, "B h w D"]:
-    """Convolves features with a border of one pixel, with a stride of 1 and without padding."""
+    """Convolves features with a border of one pixel, with a stride of 1 and without padding.
+
+    Args:
+        padded: The features.
+        kernel: The kernel.
+        bf16_factors: Whether the factors of the sixteen products are rounded to bfloat16.
+    """
     height, width = padded.shape[1] - 2, padded.shape[2] - 2
     odd = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
     even = jnp.pad(padded, odd) if height % 2 or width % 2 else padded
 
     products = [
         [
-            matrix_product(inputs, weight)
+            matrix_product(inputs, weight, bf16_factors=bf16_factors)
             for inputs, weight in zip(
                 _of_inputs(*lines_of_tiles(tiles, axis=2)), _of_weights(*weights), strict=True
             )
@@ -41,13 +49,14 @@ def winograd(
 
 
 def matrix_product(
-    features: Float[Array, "B h w C"], matrix: Float[Array, "C D"]
+    features: Float[Array, "B h w C"], matrix: Float[Array, "C D"], *, bf16_factors: bool
 ) -> Float[Array, "B h w D"]:
     """Multiplies each vector by a matrix, as one product of two matrices.
 
     XLA copies features of four axes for the product that is the matrix's gradient.
     """
-    product = features.reshape(-1, features.shape[-1]) @ matrix
+    vectors = features.reshape(-1, features.shape[-1])
+    product = bf16_matmul(vectors, matrix) if bf16_factors else vectors @ matrix
     return product.reshape(*features.shape[:-1], -1)
 
 

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from services.runtime.checkpoints.precision import Weights
+from services.runtime.checkpoints.precision import Precision, Weights
 from services.runtime.server.process import Service, command_line, run_command_line
 from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
@@ -18,15 +17,16 @@ class Settings(BatchedServerSettings):
         checkpoints: Folder whose subfolder `text_encoder` holds the checkpoint.
         encoder: Encoder to serve in place of that checkpoint: a folder in Hugging Face's layout, or
             a hub id such as google/flan-t5-xxl.
-        dtype: Type of parameters and arithmetic.
         weights: int8 keeps the matrices of the layers in one byte per number.
+        precision: Type of weights and of the factors of matrix products. By default bfloat16 where
+            the device has matrix units for it, and float32 on other CPUs.
         port: Port to listen on; 0 takes a free one.
     """
 
     checkpoints: Path = Path("checkpoints/demo")
     encoder: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
     weights: Weights = "full"
+    precision: Precision | None = None
     port: int = STAGES["text_encoder"].port
 
 
@@ -37,6 +37,7 @@ async def build(settings: Settings) -> Service:
         CheckpointError: there is no encoder, it is not signed as asked for, or it is no T5 v1.1.
     """
     # Imported here, so that --help loads no JAX.
+    from services.nn.precision import precision_to_serve
     from services.runtime.checkpoints.signatures import check_signature
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.server.device_service import device_service
@@ -47,7 +48,8 @@ async def build(settings: Settings) -> Service:
     def load() -> TextEncoderEngine:
         source = settings.encoder or settings.checkpoints / STAGE
         check_signature(Path(source), settings.checkpoint_key)
-        loaded = load_text_encoder(source, dtype=settings.dtype, weights=settings.weights)
+        precision = precision_to_serve(settings.precision)
+        loaded = load_text_encoder(source, dtype=precision, weights=settings.weights)
         return TextEncoderEngine(loaded, max_batch_size=settings.max_batch_size)
 
     return await device_service(

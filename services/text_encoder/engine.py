@@ -2,22 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, BFloat16, Bool, Int
+from jaxtyping import BFloat16
 
-from services.nn.compiling import compiler_options
 from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.scheduling.batching import BatchShape
 from services.text_encoder.loading import LoadedTextEncoder
+from services.text_encoder.programs import embed_programs, length_buckets
 from services.text_encoder.vocabulary import PADDING, PromptTooLong
 
-SHORTEST_BUCKET = 16
 Rows = list[list[int]]
 """The ids of the texts of one request, one list per text."""
 
@@ -49,16 +47,11 @@ class TextEncoderEngine:
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
         self.loaded, self.max_batch_size = loaded, max_batch_size
-        self.lengths = doubling(SHORTEST_BUCKET, loaded.config.maximum_length)
+        self.lengths = length_buckets(loaded.config)
         self.device = f"{jax.default_backend()} x{jax.device_count()}"
         graph, self._parameters = nnx.split(loaded.encoder)
-
-        def embed(
-            parameters: nnx.State, ids: Int[Array, "B T"], mask: Bool[Array, "B T"]
-        ) -> BFloat16[Array, "B T D"]:
-            return nnx.merge(graph, parameters)(ids, mask).astype(jnp.bfloat16)
-
-        self._embed = jax.jit(embed, compiler_options=compiler_options())
+        programs = embed_programs(graph, self._parameters, loaded.config, rows=max_batch_size)
+        self._embed: Any = programs[self.lengths[0]].jit()  # of any length
 
     def warm_up(self) -> None:
         """Compiles every shape; nothing compiles afterwards.
@@ -124,12 +117,3 @@ class TextEncoderEngine:
             mask[index, : len(row)] = True
         values = np.asarray(self._embed(self._parameters, ids, mask)).astype(ml_dtypes.bfloat16)
         return [values[index, : len(row)] for index, row in enumerate(rows)]
-
-
-def doubling(first: int, last: int) -> tuple[int, ...]:
-    """Returns `first`, twice that and so on up to `last`, which ends the list."""
-    buckets = []
-    while first < last:
-        buckets.append(first)
-        first *= 2
-    return (*buckets, last)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from services.nn.precision import build_in
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
 from services.runtime.checkpoints.integrity import check_fingerprint
@@ -64,7 +65,7 @@ def load_text_encoder(
     Args:
         source: A folder that `python -m training text_encoder` wrote, a folder in Hugging Face's
             layout with spiece.model in it, or a hub id such as "google/flan-t5-xxl".
-        dtype: Type of parameters and arithmetic: float32 or bfloat16.
+        dtype: Type of parameters and of the factors of products: float32 or bfloat16.
         weights: Format of the matrices of the layers.
 
     Raises:
@@ -96,9 +97,13 @@ def load_text_encoder(
     if not computed:
         got = parameters_fingerprint("t5", checkpoint.parameters, vocabulary.model)
         check_fingerprint(folder, "encoder", expected=checkpoint.fingerprint["encoder"], got=got)
+
+    def build(between_products: DTypeLike) -> TextEncoder:
+        return TextEncoder(config, rngs=nnx.Rngs(0), dtype=between_products, param_dtype=dtype)
+
     return LoadedTextEncoder(
         encoder=with_weights(
-            lambda: TextEncoder(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype),
+            lambda: build_in(dtype, build),
             checkpoint.parameters,
             dtype=dtype,
             weights=weights,

@@ -17,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from services.nn.bf16_matmul import RoundsFactors
 from services.nn.options import LayerOptions
 from services.nn.quantization import product
 from services.nn.transformer import stacked
@@ -55,7 +56,7 @@ class RMSNorm(nnx.Module):
         return normal * self.scale[...].astype(self.dtype)
 
 
-class Attention(nnx.Module):
+class Attention(nnx.Module, RoundsFactors):
     """Multi-head attention without bias terms and without scaling of the logits."""
 
     def __init__(
@@ -76,19 +77,25 @@ class Attention(nnx.Module):
         bias: Float[Array, "#B #H #Q T"],
     ) -> Float[Array, "B Q D"]:
         """Attends from features to source; `bias` is added to the logits in float32."""
-        query = self._heads(product(features, self.query, self.dtype))
-        key = self._heads(product(source, self.key, self.dtype))
-        value = self._heads(product(source, self.value, self.dtype))
+        factors = jnp.bfloat16 if self.bf16_factors else self.dtype
+        query, key, value = (
+            self._heads(product(vectors, matrix, factors)).astype(factors)
+            for vectors, matrix in (
+                (features, self.query),
+                (source, self.key),
+                (source, self.value),
+            )
+        )
         logits = jnp.einsum("bqhk,bthk->bhqt", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits + bias, axis=-1).astype(self.dtype)
-        mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value)
-        return product(mixed.reshape(*mixed.shape[:2], -1), self.output, self.dtype)
+        weights = jax.nn.softmax(logits + bias, axis=-1).astype(factors)
+        mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value, preferred_element_type=features.dtype)
+        return product(mixed.reshape(*mixed.shape[:2], -1), self.output, factors)
 
     def _heads(self, features: Float[Array, "B T I"]) -> Float[Array, "B T H K"]:
         return features.reshape(*features.shape[:2], self.heads, self.head_dim)
 
 
-class GatedMLP(nnx.Module):
+class GatedMLP(nnx.Module, RoundsFactors):
     """gelu(x A) * (x B), projected back: the gated GELU of T5 v1.1 (tanh form)."""
 
     def __init__(self, hidden: int, mlp: int, **options: Unpack[LayerOptions]) -> None:
@@ -100,9 +107,10 @@ class GatedMLP(nnx.Module):
 
     def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Returns features of the same shape."""
-        gate = jax.nn.gelu(product(features, self.gate, self.dtype), approximate=True)
-        linear = product(features, self.linear, self.dtype)
-        return product(gate * linear, self.output, self.dtype)
+        factors = jnp.bfloat16 if self.bf16_factors else self.dtype
+        gate = jax.nn.gelu(product(features, self.gate, factors), approximate=True)
+        linear = product(features, self.linear, factors)
+        return product(gate * linear, self.output, factors)
 
 
 class EncoderBlock(nnx.Module):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.runtime.checkpoints.precision import Precision
 from services.runtime.server.process import Service, command_line, run_command_line
 from services.runtime.server.settings import BatchedServerSettings
 from services.stages import STAGES
@@ -14,10 +15,13 @@ class Settings(BatchedServerSettings):
 
     Attributes:
         checkpoints: Folder whose subfolder `tokenizer` holds `low` and `high`.
+        precision: Type of the factors of the decoders' products; encoding is float32. By default
+            bfloat16 where the device has matrix units for it, and float32 on other CPUs.
         port: Port to listen on; 0 takes a free one.
     """
 
     checkpoints: Path
+    precision: Precision | None = None
     port: int = STAGES["tokenizer"].port
 
 
@@ -29,6 +33,7 @@ async def build(settings: Settings) -> Service:
             shape.
     """
     # Imported here, so that --help loads no JAX.
+    from services.nn.precision import precision_to_serve
     from services.runtime.checkpoints.signatures import check_signature
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.server.device_service import device_service
@@ -37,7 +42,7 @@ async def build(settings: Settings) -> Service:
 
     def load() -> Tokenizers:
         check_signature(settings.checkpoints / STAGE, settings.checkpoint_key)
-        return Tokenizers(settings.checkpoints / STAGE)
+        return Tokenizers(settings.checkpoints / STAGE, precision_to_serve(settings.precision))
 
     return await device_service(
         STAGE,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int, UInt8
@@ -14,14 +13,15 @@ from services.nn.parameters import with_parameters
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.integrity import check_fingerprint
-from services.runtime.checkpoints.precision import CHECKPOINT_PRECISION
+from services.runtime.checkpoints.precision import Precision, served_digest
 from services.runtime.checkpoints.serialization import (
     Checkpoint,
     codebook_fingerprint,
     load_checkpoint,
 )
 from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import CODEBOOK, Tokenizer
+from services.tokenizer.model import CODEBOOK
+from services.tokenizer.programs import served_tokenizer, tokenizer_programs
 
 STAGE = "tokenizer"
 ROLES = {"low": "low_codebook", "high": "codebook"}  # checkpoint folder to fingerprint role
@@ -34,8 +34,14 @@ Job: TypeAlias = Callable[[], Array]
 class TokenizerEngine:
     """One loaded tokenizer. One thread uses it."""
 
-    def __init__(self, checkpoint: Checkpoint[TokenizerConfig]) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint[TokenizerConfig], precision: Precision = "float32"
+    ) -> None:
         """Puts the checkpoint's parameters on the device.
+
+        Args:
+            checkpoint: Of a tokenizer.
+            precision: As of `served_tokenizer`.
 
         Raises:
             CheckpointMismatch: the checkpoint names no codebook, or its parameters do not fit its
@@ -48,9 +54,10 @@ class TokenizerEngine:
                 f"export it again with `python -m training {STAGE}`"
             )
         self.checkpoint, self.config = checkpoint, checkpoint.config
+        self.digest = served_digest(checkpoint.digest, precision)
         self.codebook = checkpoint.fingerprint["codebook"]
         config = checkpoint.config
-        model = with_parameters(lambda: Tokenizer(config, rngs=nnx.Rngs(0)), checkpoint.parameters)
+        model = with_parameters(lambda: served_tokenizer(config, precision), checkpoint.parameters)
         check_fingerprint(
             checkpoint.folder,
             "codebook",
@@ -58,16 +65,8 @@ class TokenizerEngine:
             got=codebook_fingerprint(checkpoint.parameters[CODEBOOK]),
         )
         graph, self._state = nnx.split(model)
-
-        def encode(state: nnx.State, pixels: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
-            images = pixels[None].astype(jnp.float32) / 127.5 - 1.0
-            return nnx.merge(graph, state).encode(images)[0]
-
-        def decode(state: nnx.State, ids: Int[Array, "h w"]) -> UInt8[Array, "h w 3"]:
-            image = nnx.merge(graph, state).decode(ids[None])[0]
-            return jnp.round((image + 1.0) * 127.5).astype(jnp.uint8)
-
-        self._encode, self._decode = jax.jit(encode), jax.jit(decode)
+        programs = tokenizer_programs(graph, self._state, config)
+        self._encode, self._decode = programs.encode.jit(), programs.decode.jit()
 
     def warm_up(self) -> None:
         """Compiles both programs; nothing compiles afterwards.
@@ -107,19 +106,19 @@ class Tokenizers:
     Attributes:
         engines: Tokenizers by the name of their checkpoint folder, "low" and "high".
         by_codebook: Tokenizers by the fingerprint of their codebook.
+        precision: Of the factors of the decoders' products.
     """
 
-    precision = CHECKPOINT_PRECISION  # on every device: rounding would change the nearest code
-
-    def __init__(self, folder: Path) -> None:
-        """Loads `low` and `high` from a folder.
+    def __init__(self, folder: Path, precision: Precision = "float32") -> None:
+        """Loads `low` and `high` from a folder; `precision` as of `TokenizerEngine`.
 
         Raises:
             CheckpointError: a checkpoint is missing, or of another stage or shape.
         """
+        self.precision = precision
         self.engines = {
             name: TokenizerEngine(
-                load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig)
+                load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig), precision
             )
             for name in ROLES
         }

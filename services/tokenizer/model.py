@@ -12,14 +12,17 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from services.nn.bf16_matmul import RoundsFactors
+from services.nn.compiling import target_platform
 from services.nn.options import LayerOptions
 from services.nn.patches import convolve_patches
 from services.nn.quantizer import Quantizer
-from services.nn.winograd import winograd
+from services.nn.winograd import matrix_product, winograd
 from services.tokenizer.config import TokenizerConfig
 
 CODEBOOK = "quantizer.codebook"  # name of the parameter
@@ -29,7 +32,7 @@ LEAST_INPUTS = 128
 LEAST_WINOGRAD_INPUTS = 24
 
 
-class Convolution(nnx.Conv):
+class Convolution(nnx.Conv, RoundsFactors):
     """A convolution that pads an image by repeating its border.
 
     Its kernel has a side of 3, or of its stride: then patches do not overlap, and need no padding.
@@ -66,19 +69,39 @@ class Convolution(nnx.Conv):
     ) -> Float[Array, "B h2 w2 D"]:
         """Returns features; `out_sharding` as in `nnx.Conv`."""
         padded = jnp.pad(features, ((0, 0), self.margin, self.margin, (0, 0)), mode="edge")
-        on_cpu = jax.default_backend() == "cpu" and self.dtype == jnp.float32
-        if not (on_cpu and self.in_products):
-            return super().__call__(padded, out_sharding)
         padded, kernel = padded.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        on_cpu = target_platform() == "cpu" and self.dtype == jnp.float32
+        if on_cpu and (self.in_products or self.bf16_factors):
+            convolved = self._products(padded, kernel)
+        elif self.bf16_factors:
+            convolved = _bf16_convolution(padded, kernel, self.stride)
+        else:
+            return super().__call__(padded, out_sharding)
         assert self.bias is not None  # every layer here has one
-        return self._products(padded, kernel) + self.bias[...].astype(self.dtype)
+        return convolved + self.bias[...].astype(self.dtype)
 
     def _products(self, padded: Array, kernel: Array) -> Array:
+        rounds = self.bf16_factors
         if kernel.shape[0] == self.stride:
-            return _patches(padded, self.stride) @ kernel.reshape(-1, self.out_features)
+            matrix = kernel.reshape(-1, self.out_features)
+            return matrix_product(_patches(padded, self.stride), matrix, bf16_factors=rounds)
         if self.stride == 1 and self.in_features >= LEAST_WINOGRAD_INPUTS:
-            return winograd(padded, kernel)
-        return convolve_patches(padded, kernel, stride=self.stride)
+            return winograd(padded, kernel, bf16_factors=rounds)
+        return convolve_patches(padded, kernel, stride=self.stride, bf16_factors=rounds)
+
+
+def _bf16_convolution(
+    padded: Float[Array, "B h w C"], kernel: Float[Array, "k k C D"], stride: int
+) -> Float[Array, "B h2 w2 D"]:
+    """Convolves features without padding: bfloat16 factors, float32 sums."""
+    return lax.conv_general_dilated(
+        padded.astype(jnp.bfloat16),
+        kernel.astype(jnp.bfloat16),
+        (stride, stride),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=jnp.float32,
+    )
 
 
 def _patches(features: Float[Array, "B h w C"], side: int) -> Float[Array, "B h/s w/s s*s*C"]:
@@ -238,6 +261,9 @@ class Tokenizer(nnx.Module):
     def encode(self, images: Float[Array, "B h w 3"]) -> Int[Array, "B h/f w/f"]:
         """Turns images in [-1, 1] into token ids.
 
+        No device rounds the float32 factors of its products, as a TPU by default does to bfloat16
+        and a GPU to TF32: that would give some tokens other ids. In `decode` they do.
+
         Raises:
             ValueError: a side is not a multiple of the factor.
         """
@@ -247,7 +273,8 @@ class Tokenizer(nnx.Module):
                 f"an image of {height}x{width} pixels cannot be tokenised: "
                 f"both sides must be multiples of {self.config.factor}"
             )
-        return self.quantizer.ids(self.encoder(images))
+        with jax.default_matmul_precision("highest"):
+            return self.quantizer.ids(self.encoder(images))
 
     def decode(self, ids: Int[Array, "B h w"]) -> Float[Array, "B h*f w*f 3"]:
         """Turns token ids into images, clipped to [-1, 1]."""

@@ -82,9 +82,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 stage=STAGE,
                 preset=str(record.get("preset", "custom")),
                 fingerprints={ROLES[name]: engine.codebook for name, engine in engines.items()},
-                checkpoints={
-                    f"{STAGE}/{name}": engine.checkpoint.digest for name, engine in engines.items()
-                },
+                checkpoints={f"{STAGE}/{name}": engine.digest for name, engine in engines.items()},
                 device=self._tokenizers.device,
                 queued=load.queued,
                 active=load.active,

@@ -51,8 +51,8 @@ def test_every_program_exports_for_every_platform(
             weights="int8" if stage == "base in int8" else "full",
             dtype=jnp.bfloat16 if stage == "base in bfloat16" else jnp.float32,
         )
-    for program, shapes in built.programs:
-        exported = jax.export.export(program, platforms=[platform])(*shapes)
+    for program in built.programs:
+        exported = jax.export.export(program.jit(), platforms=[platform])(*program.shapes)
         assert exported.platforms == (platform,)
 
 

@@ -1,4 +1,4 @@
-"""Base and superres with their weights in int8, by their own settings."""
+"""Base and superres with weights and factors of fewer bits, by their own settings."""
 
 import asyncio
 import subprocess
@@ -11,16 +11,25 @@ from muse.common.v1 import decoding_pb2
 from services.base.config import BaseConfig
 from services.decoding.serving import default_serving_config
 from services.masked.engine import MaskedEngine
+from services.runtime.checkpoints.precision import Precision, Weights
 from services.runtime.checkpoints.serialization import load_checkpoint
 from services.superres.spec import SUPERRES
 from tests.masked.conftest import Serve
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
-    serve: Serve, checkpoints: Path
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"weights": "int8", "precision": "float32"}, "int8+float32"),
+        ({"precision": "bfloat16"}, "bfloat16"),
+        ({"weights": "int8", "precision": "bfloat16"}, "int8+bfloat16"),
+    ],
+)
+async def test_base_in_fewer_bits_decodes_the_same_in_company_and_says_what_it_is(
+    serve: Serve, checkpoints: Path, settings: dict[str, str], name: str
 ) -> None:
-    async with serve("base", max_batch_size=4, weights="int8") as stage:
+    async with serve("base", max_batch_size=4, **settings) as stage:
         requests = [
             stage.request(sampling=decoding_pb2.Sampling(steps=4, seed=seed, guidance_scale=3.0))
             for seed in range(3)
@@ -35,22 +44,25 @@ async def test_base_in_int8_decodes_the_same_in_company_and_says_what_it_is(
             await stage.status(),
             load_checkpoint(checkpoints / "base", stage="base", config_type=BaseConfig),
         )
-        assert status.precision == default_serving_config(4, weights="int8").precision
-        assert status.precision.startswith("int8+")
+        assert status.precision == name
         assert dict(status.fingerprints) == stored.fingerprint
-        assert status.checkpoints["base"] == f"{stored.digest}+{status.precision}"
+        assert status.checkpoints["base"] == f"{stored.digest}+{name}"
 
 
-def test_superres_takes_int8_too(checkpoints: Path) -> None:
-    full, int8 = (
-        MaskedEngine.load(
-            SUPERRES, checkpoints / "superres", default_serving_config(1, weights=weights)
-        )
-        for weights in ("full", "int8")
-    )
-
-    assert int8.digest == f"{full.checkpoint.digest}+{int8.serving.precision}"
-    assert int8.digest != full.digest
+@pytest.mark.parametrize(
+    ("weights", "precision", "added"),
+    [
+        ("full", "float32", ""),
+        ("full", "bfloat16", "+bfloat16"),
+        ("int8", "bfloat16", "+int8+bfloat16"),
+    ],
+)
+def test_superres_in_fewer_bits_is_named_so(
+    checkpoints: Path, weights: Weights, precision: Precision, added: str
+) -> None:
+    serving = default_serving_config(1, weights=weights, precision=precision)
+    engine = MaskedEngine.load(SUPERRES, checkpoints / "superres", serving)
+    assert engine.digest == f"{engine.checkpoint.digest}{added}"
 
 
 def test_a_serving_config_has_full_or_int8_weights() -> None:
@@ -58,12 +70,23 @@ def test_a_serving_config_has_full_or_int8_weights() -> None:
         default_serving_config(1, weights="int4")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["text_encoder", "base", "superres"])
-def test_weights_that_no_stage_knows_are_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
-    words = ["-m", f"services.{name}", f"--checkpoints={tmp_path}", "--weights=int4"]
+@pytest.mark.parametrize(
+    ("name", "flag", "choices"),
+    [
+        ("text_encoder", "--weights=int4", '"full", "int8"'),
+        ("base", "--weights=int4", '"full", "int8"'),
+        ("superres", "--precision=int4", '"float32", "bfloat16"'),
+        ("tokenizer", "--precision=int4", '"float32", "bfloat16"'),
+    ],
+)
+def test_what_no_stage_knows_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, flag: str, choices: str
+) -> None:
+    words = ["-m", f"services.{name}", f"--checkpoints={tmp_path}", flag]
     ended = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
 
     assert ended.returncode == 2
     said = " ".join(ended.stderr.replace("│", " ").split())  # it is drawn into a box
-    assert 'Invalid value "int4" for --weights. Choose from: "full", "int8".' in said
+    option = flag.partition("=")[0]
+    assert f'Invalid value "int4" for {option}. Choose from: {choices}.' in said
     assert "Traceback" not in said

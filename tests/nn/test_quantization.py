@@ -13,7 +13,7 @@ from services.base.model import BaseTransformer
 from services.nn.attention import SelfAttention
 from services.nn.parameters import parameters_of
 from services.nn.projection import Projection
-from services.nn.quantization import QuantizedMatrix, quantized, with_weights
+from services.nn.quantization import QuantizedMatrix, product, quantized, with_weights
 from services.nn.transformer import EncoderBlock, encode, stacked
 from services.presets import preset
 from services.runtime.checkpoints.errors import CheckpointMismatch
@@ -80,18 +80,30 @@ def test_a_stack_is_quantised_layer_by_layer() -> None:
         assert np.array_equal(scale[layer], alone[1])
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_product_scales_what_the_whole_numbers_give(dtype: Any) -> None:
+@pytest.mark.parametrize("factors", [jnp.float32, jnp.bfloat16])
+def test_a_product_scales_what_the_whole_numbers_give(factors: Any) -> None:
     matrix = QuantizedMatrix((16, 8))
     values, scale = quantized(RANDOM.normal(size=(16, 8)))
     matrix.values[...], matrix.scale[...] = jnp.asarray(values), jnp.asarray(scale)
-    inputs = jnp.asarray(RANDOM.normal(size=(2, 5, 16)), dtype)
-    made = matrix.product(inputs, dtype)
+    inputs = jnp.asarray(RANDOM.normal(size=(2, 5, 16)), jnp.float32)
+    made = matrix.product(inputs, factors)
 
-    assert (made.dtype, made.shape) == (dtype, (2, 5, 8))
-    exact = np.asarray(inputs, np.float64) @ (values * scale.astype(np.float64))
-    tolerance = 1e-5 if dtype == jnp.float32 else 2**-8
-    assert np.allclose(np.asarray(made, np.float64), exact, rtol=tolerance, atol=1e-5)
+    assert (made.dtype, made.shape) == (jnp.float32, (2, 5, 8))
+    exact = np.asarray(inputs.astype(factors), np.float64) @ (values * scale.astype(np.float64))
+    assert np.allclose(made, exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_result_of_a_product_has_the_type_of_its_vectors(dtype: Any) -> None:
+    plain = nnx.Param(jnp.asarray(RANDOM.normal(size=(16, 8)), jnp.bfloat16))
+    int8 = QuantizedMatrix((16, 8))
+    int8.values[...], int8.scale[...] = map(jnp.asarray, quantized(np.asarray(plain[...], float)))
+    inputs = jnp.asarray(RANDOM.normal(size=(2, 5, 16)), dtype)
+    exact = np.asarray(inputs, np.float64) @ np.asarray(plain[...], np.float64)
+    for matrix, tolerance in ((plain, 2**-7), (int8, 0.1)):
+        made = product(inputs, matrix, jnp.bfloat16)
+        assert (made.dtype, made.shape) == (dtype, (2, 5, 8))
+        assert np.allclose(np.asarray(made, np.float64), exact, atol=tolerance * 8)
 
 
 def test_a_stack_of_quantised_layers_computes_with_the_rounded_weights() -> None:

@@ -15,9 +15,10 @@ from services.runtime.checkpoints.errors import (
     CheckpointMismatch,
     CheckpointNotFound,
 )
-from services.text_encoder.engine import TextEncoderEngine, doubling
+from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.huggingface import find_folder
 from services.text_encoder.loading import load_text_encoder
+from services.text_encoder.programs import doubling
 from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong
 
 TINY = preset("tiny").text_encoder
@@ -101,6 +102,19 @@ def test_int8_weights_move_an_embedding_little_and_its_company_not_at_all(
         expected, made = full.astype(np.float32), embedding.astype(np.float32)
         assert not np.array_equal(expected, made)
         assert np.linalg.norm(made - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_bfloat16_is_near_float32_and_the_same_in_company(
+    checkpoint: Path, engine: TextEncoderEngine
+) -> None:
+    rough = TextEncoderEngine(load_text_encoder(checkpoint, dtype=jnp.bfloat16), max_batch_size=4)
+    rows = [engine.tokenize(text) for text in TEXTS]
+    for exact, row, embedding in zip(engine.embed(rows), rows, rough.embed(rows), strict=True):
+        np.testing.assert_array_equal(embedding, rough.embed([row])[0])
+        expected, made = exact.astype(np.float32), embedding.astype(np.float32)
+        assert np.linalg.norm(made - expected) < 0.02 * np.linalg.norm(expected)
+    assert rough.loaded.encoder.dtype == jnp.float32  # between products, on a CPU
+    assert rough.loaded.encoder.embedding.dtype == jnp.bfloat16
 
 
 def test_precision_is_part_of_what_weights_are_called_but_not_of_what_embeddings_are(

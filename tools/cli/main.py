@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from services.runtime.checkpoints.precision import Weights
+from services.runtime.checkpoints.precision import Precision, Weights
 from services.runtime.version import package_version
 from services.stages import GATEWAY_PORT, ORCHESTRATOR_PORT
 from tools.cli.edit_commands import COMMANDS
@@ -72,6 +72,7 @@ def up(
     replicas: tuple[str, ...] = (),
     mesh: str | None = None,
     weights: Weights | None = None,
+    precision: Precision | None = None,
     tls: bool = False,
 ) -> None:
     """Runs the servers of k8s/overlays/local-cpu as processes of this machine.
@@ -99,6 +100,9 @@ def up(
         Mesh of this host's devices for base and for superres, such as "model=4".
     weights
         Storage of the matrices of text encoder, base and superres; int8 takes one byte a number.
+    precision
+        Type of the factors of every stage's products. By default bfloat16 where the device has
+        matrix units for it, and float32 on other CPUs.
     tls
         Let the servers speak TLS, with certificates that are made for this run. Calls need the
         variables that are printed.
@@ -113,7 +117,7 @@ def up(
         with local_stack(
             folder,
             sys.stderr,
-            flags=stage_flags(mesh=mesh, weights=weights),
+            flags=stage_flags(mesh=mesh, weights=weights, precision=precision),
             replicas=parse_replicas(replicas),
             base_port=base_port,
             gateway_port=gateway_port if gateway else None,

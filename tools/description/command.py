@@ -1,12 +1,15 @@
 """`muse describe`. Imports nothing heavy until it is called, so that `muse --help` stays fast."""
 
 import json as json_format
+from pathlib import Path
 
 from services.presets import preset as preset_of
 from tools.description.chips import chip as chip_of
 
 
-def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
+def describe(
+    *, preset: str, chip: str = "h200", programs: Path | None = None, json: bool = False
+) -> None:
     """Says what every stage of a preset is and the least it costs on a chip; allocates nothing.
 
     Parameters
@@ -15,6 +18,9 @@ def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
         muse-3b, muse-632m, demo or tiny.
     chip
         What the floors are for: h200, v4, v5e, v6e or cpu.
+    programs
+        What a TPU compiler said of the preset's programs, the file of `python -m
+        benchmarks.tpu_programs --json FILE`: adds the memory that each stage takes at its peak.
     json
         Print JSON rather than tables.
     """
@@ -23,6 +29,7 @@ def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
         import jax
         from rich.console import Console
 
+        from tools.description.compiled import read_compiled
         from tools.description.description import describe as describe_system
         from tools.description.rendering import rendered
     except ModuleNotFoundError as error:
@@ -31,7 +38,10 @@ def describe(*, preset: str, chip: str = "h200", json: bool = False) -> None:
             'install the extra "serve"'
         ) from error
     jax.config.update("jax_platforms", "cpu")  # shapes only: no accelerator is worth starting
-    description = describe_system(system, floor_chip)
+    compiled = None
+    if programs is not None:
+        compiled = read_compiled(programs, preset=system.name, chip=floor_chip)
+    description = describe_system(system, floor_chip, compiled)
     if json:
         print(json_format.dumps(description.to_json(), indent=2))
     else:

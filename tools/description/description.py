@@ -19,6 +19,7 @@ from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 from tools.description import arithmetic, traffic
 from tools.description.chips import Chip
+from tools.description.compiled import CompiledStages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +86,19 @@ class StageDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class SystemDescription:
-    """A preset on a chip, with its stages in the order that a prompt passes them."""
+    """A preset on a chip, with its stages in the order that a prompt passes them.
+
+    Attributes:
+        preset: Its name.
+        chip: The chip.
+        stages: By name.
+        compiled: Memory that a compiler says their programs take there; None if it is not known.
+    """
 
     preset: str
     chip: Chip
     stages: Mapping[str, StageDescription]
+    compiled: CompiledStages | None = None
 
     @property
     def cost(self) -> Cost:
@@ -104,7 +113,7 @@ class SystemDescription:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain lists, dicts and numbers."""
-        return {
+        written = {
             "preset": self.preset,
             "chip": asdict(self.chip),
             "parameters": self.parameters,
@@ -112,10 +121,13 @@ class SystemDescription:
             **asdict(self.cost),
             "stages": {name: stage.to_json() for name, stage in self.stages.items()},
         }
+        return written if self.compiled is None else {**written, "compiled": asdict(self.compiled)}
 
 
-def describe(preset: Preset, chip: Chip) -> SystemDescription:
-    """Describes every stage of a preset, with floors on a chip."""
+def describe(
+    preset: Preset, chip: Chip, compiled: CompiledStages | None = None
+) -> SystemDescription:
+    """Describes every stage of a preset, with floors on a chip, and with what was compiled."""
     text = preset.text_encoder
     sizes = parameter_sizes(TextEncoder, text)
     text_bytes = traffic.text_encoder(text, sizes).of(1)
@@ -124,6 +136,7 @@ def describe(preset: Preset, chip: Chip) -> SystemDescription:
     return SystemDescription(
         preset=preset.name,
         chip=chip,
+        compiled=compiled,
         stages={
             "text_encoder": _stage(
                 text, sizes, _cost(arithmetic.text_encoder(text), text_bytes, chip)

@@ -7,6 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tools.description.chips import Chip
+from tools.description.compiled import CompiledStages
 from tools.description.description import Cost, StageDescription, SystemDescription
 
 PREFIXES = ("", "K", "M", "G", "T", "P")
@@ -23,7 +25,8 @@ def scaled(amount: float, unit: str) -> str:
 
 def rendered(system: SystemDescription) -> RenderableType:
     """Lays out costs, then what each step reveals, then the configurations."""
-    return Group(_heading(system), _costs(system), _steps(system), _configurations(system))
+    memory = () if system.compiled is None else (_memory(system.chip, system.compiled),)
+    return Group(_heading(system), _costs(system), *memory, _steps(system), _configurations(system))
 
 
 def _rows(system: SystemDescription) -> Iterator[tuple[str, StageDescription]]:
@@ -66,6 +69,21 @@ def _cost_cells(cost: Cost) -> tuple[str, str, str]:
         scaled(cost.least_bytes_per_image, "B"),
         f"{cost.floor_ms:.4g} ms",
     )
+
+
+def _memory(chip: Chip, compiled: CompiledStages) -> Table:
+    title = f"Memory on {compiled.topology} with a batch of {compiled.max_batch_size}, by compiler"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table.add_column("stage", no_wrap=True)
+    for column in ("peak", "of the chip", "temporaries"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, stage in compiled.stages.items():
+        share = f"{stage.peak_bytes / chip.memory_bytes:.0%}"
+        peak, temporaries = (
+            scaled(size, "B") for size in (stage.peak_bytes, stage.temporary_bytes)
+        )
+        table.add_row(name, peak, share, temporaries)
+    return table
 
 
 def _steps(system: SystemDescription) -> Table:

@@ -12,7 +12,7 @@ from muse_client.addresses import RESOLVED
 
 from services.mesh import parse_mesh
 from services.orchestrator.replicas.addresses import names_several
-from services.runtime.checkpoints.precision import Weights
+from services.runtime.checkpoints.precision import Precision, Weights
 from services.stages import DECODING
 from tools.local.fields import ManifestError
 from tools.local.folders import Folders
@@ -41,12 +41,18 @@ class LocalPod:
     tls: Tls | None = None
 
 
-def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> Flags:
+def stage_flags(
+    *,
+    mesh: str | None = None,
+    weights: Weights | None = None,
+    precision: Precision | None = None,
+) -> Flags:
     """Returns additional flags of the stages' Deployments.
 
     Args:
         mesh: Mesh of base and of superres, such as "model=4"; None keeps the default.
         weights: Storage of the matrices of text encoder, base and superres; None keeps the default.
+        precision: Of the factors of every stage's products; None keeps the default.
 
     Raises:
         ValueError: the mesh is malformed.
@@ -55,8 +61,9 @@ def stage_flags(*, mesh: str | None = None, weights: Weights | None = None) -> F
         parse_mesh(mesh)
     stored = [] if weights is None else [f"--weights={weights}"]
     cut = [] if mesh is None else [f"--mesh={mesh}"]
-    flags: dict[str, list[str]] = {"text-encoder": stored}
-    flags |= {name: [*stored, *cut] for name in DECODING}
+    rounded = [] if precision is None else [f"--precision={precision}"]
+    flags: dict[str, list[str]] = {"text-encoder": [*stored, *rounded], "tokenizer": rounded}
+    flags |= {name: [*stored, *cut, *rounded] for name in DECODING}
     return {name: each for name, each in flags.items() if each}
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from services.presets import Preset
     from tools.description.chips import Chip
+    from tools.description.compiled import CompiledStages
     from tools.planning.step_times import Measured, StageTimes
 
 
@@ -22,6 +23,7 @@ def plan(
     step_times: Path | None = None,
     efficiency: float = 0.5,
     max_batch_size: int | None = None,
+    programs: Path | None = None,
     time_between_failures: str = "30d",
     time_to_replace: str = "5m",
     requests: int = 10_000,
@@ -50,6 +52,10 @@ def plan(
     max_batch_size
         Slots of base and superres, largest batch of the others, where times are computed; by
         default what needs the fewest chips.
+    programs
+        What a TPU compiler said of the preset's programs, the file of `python -m
+        benchmarks.tpu_programs --json FILE`: their temporary arrays count as memory as well, where
+        times are computed.
     time_between_failures
         Of one replica, on average, such as 30d.
     time_to_replace
@@ -63,6 +69,7 @@ def plan(
     """
     from services.presets import preset as preset_of
     from tools.description.chips import chip as chip_of
+    from tools.description.compiled import read_compiled
     from tools.planning.demand import demand_of, read_seconds
 
     system, taken_chip = preset_of(preset), chip_of(chip)
@@ -86,7 +93,10 @@ def plan(
     measured = Measured(source="", stages={})
     if step_times is not None:
         measured = read_step_times(step_times)
-    options = _options(system, taken_chip, measured, efficiency, max_batch_size)
+    compiled = None
+    if programs is not None:
+        compiled = read_compiled(programs, preset=system.name, chip=taken_chip)
+    options = _options(system, taken_chip, measured, efficiency, max_batch_size, compiled)
     found = make_plan(
         options,
         demand,
@@ -133,6 +143,7 @@ def _options(
     measured: "Measured",
     efficiency: float,
     max_batch_size: int | None,
+    compiled: "CompiledStages | None",
 ) -> "dict[str, list[StageTimes]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
     from services.stages import ORCHESTRATOR
@@ -154,6 +165,11 @@ def _options(
             ) from error
         jax.config.update("jax_platforms", "cpu")  # shapes only: no accelerator is worth starting
         options |= computed(
-            preset, chip, missing, efficiency=efficiency, max_batch_size=max_batch_size
+            preset,
+            chip,
+            missing,
+            efficiency=efficiency,
+            max_batch_size=max_batch_size,
+            compiled=compiled,
         )
     return {stage: options[stage] for stage in ORDER}

@@ -7,6 +7,7 @@ of a batch, whoever is in them.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from flax import nnx
 
@@ -21,6 +22,7 @@ from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 from tools.description import arithmetic, traffic
 from tools.description.chips import Chip
+from tools.description.compiled import CompiledStages
 from tools.description.description import parameter_sizes
 from tools.description.rendering import scaled
 from tools.description.traffic import BFLOAT16_BYTES
@@ -40,6 +42,7 @@ def computed(
     *,
     efficiency: float,
     max_batch_size: int | None,
+    compiled: CompiledStages | None = None,
 ) -> dict[str, list[StageTimes]]:
     """Returns the times of each stage with every size of batch it could have; smallest first.
 
@@ -49,6 +52,8 @@ def computed(
         stages: Names of those that are wanted.
         efficiency: Share of the chip's ceiling that is reached.
         max_batch_size: The only size; None for those of 1 to 16 that fit.
+        compiled: Whose temporary arrays need memory too, in base, superres and tokenizer whatever
+            the batch, as they compute its members one by one.
 
     Raises:
         ValueError: a stage does not fit the chip's memory.
@@ -73,7 +78,7 @@ def computed(
     }
     found = {}
     for name in stages:
-        options = of_stage[name]()
+        options = _with_temporaries(of_stage[name](), name, compiled)
         found[name] = [each for each in options if each.memory_bytes <= chip.memory_bytes]
         if not found[name]:
             least = options[0]
@@ -84,6 +89,21 @@ def computed(
                 "take a smaller --max-batch-size, another chip or a smaller preset"
             )
     return found
+
+
+def _with_temporaries(
+    options: list[StageTimes], stage: str, compiled: CompiledStages | None
+) -> list[StageTimes]:
+    """Adds to the memory of a stage what its programs keep while they run."""
+    if compiled is None or stage not in compiled.stages:
+        return options
+    temporary = compiled.stages[stage].temporary_bytes
+
+    def size(batch: int) -> int:
+        together = stage == "text_encoder"
+        return temporary * batch // compiled.max_batch_size if together else temporary
+
+    return [replace(each, memory_bytes=each.memory_bytes + size(each.together)) for each in options]
 
 
 def _wait_s(batch: int) -> float:

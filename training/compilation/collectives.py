@@ -1,20 +1,18 @@
 """Collective operations of a compiled program: their kinds, their bytes, and what waits for them.
 
-Read from XLA's text of the optimised program, which names every operation of every loop's body
-once. A loop's trip count is the constant that its condition compares with.
+Read from XLA's text of the optimised program (training/compilation/hlo.py).
 """
 
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+from training.compilation.hlo import array_bytes, computation_lines, entry_of, trips_of
+
 _COLLECTIVE = re.compile(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(-start)?\("
 )
 _CALLED = re.compile(r"(calls|to_apply|body)=%?([\w.\-]+)")
-_ARRAY = re.compile(r"(pred|[suf]\d+|bf16)\[([\d,]*)\]")
-_CONSTANT = re.compile(r"constant\((\d+)\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +49,9 @@ def collectives_of(text: str) -> list[Collectives]:
     Raises:
         ValueError: the text has no entry computation.
     """
-    computations = _computations(text)
+    computations = computation_lines(text)
     times: dict[str, int] = defaultdict(int)
-    _count(computations, _entry(text), 1, times)
+    _count(computations, entry_of(text), 1, times)
     # A collective that overlaps with others is written several times: start, companions, end.
     found: dict[str, tuple[_Operation, int]] = {}
     for name, lines in computations.items():
@@ -85,26 +83,6 @@ def _total(kind: str, operations: list[tuple[_Operation, int]]) -> Collectives:
     )
 
 
-def _computations(text: str) -> dict[str, list[str]]:
-    computations: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        begun = _COMPUTATION.match(line)
-        if begun:
-            lines = computations.setdefault(begun[2], [])
-        elif line.startswith("  "):
-            lines.append(line)
-    return computations
-
-
-def _entry(text: str) -> str:
-    for line in text.splitlines():
-        begun = _COMPUTATION.match(line)
-        if begun and begun[1]:
-            return begun[2]
-    raise ValueError("expected the text of a compiled program, got one without an ENTRY")
-
-
 def _count(
     computations: dict[str, list[str]], name: str, times: int, totals: dict[str, int]
 ) -> None:
@@ -119,8 +97,7 @@ def _count(
 def _trips(computations: dict[str, list[str]], line: str) -> int:
     condition = re.search(r"condition=%?([\w.\-]+)", line)
     compared = computations.get(condition[1], []) if condition else []
-    constants = [int(value) for each in compared for value in _CONSTANT.findall(each)]
-    return max(constants, default=1)
+    return trips_of(compared)
 
 
 def _operation(computation: str, line: str) -> _Operation | None:
@@ -133,14 +110,6 @@ def _operation(computation: str, line: str) -> _Operation | None:
     return _Operation(
         kind="reduce-scatter" if scattered else found[2],
         channel=channel[1] if channel else line,
-        bytes=max((_bytes(*array) for array in _ARRAY.findall(found[1])), default=0),
+        bytes=max(array_bytes(found[1]), default=0),
         asynchronous=found[3] is not None or fused,
     )
-
-
-def _bytes(dtype: str, shape: str) -> int:
-    bits = 16 if dtype == "bf16" else 8 if dtype == "pred" else int(dtype[1:])
-    count = 1
-    for size in shape.split(","):
-        count *= int(size or 1)
-    return count * bits // 8

@@ -1,11 +1,6 @@
-"""Compiles the training step of a stage for TPUs that are not here, and reads what it will take.
-
-The compiler is libtpu's own (the extra `tpu`); it needs no TPU, only the name of a topology, such
-as "v5e:16x16", "v6e:16x16" or "v4:8x8x4".
-"""
+"""Compiles the training step of a stage for TPUs that are not here, and reads what it will take."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +9,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
 from jaxtyping import PyTree
 
 from services.presets import Preset
@@ -54,23 +48,6 @@ class CompiledStep:
     flops: float
     collectives: Sequence[Collectives] | None
     seconds: float
-
-
-def topology_devices(name: str) -> Sequence[jax.Device]:
-    """Returns the devices of a TPU topology, to compile for.
-
-    Raises:
-        ValueError: libtpu is not installed, or knows no such topology.
-    """
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no host of a TPU to ask
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a TPU to have to oneself
-    try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"topology {name!r} cannot be compiled for: {str(error).splitlines()[0]}; expected one "
-            "such as v5e:16x16 or v4:8x8x4, and libtpu from `pip install -e '.[tpu]'`"
-        ) from error
 
 
 def compile_step(

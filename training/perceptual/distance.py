@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from training.bf16_matmul import bf16_matmul
+from services.nn.bf16_matmul import bf16_matmul
 from training.perceptual.backbones import Backbone
 
 # Mean and deviation of ImageNet's channels on the scale [-1, 1].

@@ -17,12 +17,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
+from services.nn.bf16_matmul import with_bf16_factors
 from services.nn.parameters import parameters_of, with_parameters
+from services.nn.projection import Projection
 from services.nn.stacks import STACKS
 from services.runtime.checkpoints.adapters import LowRank
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
-from training.bf16_matmul import with_bf16_matmul
 from training.gradients import accumulated
 from training.low_rank import with_fresh_adapters
 from training.mesh import Execution
@@ -79,7 +80,7 @@ class MaskedTokensStep:
         if isinstance(model, SuperresTransformer):
             model.low_blocks.wrap = self.execution.layer_wrapper
         if bf16 and on_cpu:
-            model = with_bf16_matmul(model)
+            model = with_bf16_factors(model, kind=Projection)
         if self.low_rank is not None:
             model = with_fresh_adapters(model, self.low_rank, rngs=nnx.Rngs(self.seed))
         return model

@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 Weights = Literal["full", "int8"]
 """Storage of the blocks' matrices: like all other weights, or as int8 with a scale."""
+Precision = Literal["float32", "bfloat16"]
+"""Type of weights and of the factors of matrix products."""
 
 CHECKPOINT_PRECISION = "float32"  # arithmetic on the unchanged numbers of the checkpoint
 

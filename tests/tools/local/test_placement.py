@@ -212,3 +212,5 @@ def test_numbers_of_pods() -> None:
         "base": ["--weights=int8", "--mesh=model=4"],
         "superres": ["--weights=int8", "--mesh=model=4"],
     }
+    stages = ("text-encoder", "tokenizer", "base", "superres")
+    assert stage_flags(precision="float32") == {stage: ["--precision=float32"] for stage in stages}

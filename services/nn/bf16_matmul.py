@@ -1,12 +1,12 @@
-"""Matrix products of training: bfloat16 factors, float32 sums, float32 everywhere else.
+"""Matrix products of bfloat16 factors with float32 sums, in networks that are float32 elsewhere.
 
 That is what a TPU does with float32 matrices by default, and what the matrix units of recent CPUs
 (AMX, about five times their float32 rate) and GPUs want. XLA's CPU backend uses those units only
 for bfloat16 factors with a float32 result, the left one contracted over its last axis; anything
-else it silently computes in float32. So each of the three products of a layer is written that way.
+else it silently computes in float32. So a product and its two gradients are written that way.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,30 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from services.nn.projection import Projection
-
 Module = TypeVar("Module", bound=nnx.Module)
+
+
+class RoundsFactors:
+    """A layer that can round the factors of its matrix products to bfloat16, and nothing else.
+
+    Attributes:
+        bf16_factors: Whether it does.
+    """
+
+    bf16_factors: bool = False
+
+
+def with_bf16_factors(model: Module, *, kind: type[RoundsFactors] = RoundsFactors) -> Module:
+    """Makes the layers of a float32 model round the factors of their products; returns the model.
+
+    Args:
+        model: Its parameters may be float32 or bfloat16.
+        kind: Only layers of this class.
+    """
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, kind):
+            module.bf16_factors = True
+    return model
 
 
 def _contract(
@@ -75,16 +96,3 @@ def _over_rows(left: Float[Array, "N A"], right: Float[Array, "N B"]) -> Float[A
 
 
 bf16_matmul.defvjp(_forward, _backward)
-
-
-def _dot_general(inputs: Array, kernel: Array, dimensions: Any, **_: Any) -> Array:
-    """As `nnx.Linear` calls `lax.dot_general`; a Projection gives it two matrices."""
-    return bf16_matmul(inputs, kernel)
-
-
-def with_bf16_matmul(model: Module) -> Module:
-    """Makes every projection of a model multiply in bfloat16; returns the model."""
-    for _, module in nnx.iter_graph(model):
-        if isinstance(module, Projection):
-            module.dot_general = _dot_general
-    return model
