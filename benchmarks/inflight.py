@@ -51,10 +51,10 @@ class SimulatedDevice:
         """Returns the virtual time."""
         return self.now_s
 
-    def admit(self, slot: int, job: Decode) -> None:
+    def admit(self, slot: int, request: Decode, state: None = None) -> None:
         """Makes a request's context."""
         self.now_s += ADMIT_S
-        self.left[slot] = job.steps_left
+        self.left[slot] = request.steps_left
 
     def advance(
         self, steps: int, wanted: Collection[int], resting: Collection[int] = ()

@@ -6,7 +6,7 @@ scheduler of services/runtime decides when a decode joins.
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -121,8 +121,13 @@ class DecodePool:
         self.advance(1, [0])
         self.release(0)
 
-    def admit(self, slot: int, request: DecodeRequest) -> None:
+    def admit(self, slot: int, request: DecodeRequest, progress: Progress | None = None) -> None:
         """Puts a decode into an idle slot; it takes part in the next step.
+
+        Args:
+            slot: The slot.
+            request: The decode.
+            progress: Its state to go on from, of `advance`; None begins at the request's row.
 
         Raises:
             ValueError: there is no such slot, or the row has another number of tokens or
@@ -131,17 +136,19 @@ class DecodePool:
             RuntimeError: a failed program has lost the slots.
         """
         self._check(slot)
-        if len(request.row.tokens) != self.tokens:
-            raise ValueError(f"row: expected {self.tokens} tokens, got {len(request.row.tokens)}")
+        row = request.row
+        if len(row.tokens) != self.tokens:
+            raise ValueError(f"row: expected {self.tokens} tokens, got {len(row.tokens)}")
+        if progress is not None:
+            row = replace(row, tokens=progress.tokens, known=progress.known, step=progress.step)
         scale = self.adapters.of(request.adapters)
         context = negative_context = self._context(request.inputs, scale)
         if request.negative_inputs is not None:
             negative_context = self._context(request.negative_inputs, scale)
-        row = state_of([request.row], mask_id=self.mask_id)
         self._device_slots = self._warm().admit(
             self._taken(),
             np.int32(slot),
-            row,
+            state_of([row], mask_id=self.mask_id),
             context,
             negative_context,
             np.bool_(request.negative_inputs is not None),

@@ -47,13 +47,14 @@ class FakeDevice:
         self.started, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
-    def admit(self, slot: int, request: Countdown) -> None:
+    def admit(self, slot: int, request: Countdown, state: tuple[str, int] | None = None) -> None:
         self._check()
         assert 0 <= slot < self.slots
         assert slot not in self.rows or self._left(slot) == 0, "the slot is taken"
         if request.poison == "admit":
             raise ValueError(f"{request.name} is poisoned")
-        self.rows[slot] = (request, 0)
+        assert state is None or state[0] == request.name
+        self.rows[slot] = (request, 0 if state is None else state[1])
 
     def advance(
         self, steps: int, wanted: Collection[int], resting: Collection[int] = ()

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 
 from services.runtime.scheduling.batch_queue import BatchQueue
-from services.runtime.scheduling.slot_policy import SlotPolicy, Turn
-from services.runtime.scheduling.slots import Event, RequestState
+from services.runtime.scheduling.slot_policy import SlotPolicy
+from services.runtime.scheduling.slots import Event, InSlots, RequestState
 from tools.planning.step_times import BatchTimes, SlotTimes
 
 UNBOUNDED = sys.maxsize  # requests that may wait: refusals are not simulated
@@ -49,7 +49,7 @@ class SlotReplica:
         # The dispatches under way; the first one is longer by the time to admit requests.
         self._start_s = self._first_s = self._dispatch_s = 0.0
         self._steps = self._dispatches = 0
-        self._turn: Turn[Call, None] = {}
+        self._turn: InSlots[Call, None] = {}
         self._cancelled = False  # whether some request is
         self.busy_s = self.filled_s = 0.0
 

@@ -161,7 +161,8 @@ REQUESTS = Histogram(
 WAITS = Histogram(
     "muse.queue.duration",
     "s",
-    "Time from a request's arrival at a stage to the start of its compute.",
+    "Time from a request's arrival at a stage, or from the loss of its slot, to the start of its "
+    "compute.",
 )
 QUEUED = Gauge(
     "muse.queue.requests",

@@ -1,4 +1,4 @@
-"""The number of steps in one dispatch of the device.
+"""The size of one dispatch of the device: its requests, and its steps.
 
 A dispatch cannot be interrupted: new requests wait for its end, and the slot of a cancelled request
 stays taken until then. Several steps at once save the host's share of each step, which only matters
@@ -7,11 +7,30 @@ row: it bears the host's share alone (a sixth of a step of Muse-3B's base on an 
 requests arrive, few arrive during the dispatch.
 """
 
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from itertools import accumulate
 
 MAX_DISPATCH_STEPS = 4
 MAX_DISPATCH_S = 0.02
 MAX_DISPATCH_ALONE_S = 0.1
+
+
+def requests_to_advance(rows: Sequence[int], *, waiting: bool, row_s: float | None) -> int:
+    """Returns how many of the requests whose turn it is take part in the next dispatch.
+
+    It is all of them, unless several callers share a device whose slots are taken: then a request
+    may come that gets a slot at once, and one step of all slots may take as long as it takes alone.
+    So many take part as end within `MAX_DISPATCH_S`, at least one; the others are next.
+
+    Args:
+        rows: Rows of a step of each request; at least one request.
+        waiting: Whether several callers share the device, and requests wait for a slot.
+        row_s: Recent seconds of a step of one row; None if no step was measured yet.
+    """
+    if not waiting or not row_s:
+        return len(rows)
+    return max(1, bisect_right(list(accumulate(rows)), MAX_DISPATCH_S / row_s))
 
 
 def steps_to_take(

@@ -5,6 +5,7 @@ spans of the requests. Each request has a span "dispatch" that is linked to the 
 """
 
 from collections.abc import Collection
+from itertools import zip_longest
 from typing import Any
 
 from services.runtime.observability import span_attributes
@@ -14,7 +15,7 @@ from services.runtime.observability.completed_spans import (
     epoch_ns,
     record_span,
 )
-from services.runtime.scheduling.slots import Dispatch, RequestState, TracedDispatch
+from services.runtime.scheduling.slots import Dispatch, RequestState, Stay, TracedDispatch
 
 
 def record_dispatch(dispatch: Dispatch, states: Collection[RequestState[Any, Any]]) -> None:
@@ -42,7 +43,7 @@ def record_dispatch(dispatch: Dispatch, states: Collection[RequestState[Any, Any
 
 
 def record_request(state: RequestState[Any, Any], end_s: float) -> None:
-    """Records a request's time in the queue and in its slot as children of the current span.
+    """Records a request's times in the queue and in its slots as children of the current span.
 
     Args:
         state: The finished request.
@@ -51,16 +52,24 @@ def record_request(state: RequestState[Any, Any], end_s: float) -> None:
     if state.trace is None:
         return
     offset_ns = clock_offset_ns()
-    arrival_ns, end_ns = epoch_ns(state.arrival_s, offset_ns), epoch_ns(end_s, offset_ns)
-    if state.start_s is None:
-        record_span("queue", arrival_ns, end_ns)
-        return
-    start_ns = epoch_ns(state.start_s, offset_ns)
-    record_span("queue", arrival_ns, start_ns)
-    slot = record_span("compute", start_ns, end_ns)
-    prefilled_ns = epoch_ns(state.start_s + state.prefill_s, offset_ns)
+    stays = list(state.stays)  # before the waits: the device thread may end a stay meanwhile
+    for wait_start_s, stay in zip_longest(state.wait_starts_s, stays):
+        wait_start_ns = epoch_ns(wait_start_s, offset_ns)
+        if stay is None:  # it still waited at its end
+            record_span("queue", wait_start_ns, epoch_ns(end_s, offset_ns))
+            return
+        record_span("queue", wait_start_ns, epoch_ns(stay.start_s, offset_ns))
+        _record_stay(state, stay, end_s if stay.end_s is None else stay.end_s, offset_ns)
+
+
+def _record_stay(state: RequestState[Any, Any], stay: Stay, end_s: float, offset_ns: int) -> None:
+    start_ns = epoch_ns(stay.start_s, offset_ns)
+    slot = record_span("compute", start_ns, epoch_ns(end_s, offset_ns))
+    prefilled_ns = epoch_ns(stay.start_s + stay.prefill_s, offset_ns)
     record_span("prefill", start_ns, prefilled_ns, parent=slot)
     for each, batch, attributes in list(state.dispatches):
+        if not stay.start_s <= each.start_s < end_s:
+            continue
         begun_ns, stepped_ns = (
             epoch_ns(each.start_s, offset_ns),
             epoch_ns(each.stepped_s, offset_ns),

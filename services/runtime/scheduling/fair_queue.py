@@ -4,14 +4,17 @@ Source: Goyal, Vin and Cheng 1996, "Start-time fair queuing" (order); Choudhury 
 "Dynamic queue length thresholds" (admission).
 """
 
+import math
 from bisect import bisect_right, insort_right
 from collections import Counter
+from collections.abc import Container
 from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from services.runtime.wire.caller import Caller, Priority
 
 Item = TypeVar("Item")
+AT_ONCE = -math.inf  # start time of an item that was put back
 
 
 class _Entry(NamedTuple, Generic[Item]):
@@ -58,6 +61,10 @@ class FairQueue(Generic[Item]):
         """
         return self._counts[caller] < self.capacity - len(self._entries)
 
+    def holds(self, caller: Caller) -> bool:
+        """Returns whether an item of a caller waits."""
+        return caller in self._counts
+
     def push(self, item: Item, caller: Caller, cost: float) -> None:
         """Adds an item.
 
@@ -72,6 +79,15 @@ class FairQueue(Generic[Item]):
         insort_right(self._entries, entry, key=attrgetter("order"))
         self._counts[caller] += 1
 
+    def put_back(self, item: Item, caller: Caller) -> None:
+        """Adds a popped item again, before all of its priority that were not put back.
+
+        It costs its caller nothing more. It takes a place, and there need not be one.
+        """
+        entry = _Entry(item, caller, (caller.priority, AT_ONCE), AT_ONCE)
+        insort_right(self._entries, entry, key=attrgetter("order"))
+        self._counts[caller] += 1
+
     def remove(self, item: Item) -> bool:
         """Removes an item whose caller is gone; returns whether the queue held it."""
         for index, entry in enumerate(self._entries):
@@ -82,12 +98,20 @@ class FairQueue(Generic[Item]):
                 return True
         return False
 
-    def pop(self) -> Item | None:
-        """Removes and returns the next item; None if the queue is empty."""
+    def next_caller(self, served: Container[str] = ()) -> Caller | None:
+        """Returns the caller of the item that `pop` would return; None if the queue is empty."""
+        return self._entries[self._next(served)].caller if self._entries else None
+
+    def pop(self, served: Container[str] = ()) -> Item | None:
+        """Removes and returns the next item; None if the queue is empty.
+
+        Items of callers whose ids are in `served` come after the others of their priority.
+        """
         if not self._entries:
             return None
-        entry = self._take(0)
-        self._start_time[entry.caller.priority] = entry.start_time
+        entry = self._take(self._next(served))
+        now = self._start_time[entry.caller.priority]
+        self._start_time[entry.caller.priority] = max(now, entry.start_time)
         for caller, finish_time in list(self._finish_time.items()):
             if finish_time <= self._start_time[caller.priority]:  # it no longer delays the caller
                 del self._finish_time[caller]
@@ -103,6 +127,17 @@ class FairQueue(Generic[Item]):
         index = bisect_right(self._entries, place, key=attrgetter("order"))
         items = self.items()
         return items[:index], items[index:]
+
+    def _next(self, served: Container[str]) -> int:
+        """Returns the index of the next item; there is one."""
+        urgent = self._entries[0].caller.priority
+        unserved = {
+            caller
+            for caller in self._counts
+            if caller.priority == urgent and caller.id not in served
+        }
+        places = (index for index, each in enumerate(self._entries) if each.caller in unserved)
+        return next(places, 0) if unserved else 0
 
     def _next_start_time(self, caller: Caller) -> float:
         return max(self._start_time[caller.priority], self._finish_time.get(caller, 0.0))

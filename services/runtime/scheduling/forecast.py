@@ -1,11 +1,12 @@
 """Forecast of a request's finish time at its arrival, from the steps known to be ahead of it."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.runtime.wire.caller import ANONYMOUS, Caller
 
+PARTS = 4  # of the device that a caller has if none of its requests waits; else it has one
 SMOOTHING = 0.2  # weight of the newest measurement in a running mean
 ROUNDING = 1e-9  # share of a request's steps that is no step, but what arithmetic leaves over
 
@@ -91,6 +92,7 @@ def seconds_to_finish(
     if times.seconds(1) is None:
         return None
     queue = deque(enumerate([*running, *ahead, own, *behind]))
+    waiting = Counter(work.caller for _, work in queue)
     own_index = len(running) + len(ahead)
     busy = [*running, *ahead][:slots]
     min_rows = sum(work.rows for work in busy) if len(busy) == slots else 0
@@ -101,7 +103,8 @@ def seconds_to_finish(
         while queue and len(in_slots) < slots:
             index, work = queue.popleft()
             in_slots[index] = work
-        step_s = _seconds_of_steps(in_slots.values(), min_rows, times)
+            waiting[work.caller] -= 1
+        step_s = _seconds_of_steps(in_slots.values(), +waiting, min_rows, times)
         taken_s = min(work.steps * step_s[work.caller] for work in in_slots.values())
         elapsed_s += taken_s
         in_slots = {
@@ -117,16 +120,20 @@ def _steps_left(steps: float, taken_s: float, step_s: float) -> float:
 
 
 def _seconds_of_steps(
-    works: Collection[Work], min_rows: int, times: StepTimes
+    works: Collection[Work], waiting: Container[Caller], min_rows: int, times: StepTimes
 ) -> Mapping[Caller, float]:
     """Returns the seconds between two steps of each caller's requests.
 
-    The callers have equal parts of the device, as `SlotPolicy.turn` gives them.
+    The callers have parts of the device as `SlotPolicy.turn` gives them.
     """
     rows: Counter[Caller] = Counter()
     for work in works:
         rows[work.caller] += work.rows if work.steps > 0 else 0
     computed = rows.total() or 1
     all_s = times.seconds(max(min_rows, computed)) or 0.0
-    callers = sum(count > 0 for count in rows.values())
-    return {caller: callers * count / computed * all_s for caller, count in rows.items()}
+    parts = {caller: 1 if caller in waiting else PARTS for caller, count in rows.items() if count}
+    total = sum(parts.values())
+    return {
+        caller: total / parts.get(caller, 1) * count / computed * all_s
+        for caller, count in rows.items()
+    }

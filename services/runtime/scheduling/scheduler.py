@@ -191,19 +191,35 @@ class SlotScheduler(Generic[Request, State]):
             self._free(slot)
 
     def _admit_waiting(self) -> None:
-        for slot in self._policy.free_slots():
-            with self._lock:
-                start_s = self._clock()
-                state = self._policy.start_next(slot, start_s)
-            if state is None:
-                return
-            WAITS.record(start_s - state.arrival_s, trace=state.trace)
-            try:
-                self._device.admit(slot, state.request)
-                state.prefill_s = self._clock() - start_s
-            except Exception as error:  # the other slots are not affected
-                self._free(slot)
-                self._fail([state], error)
+        for free in self._policy.free_slots():
+            self._admit_next(free)
+        while (slot := self._slot_to_park()) is not None:
+            self._park(slot)
+            self._admit_next(slot)
+
+    def _slot_to_park(self) -> int | None:
+        with self._lock:
+            return self._policy.slot_to_park()
+
+    def _park(self, slot: int) -> None:
+        progress = self._device.advance(0, [slot])[slot]
+        self._device.release(slot)
+        with self._lock:
+            self._policy.park(slot, progress, self._clock())
+
+    def _admit_next(self, slot: int) -> None:
+        with self._lock:
+            start_s = self._clock()
+            state = self._policy.start_next(slot, start_s)
+        if state is None:
+            return
+        WAITS.record(start_s - state.wait_starts_s[-1], trace=state.trace)
+        try:
+            self._device.admit(slot, state.request, state.parked)
+            state.stays[-1].prefill_s = self._clock() - start_s
+        except Exception as error:  # the other slots are not affected
+            self._free(slot)
+            self._fail([state], error)
 
     def _preempt_waiting(self) -> None:
         while True:
@@ -211,7 +227,7 @@ class SlotScheduler(Generic[Request, State]):
                 state = self._policy.queue.pop()
             if state is None:
                 return
-            state.callback(Preempted(None))
+            state.callback(Preempted(state.parked))
 
     def _preempt_all(self) -> None:
         self._preempt_waiting()
@@ -248,9 +264,8 @@ class SlotScheduler(Generic[Request, State]):
                 state.callback(states[slot])
             if slot in ending:
                 self._free(slot)
-                queue_s = state.queue_s or 0.0
-                compute_s = end_s - state.arrival_s - queue_s
-                state.callback(Timed(states[slot], queue_s, compute_s, state.device_s))
+                compute_s = end_s - state.arrival_s - state.queue_s
+                state.callback(Timed(states[slot], state.queue_s, compute_s, state.device_s))
 
     def _fail_running(self, error: Exception) -> None:
         self._usable = False

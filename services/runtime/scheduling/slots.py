@@ -26,10 +26,9 @@ class DecodeRequest(Protocol):
 Request = TypeVar("Request", bound=DecodeRequest)
 State = TypeVar("State")
 RequestIn = TypeVar("RequestIn", bound=DecodeRequest, contravariant=True)
-StateOut = TypeVar("StateOut", covariant=True)
 
 
-class SlotDevice(Protocol[RequestIn, StateOut]):
+class SlotDevice(Protocol[RequestIn, State]):
     """A device with a number of slots that take steps together. One thread uses it."""
 
     @property
@@ -40,12 +39,15 @@ class SlotDevice(Protocol[RequestIn, StateOut]):
     def device_to_host_s(self) -> float:
         """Seconds that the last `advance` spent fetching the wanted states from the device."""
 
-    def admit(self, slot: int, request: RequestIn) -> None:
-        """Puts a request into a free slot; it takes part in the next step."""
+    def admit(self, slot: int, request: RequestIn, state: State | None = None) -> None:
+        """Puts a request into a free slot; it takes part in the next step.
+
+        `state` is what `advance` returned of a request that lost its slot: it goes on from there.
+        """
 
     def advance(
         self, steps: int, wanted: Collection[int], resting: Collection[int] = ()
-    ) -> Mapping[int, StateOut]:
+    ) -> Mapping[int, State]:
         """Takes steps in every slot that has steps left, but for the resting ones.
 
         Returns the states of the wanted slots.
@@ -108,6 +110,21 @@ class TracedDispatch(NamedTuple):
     attributes: Attributes
 
 
+@dataclass(slots=True)
+class Stay:
+    """The time of a request in a slot.
+
+    Attributes:
+        start_s: Time when it got the slot.
+        prefill_s: Seconds that the host waited while the request was put into the slot.
+        end_s: Time when it was parked; None if it has not been.
+    """
+
+    start_s: float
+    prefill_s: float = 0.0
+    end_s: float | None = None
+
+
 @dataclass(eq=False, slots=True)
 class RequestState(Generic[Request, State]):
     """A request in the scheduler, from its arrival to its end.
@@ -121,8 +138,9 @@ class RequestState(Generic[Request, State]):
         steps_left: Steps until the end.
         trace: Span that the request belongs to, if it is traced.
         caller: Whose it is.
-        start_s: Time when it got a slot; None before.
-        prefill_s: Seconds that the host waited while the request was put into its slot.
+        stays: Its times in a slot: several if it was parked, which is to lose the slot to another
+            caller's request and wait again.
+        parked: State to go on from after it was parked.
         device_s: Share of the device so far.
         dispatches: Dispatches it took part in, if it is traced.
         cancelled: Whether its caller is gone.
@@ -135,13 +153,23 @@ class RequestState(Generic[Request, State]):
     steps_left: int
     trace: SpanContext | None = None
     caller: Caller = ANONYMOUS
-    start_s: float | None = None
-    prefill_s: float = 0.0
+    stays: list[Stay] = field(default_factory=list)
+    parked: State | None = None
     device_s: float = 0.0
     dispatches: list[TracedDispatch] = field(default_factory=list)
     cancelled: bool = False
 
     @property
-    def queue_s(self) -> float | None:
-        """Seconds it waited for its slot; None while it waits."""
-        return None if self.start_s is None else self.start_s - self.arrival_s
+    def wait_starts_s(self) -> list[float]:
+        """Start of each of its waits: its arrival, and each time that it was parked."""
+        return [self.arrival_s, *(stay.end_s for stay in self.stays if stay.end_s is not None)]
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds it waited before its stays."""
+        waits = zip(self.wait_starts_s, self.stays, strict=False)  # it may wait once more
+        return sum(stay.start_s - wait_start_s for wait_start_s, stay in waits)
+
+
+InSlots: TypeAlias = Mapping[int, RequestState[Request, State]]
+"""Requests by the slot that each holds."""

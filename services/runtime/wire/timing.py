@@ -14,9 +14,10 @@ class Timed(Generic[Result]):
 
     Attributes:
         result: Result of the request.
-        queue_s: Seconds from the arrival to the start of compute.
-        compute_s: Seconds from there to the result: the whole batch's time, or all the time in the
-            slot.
+        queue_s: Seconds from the arrival to the start of compute, and those without a slot after
+            it.
+        compute_s: The other seconds until the result: the whole batch's time, or all the time in
+            slots.
         device_s: The request's share of the device: an equal part of a batch, and of each step the
             share of its rows. Summed over all requests, this is the time the device was busy.
     """

@@ -1,4 +1,4 @@
-"""The number of steps of a dispatch."""
+"""The requests and steps of a dispatch."""
 
 import pytest
 from hypothesis import given
@@ -8,6 +8,7 @@ from services.runtime.scheduling.dispatch import (
     MAX_DISPATCH_ALONE_S,
     MAX_DISPATCH_S,
     MAX_DISPATCH_STEPS,
+    requests_to_advance,
     steps_to_take,
 )
 
@@ -43,6 +44,17 @@ def test_a_dispatch_has_one_step_while_requests_stream_or_wait_and_before_a_meas
     usual: dict[str, object] = {"stream": False, "waiting": False, "step_s": SHORT_S}
 
     assert steps_to_take([40], **(usual | circumstance)) == 1  # type: ignore[arg-type]
+
+
+def test_a_dispatch_of_a_busy_device_has_only_the_requests_that_end_in_time() -> None:
+    def requests(row_s: float | None, *, waiting: bool = True) -> int:
+        return requests_to_advance([2, 2, 1, 2], waiting=waiting, row_s=row_s)
+
+    assert requests(MAX_DISPATCH_S / 5.5) == 3
+    assert requests(MAX_DISPATCH_S / 4.5) == 2
+    assert requests(MAX_DISPATCH_S * 2) == 1
+    assert requests(MAX_DISPATCH_S / 100) == 4
+    assert requests(None) == requests(0.0) == requests(MAX_DISPATCH_S, waiting=False) == 4
 
 
 def test_a_row_without_steps_ends_without_a_step() -> None:

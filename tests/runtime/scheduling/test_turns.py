@@ -50,3 +50,49 @@ def test_who_has_done_little_for_long_gets_no_more_than_its_part_afterwards(
     bench.finish()
 
     assert [names for _, names in bench.device.dispatches[30:40]] == [{"old", "new"}] * 10
+
+
+def test_a_caller_with_requests_in_the_queue_has_a_quarter_of_the_part_of_one_without(
+    fake_device: type[FakeDevice], countdown: type[Countdown]
+) -> None:
+    bench = Bench(fake_device(slots=4), countdown)
+    for number in range(9):
+        bench.submit(f"flood {number}", 40, caller=Caller(id="flood"))
+    bench.scheduler.tick()
+    bench.submit("other", 40, caller=Caller(id="other"))
+    before = len(bench.device.dispatches)
+    while not bench.events["other"]:
+        bench.scheduler.tick()
+    rows = {"flood": 0, "other": 0}
+    for steps, names in bench.device.dispatches[before:]:
+        for name in names:
+            rows[name.split()[0]] += steps
+
+    assert rows == {"flood": 10, "other": 40}
+
+
+def test_a_callers_requests_take_turns_where_one_dispatch_cannot_have_all(
+    fake_device: type[FakeDevice], countdown: type[Countdown]
+) -> None:
+    bench = Bench(fake_device(slots=3), countdown)
+    bench.submit("other", 1, caller=Caller(id="other"))
+    for number in range(4):
+        bench.submit(str(number), 9, caller=Caller(id="flood"))
+    for _ in range(8):
+        bench.scheduler.tick()
+
+    shared = [names for _, names in bench.device.dispatches if "other" not in names]
+    assert [len(names) for names in shared[-6:]] == [1] * 6  # a step takes a second
+    assert shared[-6:-3] == shared[-3:]
+    assert len(set(shared[-3:])) == 3
+
+
+def test_a_lone_callers_requests_step_together_however_long_a_step_takes(
+    fake_device: type[FakeDevice], countdown: type[Countdown]
+) -> None:
+    bench = Bench(fake_device(slots=2), countdown)
+    for name in "abc":
+        bench.submit(name, 5, caller=Caller(id="lone"))
+    bench.finish()
+
+    assert [names for _, names in bench.device.dispatches[:5]] == [{"a", "b"}] * 5

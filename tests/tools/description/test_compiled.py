@@ -82,8 +82,11 @@ def test_describe_says_what_each_stage_takes(
         "base 8.00 GB 50% 7.00 MB"
     ]
     app([*words, "--json"], result_action="return_value")
-    told = json.loads(capsys.readouterr().out)["compiled"]
-    assert told["stages"]["text_encoder"] == {"peak_bytes": 4_000_000_000, "temporary_bytes": 800}
+    compiled = json.loads(capsys.readouterr().out)["compiled"]
+    assert compiled["stages"]["text_encoder"] == {
+        "peak_bytes": 4_000_000_000,
+        "temporary_bytes": 800,
+    }
 
 
 def test_a_plan_counts_temporaries_as_memory(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class TimedSlots:
         self.running: dict[int, Call] = {}
         self.admitted: list[int] = []
 
-    def admit(self, slot: int, request: Call) -> None:
+    def admit(self, slot: int, request: Call, state: None = None) -> None:
         self.running[slot] = request
         self.admitted.append(request.request)
         self.now_s += self.times.admit_s

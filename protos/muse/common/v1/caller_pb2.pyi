@@ -43,8 +43,9 @@ global___Priority = Priority
 
 @typing.final
 class Caller(google.protobuf.message.Message):
-    """The caller of a request. It orders the requests that wait for a slot of base or superres; it never
-    takes a slot from a request that runs.
+    """The caller of a request. It orders the requests that wait for a slot of base or superres. A caller with
+    several slots loses one to a caller of at least its priority that waits for its first; a request that
+    loses its slot goes on from there when one is free.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -27,10 +27,11 @@ class StageTiming(google.protobuf.message.Message):
     """Name of the stage: "text_encoder", "tokenizer", "base" or "superres"."""
     queue_s: builtins.float
     """Time from the arrival of the request at the stage to the start of its compute: the wait for a batch
-    or a slot, and for the device.
+    or a slot, and for the device. A decode that lost its slot to another caller's adds its wait for the
+    next slot.
     """
     compute_s: builtins.float
-    """Time on the device: the duration of the batch, or the time for which the decode held its slot."""
+    """Time on the device: the duration of the batch, or the time for which the decode held its slots."""
     transfer_s: builtins.float
     """Time that the client of the stage waited beyond queue_s and compute_s: network, serialisation and
     failed attempts. The client fills it in; a stage leaves it 0.
