@@ -8,7 +8,7 @@ SEED ?= 8
 FUZZ_SECONDS ?= 3600
 FUZZ_TARGETS ?=
 
-.PHONY: setup demo test chaos soak fuzz lint types imports protos protos-check node-example kubectl manifests local-overlay check lock clean
+.PHONY: setup demo test chaos soak fuzz lint types imports protos protos-check node-packages kubectl manifests local-overlay check lock clean
 
 setup: $(VENV)/.ready
 
@@ -76,10 +76,11 @@ manifests: $(VENV)/.manifests # renders every overlay and says what is wrong
 local-overlay: $(VENV)/.manifests # what `muse up` runs, after a change of the manifests
 	PYTHONPATH=. $(BIN)/python scripts/render_local_overlay.py
 
-node-example: # its packages, which its test needs
+node-packages: # of the example, and OpenAI's client: their tests need them
 	cd examples/node && npm ci --silent --no-audit --no-fund --ignore-scripts
+	cd tests/gateway/node && npm ci --silent --no-audit --no-fund --ignore-scripts
 
-check: lint types imports protos-check node-example
+check: lint types imports protos-check node-packages
 
 lock:
 	sh scripts/lock.sh

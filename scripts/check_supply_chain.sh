@@ -13,7 +13,7 @@ if [ ! -f "$tools/.ready" ] || [ requirements/supply.lock -nt "$tools/.ready" ];
         -r requirements/supply.lock
     touch "$tools/.ready"
 fi
-shipped="serve orchestrator train tpu cuda train-tpu"
+shipped="serve orchestrator gateway train tpu cuda train-tpu"
 
 # These name no licence where the tool looks; their LICENSE files are Apache-2.0 but resvg_py's, MIT.
 unnamed="atheris cel-python grain resvg_py"

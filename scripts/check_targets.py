@@ -2,8 +2,8 @@
 
 `python scripts/check_targets.py` runs scripts/install_target.sh for each target in a clean folder,
 all at once, then the commands of the Containerfile with nothing else on the path, on the demo
-checkpoint: the orchestrator is ready once all four stages are, and every server must end by itself
-on SIGTERM.
+checkpoint: the orchestrator is ready once all four stages are, the gateway once the orchestrator
+is, and every server must end by itself on SIGTERM.
 """
 
 import json
@@ -13,16 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.stages import ORCHESTRATOR, STAGES
+from services.stages import GATEWAY, ORCHESTRATOR, STAGES
 
 ROOT = Path(__file__).parents[1]
 READY_S, STOP_S = 600.0, 60.0
@@ -89,21 +90,37 @@ def running(
         process.kill()
 
 
-def wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
-    """Waits for a server to say that it is ready."""
-    deadline = time.monotonic() + READY_S
+def grpc_ready(port: int) -> bool:
+    """Returns whether a gRPC server says that it is ready."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise SystemExit(f"{process.args!r}: died with status {process.returncode}")
-            try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=5)
-            except grpc.RpcError:
-                answer = None
-            if answer and answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-            time.sleep(0.5)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=5)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def http_ready(port: int) -> bool:
+    """Returns whether the gateway says that it is ready."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            return True
+    except OSError:  # among them the status 503
+        return False
+
+
+def wait_until_ready(
+    process: subprocess.Popen[str], port: int, is_ready: Callable[[int], bool]
+) -> None:
+    """Waits for a server to say that it is ready."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args!r}: died with status {process.returncode}")
+        if is_ready(port):
+            return
+        time.sleep(0.5)
     raise SystemExit(f"{process.args!r}: was not ready after {READY_S:.0f} s")
 
 
@@ -112,21 +129,29 @@ def main() -> None:
     of = commands((ROOT / "Containerfile").read_text())
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
-        folders = {target: work / target for target in ("orchestrator", "stage", "training")}
+        targets = (GATEWAY, ORCHESTRATOR, "stage", "training")
+        folders = {target: work / target for target in targets}
         with ThreadPoolExecutor() as pool:
             list(pool.map(install, folders, folders.values()))  # raises what one of them raised
-        for package in ("jax", "flax", "safetensors", "pip"):
-            if has(folders["orchestrator"], package):
-                raise SystemExit(f"orchestrator: has {package}, which it does not need")
+        for target in (GATEWAY, ORCHESTRATOR):
+            for package in ("jax", "flax", "safetensors", "pip"):
+                if has(folders[target], package):
+                    raise SystemExit(f"{target}: has {package}, which it does not need")
 
         training = environment(folders["training"], work)
         subprocess.run(of["training"], check=True, env=training, cwd=work, capture_output=True)
         print("training: its command runs", flush=True)
-        ports = {name: str(free_port()) for name in (ORCHESTRATOR, *STAGES)}
+        ports = {name: str(free_port()) for name in (GATEWAY, ORCHESTRATOR, *STAGES)}
         addresses = {name: f"127.0.0.1:{ports[name]}" for name in STAGES}
         checkpoints = str(ROOT / "checkpoints/demo")
         orchestrator = environment(
             folders["orchestrator"], work, port=ports[ORCHESTRATOR], **addresses
+        )
+        gateway = environment(
+            folders[GATEWAY],
+            work,
+            port=ports[GATEWAY],
+            orchestrator=f"127.0.0.1:{ports[ORCHESTRATOR]}",
         )
         with ExitStack() as servers:
             for stage in STAGES.values():
@@ -135,8 +160,11 @@ def main() -> None:
                 )
                 servers.enter_context(running(of[stage.deployment], variables, work))
             front = servers.enter_context(running(of[ORCHESTRATOR], orchestrator, work))
-            wait_until_ready(front, int(ports[ORCHESTRATOR]))
+            wait_until_ready(front, int(ports[ORCHESTRATOR]), grpc_ready)
             print("orchestrator: ready, and so are the four stages", flush=True)
+            http = servers.enter_context(running(of[GATEWAY], gateway, work))
+            wait_until_ready(http, int(ports[GATEWAY]), http_ready)
+            print("gateway: ready", flush=True)
         print("all servers: ended by themselves", flush=True)
 
 

@@ -2,18 +2,19 @@
 # Installs what one image needs into a fresh environment: locked packages, then this repository.
 # The Containerfile runs it, and so does scripts/check_targets.py, which needs no container engine.
 #
-#   sh scripts/install_target.sh orchestrator|stage|training cpu|tpu|cuda FOLDER
+#   sh scripts/install_target.sh orchestrator|gateway|stage|training cpu|tpu|cuda FOLDER
 set -eu
 cd "$(dirname "$0")/.."
 target=$1 accelerator=$2 folder=$3
 case "$target-$accelerator" in
 orchestrator-cpu) lock=orchestrator ;; # no JAX: it computes nothing
+gateway-cpu) lock=gateway ;;
 stage-cpu) lock=serve ;;
 stage-tpu | stage-cuda) lock=$accelerator ;;
 training-cpu) lock=train ;;
 training-tpu) lock=train-tpu ;;
 *)
-    echo "expected orchestrator cpu, stage cpu|tpu|cuda or training cpu|tpu, got $target $accelerator" >&2
+    echo "expected orchestrator cpu, gateway cpu, stage cpu|tpu|cuda or training cpu|tpu, got $target $accelerator" >&2
     exit 2
     ;;
 esac

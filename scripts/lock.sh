@@ -21,6 +21,7 @@ lock cuda
 lock train
 lock train-tpu train tpu
 lock orchestrator discovery
+lock gateway
 
 # Tools with an environment of their own.
 lock_tool() {

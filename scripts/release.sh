@@ -23,7 +23,7 @@ make setup
 sh scripts/check_supply_chain.sh dist/sbom
 if command -v podman; then
     version=$(.venv/bin/python -c 'from importlib.metadata import version; print(version("muse"))')
-    for target in orchestrator text-encoder tokenizer base superres training; do
+    for target in gateway orchestrator text-encoder tokenizer base superres training; do
         podman build --quiet --target $target --tag muse-$target:$version \
             ${PYTHON_IMAGE:+--build-arg PYTHON_IMAGE="$PYTHON_IMAGE"} .
         echo "muse-$target:$version $(podman inspect --format '{{.Digest}}' muse-$target:$version)"

@@ -11,6 +11,8 @@ from typing import Any, Literal
 StageName = Literal["text_encoder", "base", "superres", "tokenizer"]
 ORCHESTRATOR = "orchestrator"
 ORCHESTRATOR_PORT = 50050
+GATEWAY = "gateway"
+GATEWAY_PORT = 8080
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,22 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from muse_client.addresses import is_here
+from muse_client.addresses import RESOLVED, is_here
 from muse_client.tls import Tls, TlsContent
 
 AnyChannel = TypeVar("AnyChannel")
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
+MAX_RECONNECT_MS = (
+    2_000  # between two attempts to connect; gRPC's two minutes outlast most restarts
+)
+ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 _MAX_ANSWER_BYTES = 64 * 2**20
 
 
 def channel_options(address: str, tls: Tls | None = None) -> list[tuple[str, int | str]]:
     """Returns the options of a channel: message limits, keepalive, no HTTP proxy to this machine.
+
+    Calls of an address `dns:///...` take turns between all addresses of its name.
 
     Pings keep load balancers and NAT from forgetting a connection that is silent, and show one that
     is lost. The servers permit pings of this interval; others refuse them within five minutes.
@@ -28,7 +34,10 @@ def channel_options(address: str, tls: Tls | None = None) -> list[tuple[str, int
         ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by default
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no limit
+        ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
     ]
+    if address.startswith(RESOLVED):
+        options.append(ROUND_ROBIN)
     if tls is not None and tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
     return [*options, ("grpc.enable_http_proxy", 0)] if is_here(address) else options

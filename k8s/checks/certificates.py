@@ -47,13 +47,20 @@ def servers_encrypt_or_are_allowed_plain_text(each: Workload) -> Iterator[str]:
 
 @check_workloads("Deployment")
 def probes_need_no_certificate(each: Workload) -> Iterator[str]:
-    """The probes of Kubernetes speak gRPC in plain text, and a port with TLS closes on them."""
+    """Probes speak what their port does, and those by gRPC speak plain text alone."""
     for box in each.containers:
         variables = environment(box)
-        if "MUSE_TLS_CERT" not in variables:
-            continue
+        encrypted = "MUSE_TLS_CERT" in variables
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-            port = box.get(kind, {}).get("grpc", {}).get("port")
+            probe = box.get(kind, {})
+            if "httpGet" in probe:
+                scheme = probe["httpGet"].get("scheme", "HTTP")
+                if scheme != ("HTTPS" if encrypted else "HTTP"):
+                    yield f"its {kind} speaks {scheme}, which its server does not"
+                continue
+            if not encrypted:
+                continue
+            port = probe.get("grpc", {}).get("port")
             if str(port) != variables.get("MUSE_HEALTH_PORT"):
                 yield f"its {kind} asks port {port}, where nothing answers in plain text"
 

@@ -7,11 +7,12 @@ from k8s.checks.objects import Check, Objects, Workload, selects, title
 from k8s.checks.rendering import Manifest
 
 PEERS = {"Ingress": "from", "Egress": "to"}
+CALLEES = {"gateway": "orchestrator", "orchestrator": "stage"}  # components, by their caller's
 
 
 @Check
 def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]:
-    """The orchestrator calls each stage's port "grpc"; no other pod of ours calls another."""
+    """Of our pods each of `CALLEES` calls its callees' port "grpc", and no other calls another."""
     if not objects.of("NetworkPolicy"):
         return
     pods = list(objects.workloads())
@@ -19,7 +20,7 @@ def policies_allow_the_call_graph_and_no_more(objects: Objects) -> Iterator[str]
         if not _governing(pod, direction):
             yield f"{pod.title}: no NetworkPolicy governs its {direction.lower()}"
     for caller, callee in product(pods, pods):
-        calls = caller.component == "orchestrator" and callee.component == "stage"
+        calls = CALLEES.get(caller.component) == callee.component
         for port in callee.ports:
             number, wanted = port["containerPort"], calls and port.get("name", "") == "grpc"
             # Both sides must allow it: the caller's egress and the callee's ingress.

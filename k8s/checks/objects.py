@@ -74,7 +74,8 @@ class Workload:
         labels: Of its pods.
         node_selector: Labels of the nodes that its pods may run on.
         account: The service account of its pods.
-        component: What it is to Muse: "stage", "orchestrator", "compile-job", "training" or "".
+        component: What it is to Muse: "stage", "orchestrator", "gateway", "compile-job",
+            "training" or "".
         containers: Of its pods, those that start before the others included.
         ports: Of all its containers.
         mounts: Of all its containers.

@@ -30,10 +30,10 @@ CONTAINER_RIGHTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"securityContext.readOnlyRootFilesystem": True}, "readOnlyRootFilesystem: true"),
     ({"securityContext.capabilities.drop": ["ALL"]}, "all capabilities to be dropped"),
 )
-PROBES = {  # names that each probe may ask for
-    "startupProbe": ("readiness", "liveness"),
-    "readinessProbe": ("readiness",),
-    "livenessProbe": ("liveness",),
+PROBES = {  # names that each probe may ask for over gRPC, and its path over HTTP
+    "startupProbe": (("readiness", "liveness"), "/healthz"),
+    "readinessProbe": (("readiness",), "/readyz"),
+    "livenessProbe": (("liveness",), "/healthz"),
 }
 
 
@@ -94,18 +94,19 @@ def images_are_pinned(each: Workload) -> Iterator[str]:
 @check_workloads("Deployment")
 def probes_ask_the_server(each: Workload) -> Iterator[str]:
     """Each probe asks the port that is served, by the name that means what the probe is for."""
+    by, field = ("httpGet", "path") if each.component == "gateway" else ("grpc", "service")
     for box in each.containers:
         ports = {port["containerPort"] for port in box.get("ports", ())}
-        for kind, meant in PROBES.items():
-            probe = at(box, f"{kind}.grpc")
+        for kind, (services, path) in PROBES.items():
+            probe = at(box, f"{kind}.{by}")
             if probe is None:
-                yield f"has no {kind} over gRPC"
+                yield f"has no {kind} by {by}"
                 continue
             if probe["port"] not in ports:
                 yield f"its {kind} asks port {probe['port']}, which it has not"
-            if probe.get("service") not in meant:
-                expected = " or ".join(meant)
-                yield f"its {kind} asks for {probe.get('service')!r}, expected {expected}"
+            meant = services if by == "grpc" else (path,)
+            if probe.get(field) not in meant:
+                yield f"its {kind} asks for {probe.get(field)!r}, expected {' or '.join(meant)}"
 
 
 @check_workloads("Deployment", component="stage")

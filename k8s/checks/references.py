@@ -173,9 +173,26 @@ def claims_can_be_bound(objects: Objects) -> Iterator[str]:
             yield f"{title(claim)}: asks for more storage than {name} has"
 
 
+@Check
+def ingresses_name_a_service(objects: Objects) -> Iterator[str]:
+    """A path whose Service or port is not there is answered 503, by the ingress controller."""
+    for ingress in objects.of("Ingress"):
+        for rule in ingress["spec"].get("rules", ()):
+            for path in at(rule, "http.paths", ()):
+                backend = path["backend"]["service"]
+                found = objects.named("Service", backend["name"])
+                if found is None:
+                    yield f"{title(ingress)}: there is no Service {backend['name']!r}"
+                    continue
+                for field, port in backend["port"].items():
+                    known = {"name": "name", "number": "port"}[field]
+                    if port not in {each.get(known) for each in found["spec"]["ports"]}:
+                        yield f"{title(ingress)}: {title(found)} has no port {port!r}"
+
+
 @check_workloads()
 def addresses_name_a_service(each: Workload) -> Iterator[str]:
-    """The orchestrator's addresses are plain text to every schema."""
+    """Addresses of the servers that a server calls are plain text to every schema."""
     variables = [entry for box in each.containers for entry in environment(box).items()]
     for name, value in variables:
         if value is None or not value.startswith(ADDRESS):

@@ -7,22 +7,22 @@ from cyclopts import App, Parameter
 from cyclopts.config import Env
 
 from services.gateway.process import run_gateway
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings as Settings
 from services.runtime.version import package_version
 
 app = App(
     name="python -m services.gateway",
-    help="Serves the OpenAI images API over an orchestrator.",
+    help="Serves OpenAI's images API, and Muse's own, over an orchestrator.",
     version=package_version,
     config=Env("MUSE_", command=False),
 )
 
 
-DEFAULTS = GatewaySettings()
+DEFAULTS = Settings()
 
 
 @app.default
-def main(settings: Annotated[GatewaySettings, Parameter(name="*")] = DEFAULTS) -> None:
+def main(settings: Annotated[Settings, Parameter(name="*")] = DEFAULTS) -> None:
     """Serves until SIGTERM."""
     run_gateway(settings)
 

@@ -1,5 +1,6 @@
 """The application: routes, errors, credentials, and what is recorded of each request."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -14,23 +15,26 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from services.gateway.errors import BAD_REQUEST, FAILED, ApiError, api_error
 from services.gateway.limits import Limits
+from services.gateway.native.routes import native_routes
 from services.gateway.openai.routes import openai_routes
 from services.gateway.served import ServedSystem
 from services.gateway.settings import GatewaySettings
 from services.runtime.version import package_version
 
+logger = logging.getLogger(__name__)
+
 
 def gateway_app(
     client: AsyncMuseClient,
     settings: GatewaySettings,
-    metrics: Callable[[], str],
+    metrics: Callable[[], str] | None,
 ) -> FastAPI:
     """Returns the application.
 
     Args:
         client: Of the orchestrator, with the gateway's own credential; closed with the application.
         settings: Limits, and aliases of models.
-        metrics: Returns what Prometheus scrapes.
+        metrics: Returns what `/metrics` answers to Prometheus; None for no such route.
     """
 
     @asynccontextmanager
@@ -45,7 +49,7 @@ def gateway_app(
             problem = str(error).replace("api_key", "authorization")
             raise ApiError(401, problem, code="invalid_api_key") from None
 
-    system = ServedSystem(client)
+    system, readiness = ServedSystem(client), Readiness()
     app = FastAPI(
         title="Muse",
         version=package_version(),
@@ -54,10 +58,12 @@ def gateway_app(
         docs_url=None,
     )
     app.include_router(openai_routes(client_of, system, aliases=settings.model_aliases))
+    app.include_router(native_routes(client_of))
     app.add_middleware(
         Limits,
         max_requests=settings.max_requests,
         max_body_bytes=settings.max_body_mib * 2**20,
+        max_bodies_bytes=settings.max_bodies_mib * 2**20,
         receive_timeout_s=settings.receive_timeout_s,
     )
 
@@ -72,16 +78,38 @@ def gateway_app(
         try:
             await system.current()
         except MuseError as error:
+            readiness.log(error.message)
             return PlainTextResponse(error.message, 503)
+        readiness.log("")
         return PlainTextResponse("ok")
 
-    @app.get("/metrics", include_in_schema=False)
-    async def scraped() -> Response:
-        """Answers Prometheus."""
-        return PlainTextResponse(metrics())
+    if metrics is not None:
+
+        @app.get("/metrics", include_in_schema=False)
+        async def scraped() -> Response:
+            """Answers Prometheus."""
+            return PlainTextResponse(metrics())
 
     _add_error_handlers(app)
     return app
+
+
+class Readiness:
+    """Whether the gateway is ready, logged when that or its reason changes."""
+
+    def __init__(self) -> None:
+        """Starts with nothing logged."""
+        self._logged: str | None = None
+
+    def log(self, problem: str) -> None:
+        """Logs why the gateway is not ready, or with "" that it is, unless it was logged last."""
+        if problem == self._logged:
+            return
+        self._logged = problem
+        if problem:
+            logger.warning("not ready: %s", problem)
+        else:
+            logger.info("ready")
 
 
 def _credential(request: Request) -> str:

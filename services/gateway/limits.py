@@ -1,4 +1,4 @@
-"""Limits around every request: how many at once, bytes of a body, seconds until it has arrived.
+"""Limits around every request: how many at once, bytes of bodies, seconds until one has arrived.
 
 They hold for what a request brings. What its answer may take, the orchestrator's deadline bounds.
 """
@@ -18,10 +18,17 @@ class Limits:
     """An ASGI application around another."""
 
     def __init__(
-        self, app: ASGIApp, *, max_requests: int, max_body_bytes: int, receive_timeout_s: float
+        self,
+        app: ASGIApp,
+        *,
+        max_requests: int,
+        max_body_bytes: int,
+        max_bodies_bytes: int,
+        receive_timeout_s: float,
     ) -> None:
         """Limits an application; `GatewaySettings` documents the numbers."""
         self._app, self._max_requests, self._open = app, max_requests, 0
+        self._max_bodies_bytes, self._held_bytes = max_bodies_bytes, 0
         self._max_body_bytes, self._receive_timeout_s = max_body_bytes, receive_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,13 +49,7 @@ class Limits:
 
     def _refusal_at_arrival(self, scope: Scope) -> ApiError | None:
         if self._open >= self._max_requests:
-            return ApiError(
-                503,
-                f"all {self._max_requests} requests that may be open at once are",
-                FAILED,
-                "overloaded",
-                headers={"Retry-After": "1"},
-            )
+            return _full(f"all {self._max_requests} requests that may be open at once are")
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
             return self._too_large()
@@ -73,9 +74,15 @@ class Limits:
             except TimeoutError:
                 refusal = self._too_late()
                 raise ClientDisconnect from None
-            arrived += len(message.get("body", b""))
+            part_bytes = len(message.get("body", b""))
+            arrived += part_bytes
+            self._held_bytes += part_bytes
             if arrived > self._max_body_bytes:
                 refusal = self._too_large()
+                raise ClientDisconnect
+            if self._held_bytes > self._max_bodies_bytes:
+                most = f"{self._max_bodies_bytes / 2**20:g} MiB"
+                refusal = _full(f"the bodies of open requests are larger than {most} together")
                 raise ClientDisconnect
             whole = not message.get("more_body", False)
             return message
@@ -84,7 +91,10 @@ class Limits:
             if refusal is None:
                 await send(message)
 
-        await self._app(scope, bounded_receive, send_unless_refused)
+        try:
+            await self._app(scope, bounded_receive, send_unless_refused)
+        finally:
+            self._held_bytes -= arrived
         return refusal
 
     def _too_large(self) -> ApiError:
@@ -102,3 +112,9 @@ class Limits:
             code="request_timeout",
             headers={"Connection": "close"},
         )
+
+
+def _full(what: str) -> ApiError:
+    """Returns the refusal of a request for which this gateway has no room now."""
+    headers = {"Retry-After": "1", "Connection": "close"}  # the rest of its body is not read
+    return ApiError(503, what, FAILED, "overloaded", headers=headers)

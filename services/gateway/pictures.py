@@ -26,9 +26,15 @@ async def encoded(png: bytes, output_format: OutputFormat, quality: int) -> str:
 
 
 def size_of(png: bytes) -> str:
-    """Returns a picture's size as OpenAI writes it, such as "256x256"; reads its header alone."""
+    """Returns a picture's size as OpenAI writes it, such as "256x256"."""
+    width_px, height_px = sides_of(png)
+    return f"{width_px}x{height_px}"
+
+
+def sides_of(png: bytes) -> tuple[int, int]:
+    """Returns a picture's width and height in pixels; reads its header alone."""
     with Image.open(io.BytesIO(png)) as image:
-        return f"{image.width}x{image.height}"
+        return image.width, image.height
 
 
 def _converted(png: bytes, output_format: str, quality: int) -> bytes:

@@ -3,7 +3,8 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -20,18 +21,41 @@ from services.gateway.app import gateway_app
 from services.gateway.limits import PROBES
 from services.gateway.settings import GatewaySettings
 from services.runtime.observability.logs import configure_logs
-from services.runtime.observability.metrics import meter_provider
+from services.runtime.observability.metrics import meter_provider, prometheus_endpoint
 from services.runtime.observability.otel_variables import check_variables
 from services.runtime.observability.tracing import configure_tracing
-from services.runtime.server.certificates import CertificateFiles
+from services.runtime.server.certificates import ReloadedCertificates
 
 logger = logging.getLogger(__name__)
 NAME = "muse.gateway"
 MAX_HEAD_BYTES = 64 * 2**10  # of a request's line and headers
+RENEWAL_S = 10.0  # between two looks at the files of the certificate
 
 
 class GatewayServer(uvicorn.Server):
-    """A server that says in the log where it listens, and ends as any process here does."""
+    """A server that logs its address, follows its certificate's files, and ends as any server here.
+
+    Attributes:
+        certificates: Its certificate; None in plain text.
+    """
+
+    def __init__(self, config: uvicorn.Config, certificates: ReloadedCertificates | None) -> None:
+        """Serves by a configuration; `run` starts."""
+        super().__init__(config)
+        self.certificates = certificates
+        if certificates is not None:
+            config.callback_notify, config.timeout_notify = self.renew_certificate, int(RENEWAL_S)
+
+    async def renew_certificate(self) -> None:
+        """Takes the certificate's files for new connections, if they have changed."""
+        if self.certificates is None or self.certificates.changed() is None:
+            return
+        assert self.config.ssl is not None
+        assert self.config.ssl_certfile is not None
+        try:
+            self.config.ssl.load_cert_chain(self.config.ssl_certfile, self.config.ssl_keyfile)
+        except OSError as error:  # changed once more after the look: the next look takes that
+            logger.warning("the certificate in use stays: %s", error)
 
     async def startup(self, sockets: Any = None) -> None:
         """Opens the port."""
@@ -44,7 +68,13 @@ class GatewayServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends at SIGTERM and SIGINT; uvicorn's own raises the signal again when it has ended."""
+        """Ends at SIGTERM and SIGINT; uvicorn's own raises the signal again when it has ended.
+
+        As in uvicorn's own, only the main thread can and does.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
@@ -66,14 +96,14 @@ def run_gateway(settings: GatewaySettings) -> None:
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     try:
         check_variables()
-        _check_certificate(settings)
+        if settings.speaks_plainly_to_others:
+            logger.warning("insecure: requests to %s are not encrypted", settings.host)
         with ExitStack() as at_end:
             at_end.callback(configure_tracing(NAME))
-            registry = CollectorRegistry()
-            reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+            reader, metrics = _prometheus(settings, at_end)
             provider, end = meter_provider(NAME, [reader])
             at_end.callback(end)
-            server = uvicorn_server(settings, registry, provider)
+            server = uvicorn_server(settings, provider, metrics)
             with suppress(SystemExit):  # its own status of a start that failed, which it has logged
                 server.run()
     except ValueError as error:
@@ -84,20 +114,29 @@ def run_gateway(settings: GatewaySettings) -> None:
     logger.info("stopped")
 
 
-def _check_certificate(settings: GatewaySettings) -> None:
-    if settings.tls_cert is not None:
-        files = CertificateFiles(
-            setting="tls", cert=settings.tls_cert, key=settings.tls_key, ca=None
-        )
-        files.check(files.content())
-    if settings.speaks_plainly_to_others:
-        logger.warning("insecure: requests to %s are not encrypted", settings.host)
+def _prometheus(
+    settings: GatewaySettings, at_end: ExitStack
+) -> tuple[Any, Callable[[], str] | None]:
+    """Returns the reader of metrics, and what the gateway's own port answers to `/metrics`."""
+    if settings.metrics_port is not None:
+        host = settings.metrics_host or settings.host
+        reader, _, close = prometheus_endpoint(host, settings.metrics_port)
+        at_end.callback(close)
+        return reader, None
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+    return reader, lambda: generate_latest(registry).decode()
 
 
 def uvicorn_server(
-    settings: GatewaySettings, registry: CollectorRegistry, meters: Any
+    settings: GatewaySettings, meters: Any, metrics: Callable[[], str] | None
 ) -> GatewayServer:
     """Returns the server of an application that is traced and measured.
+
+    Args:
+        settings: Of the gateway.
+        meters: Provider of the meters that measure it.
+        metrics: Returns what `/metrics` answers; None where a port of its own does.
 
     Raises:
         ValueError: an address or a file of certificates cannot be used.
@@ -110,7 +149,7 @@ def uvicorn_server(
             tls=settings.orchestrator_tls,
             api_key=settings.api_key,
         )
-        made = gateway_app(client, settings, lambda: generate_latest(registry).decode())
+        made = gateway_app(client, settings, metrics)
         FastAPIInstrumentor.instrument_app(
             made,
             tracer_provider=trace.get_tracer_provider(),
@@ -120,6 +159,8 @@ def uvicorn_server(
         )
         return made
 
+    files = settings.certificate_files
+    certificates = None if files is None else ReloadedCertificates(files)
     return GatewayServer(
         uvicorn.Config(
             app,
@@ -136,5 +177,6 @@ def uvicorn_server(
             timeout_graceful_shutdown=int(settings.grace_s),
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
-        )
+        ),
+        certificates,
     )

@@ -5,14 +5,17 @@ from pathlib import Path
 
 from muse_client import Tls
 
+from services.runtime.server.certificates import CertificateFiles
 from services.runtime.server.settings import ListeningSettings
 from services.runtime.server.tls_settings import check_key_pair
-from services.stages import ORCHESTRATOR_PORT
+from services.stages import GATEWAY_PORT, ORCHESTRATOR_PORT
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(ListeningSettings):
-    """Settings of the gateway.
+    """Settings of the gateway. The files of certificates are read again when they change.
+
+    Metrics are at `/metrics` of its own port, or at that of `metrics_port` alone if there is one.
 
     Attributes:
         port: Port to listen on; 0 takes a free one.
@@ -28,10 +31,12 @@ class GatewaySettings(ListeningSettings):
         max_requests: Requests that may be open at once; further ones are refused.
         max_body_mib: Size of the largest body, in MiB: by default enough for any picture to edit
             and its mask.
+        max_bodies_mib: Size together of the bodies of open requests, in MiB; further ones are
+            refused. An edit takes about four times its body in memory.
         receive_timeout_s: Seconds that a body may take to arrive.
     """
 
-    port: int = 8080
+    port: int = GATEWAY_PORT
     orchestrator: str = f"127.0.0.1:{ORCHESTRATOR_PORT}"
     orchestrator_tls_ca: Path | None = None
     orchestrator_tls_cert: Path | None = None
@@ -41,6 +46,7 @@ class GatewaySettings(ListeningSettings):
     timeout_s: float = 300.0
     max_requests: int = 256
     max_body_mib: int = 88
+    max_bodies_mib: int = 384
     receive_timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
@@ -51,12 +57,19 @@ class GatewaySettings(ListeningSettings):
                 "orchestrator_tls_ca: expected the authorities of the orchestrator's certificate "
                 "beside orchestrator_tls_cert, got none"
             )
-        for name in ("max_requests", "max_body_mib"):
+        for name in ("max_requests", "max_body_mib", "max_bodies_mib"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("timeout_s", "receive_timeout_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+
+    @property
+    def certificate_files(self) -> CertificateFiles | None:
+        """Files of the gateway's own certificate; None if it speaks plain text."""
+        if self.tls_cert is None:
+            return None
+        return CertificateFiles(setting="tls", cert=self.tls_cert, key=self.tls_key, ca=None)
 
     @property
     def orchestrator_tls(self) -> Tls | None:

@@ -3,6 +3,7 @@
 import pytest
 from muse_client import AsyncMuseClient, MuseClient
 from muse_client.addresses import endpoint, is_loopback, parse_address, reachable, target_of
+from muse_client.channels import ROUND_ROBIN, channel_options
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,11 @@ def test_a_port_is_required_where_there_is_no_usual_one() -> None:
 )
 def test_loopback_is_found_in_every_family(host: str, here: bool) -> None:
     assert is_loopback(host) is here
+
+
+def test_calls_of_a_name_take_turns_between_its_addresses() -> None:
+    assert ROUND_ROBIN in channel_options("dns:///orchestrator:50050")
+    assert ROUND_ROBIN not in channel_options("10.0.0.1:50050")
 
 
 def test_an_address_to_copy_is_one_that_can_be_called() -> None:

@@ -19,7 +19,7 @@ def node() -> str:
     program = shutil.which("node")
     absent = "node" if program is None else "the packages of examples/node"
     if program is None or not (FOLDER / "node_modules").is_dir():
-        reason = f"{absent} is not here: install Node, then run make node-example"
+        reason = f"{absent} is not here: install Node, then run make node-packages"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

@@ -11,7 +11,6 @@ import httpx2
 import openai
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from prometheus_client import CollectorRegistry
 
 from services.gateway.process import uvicorn_server
 from services.gateway.settings import GatewaySettings
@@ -44,7 +43,7 @@ Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 async def running_gateway(house: House, **settings: Any) -> AsyncIterator[Gateway]:
     """A gateway over a house, with some settings set."""
     given = GatewaySettings(**{"port": 0, "orchestrator": house.address, "grace_s": 1, **settings})
-    server = uvicorn_server(given, CollectorRegistry(), MeterProvider())
+    server = uvicorn_server(given, MeterProvider(), None)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
     try:

@@ -1,19 +1,23 @@
 """Every refusal: the right status, one sentence in OpenAI's shape, and nothing else disturbed."""
 
 import asyncio
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import numpy as np
 import openai
 import pytest
+from PIL import Image
 
 from tests.gateway.conftest import Gateway, Start, running_gateway
 from tests.orchestrator.callers.conftest import KeyFile, guarded
 from tests.small_stages import House
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+VARIATIONS = "/v1/images/variations"
 REFUSED: dict[str, tuple[Any, int, str | None, str, str]] = {
     # body, status, param, code, words of the message
     "no JSON": ("{", 400, None, "invalid_json", "no JSON"),
@@ -156,6 +160,29 @@ async def test_a_body_too_large_is_refused_before_it_is_read(start: Start) -> No
         answer = await sent_raw(gateway, b"Transfer-Encoding: chunked", 17 * chunk)
         assert answer.startswith(b"HTTP/1.1 413")
         assert (await gateway.http.post(GENERATIONS, json={"prompt": "a fox"})).status_code == 200
+
+
+async def test_bodies_that_are_too_large_together_are_refused(house: House, start: Start) -> None:
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def held(_: int) -> None:
+        entered.set()
+        await gate.wait()
+
+    house.stages["base"].around = held
+    pixels = np.random.default_rng(1).integers(0, 256, (480, 480, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")  # of noise, so that two have more than 1 MiB
+    files = {"image": ("noise.png", content.getvalue(), "image/png")}
+    async with start(max_bodies_mib=1) as gateway:
+        first = asyncio.create_task(gateway.http.post(VARIATIONS, files=files))
+        await entered.wait()
+        second = await gateway.http.post(VARIATIONS, files=files)
+        assert second.status_code == 503
+        assert "larger than 1 MiB together" in refusal_of(second)["message"]
+        gate.set()
+        assert (await first).status_code == 200
+        assert (await gateway.http.post(VARIATIONS, files=files)).status_code == 200
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(start: Start) -> None:

@@ -1,31 +1,11 @@
 """Edits and variations through OpenAI's own Python client, unmodified."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.gateway.conftest import Gateway
+from tests.gateway.pictures import SIDE_PX, file_of, noise, pixels_of
 from tests.small_stages import House
-
-SIDE_PX = 32
-
-
-def file_of(pixels: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
-    return content.getvalue()
-
-
-def noise() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8)
-
-
-def pixels_of(content: str | None) -> np.ndarray:
-    assert content is not None
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
 
 
 def mask(first_column: int) -> bytes:

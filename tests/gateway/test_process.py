@@ -1,11 +1,13 @@
 """The process: how it starts and ends, what it records, and what it refuses to start with."""
 
+import asyncio
 import json
 import os
 import signal
 import ssl
+import subprocess
 import sys
-from asyncio import create_subprocess_exec, subprocess
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +15,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
 
+from services.gateway.process import uvicorn_server
 from services.gateway.settings import GatewaySettings
 from tests.authority import Authority
 from tests.conftest import Collector
+from tests.gateway.conftest import Start
 from tests.small_stages import House
 from tests.waiting import until
 
@@ -26,11 +31,11 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 @asynccontextmanager
 async def gateway_process(
     *flags: str, port: str = "0", **environment: str
-) -> AsyncIterator[tuple[subprocess.Process, list[dict[str, Any]]]]:
+) -> AsyncIterator[tuple[Process, list[dict[str, Any]]]]:
     """The process and its log until it says where it listens, or ends."""
     process = await create_subprocess_exec(
         *(sys.executable, "-m", "services.gateway", "--port", port, *flags),
-        stderr=subprocess.PIPE,
+        stderr=PIPE,
         env=os.environ | environment,
     )
     assert process.stderr is not None
@@ -74,6 +79,43 @@ async def test_it_serves_records_and_ends(house: House, collector: Collector) ->
     assert [span.name for span in spans] == ["POST /v1/images/generations"]
 
 
+def test_it_imports_no_jax() -> None:
+    program = (
+        "import sys, services.gateway.__main__\n"
+        "assert not {'jax', 'flax', 'services.orchestrator'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+async def test_metrics_may_have_a_port_of_their_own(house: House) -> None:
+    flags = ("--orchestrator", house.address, "--metrics-port", "0")
+    async with gateway_process(*flags) as (_, lines), httpx2.AsyncClient(timeout=30) as http:
+        (metrics,) = [each["address"] for each in lines if each["message"] == "metrics"]
+        address = lines[-1]["address"]
+        assert (await http.get(f"{address}/v1/models")).status_code == 200
+        assert (await http.get(f"{address}/metrics")).status_code == 404
+        assert 'http_route="/v1/models"' in (await http.get(metrics)).text
+
+
+async def test_a_port_of_metrics_that_is_taken_is_named_in_the_log(house: House) -> None:
+    port = house.address.split(":")[-1]
+    async with gateway_process("--metrics-port", port) as (process, lines):
+        assert await process.wait() == 1
+    assert f"cannot listen on 127.0.0.1:{port} for metrics" in lines[-1]["message"]
+
+
+async def test_why_it_is_not_ready_is_logged_once(
+    house: House, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.lines["superres"].cut()
+    async with start() as gateway:
+        for _ in range(2):
+            assert (await gateway.http.get("/readyz")).status_code == 503
+    messages = [each.message for each in caplog.records if each.name == "services.gateway.app"]
+    assert len(messages) == 1
+    assert messages[0].startswith("not ready: not all stages serve: superres")
+
+
 async def test_a_port_that_is_taken_is_named_in_the_log(house: House) -> None:
     port = house.address.split(":")[-1]
     async with gateway_process(port=port) as (process, lines):
@@ -102,6 +144,37 @@ async def test_it_speaks_tls(house: House, tmp_path: Path) -> None:
             assert (await http.get("/readyz")).text == "ok"
 
 
+async def test_a_renewed_certificate_is_shown_to_new_connections(
+    house: House, tmp_path: Path
+) -> None:
+    authority = Authority()
+    cert, key = authority.issue("127.0.0.1").write(tmp_path)
+    settings = GatewaySettings(
+        port=0, orchestrator=house.address, grace_s=1, tls_cert=cert, tls_key=key
+    )
+    server = uvicorn_server(settings, MeterProvider(), None)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started or serving.done())
+    port = server.servers[0].sockets[0].getsockname()[1]
+
+    async def shown() -> str:
+        return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+    try:
+        assert await shown() == cert.read_text()
+        renewed, _ = authority.issue("127.0.0.1").write(tmp_path)  # over the first
+        await server.renew_certificate()
+        assert await shown() == renewed.read_text()
+        renewed.write_text("half of a")
+        before = await shown()
+        await server.renew_certificate()
+        assert await shown() == before
+    finally:
+        server.should_exit = True
+        await serving
+    assert server.config.callback_notify == server.renew_certificate
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -114,6 +187,7 @@ async def test_it_speaks_tls(house: House, tmp_path: Path) -> None:
             {"orchestrator_tls_cert": "c", "orchestrator_tls_key": "k"},
             "orchestrator_tls_ca: expected the authorities",
         ),
+        ({"port": 7000, "metrics_port": 7000}, "metrics_port: expected another number than port"),
         ({"max_requests": 0}, "max_requests: expected at least 1, got 0"),
         ({"timeout_s": 0.0}, "timeout_s: expected more than 0, got 0.0"),
         ({"receive_timeout_s": float("nan")}, "receive_timeout_s: expected more than 0, got nan"),

@@ -16,7 +16,7 @@ LINES = [
     for line in (ROOT / "Containerfile").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-SERVED = ("orchestrator", "text-encoder", "tokenizer", "base", "superres")
+SERVED = ("gateway", "orchestrator", "text-encoder", "tokenizer", "base", "superres")
 
 
 def instructions(word: str) -> list[str]:
@@ -67,7 +67,8 @@ def test_the_manifests_images_are_targets(rendered: Callable[[str], list[Manifes
             assert box["command"][:2] == [python, flag]
             assert f"{box['command'][2]}.".startswith(f"{module}.")
             listened = {port["name"]: port["containerPort"] for port in box.get("ports", ())}
-            assert str(listened.get("grpc", words.get("EXPOSE"))) == words.get("EXPOSE", "None")
+            port = listened.get("grpc", listened.get("http", words.get("EXPOSE")))
+            assert str(port) == words.get("EXPOSE", "None")
 
 
 def test_what_is_copied_is_there_and_sent_to_the_builder() -> None:
@@ -95,6 +96,7 @@ def test_the_base_image_has_a_version() -> None:
     ("lock", "has", "has_not"),
     [
         ("orchestrator", "grpcio", "jax"),
+        ("gateway", "fastapi", "jax"),
         ("serve", "jax", "libtpu"),
         ("tpu", "libtpu", "jax-cuda13-plugin"),
         ("cuda", "jax-cuda13-plugin", "libtpu"),

@@ -1,8 +1,10 @@
 """What is deployed, run here: three pods of base, of which one is killed while all are busy."""
 
 import io
+import json
 import os
 import signal
+import ssl
 import threading
 import urllib.request
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from muse_client import MuseClient, Unavailable
 
+from tests.integration.ports import GATEWAY_OFFSET, free_base_port
 from tests.waiting import wait_until
 from tools.local import local_stack
 from tools.local.pods import Pod
@@ -82,8 +85,21 @@ def test_a_stack_with_tls_paints_for_its_client_and_no_other(
     checkpoints: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    with local_stack(checkpoints, io.StringIO(), tls=True) as stack:
+    base_port = free_base_port()
+    gateway_port = base_port + GATEWAY_OFFSET
+    with local_stack(
+        *(checkpoints, io.StringIO()),
+        replicas={"orchestrator": 2},
+        base_port=base_port,
+        gateway_port=gateway_port,
+        tls=True,
+    ) as stack:
         with MuseClient(stack.address, tls=stack.tls, timeout_s=60) as client:
             assert len(client.generate("a fox", seed=1)) == 1
         with MuseClient(stack.address) as plain, pytest.raises(Unavailable, match="speaks TLS"):
             plain.status()
+        assert stack.tls is not None
+        trusted = ssl.create_default_context(cafile=stack.tls.ca)
+        models = f"https://127.0.0.1:{gateway_port}/v1/models"
+        with urllib.request.urlopen(models, context=trusted, timeout=60) as answer:
+            assert [each["id"] for each in json.load(answer)["data"]] == ["tiny"]

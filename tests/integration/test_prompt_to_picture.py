@@ -1,11 +1,12 @@
-"""The whole stack: five processes, tiny random checkpoints, the public API."""
+"""The whole stack: six processes, tiny random checkpoints, the public API."""
 
+import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from PIL import Image
 from services.presets import preset
 from services.stages import STAGES
 from tests.conftest import Collector
+from tests.integration.ports import GATEWAY_OFFSET, SERVICES, free_base_port, http_of, listening
 from tests.waiting import wait_until
 
 TINY = preset("tiny")
-SERVICES = 5
 MUSE = [sys.executable, "-c", "from tools.cli.main import main; main()"]
 
 
@@ -34,7 +35,7 @@ def address(checkpoints: Path, cache: Path, collector: Collector) -> Iterator[st
     """`muse up`, until SIGTERM."""
     port, log = free_base_port(), cache / "up.log"
     words = ["up", "--preset=tiny", f"--checkpoints={checkpoints}", f"--base-port={port}"]
-    words += ["--replicas", "base=2"]
+    words += ["--replicas", "base=2", f"--gateway-port={port + GATEWAY_OFFSET}"]
     process = subprocess.Popen(
         [*MUSE, *words],
         stdout=subprocess.PIPE,
@@ -49,25 +50,12 @@ def address(checkpoints: Path, cache: Path, collector: Collector) -> Iterator[st
     )
     assert process.stdout is not None
     assert process.stdout.readline() == f"serving on 127.0.0.1:{port}\n", log.read_text()[-2000:]
+    assert process.stdout.readline() == f"HTTP on {http_of(port)}\n"
     yield f"127.0.0.1:{port}"
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60)[0] == "stopped\n"
     assert process.returncode == 0
     assert not any(listening(("127.0.0.1", each)) for each in range(port, port + SERVICES))
-
-
-def free_base_port() -> int:
-    """A port whose next four are free as well; below those that outgoing connections are given."""
-    return next(
-        first
-        for first in range(22050, 32000, SERVICES)
-        if not any(listening(("127.0.0.1", port)) for port in range(first, first + SERVICES))
-    )
-
-
-def listening(address: tuple[str, int]) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(address) == 0
 
 
 def test_status_says_who_serves_what(address: str) -> None:
@@ -81,11 +69,26 @@ def test_status_says_who_serves_what(address: str) -> None:
     assert codebook == stages["superres"]["status"]["fingerprints"]["codebook"]
 
 
+def test_http_gives_the_picture_that_grpc_gives(address: str) -> None:
+    with MuseClient(address) as client:
+        (expected,) = client.generate("a fox", seed=7)
+    body = json.dumps({"prompt": "a fox", "seed": 7}).encode()
+    asked = urllib.request.Request(
+        f"{http_of(int(address.split(':')[1]))}/v1/images/generations",
+        data=body,
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        (picture,) = json.load(answer)["data"]
+    assert base64.b64decode(picture["b64_json"]) == expected.png
+
+
 def test_another_preset_than_the_checkpoints_is_refused(
     address: str, checkpoints: Path, cache: Path
 ) -> None:
     port = free_base_port()
     words = ["up", "--preset=demo", f"--checkpoints={checkpoints}", f"--base-port={port}"]
+    words += ["--no-gateway"]
     ended = subprocess.run(
         [*MUSE, *words],
         capture_output=True,
@@ -101,7 +104,7 @@ def test_another_preset_than_the_checkpoints_is_refused(
 def test_a_mesh_reaches_the_servers_which_say_what_is_wrong_with_it(checkpoints: Path) -> None:
     words = ["up", "--mesh=model=9", f"--checkpoints={checkpoints}"]
     ended = subprocess.run(
-        [*MUSE, *words, f"--base-port={free_base_port()}"],
+        [*MUSE, *words, f"--base-port={free_base_port()}", "--no-gateway"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -135,7 +138,7 @@ def test_generate_starts_its_own_servers_writes_every_picture_and_leaves_nothing
         for line in map(json.loads, (tmp_path / "out" / "muse.log").read_text().splitlines())
         if line["message"] == "serving"
     ]
-    assert len(addresses) == SERVICES
+    assert len(addresses) == SERVICES - 1  # no gateway
     assert not any(listening((host, int(port))) for host, port in addresses)
 
 

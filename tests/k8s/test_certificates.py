@@ -33,6 +33,11 @@ def accept(objects: Objects, name: str) -> None:
     found["value"] = name
 
 
+def speak_plainly_in_a_probe(objects: Objects) -> None:
+    container = spec(objects, "Deployment", "gateway")["template"]["spec"]["containers"][0]
+    del container["readinessProbe"]["httpGet"]["scheme"]
+
+
 SEEDS: dict[str, tuple[Seed, str]] = {
     "a Secret that nothing makes": (
         lambda objects: spec(objects, "Certificate", "base").update(secretName="tls-bass"),
@@ -62,6 +67,10 @@ SEEDS: dict[str, tuple[Seed, str]] = {
         lambda objects: spec(objects, "Issuer", "authority")["ca"].update(secretName="tls-base"),
         "Issuer/authority: no Certificate of an authority makes the Secret 'tls-base'",
     ),
+    "a probe by HTTP that speaks plain text": (
+        speak_plainly_in_a_probe,
+        "Deployment/gateway: its readinessProbe speaks HTTP, which its server does not",
+    ),
     "a probe that would have to speak TLS": (
         lambda objects: rename(objects, "base", "MUSE_HEALTH_PORT", "MUSE_HEALTH_PORTS"),
         "Deployment/base: its startupProbe asks port 9465, where nothing answers in plain text",
@@ -88,6 +97,6 @@ def test_a_component_of_tls_takes_back_plain_text(
         Objects(rendered(folder)) for folder in ("k8s/overlays/gke-v5e", "tests/k8s/tls")
     )
 
-    for name in ("orchestrator", "text-encoder", "tokenizer", "base", "superres"):
+    for name in ("gateway", "orchestrator", "text-encoder", "tokenizer", "base", "superres"):
         assert "MUSE_INSECURE" in {each["name"] for each in variables(plain, name)}
         assert "MUSE_INSECURE" not in {each["name"] for each in variables(secure, name)}

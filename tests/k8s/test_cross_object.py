@@ -39,6 +39,12 @@ class Sown:
     def mount(self, name: str, volume: str) -> dict[str, Any]:
         return next(each for each in self.box(name)["volumeMounts"] if each["name"] == volume)
 
+    def backend(self) -> dict[str, Any]:
+        """Service and port of the ingress's first path."""
+        (rule,) = self.spec("Ingress", "gateway")["rules"]
+        backend: dict[str, Any] = rule["http"]["paths"][0]["backend"]["service"]
+        return backend
+
     def without(self, kind: str, name: str) -> None:
         self.manifests[:] = [
             each
@@ -228,6 +234,33 @@ SEEDS: dict[str, tuple[Seed, str]] = {
     "the root user": (
         lambda sown: sown.pod("base")["securityContext"].update(runAsUser=0),
         "Deployment/base: expected runAsNonRoot and user 65532",
+    ),
+    "an ingress to a service that is not there": (
+        lambda sown: sown.backend().update(name="getaway"),
+        "Ingress/gateway: there is no Service 'getaway'",
+    ),
+    "an ingress to a port that is not there": (
+        lambda sown: sown.backend().update(port={"name": "https"}),
+        "Ingress/gateway: Service/gateway has no port 'https'",
+    ),
+    "a gateway that asks for readiness where it means liveness": (
+        lambda sown: sown.box("gateway")["livenessProbe"]["httpGet"].update(path="/readyz"),
+        "Deployment/gateway: its livenessProbe asks for '/readyz', expected /healthz",
+    ),
+    "a gateway that is probed by gRPC": (
+        lambda sown: sown.box("gateway").update(readinessProbe={"grpc": {"port": 8080}}),
+        "Deployment/gateway: has no readinessProbe by httpGet",
+    ),
+    "a gateway that may not call": (
+        lambda sown: sown.spec("NetworkPolicy", "gateway").update(egress=[]),
+        "Deployment/gateway may not call Deployment/orchestrator at port 50050, and has to",
+    ),
+    "a gateway that may call a stage": (
+        lambda sown: [
+            sown.spec("NetworkPolicy", "gateway").update(egress=[{}]),
+            sown.spec("NetworkPolicy", "orchestrator-to-base").update(ingress=[{}]),
+        ],
+        "Deployment/gateway may call Deployment/base at port 50053, and never does",
     ),
     "a probe of a port that is not served": (
         lambda sown: sown.box("base")["readinessProbe"]["grpc"].update(port=50054),

@@ -38,13 +38,13 @@ def test_objects_agree_with_each_other(folder: str, rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
-def test_every_overlay_has_the_five_services(folder: str, rendered: Rendered) -> None:
+def test_every_overlay_has_the_six_services(folder: str, rendered: Rendered) -> None:
     objects = Objects(rendered(folder))
-    names = {"orchestrator", "text-encoder", "tokenizer", "base", "superres"}
+    names = {"gateway", "orchestrator", "text-encoder", "tokenizer", "base", "superres"}
 
     for kind in ("Deployment", "Service", "PodDisruptionBudget"):
         assert {each["metadata"]["name"] for each in objects.of(kind)} == names
-    for name in names - {"orchestrator"}:
+    for name in names - {"gateway"}:  # whose callers open many connections
         service = objects.named("Service", name)
         assert service is not None
         assert service["spec"]["clusterIP"] == "None"
@@ -54,8 +54,7 @@ def settings_of(container: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> A
     """Returns the settings that the server itself makes of a container's command and variables."""
     for name, value in environment(container).items():
         if name.startswith("MUSE_"):
-            assert value is not None
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, "of a Secret" if value is None else value)
     python, flag, module = container["command"]
     assert (python, flag) == ("python", "-m")
     app = import_module(f"{module}.__main__").app
@@ -86,10 +85,14 @@ def test_servers_understand_their_commands_and_variables(
             for stage in ADDRESSES:
                 service = stage.replace("_", "-")
                 assert getattr(settings, stage) == f"dns:///{service}:{ports[service]}"
+        elif each.component == "gateway":
+            assert settings.orchestrator == f"dns:///orchestrator:{ports['orchestrator']}"
+            assert (settings.orchestrator_tls is not None) == encrypted
+            assert settings.api_key == ("of a Secret" if folder == "tests/k8s/everything" else "")
         else:
             assert settings.checkpoints == Path("/checkpoints")
             assert settings.compile_only == (each.component == "compile-job")
-    assert understood == len(list(objects.workloads())) >= 5
+    assert understood == len(list(objects.workloads())) >= 6
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from services.runtime.checkpoints.precision import Precision, Weights
 from services.runtime.version import package_version
-from services.stages import ORCHESTRATOR_PORT
+from services.stages import GATEWAY_PORT, ORCHESTRATOR_PORT
 from tools.cli.edit_commands import COMMANDS
 from tools.cli.options import (
     DEFAULTS,
@@ -67,6 +67,8 @@ def up(
     preset: str | None = None,
     checkpoints: Path | None = None,
     base_port: int = ORCHESTRATOR_PORT,
+    gateway: bool = True,
+    gateway_port: int = GATEWAY_PORT,
     replicas: tuple[str, ...] = (),
     mesh: str | None = None,
     weights: Weights | None = None,
@@ -87,6 +89,11 @@ def up(
         Folder of checkpoints instead of checkpoints/PRESET.
     base_port
         Port of the orchestrator on 127.0.0.1; the stages have the next four ports.
+    gateway
+        Start the HTTP gateway, too. It needs the extra "gateway", and MUSE_API_KEY where the
+        orchestrator demands keys.
+    gateway_port
+        Port of the gateway on 127.0.0.1.
     replicas
         Number of servers of a stage, such as "base=3"; one by default.
     mesh
@@ -113,12 +120,16 @@ def up(
             flags=stage_flags(mesh=mesh, weights=weights, precision=precision),
             replicas=parse_replicas(replicas),
             base_port=base_port,
+            gateway_port=gateway_port if gateway else None,
             pre_stop=True,
             tls=tls,
         ) as stack:
             if preset is not None:
                 _check_preset(stack.address, stack.tls, preset)
             print(f"serving on 127.0.0.1:{base_port}", flush=True)
+            if gateway:
+                scheme = "http" if stack.tls is None else "https"
+                print(f"HTTP on {scheme}://127.0.0.1:{gateway_port}", flush=True)
             if (files := stack.tls) is not None:
                 print(
                     f"export MUSE_TLS_CA={files.ca} MUSE_TLS_CERT={files.cert} "

@@ -11,15 +11,16 @@ address     The first 127.0.9.N where the container's ports are free, so that st
 0.0.0.0, :: The pod's own address.
 Services    `dns:///base:50053`, also without `dns:///` or with the namespace, becomes the addresses
             of all its pods, separated by commas. Services listen on 127.0.0.1, too, as with
-            `kubectl port-forward`: the orchestrator on --base-port, the others at the overlay's
-            offsets from it; connections go to ready pods in turns.
+            `kubectl port-forward`: the orchestrator on --base-port, the stages at the overlay's
+            offsets from it, the gateway on --gateway-port; connections go to ready pods in turns.
+            The gateway calls the orchestrator there.
 volumes     The claim "checkpoints" becomes --checkpoints, "compiled" the user's folder of compiled
             programs, an emptyDir a folder of the pod, removed at the end; at /tmp it is TMPDIR,
             too. Mounted paths in values become these folders. Without a claim, compiled programs
             are kept in the user's folder all the same.
 env         Fields of the pod (name, namespace, node, address) and $(NAME) are resolved. Variables
             of the manifest override the caller's, except JAX_... and OTEL_....
-probes      gRPC, with the manifest's names, periods, thresholds and timeouts. Liveness and
+probes      gRPC or HTTP, with the manifest's names, periods, thresholds and timeouts. Liveness and
             readiness probes start after the startup probe. Until a container was ready, probes run
             5 times a second; the startup time limit does not change.
 restarts    A container that ends, or whose liveness or startup probe fails, is restarted: at once,

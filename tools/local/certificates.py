@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from muse_client import Tls
 
-from services.stages import ORCHESTRATOR
+from services.stages import GATEWAY, ORCHESTRATOR
 from tools.local.placement import LocalPod
 
 VALID = timedelta(days=7)
@@ -57,16 +57,17 @@ class LocalAuthority:
     def secured(self, pod: LocalPod) -> LocalPod:
         """Returns a pod that speaks TLS, with a certificate of its own.
 
-        Everyone needs a certificate, and stages accept the orchestrator's alone.
+        Whoever speaks gRPC needs a certificate, and stages accept the orchestrator's alone.
         """
         name = pod.deployment.name
         addresses = sorted({pod.address.host, "127.0.0.1"})  # the pod's, and its forwarded port's
         cert, key = self._issue(pod.name, name, addresses)
         variables = {"TLS_CERT": cert, "TLS_KEY": key, "TLS_CA": self._ca}
-        if name == ORCHESTRATOR:
-            variables |= {f"STAGE_{each}": file for each, file in variables.items()}
+        called = {ORCHESTRATOR: "STAGE", GATEWAY: ORCHESTRATOR.upper()}.get(name)
+        if called is not None:
+            variables |= {f"{called}_{each}": file for each, file in variables.items()}
         environment = {f"MUSE_{each}": str(file) for each, file in variables.items()}
-        if name != ORCHESTRATOR:
+        if called is None:
             environment["MUSE_TLS_CLIENTS"] = identity(ORCHESTRATOR)
         return replace(pod, environment={**pod.environment, **environment}, tls=self.client)
 

@@ -32,8 +32,8 @@ UNDERSTOOD = {
         """,
         **{
             f"spec.template.spec.containers[].{probe}Probe": """
-                grpc.port grpc.service initialDelaySeconds periodSeconds timeoutSeconds
-                successThreshold failureThreshold
+                grpc.port grpc.service httpGet.port httpGet.path initialDelaySeconds
+                periodSeconds timeoutSeconds successThreshold failureThreshold
             """
             for probe in ("startup", "readiness", "liveness")
         },

@@ -25,7 +25,7 @@ def listen(ports: Iterable[int]) -> list[socket.socket]:
                 each.close()
             raise RuntimeError(
                 f"cannot listen on {HOST}:{port} ({error.strerror}): is another server there? "
-                "Name another --base-port"
+                "Name another --base-port, or --gateway-port for HTTP"
             ) from error
     return sockets
 

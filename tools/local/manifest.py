@@ -13,10 +13,16 @@ OVERLAY = "local-cpu.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A gRPC health probe, with the numbers of its manifest."""
+    """A health probe, with the numbers of its manifest.
+
+    Attributes:
+        service: Name that it asks for over gRPC; None for a probe by HTTP.
+        path: Path that it asks for over HTTP; None for a probe by gRPC.
+    """
 
     port: int
-    service: str
+    service: str | None
+    path: str | None
     delay_s: float
     period_s: float
     timeout_s: float
@@ -167,14 +173,16 @@ def _variable(variable: Mapping[str, Any]) -> tuple[str, str, bool]:
 def _probe(probe: Mapping[str, Any] | None, ports: Mapping[str, int], where: str) -> Probe | None:
     if probe is None:
         return None
-    if "grpc" not in probe:
-        raise ManifestError(f"{where}: expected a probe by grpc")
-    port, numbers = probe["grpc"]["port"], list(ports.values())
+    by = next((each for each in ("grpc", "httpGet") if each in probe), None)
+    if by is None:
+        raise ManifestError(f"{where}: expected a probe by grpc or httpGet")
+    port, numbers = probe[by]["port"], list(ports.values())
     if port not in numbers:
-        raise ManifestError(f"{where}.grpc.port: {port} is none of the container's {numbers}")
+        raise ManifestError(f"{where}.{by}.port: {port} is none of the container's {numbers}")
     return Probe(
         port=port,
-        service=probe["grpc"].get("service", ""),
+        service=probe[by].get("service", "") if by == "grpc" else None,
+        path=probe[by].get("path", "/") if by == "httpGet" else None,
         delay_s=probe.get("initialDelaySeconds", 0),
         period_s=probe.get("periodSeconds", 10),
         timeout_s=probe.get("timeoutSeconds", 1),

@@ -21,7 +21,8 @@ from tools.local.network import Network, PodAddress
 
 EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")
 CALLERS_OWN = ("JAX_", "OTEL_")  # variables of the caller that override the manifest's
-CALLS = ("MUSE_TLS_", "MUSE_STAGE_TLS_")  # variables for the caller's own calls of other servers
+# Variables for the caller's own calls of other servers.
+CALLS = ("MUSE_TLS_", "MUSE_STAGE_TLS_", "MUSE_ORCHESTRATOR_TLS_")
 MAX_REPLICAS = 64
 
 Flags = Mapping[str, Sequence[str]]

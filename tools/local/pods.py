@@ -11,7 +11,7 @@ from json import JSONDecodeError, loads
 
 from tools.local.manifest import Probe
 from tools.local.placement import LocalPod
-from tools.local.probes import serving
+from tools.local.probes import passes
 
 EAGER_S = 0.2  # between two probes until a container was ready
 MAX_LINE_BYTES = 2**16  # of a line of log; the servers write shorter ones
@@ -249,9 +249,7 @@ class Pod:
 
     async def _probe(self, probe: Probe) -> bool:
         address = self.local.address.endpoint(probe.port)
-        return await asyncio.to_thread(
-            serving, address, probe.service, probe.timeout_s, self.local.tls
-        )
+        return await asyncio.to_thread(passes, probe, address, self.local.tls)
 
     def _set_ready(self, ready: bool) -> None:
         if ready == self.ready:

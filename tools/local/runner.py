@@ -16,10 +16,11 @@ from typing import Any, TextIO
 from muse_client import Tls
 
 from services.runtime.observability.logs import JsonFormatter
-from services.stages import ORCHESTRATOR
+from services.stages import GATEWAY, ORCHESTRATOR
 from tools.local.certificates import LocalAuthority
 from tools.local.folders import Folders, check_checkpoints, compiled_folder
 from tools.local.forwarding import Forward, listen
+from tools.local.gateway import calling_the_service, check_gateway, without_gateway
 from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
 from tools.local.placement import Flags, LocalPod, place_pods, scaled
@@ -40,6 +41,7 @@ class Runner:
         log: TextIO,
         *,
         base_port: int | None = None,
+        gateway_port: int | None = None,
         restarts: Restarts = KUBELET,
         pre_stop: bool = True,
     ) -> None:
@@ -54,7 +56,7 @@ class Runner:
             log_event = partial(self._log_event, each)
             pod = Pod(each, self._write, log_event, restarts=restarts, pre_stop=pre_stop)
             self.pods.append(pod)
-        self._ports = {} if base_port is None else forwarded_ports(overlay, base_port)
+        self._ports = forwarded_ports(overlay, base_port, gateway_port)
         self._forwards: list[Forward] = []
         self._problem: str | None = None
         self._lost_lines = 0
@@ -193,15 +195,30 @@ class Runner:
         self._write(self._formatter.format(record) + "\n")
 
 
-def forwarded_ports(overlay: Overlay, base_port: int) -> dict[int, tuple[Service, int]]:
+def forwarded_ports(
+    overlay: Overlay, base_port: int | None, gateway_port: int | None = None
+) -> dict[int, tuple[Service, int]]:
     """Returns the Service and its port behind each forwarded port of 127.0.0.1.
 
-    The orchestrator is on `base_port`, and the other Services at the overlay's offsets from it.
+    The orchestrator is on `base_port`, the stages at the overlay's offsets from it, and the gateway
+    on `gateway_port`; None forwards none of them.
 
     Raises:
-        ValueError: a port would be out of range.
+        ValueError: a port would be out of range, or another's.
     """
-    own = [(each, port) for each in overlay.services for port in each.ports]
+    forwarded = {} if base_port is None else _ports_from(overlay, base_port)
+    if gateway_port is not None:
+        if not 1 <= gateway_port <= 65535 or gateway_port in forwarded:
+            taken = f" except {sorted(forwarded)}" if forwarded else ""
+            raise ValueError(f"gateway_port: expected 1 to 65535{taken}, got {gateway_port}")
+        gateway = next(each for each in overlay.services if each.name == GATEWAY)
+        forwarded[gateway_port] = (gateway, next(iter(gateway.ports)))
+    return forwarded
+
+
+def _ports_from(overlay: Overlay, base_port: int) -> dict[int, tuple[Service, int]]:
+    services = without_gateway(overlay).services
+    own = [(each, port) for each in services for port in each.ports]
     first = next(port for service, port in own if service.name == ORCHESTRATOR)
     offsets = [port - first for _, port in own]
     least, most = 1 - min(offsets), 65535 - max(offsets)
@@ -233,6 +250,7 @@ def local_stack(
     flags: Flags | None = None,
     replicas: Mapping[str, int] | None = None,
     base_port: int | None = None,
+    gateway_port: int | None = None,
     pre_stop: bool = False,
     tls: bool = False,
 ) -> Iterator[Runner]:
@@ -245,24 +263,32 @@ def local_stack(
         replicas: Numbers of pods that differ from the manifests.
         base_port: Port of 127.0.0.1 for the orchestrator; see `forwarded_ports`. None forwards no
             ports.
+        gateway_port: Port of 127.0.0.1 for HTTP, beside `base_port`. None runs no gateway.
         pre_stop: Whether the preStop sleep runs before SIGTERM, for clients that still call.
         tls: Whether the pods speak TLS, with certificates that are made for this run.
 
     Raises:
         FileNotFoundError: a stage has no checkpoint.
-        ValueError: a number of pods or a port is out of range.
+        ValueError: a number of pods or a port is out of range, or the gateway lacks something.
         RuntimeError: a pod does not run, or a port is in use.
     """
     overlay = scaled(local_overlay(), replicas or {})
-    if base_port is not None:
-        forwarded_ports(overlay, base_port)
+    if base_port is None or gateway_port is None:
+        overlay, gateway_port = without_gateway(overlay), None
+    else:
+        check_gateway()
+    forwarded_ports(overlay, base_port, gateway_port)
     check_checkpoints(checkpoints)
     with Network() as network, tempfile.TemporaryDirectory(prefix="muse-pods-") as own:
         folders = Folders(checkpoints, compiled_folder(Path(own)), Path(own))
         pods = place_pods(overlay, network, folders, flags)
+        if base_port is not None:
+            pods = [calling_the_service(each, base_port) for each in pods]
         if tls:
             authority = LocalAuthority(Path(own) / "tls")
             pods = [authority.secured(each) for each in pods]
-        runner = Runner(overlay, pods, log, base_port=base_port, pre_stop=pre_stop)
+        runner = Runner(
+            overlay, pods, log, base_port=base_port, gateway_port=gateway_port, pre_stop=pre_stop
+        )
         with running(runner):
             yield runner

@@ -1,25 +1,43 @@
 """Answers of OpenAI's images API: whole, or as server-sent events while pictures form."""
 
-import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from muse_client import Event, GeneratedImage, MuseError, Progress, RequestWarning
+from muse_client import GeneratedImage, MuseError, Progress, RequestWarning
 from muse_client.events import in_order
+from pydantic import BaseModel, Field
 
 from services.gateway.errors import api_error
 from services.gateway.openai.requests import ImageOptions
-from services.gateway.pictures import encoded, size_of
+from services.gateway.pictures import OutputFormat, encoded, size_of
 from services.gateway.served import Served
+from services.gateway.streams import Events, with_pings
 
-PING_S = 15.0
 Kind = Literal["image_generation", "image_edit"]
-Events = AsyncGenerator[Event, None]
+
+
+class ImageData(BaseModel):
+    """A picture of an answer."""
+
+    b64_json: str = Field(description="The picture's file in base64.")
+    seed: int = Field(description="Muse: seed that gives this picture again.")
+    index: int = Field(description="Muse: index of the picture, from 0.")
+
+
+class ImagesAnswer(BaseModel):
+    """The answer to generations, edits and variations."""
+
+    created: int = Field(description="Seconds since 1970.")
+    data: list[ImageData] = Field(description="The pictures, the best first with best_of.")
+    background: Literal["opaque"] = "opaque"
+    output_format: OutputFormat = Field(description="Format of the files.")
+    size: str = Field(description='Width and height of the first picture, such as "256x256".')
+    warnings: list[str] | None = Field(None, description="Muse: doubts about the request.")
 
 
 def preview_every(options: ImageOptions, served: Served) -> int:
@@ -30,7 +48,7 @@ def preview_every(options: ImageOptions, served: Served) -> int:
     return max(1, math.ceil(steps / options.partial_images))
 
 
-async def whole(events: Events, options: ImageOptions) -> dict[str, Any]:
+async def whole(events: Events, options: ImageOptions) -> ImagesAnswer:
     """Returns the answer that has every picture.
 
     Raises:
@@ -44,17 +62,16 @@ async def whole(events: Events, options: ImageOptions) -> dict[str, Any]:
                 images.append(event)
             elif isinstance(event, RequestWarning):
                 warnings.append(event.message)
-    answer = {
-        "created": int(time.time()),
-        "data": [
-            {"b64_json": await _content(each.png, options), **_origin(each)}
+    return ImagesAnswer(
+        created=int(time.time()),
+        data=[
+            ImageData(b64_json=await _content(each.png, options), **_origin(each))
             for each in in_order(images)
         ],
-        "background": "opaque",
-        "output_format": options.output_format,
-        "size": size_of(images[0].png),
-    }
-    return {**answer, "warnings": warnings} if warnings else answer
+        output_format=options.output_format,
+        size=size_of(images[0].png),
+        warnings=warnings or None,
+    )
 
 
 async def streamed(events: Events, options: ImageOptions, kind: Kind) -> AsyncIterator[bytes]:
@@ -66,7 +83,7 @@ async def streamed(events: Events, options: ImageOptions, kind: Kind) -> AsyncIt
         kind: What the events' types begin with.
     """
     previews = 0
-    async with aclosing(_with_pings(events)) as waiting:
+    async with aclosing(with_pings(events)) as waiting:
         try:
             async for event in waiting:
                 if event is None:
@@ -117,26 +134,3 @@ async def _event_of(png: bytes, options: ImageOptions) -> dict[str, Any]:
 def _sent(kind: str, fields: dict[str, Any]) -> bytes:
     body = fields if kind == "error" else {"type": kind, **fields}
     return format_sse_event(event=kind, data_str=json.dumps(body))
-
-
-async def _with_pings(events: Events) -> AsyncGenerator[Event | None, None]:
-    """Yields the events, and None whenever none came for `PING_S`."""
-    async with aclosing(events):
-        following: asyncio.Task[Event] | None = None
-        try:
-            while True:
-                following = following or asyncio.ensure_future(anext(events))
-                await asyncio.wait((following,), timeout=PING_S)
-                if not following.done():
-                    yield None
-                    continue
-                try:
-                    event = following.result()
-                except StopAsyncIteration:
-                    return
-                following = None
-                yield event
-        finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)

@@ -21,19 +21,23 @@ LARGEST_DRAWN = 2**53  # larger numbers of JSON lose digits in JavaScript
 class ImageOptions(BaseModel):
     """What generations, edits and variations have in common."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str | None = Field(None, description="Preset that is served, or an alias of it.")
     n: int = Field(1, ge=1, description="Number of pictures; picture i has the seed seed + i.")
     size: str | None = Field(None, description='"auto", or the side that is served: "256x256".')
-    response_format: Literal["b64_json"] | None = None
-    output_format: OutputFormat = "png"
+    response_format: Literal["b64_json"] | None = Field(
+        None, description="Pictures are in the answer, and kept at no address."
+    )
+    output_format: OutputFormat = Field("png", description="Format of the files.")
     output_compression: int = Field(100, ge=0, le=100, description="Quality of JPEG and WebP.")
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: int = Field(0, ge=0, le=MAX_PARTIAL_IMAGES, description="Previews of a stream.")
     user: str | None = Field(None, description="Name of the end user, for the servers' logs.")
     safety_identifier: str | None = Field(None, description="The same, and goes before it.")
-    background: Literal["auto", "opaque"] | None = None
+    background: Literal["auto", "opaque"] | None = Field(
+        None, description="Has no effect: pictures are opaque."
+    )
     quality: str | None = Field(None, description="Has no effect.")
     style: str | None = Field(None, description="Has no effect.")
     moderation: str | None = Field(None, description="Has no effect.")

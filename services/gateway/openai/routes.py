@@ -1,26 +1,24 @@
 """Routes of OpenAI's images API."""
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Literal
 
 from fastapi import APIRouter
-from fastapi.exceptions import RequestValidationError
 from muse_client import (
     AsyncMuseClient,
-    Event,
     GenerateOptions,
     inpainting,
     mask_free_editing,
     variation,
 )
-from pydantic import ValidationError
+from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from services.gateway.disconnects import unless_gone
 from services.gateway.errors import invalid
-from services.gateway.openai.answers import Kind, preview_every, streamed, whole
-from services.gateway.openai.forms import Form, read_form
+from services.gateway.forms import Form, read_form
+from services.gateway.openai.answers import ImagesAnswer, Kind, preview_every, streamed, whole
 from services.gateway.openai.requests import (
     EditRequest,
     GenerationRequest,
@@ -28,10 +26,28 @@ from services.gateway.openai.requests import (
     VariationRequest,
     unknown_model,
 )
+from services.gateway.openapi import ERRORS, answer, form_body
 from services.gateway.served import ServedSystem
+from services.gateway.streams import begun, event_stream
 
-AnyRequest = TypeVar("AnyRequest", bound=ImageOptions)
 ClientOf = Callable[[Request], AsyncMuseClient]
+PICTURES = answer(ImagesAnswer, "The pictures, or with `stream` events: see docs/http.md.")
+
+
+class Model(BaseModel):
+    """A name by which requests may call what is served."""
+
+    id: str = Field(description="The preset that is served, or an alias of it.")
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: Literal["muse"] = "muse"
+
+
+class ModelList(BaseModel):
+    """All names by which requests may call what is served."""
+
+    object: Literal["list"] = "list"
+    data: list[Model] = Field(description="The preset first, then its aliases.")
 
 
 def openai_routes(
@@ -44,7 +60,7 @@ def openai_routes(
         system: What is served.
         aliases: Names of models that mean what is served, besides its own.
     """
-    routes = APIRouter(prefix="/v1", tags=["OpenAI"])
+    routes = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS)
 
     async def answered(
         request: Request,
@@ -60,56 +76,60 @@ def openai_routes(
         if asked.stream:
             options["preview_every"] = preview_every(asked, served)
         events = client_of(request).events(prompt, **options)
-        if not asked.stream:
-            return JSONResponse(await unless_gone(request, whole(events, asked)))
-        # What is refused at its arrival has a status of its own, as without a stream.
-        first = await unless_gone(request, anext(events))
-        return StreamingResponse(
-            streamed(_after(first, events), asked, kind),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-        )
+        if asked.stream:
+            return event_stream(streamed(await begun(request, events), asked, kind))
+        pictures = await unless_gone(request, whole(events, asked))
+        return JSONResponse(pictures.model_dump(exclude_none=True))
 
-    @routes.post("/images/generations", response_model=None)
+    @routes.post("/images/generations", response_model=None, responses=PICTURES)
     async def generate(request: Request, body: GenerationRequest) -> Response:
         """Generates pictures from a prompt."""
         return await answered(request, body, "image_generation", body.prompt)
 
-    @routes.post("/images/edits", response_model=None, openapi_extra=_form_of(EditRequest, "mask"))
+    @routes.post(
+        "/images/edits",
+        response_model=None,
+        responses=PICTURES,
+        openapi_extra=form_body(EditRequest, "mask"),
+    )
     async def edit(request: Request) -> Response:
         """Repaints the transparent part of a mask; without a mask changes the whole picture."""
-        form = await read_form(request, files=("image", "mask"))
-        asked = _validated(EditRequest, form)
-        return await answered(request, asked, "image_edit", asked.prompt, _edit(asked, form))
+        form = await read_form(request, EditRequest, files=("image", "mask"))
+        asked = form.fields
+        return await answered(request, asked, "image_edit", asked.prompt, _edit(form))
 
     @routes.post(
-        "/images/variations", response_model=None, openapi_extra=_form_of(VariationRequest)
+        "/images/variations",
+        response_model=None,
+        responses=PICTURES,
+        openapi_extra=form_body(VariationRequest),
     )
     async def vary(request: Request) -> Response:
         """Paints a share of a picture anew."""
-        form = await read_form(request, files=("image",))
-        asked = _validated(VariationRequest, form)
+        form = await read_form(request, VariationRequest, files=("image",))
+        asked = form.fields
         edit = GenerateOptions(vary=variation(form.required("image"), strength=asked.strength))
         return await answered(request, asked, "image_edit", asked.prompt, edit)
 
     @routes.get("/models")
-    async def models() -> dict[str, Any]:
+    async def models() -> ModelList:
         """Lists the preset that is served, and its aliases."""
         served = await system.current()
-        return {"object": "list", "data": [_model(each) for each in (served.preset, *aliases)]}
+        return ModelList(data=[Model(id=each) for each in (served.preset, *aliases)])
 
     @routes.get("/models/{model}")
-    async def model(model: str) -> dict[str, Any]:
+    async def model(model: str) -> Model:
         """Describes a model."""
         served = await system.current()
         if model not in (served.preset, *aliases):
             raise unknown_model(model, served, aliases)
-        return _model(model)
+        return Model(id=model)
 
     return routes
 
 
-def _edit(asked: EditRequest, form: Form) -> GenerateOptions:
+def _edit(form: Form[EditRequest]) -> GenerateOptions:
+    asked = form.fields
     image = form.required("image")
     mask = form.files.get("mask")
     others = ("strength", "iterations", "fraction") if mask is not None else ("feather_px",)
@@ -127,34 +147,3 @@ def _edit(asked: EditRequest, form: Form) -> GenerateOptions:
             strength=asked.strength,
         )
     )
-
-
-async def _after(first: Event, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    try:
-        yield first
-        async for event in events:
-            yield event
-    finally:
-        await events.aclose()
-
-
-def _validated(kind: type[AnyRequest], form: Form) -> AnyRequest:
-    try:
-        return kind.model_validate(form.fields)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "muse"}
-
-
-def _form_of(kind: type[ImageOptions], *optional_files: str) -> dict[str, Any]:
-    """Returns what the OpenAPI document says of a form."""
-    schema = kind.model_json_schema()
-    files = {name: {"type": "string", "format": "binary"} for name in ("image", *optional_files)}
-    schema["properties"] = files | schema["properties"]
-    schema["required"] = ["image", *schema.get("required", [])]
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
-    }

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from muse_client.channels import ROUND_ROBIN
 
 from services.orchestrator.calls import cancelled
 from services.orchestrator.replicas.addresses import names_several
@@ -33,7 +34,6 @@ RECONNECTING = [
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0  # between two health watches
 # Failures of the replica itself, unlike a refusal or a short deadline.
 FAILURES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)

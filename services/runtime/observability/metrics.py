@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+from muse_client.addresses import endpoint, reachable
+
 from services.runtime.observability.exporter_selection import selected_exporter
 from services.runtime.observability.instruments import INSTRUMENTS
 from services.runtime.observability.otlp_exporters import metric_exporter
@@ -34,15 +36,14 @@ def configure_metrics(
         which sends the last values.
 
     Raises:
-        OSError: the port is not available.
-        ValueError: OTEL_METRICS_EXPORTER names an unknown exporter.
+        ValueError: the port is not available, or OTEL_METRICS_EXPORTER names an unknown exporter.
     """
     exporter = selected_exporter("METRICS")
     if exporter == "none" and port is None:
         return None, lambda: None
     readers, at_end = [], ExitStack()
     if port is not None:
-        reader, port, close = _endpoint(host, port)
+        reader, port, close = prometheus_endpoint(host, port)
         at_end.callback(close)
         readers.append(reader)
     provider, end = meter_provider(f"muse.{stage}", readers)
@@ -76,13 +77,25 @@ def meter_provider(
     return provider, partial(_shut_down, provider)
 
 
-def _endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:
-    """Starts an endpoint; returns its reader, its port, and a function that closes it."""
+def prometheus_endpoint(host: str, port: int) -> tuple[Any, int, Callable[[], None]]:
+    """Starts an endpoint; returns its reader, its port, and a function that closes it.
+
+    Raises:
+        ValueError: the port is not available.
+    """
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()
-    server, thread = start_http_server(port, host, registry)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen on {endpoint(host, port)} for metrics ({error.strerror}): "
+            "is another server there? Name another --metrics-port"
+        ) from error
+    address = f"http://{endpoint(reachable(host), server.server_port)}/metrics"
+    logger.info("metrics", extra={"address": address})
 
     def close() -> None:
         server.shutdown()

@@ -219,19 +219,8 @@ def _check_transport(settings: ServerSettings) -> None:
 
 
 def _start_metrics(stage: str, settings: ServerSettings) -> Callable[[], None]:
-    host, wanted_port = settings.metrics_host or settings.host, settings.metrics_port
-    try:
-        port, end = configure_metrics(stage, host=host, port=wanted_port)
-    except OSError as error:
-        raise ServerError(
-            f"cannot listen on {endpoint(host, wanted_port or 0)} for metrics ({error.strerror}): "
-            "is another server there? Name another --metrics-port"
-        ) from error
-    if port is not None:
-        logger.info(
-            "metrics", extra={"address": f"http://{endpoint(reachable(host), port)}/metrics"}
-        )
-    return end
+    host = settings.metrics_host or settings.host
+    return configure_metrics(stage, host=host, port=settings.metrics_port)[1]
 
 
 async def _serve_until_signal(

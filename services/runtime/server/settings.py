@@ -25,6 +25,9 @@ class ListeningSettings:
         tls_key: File of the certificate's private key, in PEM without a password.
         insecure: Whether the server may listen in plain text where other machines reach it, such
             as behind a mesh that encrypts.
+        metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
+            by default.
+        metrics_host: Address of that endpoint, which answers whoever reaches it; by default `host`.
         log_level: The least severe level that is logged.
     """
 
@@ -34,6 +37,8 @@ class ListeningSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
+    metrics_port: int | None = None
+    metrics_host: str | None = None
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
@@ -51,6 +56,14 @@ class ListeningSettings:
             )
         if not 0 <= self.grace_s < float("inf"):
             raise ValueError(f"grace_s: expected at least 0, got {self.grace_s}")
+        self._check_port_beside("metrics_port")
+
+    def _check_port_beside(self, name: str) -> None:
+        number = getattr(self, name)
+        if number is not None and not 0 <= number <= 65535:
+            raise ValueError(f"{name}: expected 0 to 65535, got {number}")
+        if number and number == self.port:
+            raise ValueError(f"{name}: expected another number than port, got {number} for both")
 
     @property
     def speaks_plainly_to_others(self) -> bool:
@@ -88,9 +101,6 @@ class ServerSettings(ListeningSettings):
             default.
         introspection: Whether reflection and channelz describe the server to whoever asks; by
             default only if it listens on this machine alone.
-        metrics_port: Port of the endpoint that Prometheus scrapes; 0 takes a free one. No endpoint
-            by default.
-        metrics_host: Address of that endpoint, which answers whoever reaches it; by default `host`.
     """
 
     max_message_mib: int = 32
@@ -107,19 +117,10 @@ class ServerSettings(ListeningSettings):
     tls_clients: tuple[str, ...] = ()
     health_port: int | None = None
     introspection: bool | None = None
-    metrics_port: int | None = None
-    metrics_host: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("metrics_port", "health_port"):
-            number = getattr(self, name)
-            if number is not None and not 0 <= number <= 65535:
-                raise ValueError(f"{name}: expected 0 to 65535, got {number}")
-            if number and number == self.port:
-                raise ValueError(
-                    f"{name}: expected another number than port, got {number} for both"
-                )
+        self._check_port_beside("health_port")
         if self.health_port and self.health_port == self.metrics_port:
             raise ValueError(
                 "health_port: expected another number than metrics_port, got "

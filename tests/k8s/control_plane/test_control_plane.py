@@ -203,7 +203,7 @@ def test_applying_again_changes_nothing(cluster: Cluster, deployed: list[Manifes
     apply_overlay()
 
     assert generations() == before
-    assert len(before) == 5
+    assert len(before) == 6
 
 
 def test_the_commands_explain_check_and_scale(

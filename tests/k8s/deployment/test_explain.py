@@ -92,7 +92,7 @@ def test_what_has_rolled_out_needs_no_explanation(system: FakeApiServer, muse: M
 
     assert ended.status == 0, ended
     assert ended.out == (
-        f"context fake, {system.address}, namespace muse\nall 5 Deployments have rolled out\n"
+        f"context fake, {system.address}, namespace muse\nall 6 Deployments have rolled out\n"
     )
 
 
@@ -101,7 +101,7 @@ def test_what_was_never_applied_is_not_there(api: FakeApiServer, muse: Muse) -> 
 
     assert ended.status == 1
     assert "deployment base: is not there\n" in ended.out
-    assert ended.out.count("is not there") == 5
+    assert ended.out.count("is not there") == 6
 
 
 def test_an_image_that_cannot_be_pulled_is_named(stuck: FakeApiServer, muse: Muse) -> None:

@@ -142,6 +142,10 @@ async def test_what_the_server_refuses_is_shown_in_one_line(
     [
         (["up", "--checkpoints", "none"], "muse: no checkpoints in none"),
         (["up", "--base-port", "70000"], "muse: base_port: expected 1 to 65531, got 70000"),
+        (
+            ["up", "--gateway-port", "50052"],
+            "muse: gateway_port: expected 1 to 65535 except [50050, ",
+        ),
         (["up", "--mesh", "data=2"], "muse: mesh: expected model=N, such as model=4, got the axis"),
         (["status", "--server", UNREACHABLE], f"muse: no orchestrator answers at {UNREACHABLE}"),
         (["describe", "--preset", "huge"], "muse: unknown preset 'huge': expected one of muse-3b"),

@@ -41,7 +41,7 @@ def test_every_process_has_a_pair_of_its_own_that_its_owner_alone_reads(
 ) -> None:
     keys = {each.environment["MUSE_TLS_KEY"] for each in secured.values()}
 
-    assert len(keys) == len(secured) == 5
+    assert len(keys) == len(secured) == 6
     assert stat.S_IMODE((tmp_path / "tls").stat().st_mode) == 0o700
     files = list((tmp_path / "tls").iterdir())
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -63,6 +63,11 @@ def test_stages_accept_the_orchestrator_alone(secured: dict[str, LocalPod]) -> N
         if name == "orchestrator-0":
             assert variables["MUSE_STAGE_TLS_CERT"] == variables["MUSE_TLS_CERT"]
             assert variables["MUSE_STAGE_TLS_CA"] == variables["MUSE_TLS_CA"]
+            assert "MUSE_TLS_CLIENTS" not in variables
+        elif name == "gateway-0":
+            assert variables["MUSE_ORCHESTRATOR_TLS_CERT"] == variables["MUSE_TLS_CERT"]
+            assert variables["MUSE_ORCHESTRATOR_TLS_KEY"] == variables["MUSE_TLS_KEY"]
+            assert variables["MUSE_ORCHESTRATOR_TLS_CA"] == variables["MUSE_TLS_CA"]
             assert "MUSE_TLS_CLIENTS" not in variables
         else:
             assert variables["MUSE_TLS_CLIENTS"] == ORCHESTRATOR

@@ -59,7 +59,9 @@ def test_addresses_folders_and_flags_of_the_overlay(
     two = [pods[f"base-{index}"].address.endpoint(50053) for index in range(2)]
     assert orchestrator["MUSE_BASE"] == ",".join(two)
     assert orchestrator["MUSE_TOKENIZER"] == pods["tokenizer-0"].address.endpoint(50052)
-    assert len({pod.address.host for pod in pods.values()}) == 6
+    orchestrators = pods["orchestrator-0"].address.endpoint(50050)
+    assert pods["gateway-0"].environment["MUSE_ORCHESTRATOR"] == orchestrators
+    assert len({pod.address.host for pod in pods.values()}) == 7
     assert (base.deployment.pre_stop_s, base.deployment.grace_s) == (5, 60)
 
 
@@ -68,7 +70,7 @@ def test_with_one_address_every_port_is_another(tmp_path: Path) -> None:
     ports = [port for pod in pods.values() for port in pod.address.ports.values()]
 
     assert {pod.address.host for pod in pods.values()} == {"127.0.0.1"}
-    assert len(set(ports)) == len(ports) == 12
+    assert len(set(ports)) == len(ports) == 14
     base = pods["base-1"]
     assert base.environment["MUSE_PORT"] == str(base.address.ports[50053])
     assert base.environment["MUSE_METRICS_PORT"] == str(base.address.ports[9464])
@@ -89,8 +91,13 @@ def test_two_stacks_have_no_place_in_common() -> None:
         ("POD.hostNetwork", True, "spec.template.spec.hostNetwork: the local runner does not"),
         ("POD.initContainers", [{"name": "a"}], "spec.initContainers[0].name: the local runner"),
         ("C.lifecycle", {"postStart": {"sleep": {"seconds": 1}}}, "lifecycle.postStart.sleep.sec"),
-        ("C.readinessProbe", {"httpGet": {"port": 1}}, "readinessProbe.httpGet.port: the local"),
-        ("C.readinessProbe", {"periodSeconds": 1}, "readinessProbe: expected a probe by grpc"),
+        (
+            "C.readinessProbe",
+            {"tcpSocket": {"port": 1}},
+            "readinessProbe.tcpSocket.port: the local",
+        ),
+        ("C.readinessProbe", {"periodSeconds": 1}, "readinessProbe: expected a probe by grpc or h"),
+        ("C.readinessProbe", {"httpGet": {"port": 7}}, "httpGet.port: 7 is none of the container"),
         ("C.livenessProbe.grpc.port", 7, "grpc.port: 7 is none of the container's [50050]"),
         ("C.command", [], "containers[0].command: expected one: here no image says what to run"),
         (
@@ -180,6 +187,16 @@ def test_ports_follow_the_base_port() -> None:
     for wrong in (0, -1, 65532):
         with pytest.raises(ValueError, match=f"expected 1 to 65531, got {wrong}"):
             forwarded_ports(overlay, wrong)
+
+
+def test_the_gateways_port_is_its_own() -> None:
+    overlay = local_overlay()
+    ports = forwarded_ports(overlay, 60000, 8080)
+    service, port = ports[8080]
+    assert (service.name, port, len(ports)) == ("gateway", 8080, 6)
+    for wrong in (0, 65536, 60004):
+        with pytest.raises(ValueError, match=f"^gateway_port: expected 1 to 65535.*got {wrong}"):
+            forwarded_ports(overlay, 60000, wrong)
 
 
 def test_numbers_of_pods() -> None:

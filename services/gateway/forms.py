@@ -1,13 +1,17 @@
-"""Forms of edits and variations: `multipart/form-data` to fields and files.
+"""Forms of edits: `multipart/form-data` to a model of its fields, and files.
 
-OpenAI's clients write nested fields with brackets, `base[steps]`, and lists as `image[]`.
+A field that is an object is JSON, or has brackets as OpenAI's clients write them: `base[steps]`. A
+field that is a list is there several times, with or without brackets: `return_iterations[]`.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar, get_origin
 
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,18 +21,19 @@ from services.gateway.errors import ApiError, invalid
 MAX_FILES, MAX_FIELDS, MAX_FIELD_BYTES = 2, 64, 64 * 2**10
 TYPES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 _NESTED = re.compile(r"(\w+)\[(\w*)\]")
+AnyFields = TypeVar("AnyFields", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Form:
+class Form(Generic[AnyFields]):
     """A form that was read.
 
     Attributes:
-        fields: Texts by name, in dictionaries where their names are nested.
+        fields: What is in it besides files.
         files: Contents by name.
     """
 
-    fields: Mapping[str, Any]
+    fields: AnyFields
     files: Mapping[str, bytes]
 
     def required(self, name: str) -> bytes:
@@ -38,21 +43,25 @@ class Form:
         return self.files[name]
 
 
-async def read_form(request: Request, *, files: tuple[str, ...]) -> Form:
+async def read_form(
+    request: Request, kind: type[AnyFields], *, files: tuple[str, ...]
+) -> Form[AnyFields]:
     """Reads a form, one file a name.
 
     Args:
         request: Its body has not been read.
+        kind: Model of its fields.
         files: Names that files may have.
 
     Raises:
         ApiError: it is no form, has a file too many, or a file of another type.
+        RequestValidationError: a field does not fit the model.
     """
-    kind = request.headers.get("content-type", "none").split(";")[0]
-    if kind != "multipart/form-data":
+    media_type = request.headers.get("content-type", "none").split(";")[0]
+    if media_type != "multipart/form-data":
         raise ApiError(
             415,
-            f"expected a body of multipart/form-data, got {kind}",
+            f"expected a body of multipart/form-data, got {media_type}",
             code="unsupported_media_type",
         )
     fields: dict[str, Any] = {}
@@ -65,10 +74,13 @@ async def read_form(request: Request, *, files: tuple[str, ...]) -> Form:
                 if isinstance(value, UploadFile):
                     await _add_file(contents, name.removesuffix("[]"), value, files)
                 else:
-                    _add_field(fields, name, value)
+                    _add_field(kind, fields, name, value)
     except HTTPException as error:  # what is wrong with the form
         raise ApiError(400, f"the form cannot be read: {error.detail}") from error
-    return Form(fields, contents)
+    try:  # of texts, so that "3" is a number
+        return Form(kind.model_validate(fields, strict=False), contents)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 async def _add_file(
@@ -83,10 +95,24 @@ async def _add_file(
     contents[name] = await file.read()
 
 
-def _add_field(fields: dict[str, Any], name: str, value: str) -> None:
+def _add_field(kind: type[BaseModel], fields: dict[str, Any], name: str, value: Any) -> None:
+    name = name.removesuffix("[]")
     nested = _NESTED.fullmatch(name)
+    shape = None if name not in kind.model_fields else kind.model_fields[name].annotation
     if nested is not None:
         fields, name = fields.setdefault(nested[1], {}), nested[2]
+    elif get_origin(shape) is list:
+        fields.setdefault(name, []).append(value)
+        return
+    elif _is_object(shape):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise invalid(name, f"JSON, or fields {name}[...]", f"{value[:100]!r}") from error
     if not isinstance(fields, dict) or name in fields:
         raise invalid(name, "one value", "several")
     fields[name] = value
+
+
+def _is_object(shape: Any) -> bool:
+    return get_origin(shape) is dict or (isinstance(shape, type) and issubclass(shape, BaseModel))

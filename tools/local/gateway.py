@@ -1,0 +1,60 @@
+"""The gateway of `muse up`: whether it can run here, and how it reaches the orchestrator."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+
+from services.stages import GATEWAY
+from tools.local.forwarding import HOST
+from tools.local.manifest import Overlay
+from tools.local.placement import LocalPod
+
+PACKAGES = ("fastapi", "multipart", "opentelemetry.instrumentation.fastapi", "uvicorn")
+CREDENTIALS = ("MUSE_API_KEYS_FILE", "MUSE_JWT_ISSUER")  # with one of them callers need a key
+
+
+def check_gateway(environment: Mapping[str, str] = os.environ) -> None:
+    """Checks what the gateway needs before anything is started.
+
+    Raises:
+        ValueError: a package is missing, or a key for its own questions.
+    """
+    for package in PACKAGES:
+        if not _is_installed(package):
+            raise ValueError(
+                f"gateway: expected the package {package}, which is not installed: install the "
+                'extra "gateway", or start without HTTP by --no-gateway'
+            )
+    for name in CREDENTIALS:
+        if environment.get(name) and not environment.get("MUSE_API_KEY"):
+            raise ValueError(
+                f"gateway: expected MUSE_API_KEY beside {name}, by which the orchestrator demands "
+                "a key for the gateway's own questions, too; or start without HTTP by --no-gateway"
+            )
+
+
+def without_gateway(overlay: Overlay) -> Overlay:
+    """Returns an overlay without the gateway's Deployment and Service."""
+    return Overlay(
+        deployments=tuple(each for each in overlay.deployments if each.name != GATEWAY),
+        services=tuple(each for each in overlay.services if each.name != GATEWAY),
+    )
+
+
+def calling_the_service(pod: LocalPod, base_port: int) -> LocalPod:
+    """Returns a pod that, if it is a gateway, calls the orchestrators by their forwarded port.
+
+    That forwards to ready pods only, however many there are.
+    """
+    if pod.deployment.name != GATEWAY:
+        return pod
+    address = f"{HOST}:{base_port}"
+    return replace(pod, environment={**pod.environment, "MUSE_ORCHESTRATOR": address})
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of its parent
+        return False
