@@ -80,7 +80,7 @@ def gateway_app(
         except MuseError as error:
             readiness.log(error.message)
             return PlainTextResponse(error.message, 503)
-        readiness.log("")
+        readiness.log(None)
         return PlainTextResponse("ok")
 
     if metrics is not None:
@@ -95,21 +95,21 @@ def gateway_app(
 
 
 class Readiness:
-    """Whether the gateway is ready, logged when that or its reason changes."""
+    """Whether the gateway is ready, logged when that changes: the reason varies with every try."""
 
     def __init__(self) -> None:
         """Starts with nothing logged."""
-        self._logged: str | None = None
+        self._logged: bool | None = None
 
-    def log(self, problem: str) -> None:
-        """Logs why the gateway is not ready, or with "" that it is, unless it was logged last."""
-        if problem == self._logged:
+    def log(self, problem: str | None) -> None:
+        """Logs why the gateway is not ready, or with None that it is, unless it was that before."""
+        if (problem is None) == self._logged:
             return
-        self._logged = problem
-        if problem:
-            logger.warning("not ready: %s", problem)
-        else:
+        self._logged = problem is None
+        if problem is None:
             logger.info("ready")
+        else:
+            logger.warning("not ready: %s", problem)
 
 
 def _credential(request: Request) -> str:
