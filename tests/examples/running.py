@@ -1,10 +1,33 @@
 """Runs examples as processes, while the event loop of a test serves their calls."""
 
 import asyncio
+import os
+import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def node_for(folder: Path) -> str:
+    """Returns the program Node; skips the test where it or a folder's packages are not there.
+
+    In CI both have to be: there the test fails.
+    """
+    program = shutil.which("node")
+    if program is not None and (folder / "node_modules").is_dir():
+        return program
+    absent = (
+        "node"
+        if program is None
+        else f"what {folder.relative_to(EXAMPLES.parent)}/package.json names"
+    )
+    reason = f"{absent} is not here: install Node, then run make node-packages"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 async def run(*command: str | Path, cwd: Path) -> tuple[int, str]:

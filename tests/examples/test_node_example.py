@@ -1,13 +1,11 @@
 """The example in Node, run against an orchestrator over four small stages."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.examples.running import EXAMPLES, run
+from tests.examples.running import EXAMPLES, node_for, run
 from tests.small_stages import HIGH_SIDE_PX, House
 
 FOLDER = EXAMPLES / "node"
@@ -16,14 +14,7 @@ FOLDER = EXAMPLES / "node"
 @pytest.fixture
 def node() -> str:
     """The program, where it and the example's packages are there."""
-    program = shutil.which("node")
-    absent = "node" if program is None else "the packages of examples/node"
-    if program is None or not (FOLDER / "node_modules").is_dir():
-        reason = f"{absent} is not here: install Node, then run make node-packages"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return node_for(FOLDER)
 
 
 async def test_node_reads_progress_and_saves_the_picture(

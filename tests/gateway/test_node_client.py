@@ -1,15 +1,13 @@
 """OpenAI's own client for Node, unmodified."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from muse_client import AsyncMuseClient
 
-from tests.examples.running import run
+from tests.examples.running import node_for, run
 from tests.gateway.conftest import Gateway
 from tests.gateway.pictures import SIDE_PX, file_of, noise, pixels_of
 from tests.small_stages import House
@@ -20,14 +18,7 @@ FOLDER = Path(__file__).parent / "node"
 @pytest.fixture
 def node() -> str:
     """The program, where it and OpenAI's package are there."""
-    program = shutil.which("node")
-    absent = "node" if program is None else "the package of tests/gateway/node"
-    if program is None or not (FOLDER / "node_modules").is_dir():
-        reason = f"{absent} is not here: install Node, then run make node-packages"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return node_for(FOLDER)
 
 
 async def test_it_generates_streams_edits_and_varies(
