@@ -113,7 +113,9 @@ async def test_one_is_added_and_one_dies_under_load_and_no_request_fails(cluster
     dying = cluster.bases[0]
     await until(lambda: len(answers) >= added_at + 20 and dying.does.busy > 0, seconds=20)
     await dying.line.cut()  # as when its machine dies; the API server says nothing yet
-    dead_at, dead_saw = len(answers), cluster.counts()[0]
+    dead_at = len(answers)
+    await until(lambda: len(answers) >= dead_at + CALLERS, seconds=20)
+    dead_saw = cluster.counts()[0]  # with the calls that were on the wire when it was cut
     await asyncio.gather(*callers)
 
     assert answers == ["done"] * (CALLERS * TURNS)
