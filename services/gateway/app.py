@@ -17,6 +17,7 @@ from services.gateway.errors import BAD_REQUEST, FAILED, ApiError, api_error
 from services.gateway.limits import Limits
 from services.gateway.native.routes import native_routes
 from services.gateway.openai.routes import openai_routes
+from services.gateway.page.routes import page_routes
 from services.gateway.served import ServedSystem
 from services.gateway.settings import GatewaySettings
 from services.runtime.version import package_version
@@ -59,6 +60,8 @@ def gateway_app(
     )
     app.include_router(openai_routes(client_of, system, aliases=settings.model_aliases))
     app.include_router(native_routes(client_of))
+    if settings.page:
+        app.include_router(page_routes(system))
     app.add_middleware(
         Limits,
         max_requests=settings.max_requests,
