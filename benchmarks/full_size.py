@@ -31,7 +31,7 @@ from services.masked.engine import MaskedEngine
 from services.nn.parameters import with_parameters
 from services.presets import Preset
 from services.presets import preset as preset_of
-from services.runtime.checkpoints.serialization import Checkpoint
+from services.runtime.checkpoints.serialization import Checkpoint, codebook_fingerprint
 from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.wire.timing import Timed
 from services.superres.config import SuperresConfig
@@ -42,7 +42,7 @@ from services.text_encoder.loading import LoadedTextEncoder
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import Vocabulary
 from services.tokenizer.engine import TokenizerEngine
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.model import CODEBOOK, Tokenizer
 from tools.description.chips import chip as chip_of
 from tools.description.description import describe
 
@@ -75,10 +75,13 @@ def random_parameters(build: Callable[[], nnx.Module], dtype: Any) -> dict[str, 
 
 def checkpoint_of(config: Any, build: Callable[[], nnx.Module], dtype: Any) -> Checkpoint[Any]:
     """Returns a checkpoint that lies nowhere, of random parameters."""
+    parameters, fingerprint = random_parameters(build, dtype), dict(FINGERPRINTS)
+    if CODEBOOK in parameters:
+        fingerprint["codebook"] = codebook_fingerprint(np.asarray(parameters[CODEBOOK]))
     return Checkpoint(
         config=config,
-        parameters=random_parameters(build, dtype),
-        fingerprint=FINGERPRINTS,
+        parameters=parameters,
+        fingerprint=fingerprint,
         digest="",
         record={},
         folder=Path("nowhere"),
