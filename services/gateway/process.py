@@ -18,6 +18,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry, generate_latest
 
 from services.gateway.app import gateway_app
+from services.gateway.jobs.service import JobService
 from services.gateway.limits import PROBES
 from services.gateway.settings import GatewaySettings
 from services.runtime.observability.logs import configure_logs
@@ -149,7 +150,8 @@ def uvicorn_server(
             tls=settings.orchestrator_tls,
             api_key=settings.api_key,
         )
-        made = gateway_app(client, settings, metrics)
+        jobs = JobService(client, settings) if settings.jobs_database else None
+        made = gateway_app(client, settings, metrics, jobs)
         FastAPIInstrumentor.instrument_app(
             made,
             tracer_provider=trace.get_tracer_provider(),
