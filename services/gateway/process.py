@@ -1,5 +1,6 @@
 """The process around the application: logs, traces, metrics, signals, and a graceful end."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -16,8 +17,10 @@ from opentelemetry import trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy.engine import URL
 
 from services.gateway.app import gateway_app
+from services.gateway.jobs.database.connections import migrate
 from services.gateway.jobs.service import JobService
 from services.gateway.limits import PROBES
 from services.gateway.settings import GatewaySettings
@@ -38,12 +41,18 @@ class GatewayServer(uvicorn.Server):
 
     Attributes:
         certificates: Its certificate; None in plain text.
+        jobs_database: Database that has the tables of this version when it starts; None for none.
     """
 
-    def __init__(self, config: uvicorn.Config, certificates: ReloadedCertificates | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        certificates: ReloadedCertificates | None,
+        jobs_database: URL | None,
+    ) -> None:
         """Serves by a configuration; `run` starts."""
         super().__init__(config)
-        self.certificates = certificates
+        self.certificates, self.jobs_database = certificates, jobs_database
         if certificates is not None:
             config.callback_notify, config.timeout_notify = self.renew_certificate, int(RENEWAL_S)
 
@@ -59,7 +68,13 @@ class GatewayServer(uvicorn.Server):
             logger.warning("the certificate in use stays: %s", error)
 
     async def startup(self, sockets: Any = None) -> None:
-        """Opens the port."""
+        """Opens the port.
+
+        Raises:
+            ValueError: the database of jobs cannot be used.
+        """
+        if self.jobs_database is not None:
+            await asyncio.to_thread(migrate, self.jobs_database)
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
@@ -181,4 +196,5 @@ def uvicorn_server(
             ssl_keyfile=settings.tls_key,
         ),
         certificates,
+        settings.database_url if settings.jobs_database else None,
     )

@@ -42,12 +42,17 @@ POSTS = [
         f"POST /v1/muse/{each}"
         for each in ("generate", "inpaint", "outpaint", "mask-free-edit", "vary")
     ),
+    "POST /v1/jobs",
 ]
-GETS = ["GET /v1/models", "GET /v1/models/{model}"]
+GETS = [
+    *("GET /v1/models", "GET /v1/models/{model}"),
+    *(f"{method} /v1/jobs/{{job_id}}" for method in ("GET", "DELETE")),
+    "GET /v1/jobs/{job_id}/pictures/{number}",
+]
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a gateway answers, in a thread of its own."""
     loop, opened = asyncio.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever)
@@ -55,7 +60,8 @@ def url() -> Iterator[str]:
 
     async def start() -> str:
         house = await opened.enter_async_context(open_house())
-        gateway = await opened.enter_async_context(running_gateway(house))
+        database = f"sqlite:///{tmp_path_factory.mktemp('jobs') / 'jobs.db'}"
+        gateway = await opened.enter_async_context(running_gateway(house, jobs_database=database))
         return gateway.url
 
     try:

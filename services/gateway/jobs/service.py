@@ -14,7 +14,7 @@ from opentelemetry.propagate import inject
 from services.gateway.errors import FAILED, REFUSED, ApiError
 from services.gateway.jobs.callers import JobCaller
 from services.gateway.jobs.credentials import CredentialSeal
-from services.gateway.jobs.database.connections import connect, migrate
+from services.gateway.jobs.database.connections import connect
 from services.gateway.jobs.database.deliveries import Deliveries
 from services.gateway.jobs.database.jobs import Jobs, NewJob, QueueFull
 from services.gateway.jobs.database.tables import JobRow
@@ -39,23 +39,22 @@ class JobService:
     """Jobs of a gateway."""
 
     def __init__(self, client: AsyncMuseClient, settings: JobSettings) -> None:
-        """Brings the database to this version; `running` connects to it.
+        """Does nothing yet; `running` does.
 
         Args:
             client: Calls the orchestrator, with the credential of each job.
-            settings: Of jobs, with a database.
+            settings: Of jobs, with a database that has the tables of this version.
 
         Raises:
             ValueError: a setting names what cannot be used.
         """
-        self._settings, url = settings, settings.database_url
+        self._settings = settings
         self._allowed = AllowedHosts(settings.webhook_allowed)
         secret_file = settings.webhook_secret_file
         self._secrets = () if secret_file is None else read_secrets(secret_file)
         self._pictures = PictureStore(settings.pictures_url)
-        migrate(url)
         self._seal = CredentialSeal(settings.key_file, create=settings.jobs_key_file is None)
-        self._engine = connect(url)
+        self._engine = connect(settings.database_url)
         self._jobs = Jobs(self._engine, event_of)
         runner = JobRunner(
             client,

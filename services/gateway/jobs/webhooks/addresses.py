@@ -7,6 +7,7 @@ Source: OWASP, "Server-Side Request Forgery Prevention Cheat Sheet", case 2.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -16,9 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 from services.gateway.errors import invalid
 
 PARAM, MAX_URL, RESOLVE_S = "webhook", 2048, 5.0
-# IPv6 networks whose addresses carry one of IPv4 in their last bits (RFC 6052, section 2.1; RFC
-# 8215), by which a translator reaches it.
-_TRANSLATED = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+# The last 32 bits are an address of IPv4, which a translator reaches (RFC 6052, section 2.1).
+_TRANSLATED = ip_network("64:ff9b::/96")
 IpAddress = IPv4Address | IPv6Address
 
 
@@ -100,7 +100,8 @@ def check_connection(host: str, address: str, allowed: AllowedHosts) -> None:
         RefusedAddress: webhooks may not reach it.
     """
     if not (allowed.has_host(host) or allowed.has_address(ip_address(address))):
-        raise RefusedAddress(f"{host} is {address}, which is no public address")
+        problem = f"{host} is {address}, which is no public address"
+        raise RefusedAddress(errno.EACCES, problem)
 
 
 def _parts(url: str) -> SplitResult:
@@ -120,17 +121,14 @@ def _parts(url: str) -> SplitResult:
 
 
 def _meant(address: IpAddress) -> Iterator[IpAddress]:
-    """Yields an address, and those of IPv4 that are written in it."""
+    """Yields the addresses that a connection to an address may end at."""
     if isinstance(address, IPv4Address):
         yield address
-        return
-    if address.ipv4_mapped is not None:
+    elif address.ipv4_mapped is not None:
         yield address.ipv4_mapped
-        return
-    yield address
-    if address.sixtofour is not None:
-        yield address.sixtofour
-    if address.teredo is not None:
-        yield from address.teredo
-    if any(address in network for network in _TRANSLATED):
+    elif address in _TRANSLATED:
         yield IPv4Address(int(address) & 0xFFFF_FFFF)
+    else:
+        yield address
+        if address.sixtofour is not None:
+            yield address.sixtofour
