@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from services.gateway.credentials import credential_of
 from services.gateway.errors import BAD_REQUEST, FAILED, RETRY_S, ApiError, api_error
 from services.gateway.jobs.callers import JobCallers
-from services.gateway.jobs.routes import job_routes
+from services.gateway.jobs.routes import document_webhook, job_routes
 from services.gateway.jobs.service import JobService
 from services.gateway.limits import Limits
 from services.gateway.native.routes import native_routes
@@ -67,6 +67,7 @@ def gateway_app(
     app.include_router(openai_routes(client_of, system, aliases=settings.model_aliases))
     app.include_router(native_routes(client_of))
     app.include_router(job_routes(JobCallers(client_of), jobs))
+    document_webhook(app.webhooks)
     app.add_middleware(
         Limits,
         max_requests=settings.max_requests,

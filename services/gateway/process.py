@@ -67,14 +67,18 @@ class GatewayServer(uvicorn.Server):
         except OSError as error:  # changed once more after the look: the next look takes that
             logger.warning("the certificate in use stays: %s", error)
 
-    async def startup(self, sockets: Any = None) -> None:
-        """Opens the port.
+    async def serve(self, sockets: Any = None) -> None:
+        """Serves until it is to end.
 
         Raises:
-            ValueError: the database of jobs cannot be used.
+            ValueError: the database of jobs, or a file of jobs, cannot be used.
         """
         if self.jobs_database is not None:
             await asyncio.to_thread(migrate, self.jobs_database)
+        await super().serve(sockets)
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Opens the port."""
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]

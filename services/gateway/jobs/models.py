@@ -58,7 +58,7 @@ class JobEvent(BaseModel):
 
     type: str = Field(description="job.succeeded, job.failed or job.cancelled.")
     timestamp: datetime = Field(description="When the job ended.")
-    data: Job
+    data: Job = Field(description="The job, as GET answers it.")
 
 
 def described(row: JobRow, place: int | None = None) -> Job:

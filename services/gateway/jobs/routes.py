@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from services.gateway.errors import FAILED, ApiError
 from services.gateway.jobs.callers import JobCaller, JobCallers
-from services.gateway.jobs.models import PREFIX, Job, described
+from services.gateway.jobs.models import PREFIX, Job, JobEvent, described
 from services.gateway.jobs.requests import FORM, JSON, OPERATIONS, GenerateJob, read_job
 from services.gateway.jobs.service import JobService
 from services.gateway.openapi import ERRORS, form_schema, schema_of
@@ -97,8 +97,16 @@ def job_routes(callers: JobCallers, jobs: JobService | None) -> APIRouter:
     return routes
 
 
+def document_webhook(webhooks: APIRouter) -> None:
+    """Adds what webhooks post to what the OpenAPI document says."""
+
+    @webhooks.post("job", tags=["Jobs"], responses=ERRORS)
+    async def ended(event: JobEvent) -> None:
+        """Is sent to the webhook of a job that ended, until it answers 2xx."""
+
+
 def _bodies() -> dict[str, Any]:
     """Returns the documentation of the request of a job, which is JSON or a form."""
     forms = [form_schema(each.job, each.files) for each in OPERATIONS.values()]
-    content = {JSON: {"schema": schema_of(GenerateJob)}, FORM: {"schema": {"oneOf": forms}}}
+    content = {JSON: {"schema": schema_of(GenerateJob)}, FORM: {"schema": {"anyOf": forms}}}
     return {"required": True, "content": content}

@@ -12,6 +12,7 @@ import muse_client
 from muse_client import AsyncMuseClient, Event, MuseError
 from opentelemetry import context
 from opentelemetry.propagate import extract
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.gateway.errors import FAILED, ApiError, api_error
@@ -126,13 +127,14 @@ class JobRunner:
             return _failed(_broken(f"the gateways that ran it were lost {job.losses} times"))
         try:
             request = OPERATIONS[job.operation].fields.model_validate(job.request)
+        except (KeyError, ValidationError):  # whose text has the prompt
+            return _failed(_broken("its request is one of another version of the gateway"))
+        try:
             images = await whole(progress.watched(await self._events(job, request)), request)
             for number, each in enumerate(images.images):
                 name = f"{job.id}/{job.run}/{number}"
                 await self._pictures.write(name, base64.b64decode(each.image))
         except MuseError:
-            raise
-        except SQLAlchemyError:
             raise
         except Exception:
             logger.exception("job failed", extra={"job": job.id})

@@ -105,7 +105,7 @@ async def test_a_key_of_another_request_is_refused(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("key", ["", 256 * "a", "caf\xe9"])
 async def test_a_key_that_is_no_key_is_refused(gateway: Gateway, key: str) -> None:
-    headers = {"Idempotency-Key": key.encode("latin-1")}
+    headers = {b"Idempotency-Key": key.encode("latin-1")}
     response = await gateway.http.post(JOBS, json=BODY, headers=headers)
     assert response.status_code == 400
     assert refusal_of(response)["param"] == "Idempotency-Key"

@@ -80,7 +80,7 @@ async def test_a_job_that_runs_says_at_which_step_it_is(house: House, gateway: G
     held = Held(house)
     job_id = await added(gateway)
     await held.entered.wait()
-    progress = {}
+    progress: dict[str, object] = {}
     while progress.get("step") != 2:
         progress = (await job(gateway, job_id)).get("progress", {})
     held.gate.set()

@@ -66,9 +66,9 @@ def lock(connection: Connection) -> None:
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    if url.drivername != SQLITE:
-        return {}
-    return {"connect_args": {"timeout": BUSY_S, "isolation_level": None}}
+    """Returns the arguments of an engine, whose errors are logged and must not hold prompts."""
+    sqlite = {"timeout": BUSY_S, "isolation_level": None}
+    return {"hide_parameters": True, "connect_args": sqlite if url.drivername == SQLITE else {}}
 
 
 def _make_file(path: Path) -> None:
