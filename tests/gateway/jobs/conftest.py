@@ -121,6 +121,13 @@ async def reached(
     return found
 
 
+async def gone(gateway: Gateway, job_id: str) -> None:
+    """Waits until a job is no longer there."""
+    async with asyncio.timeout(20):
+        while (await gateway.http.get(f"{JOBS}/{job_id}")).status_code != 404:
+            await asyncio.sleep(0.02)
+
+
 async def pictures(gateway: Gateway, done: dict[str, Any]) -> list[bytes]:
     """The files of a job's pictures."""
     answers: list[httpx2.Response] = [

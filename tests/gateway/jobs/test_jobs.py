@@ -9,7 +9,17 @@ from muse_client import AsyncMuseClient
 from PIL import Image
 
 from tests.gateway.conftest import Gateway, Start
-from tests.gateway.jobs.conftest import BODY, JOBS, Held, StartJobs, added, job, pictures, reached
+from tests.gateway.jobs.conftest import (
+    BODY,
+    JOBS,
+    Held,
+    StartJobs,
+    added,
+    gone,
+    job,
+    pictures,
+    reached,
+)
 from tests.gateway.pictures import SIDE_PX, file_of, noise
 from tests.small_stages import DEFAULTS, House
 from tests.waiting import until
@@ -174,14 +184,14 @@ async def test_a_job_fails_if_the_servers_stay_away(house: House, start_jobs: St
 async def test_an_old_job_is_removed_with_its_pictures(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
-    async with start_jobs(jobs_kept_s=0.5) as gateway:
+    folder = tmp_path / "data" / "pictures"
+    async with start_jobs() as gateway:
         job_id = await added(gateway)
         await reached(gateway, job_id, "succeeded")
-        folder = tmp_path / "data" / "pictures" / job_id
-        assert list(folder.rglob("0"))
-        while (await gateway.http.get(f"{JOBS}/{job_id}")).status_code != 404:
-            pass
-        assert not folder.exists()
+    assert list(folder.rglob("0"))
+    async with start_jobs(jobs_kept_s=0.01) as gateway:
+        await gone(gateway, job_id)
+    assert not list(folder.rglob("0"))
 
 
 async def test_without_a_database_there_are_no_jobs(start: Start) -> None:

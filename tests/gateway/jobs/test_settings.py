@@ -6,14 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from cryptography.fernet import Fernet
 
 from services.gateway.jobs.credentials import CredentialSeal
 from services.gateway.jobs.pictures import PictureStore
 from services.gateway.settings import GatewaySettings
-from tests.gateway.jobs.conftest import StartJobs, added, reached
+from tests.gateway.jobs.conftest import JOBS, StartJobs, added, gone, pictures, reached
+from tests.gateway.pictures import file_of, noise
 from tests.gateway.test_process import gateway_process
+from tests.s3_service import s3_service
+
+__all__ = ["s3_service"]
 
 POSTGRESQL = {"jobs_database": "postgresql+psycopg://jo:word@host/jobs"}
 
@@ -95,11 +100,32 @@ def test_a_place_for_pictures_that_cannot_be_used_is_named(
         PictureStore("s3://x")
 
 
-async def test_pictures_may_be_anywhere_that_fsspec_reaches(start_jobs: StartJobs) -> None:
-    async with start_jobs(jobs_pictures="memory://jobs") as gateway:
-        done = await reached(gateway, await added(gateway), "succeeded")
-        (image,) = done["result"]["images"]
-        assert (await gateway.http.get(image["url"])).content[:4] == b"\x89PNG"
+@pytest.fixture(params=["memory", "s3"])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where pictures may be besides a folder."""
+    if request.param == "s3":
+        request.getfixturevalue("s3_service")
+    name = tmp_path.name.replace("_", "-")
+    fsspec.filesystem(request.param).mkdir(name)
+    return f"{request.param}://{name}/jobs"
+
+
+async def test_pictures_may_be_anywhere_that_fsspec_reaches(
+    start_jobs: StartJobs, bucket: str
+) -> None:
+    files = {"image": ("noise.png", file_of(noise()), "image/png")}
+    store = PictureStore(bucket)
+    async with start_jobs(jobs_pictures=bucket) as gateway:
+        response = await gateway.http.post(JOBS, data={"operation": "vary"}, files=files)
+        job_id = response.json()["id"]
+        done = await reached(gateway, job_id, "succeeded")
+        (content,) = await pictures(gateway, done)
+        assert content[:4] == b"\x89PNG"
+        assert await store.read(f"{job_id}/image") == file_of(noise())
+    async with start_jobs(jobs_pictures=bucket, jobs_kept_s=0.01) as gateway:
+        await gone(gateway, job_id)
+    with pytest.raises(FileNotFoundError):
+        await store.read(f"{job_id}/image")
 
 
 @pytest.mark.parametrize(
