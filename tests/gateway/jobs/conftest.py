@@ -124,7 +124,8 @@ async def reached(
 async def gone(gateway: Gateway, job_id: str) -> None:
     """Waits until a job is no longer there."""
     async with asyncio.timeout(20):
-        while (await gateway.http.get(f"{JOBS}/{job_id}")).status_code != 404:
+        url = f"{JOBS}/{job_id}"
+        while (await gateway.http.get(url)).status_code != 404:  # noqa: ASYNC110, no event
             await asyncio.sleep(0.02)
 
 
