@@ -11,7 +11,17 @@ from muse_client import AsyncMuseClient
 
 from services.gateway.jobs import runner
 from tests.gateway.conftest import running_gateway
-from tests.gateway.jobs.conftest import BODY, JOBS, Held, StartJobs, added, job, pictures, reached
+from tests.gateway.jobs.conftest import (
+    BODY,
+    JOBS,
+    Held,
+    Receiver,
+    StartJobs,
+    added,
+    job,
+    pictures,
+    reached,
+)
 from tests.gateway.test_process import gateway_process
 from tests.small_stages import House
 from tests.waiting import until
@@ -25,32 +35,43 @@ async def expected(house: House) -> list[bytes]:
         return [each.png for each in await muse.generate("a fox", seed=7)]
 
 
-async def test_a_gateway_that_is_killed_loses_no_job(
-    house: House, start_jobs: StartJobs, settings: dict[str, Any]
+async def test_a_gateway_that_is_killed_loses_no_job_and_its_caller_is_called_once(
+    house: House,
+    start_jobs: StartJobs,
+    settings: dict[str, Any],
+    receiver: Receiver,
+    hooks: dict[str, Any],
 ) -> None:
     held = Held(house)
     flags = (
         *("--orchestrator", house.address),
         *("--jobs-database", settings["jobs_database"]),
         *("--jobs-lease-s", str(LEASE_S)),
+        *("--webhook-secret-file", str(hooks["webhook_secret_file"])),
+        *("--webhook-allowed", *hooks["webhook_allowed"]),
     )
     async with gateway_process(*flags) as (process, lines):
         async with httpx2.AsyncClient(base_url=lines[-1]["address"], timeout=30) as http:
             # Without a seed: what the first gateway drew the second must use.
-            body = {"operation": "generate", "prompt": "a fox"}
+            body = {"operation": "generate", "prompt": "a fox", "webhook": receiver.url}
             job_id = (await http.post(JOBS, json=body)).json()["id"]
         await held.entered.wait()
         process.send_signal(signal.SIGKILL)
         await process.wait()
     held.gate.set()
-    async with start_jobs(jobs_lease_s=LEASE_S) as second:
+    async with start_jobs(jobs_lease_s=LEASE_S, **hooks) as second:
         done = await reached(second, job_id, "succeeded")
         (content,) = await pictures(second, done)
+        await until(lambda: receiver.bodies)
+    async with start_jobs(**hooks) as third:
+        await added(third, webhook=receiver.url)
+        await until(lambda: len(receiver.bodies) > 1)
 
     async with AsyncMuseClient(house.address) as muse:
         (again,) = await muse.generate("a fox", seed=done["seed"])
     assert content == again.png
     assert [each.sampling.seed for each in house.stages["base"].asked[:2]] == [done["seed"]] * 2
+    assert [each["webhook-id"] for each in receiver.headers].count(f"evt_{job_id}") == 1
 
 
 async def test_a_gateway_that_ends_hands_its_jobs_on_at_once(
