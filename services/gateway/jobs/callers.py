@@ -8,11 +8,10 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import jwt
-from muse_client import AsyncMuseClient, PermissionDenied
+from muse_client import AsyncMuseClient, DeadlineExceeded, PermissionDenied, Unavailable
 from starlette.requests import Request
 
 from services.gateway.credentials import credential_of
@@ -56,8 +55,13 @@ class JobCallers:
         digest = hashlib.sha256(credential.encode()).hexdigest()
         now_s = time.monotonic()
         if now_s - self._accepted_s.get(digest, -KNOWN_S) >= KNOWN_S:
-            with suppress(PermissionDenied):  # who calls is proved; the policy forbids to ask this
+            try:
                 await client.status()
+            except PermissionDenied:  # who calls is proved; the policy forbids to ask this
+                pass
+            except (Unavailable, DeadlineExceeded):  # of jobs one may ask meanwhile
+                if digest not in self._accepted_s:
+                    raise
             self._accepted_s[digest] = now_s
             self._accepted_s.move_to_end(digest)
             if len(self._accepted_s) > KNOWN_CALLERS:

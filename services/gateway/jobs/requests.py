@@ -1,5 +1,6 @@
 """Requests of jobs: the operation's name, a webhook, and the fields of the operation itself."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -97,18 +98,12 @@ class JobRequest:
     Attributes:
         body: Its fields.
         files: Contents of its files, by name.
+        digest: Names what is asked for: equal if and only if fields, webhook and files are.
     """
 
     body: AnyJob
     files: Mapping[str, bytes]
-
-    @property
-    def digest(self) -> str:
-        """Names what is asked for: equal if and only if fields, webhook and files are."""
-        fields = self.body.model_dump(mode="json")
-        files = {name: hashlib.sha256(each).hexdigest() for name, each in self.files.items()}
-        whole = json.dumps([fields, files], sort_keys=True)
-        return hashlib.sha256(whole.encode()).hexdigest()
+    digest: str
 
     def check(self) -> None:
         """Checks what can be before the job runs.
@@ -133,22 +128,43 @@ async def read_job(request: Request) -> JobRequest:
     """
     media_type = request.headers.get("content-type", "none").split(";")[0]
     if media_type == JSON:
-        try:
-            return JobRequest(GenerateJob.model_validate_json(await request.body()), {})
-        except ValidationError as error:
-            raise RequestValidationError(error.errors()) from error
-    if media_type != FORM:
+        body, files = _of_json(await request.body()), dict[str, bytes]()
+    elif media_type == FORM:
+        body, files = await _of_form(request)
+    else:
         raise ApiError(
             415,
             f"expected a body of {JSON} for generate, or of {FORM}, got {media_type}",
             code="unsupported_media_type",
         )
+    digest = await asyncio.to_thread(_digest, body, files)  # of files that may be large
+    return JobRequest(body, files, digest)
+
+
+def _of_json(content: bytes) -> AnyJob:
+    try:
+        return GenerateJob.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "literal_error":  # of the operation
+            expected = "generate, or another operation in a form with its file"
+            raise invalid("operation", expected, f"{first['input']!r:.100}") from error
+        raise RequestValidationError(error.errors()) from error
+
+
+async def _of_form(request: Request) -> tuple[AnyJob, dict[str, bytes]]:
     async with opened_form(request) as form:
         name = form.get("operation")
         operation = OPERATIONS.get(name) if isinstance(name, str) else None
         if operation is None:
-            raise invalid("operation", f"one of {', '.join(OPERATIONS)}", repr(name)[:100])
+            raise invalid("operation", f"one of {', '.join(OPERATIONS)}", f"{name!r:.100}")
         read = await read_fields(form, operation.job, files=operation.files)
     for first in operation.files[:1]:
         read.required(first)
-    return JobRequest(read.fields, read.files)
+    return read.fields, dict(read.files)
+
+
+def _digest(body: AnyJob, files: Mapping[str, bytes]) -> str:
+    digests = {name: hashlib.sha256(each).hexdigest() for name, each in files.items()}
+    whole = json.dumps([body.model_dump(mode="json"), digests], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()

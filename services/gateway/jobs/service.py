@@ -1,7 +1,7 @@
 """Jobs of a gateway: adds and describes them, runs them, delivers their webhooks, removes them."""
 
 import asyncio
-import logging
+import re
 import secrets
 import uuid
 from collections.abc import AsyncIterator
@@ -29,10 +29,10 @@ from services.gateway.jobs.webhooks.delivery import WebhookSender
 from services.gateway.jobs.webhooks.signatures import read_secrets
 from services.gateway.openai.requests import LARGEST_DRAWN
 
-logger = logging.getLogger(__name__)
 POLL_S = 1.0  # between two looks for jobs of other gateways, and for webhooks that are due
 REMOVAL_POLL_S = 30.0
 WEBHOOKS_AT_ONCE, QUEUE_RETRY_S = 8, 10
+ID = re.compile("[0-9a-f]{32}")
 
 
 class JobService:
@@ -139,7 +139,8 @@ class JobService:
         Raises:
             ApiError: the caller has no such job.
         """
-        job = await self._jobs.find(caller.id, job_id)
+        # PostgreSQL takes not every text for one.
+        job = await self._jobs.find(caller.id, job_id) if ID.fullmatch(job_id) else None
         if job is None:
             raise ApiError(404, "no such job of this caller", code="not_found", param="id")
         return job, await self._jobs.place(job) if job.state == "queued" else None
@@ -150,7 +151,8 @@ class JobService:
         Raises:
             ApiError: the caller has no such job.
         """
-        await self._jobs.cancel(caller.id, job_id)
+        job, _ = await self.find(caller, job_id)
+        await self._jobs.cancel(caller.id, job.id)
         self._webhooks.wake()
         job, _ = await self.find(caller, job_id)
         return job

@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import jwt
 import pytest
+from muse_client import AsyncMuseClient, Unavailable
 
+from services.gateway.jobs import callers
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.jobs.conftest import BODY, JOBS, Held, StartJobs, added, job, reached
 from tests.gateway.pictures import file_of, noise
@@ -55,6 +58,22 @@ async def test_a_job_of_another_caller_is_not_found(
         stored = b"".join(each.read_bytes() for each in files_of(tmp_path))
         assert b"a fox" in stored
         assert keys.keys["jo"].encode() not in stored
+
+
+async def test_who_was_accepted_may_ask_while_the_orchestrator_is_away(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await added(gateway, bearer("jo"))
+
+    async def away(_: AsyncMuseClient) -> None:
+        raise Unavailable(grpc.StatusCode.UNAVAILABLE, "no orchestrator answers")
+
+    monkeypatch.setattr(AsyncMuseClient, "status", away)
+    monkeypatch.setattr(callers, "KNOWN_S", 0.0)
+    assert (await job(gateway, job_id, bearer("jo")))["id"] == job_id
+    response = await gateway.http.get(f"{JOBS}/{job_id}", headers=bearer("sam"))
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
 
 
 async def test_a_renewed_token_is_the_same_caller(gateway: Gateway) -> None:

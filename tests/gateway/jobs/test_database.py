@@ -259,6 +259,7 @@ async def test_gateways_share_jobs_in_postgresql(
         bearer = {"Authorization": "Bearer any"}
         await reached(second, job_id, "succeeded", headers=bearer)
         await until(lambda: receiver.bodies)
+        assert (await second.http.get("/v1/jobs/%00", headers=bearer)).status_code == 404
         more = [await added(second, seed=seed) for seed in range(6)]
         for each in more:
             assert len(await pictures(second, await reached(second, each, "succeeded"))) == 1
