@@ -57,7 +57,6 @@ class CredentialSeal:
 
 def _create(path: Path) -> None:
     """Creates a file with a new key, whole and readable by its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     number, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(number, "wb") as file:

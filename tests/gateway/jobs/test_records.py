@@ -5,8 +5,8 @@ import json
 import logging
 from pathlib import Path
 
-import muse_client.asynchronous
 import pytest
+from muse_client.calls import trace_metadata
 from sqlalchemy import create_engine, text
 
 from tests.gateway.jobs.conftest import BODY, JOBS, StartJobs, added, gone, reached
@@ -33,13 +33,13 @@ async def execute(folder: Path, statement: str, **values: str) -> None:
 async def test_a_job_goes_on_in_the_trace_of_its_request(
     start_jobs: StartJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sent = muse_client.asynchronous.trace_metadata, []
+    sent = []
 
     def recorded() -> tuple[tuple[str, str], ...]:
-        sent.append(dict(real()))
-        return real()
+        sent.append(dict(trace_metadata()))
+        return trace_metadata()
 
-    monkeypatch.setattr(muse_client.asynchronous, "trace_metadata", recorded)
+    monkeypatch.setattr("muse_client.asynchronous.trace_metadata", recorded)
     async with start_jobs() as gateway:
         job_id = await added(gateway, {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
         await reached(gateway, job_id, "succeeded")

@@ -57,13 +57,13 @@ def test_with_sqlite_all_lies_beside_the_database(tmp_path: Path) -> None:
     assert settings.key_file == tmp_path / "jobs.key"
 
 
-async def test_only_their_owner_reads_the_database_and_the_key(
+async def test_only_their_owner_reads_the_database_the_key_and_the_pictures(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     async with start_jobs() as gateway:
         await reached(gateway, await added(gateway), "succeeded")
-    for name in ("jobs.db", "jobs.key"):
-        assert stat.S_IMODE(os.stat(tmp_path / "data" / name).st_mode) == 0o600
+    for name, mode in (("jobs.db", 0o600), ("jobs.key", 0o600), (".", 0o700)):
+        assert stat.S_IMODE(os.stat(tmp_path / "data" / name).st_mode) == mode
 
 
 def test_a_key_may_be_replaced(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def _arguments(url: URL) -> dict[str, Any]:
 
 
 def _make_file(path: Path) -> None:
-    """Creates a database that only its owner reads: it has prompts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Creates a database that only its owner reads, for it has prompts, and its folder."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
