@@ -166,5 +166,6 @@ async def _of_form(request: Request) -> tuple[AnyJob, dict[str, bytes]]:
 
 def _digest(body: AnyJob, files: Mapping[str, bytes]) -> str:
     digests = {name: hashlib.sha256(each).hexdigest() for name, each in files.items()}
-    whole = json.dumps([body.model_dump(mode="json"), digests], sort_keys=True)
+    fields = body.model_dump(mode="json", exclude_defaults=True)  # those of later versions, too
+    whole = json.dumps([fields, digests], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
