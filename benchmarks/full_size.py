@@ -25,7 +25,7 @@ from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.base.spec import BASE
 from services.decoding.pool import DecodeRequest, Progress
-from services.decoding.serving import default_serving_config
+from services.decoding.serving import ServingConfig, default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.masked.engine import MaskedEngine
 from services.nn.parameters import with_parameters
@@ -97,9 +97,8 @@ class Stages:
     superres_engine: MaskedEngine[SuperresConfig]
 
 
-def build_stages(system: Preset) -> Stages:
+def build_stages(system: Preset, serving: ServingConfig) -> Stages:
     """Builds all stages with random weights and compiles everything, saying how long each took."""
-    serving = default_serving_config()
     dtype = serving.dtype
 
     def encoder() -> TextEncoder:
@@ -216,6 +215,7 @@ def main(
     chip: str = "h200",
     batches: tuple[int, ...] = (1, 8),
     rounds: int = 5,
+    rows: int = 1,
 ) -> None:
     """Prints milliseconds an image by stage, for some images at once, and the chip's floor.
 
@@ -229,14 +229,17 @@ def main(
         Images asked for at once, at most 8.
     rounds
         Timed rounds of each.
+    rows
+        Decodes that one call of base's or superres's network computes, as of the servers.
     """
     system = preset_of(preset)
     description = describe(system, chip_of(chip))
     print(conditions("jax", "flax"))
-    stages = build_stages(system)
-    serving = default_serving_config()
+    serving = default_serving_config(rows_at_once=rows)
+    stages = build_stages(system, serving)
     print(
-        f"{preset} on {serving.device}, {serving.precision}, random weights, guidance {GUIDANCE:g}"
+        f"{preset} on {serving.device}, {serving.precision}, {rows} rows at once, random weights, "
+        f"guidance {GUIDANCE:g}"
     )
     spreads: dict[int, dict[str, Spread]] = {}
     for count in batches:

@@ -42,6 +42,7 @@ class SimulatedDevice:
     """Slots that count steps and move a virtual clock."""
 
     slots: int = SLOTS
+    rows_at_once: int = 1
     device_to_host_s: float = 0.0
     now_s: float = 0.0
     left: dict[int, int] = field(default_factory=dict)

@@ -270,7 +270,7 @@ def compile_for_tpu(
     batch
         Examples a step; by default the recipe's.
     mesh
-        Arrangement of the chips; by default fsdp over all.
+        Arrangement of the chips; by default fsdp over all, and data of tokenizers, which are small.
     accumulate
         Parts that the batch is divided into.
     remat
@@ -281,9 +281,9 @@ def compile_for_tpu(
     """
     jax.config.update("jax_platforms", "cpu")  # what is traced here; libtpu only compiles
     chips = topology_devices(topology)
-    usual = "none" if stage.startswith("tokenizer") else "layer"
+    axis, usual = ("data", "none") if stage.startswith("tokenizer") else ("fsdp", "layer")
     execution = Execution(
-        mesh=training_mesh(mesh or f"fsdp={len(chips)}", chips),
+        mesh=training_mesh(mesh or f"{axis}={len(chips)}", chips),
         accumulate=accumulate,
         remat=(remat or usual) == "layer",
     )

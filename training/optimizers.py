@@ -6,8 +6,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Int
 
+from services.nn.low_rank import KERNEL
 from services.nn.stacks import STACKS
 
 Parameters = dict[str, Array]  # by dotted name
@@ -34,6 +36,7 @@ class Recipe:
             so that it learns to live with the base's mistakes; 0 to below 1.
         precision: Of the factors of a transformer's matrix products; parameters and sums are
             float32.
+        optimizer: Of a transformer: the paper's, or one that learns more from each example.
     """
 
     steps: int
@@ -48,6 +51,7 @@ class Recipe:
     distinct_examples: int | None = None
     low_corruption: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Literal["adafactor", "muon"] = "adafactor"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -96,6 +100,11 @@ def adam(recipe: Recipe) -> optax.GradientTransformation:
     )
 
 
+def transformer_optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    """Returns the optimizer of a transformer that a recipe names."""
+    return muon(recipe) if recipe.optimizer == "muon" else adafactor(recipe)
+
+
 def adafactor(recipe: Recipe) -> optax.GradientTransformation:
     """Adafactor with momentum and a weight decay that the learning rate scales.
 
@@ -117,6 +126,35 @@ def adafactor(recipe: Recipe) -> optax.GradientTransformation:
         optax.ema(recipe.first_decay, debias=False),
         optax.add_decayed_weights(recipe.weight_decay),
         optax.scale_by_learning_rate(recipe.schedule()),
+    )
+
+
+def muon(recipe: Recipe) -> optax.GradientTransformation:
+    """Muon for the matrices of the layers, each by itself; Adam for embeddings, head and scales.
+
+    Its step makes the momentum of a matrix nearly orthogonal, so that rare directions move as far
+    as frequent ones; a root mean square of 0.2 makes the rates of both alike. It is not the paper's
+    optimizer: docs/training.md has what it gained on the demo.
+
+    Source: Jordan 2024, "Muon"; Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2.
+    """
+
+    def matrices(parameters: Parameters) -> dict[str, optax.contrib.MuonDimensionNumbers | None]:
+        of_layers = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+        return {
+            name: of_layers if name.split(".")[0] in STACKS and name.endswith(KERNEL) else None
+            for name in parameters
+        }
+
+    return optax.contrib.muon(
+        recipe.schedule(),
+        beta=recipe.first_decay,
+        weight_decay=recipe.weight_decay,
+        adam_b1=recipe.first_decay,
+        adam_b2=recipe.second_decay,
+        adam_weight_decay=recipe.weight_decay,
+        muon_weight_dimension_numbers=matrices,
+        consistent_rms=0.2,
     )
 
 

@@ -30,6 +30,7 @@ class RecipeChanges:
         distinct_examples: Examples after which a transformer sees the same ones again.
         low_corruption: Share of low-resolution tokens that superres sees replaced by random ones.
         precision: Of the factors of a transformer's matrix products; parameters are float32.
+        optimizer: Of a transformer; the paper's is adafactor.
     """
 
     recipe: Path | None = None
@@ -45,6 +46,7 @@ class RecipeChanges:
     distinct_examples: int | None = None
     low_corruption: float | None = None
     precision: Literal["float32", "bfloat16"] | None = None
+    optimizer: Literal["adafactor", "muon"] | None = None
 
     def applied(self, recipe: Recipe, *, with_losses: bool = False) -> Recipe:
         """Returns a recipe with these changes.

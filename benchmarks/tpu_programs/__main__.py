@@ -35,6 +35,7 @@ def main(
     max_batch_size: int = 8,
     weights: Weights = "full",
     mesh: str = "",
+    rows: int = 1,
     json: Path | None = None,
 ) -> None:
     """Prints what the compiler says of each program: memory, arithmetic, bytes, what is too much.
@@ -55,6 +56,8 @@ def main(
     mesh
         As of the servers of base and superres, the only stages that it may be given for:
         model=4 shares each between four devices.
+    rows
+        As of the servers: decodes that one call of base's or superres's network computes.
     json
         File to write the figures to as well, for `muse describe --programs` and `muse plan`.
     """
@@ -79,13 +82,19 @@ def main(
                     max_batch_size=max_batch_size,
                     weights=weights,
                     shards=shards,
+                    rows=rows,
                 )
             except DoesNotFit as error:
                 too_large.append(f"{target.topology}, {error}")
         _print(preset, target, compiled[target.topology])
     if json is not None:
         document = json_of(
-            compiled, preset=preset, max_batch_size=max_batch_size, weights=weights, mesh=mesh
+            compiled,
+            preset=preset,
+            max_batch_size=max_batch_size,
+            weights=weights,
+            mesh=mesh,
+            rows=rows,
         )
         json.write_text(document + "\n")
     if too_large:

@@ -75,6 +75,7 @@ def compiled_programs(
     max_batch_size: int,
     weights: Weights,
     shards: int = 1,
+    rows: int = 1,
 ) -> list[CompiledProgram]:
     """Compiles every program of a stage for devices, as its server would there.
 
@@ -85,6 +86,7 @@ def compiled_programs(
         max_batch_size: As of the servers' setting.
         weights: As of the servers' setting.
         shards: Devices that share base or superres, as of the servers' mesh.
+        rows: Decodes that one call of base's or superres's network computes, as of their setting.
 
     Raises:
         DoesNotFit: a program needs more memory than a device has.
@@ -127,7 +129,9 @@ def compiled_programs(
         return made
 
     with traced_for("tpu"):
-        serving = default_serving_config(max_batch_size, shards=shards, weights=weights)
+        serving = default_serving_config(
+            max_batch_size, shards=shards, weights=weights, rows_at_once=rows
+        )
         compile_stage(system, stage, serving, mesh, compile)
     return compiled
 

@@ -51,6 +51,7 @@ def json_of(
     max_batch_size: int,
     weights: Weights,
     mesh: str,
+    rows: int,
 ) -> str:
     """Returns programs by their topology as a JSON document, with what they were compiled for."""
     document = {
@@ -58,6 +59,7 @@ def json_of(
         "max_batch_size": max_batch_size,
         "weights": weights,
         "mesh": mesh,
+        "rows": rows,
         "topologies": {name: [asdict(each) for each in those] for name, those in programs.items()},
     }
     return json.dumps(document, indent=2)

@@ -94,4 +94,5 @@ def _pool(
         slots=serving.slots,
         adapter_rank=0,
         mesh=mesh,
+        rows_at_once=serving.rows_at_once,
     )

@@ -79,4 +79,5 @@ def load_pool(
         slots=serving.slots,
         adapters=scales,
         mesh=mesh,
+        rows_at_once=serving.rows_at_once,
     )

@@ -57,6 +57,7 @@ class DecodePool:
 
     Attributes:
         slots: Decodes that run at a time.
+        rows_at_once: Decodes that one call of the network computes.
         mask_id: The [MASK] id.
         tokens: Tokens of an image.
         adapters: Scales of the adapters that a decode may use.
@@ -76,13 +77,19 @@ class DecodePool:
         slots: int,
         adapters: AdapterScales = NO_ADAPTERS,
         mesh: Mesh | None = None,
+        rows_at_once: int = 1,
     ) -> None:
         """Prepares the slots of a `MaskedTransformer`; compiles nothing yet.
 
         The transformer has the factors whose scales are `adapters` (services/nn/low_rank.py).
         The other arguments are those of `pool_programs`.
         """
-        self.slots, self.mask_id, self.tokens = slots, mask_id, tokens
+        self.slots, self.rows_at_once, self.mask_id, self.tokens = (
+            slots,
+            rows_at_once,
+            mask_id,
+            tokens,
+        )
         self.adapters = adapters
         self.device_to_host_s = 0.0
         graph, parameters = nnx.split(model)
@@ -96,6 +103,7 @@ class DecodePool:
             slots=slots,
             adapter_rank=adapters.rank,
             mesh=mesh,
+            rows_at_once=rows_at_once,
         )
         self.compiled: CompiledPrograms | None = None
         self._blank = tuple(np.zeros(shape.shape[1:], shape.dtype) for shape in inputs)

@@ -19,6 +19,7 @@ from jax.stages import Compiled
 from jaxtyping import Array, Float, PyTree
 
 from services.decoding import slots as slot_programs
+from services.decoding.advance import advance
 from services.decoding.slots import MaskedTransformer, Progress, Slots
 from services.decoding.state import DecodeState, idle_state
 from services.nn.attention import Context
@@ -115,6 +116,7 @@ def pool_programs(
     slots: int,
     adapter_rank: int,
     mesh: Mesh | None,
+    rows_at_once: int = 1,
 ) -> PoolFunctions:
     """Returns the programs of a pool; compiles nothing.
 
@@ -127,9 +129,10 @@ def pool_programs(
         slots: Decodes that run at a time.
         adapter_rank: Sum of the ranks of the adapters; 0 without adapters.
         mesh: Devices that share the network; None for one device.
+        rows_at_once: Decodes that one call of the network computes.
     """
 
-    def model(parameters: nnx.State, scale: Float[Array, " R"]) -> MaskedTransformer:
+    def model(parameters: nnx.State, scale: Float[Array, "*B R"]) -> MaskedTransformer:
         scaled = with_adapter_scale(stack(parameters), scale)
         return cast(MaskedTransformer, nnx.merge(graph, scaled))
 
@@ -140,9 +143,9 @@ def pool_programs(
         idle = idle_state(slots, tokens, mask_id=mask_id)
         return slot_programs.empty_slots(idle, context, adapter_rank)
 
-    def advance(parameters: nnx.State, slots: Slots, limit: Array, resting: Array) -> Slots:
+    def advance_slots(parameters: nnx.State, slots: Slots, limit: Array, resting: Array) -> Slots:
         network = partial(model, parameters)
-        return slot_programs.advance(slots, limit, resting, network, mask_id=mask_id)
+        return advance(slots, limit, resting, network, mask_id=mask_id, rows_at_once=rows_at_once)
 
     sharded = partition_specs(parameters)
     taken = jax.eval_shape(unstack if mesh is None else lambda given: given, parameters)
@@ -153,7 +156,7 @@ def pool_programs(
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
     program = partial(_program, mesh=mesh)
     advancing = program(
-        advance,
+        advance_slots,
         (taken, slots_shape, number, jax.ShapeDtypeStruct((slots,), jnp.bool_)),
         (sharded, SLOT_SPECS, REPLICATED, REPLICATED),
         SLOT_SPECS,

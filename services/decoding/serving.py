@@ -24,12 +24,14 @@ class ServingConfig:
         dtype: Type of parameters and of the factors of matrix products.
         shards: Devices that share the network, at least 1.
         weights: Format of the matrices of the blocks.
+        rows_at_once: Decodes that one call of the network computes, 1 to `slots`.
     """
 
     slots: int
     dtype: DTypeLike
     shards: int = 1
     weights: Weights = "full"
+    rows_at_once: int = 1
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
@@ -37,6 +39,11 @@ class ServingConfig:
             raise ValueError(f"slots must be at least 1, got {self.slots}")
         if self.shards < 1:
             raise ValueError(f"shards must be at least 1, got {self.shards}")
+        if not 1 <= self.rows_at_once <= self.slots:
+            raise ValueError(
+                f"rows: expected 1 to max_batch_size {self.slots}, got {self.rows_at_once}: a call "
+                f"computes no more decodes than there are slots"
+            )
 
     @property
     def device(self) -> str:
@@ -55,7 +62,10 @@ def default_serving_config(
     shards: int = 1,
     weights: Weights = "full",
     precision: Precision | None = None,
+    rows_at_once: int = 1,
 ) -> ServingConfig:
     """Returns a serving configuration; without a precision, the one of the target platform."""
     dtype = jnp.dtype(precision_to_serve(precision))
-    return ServingConfig(slots=slots, dtype=dtype, shards=shards, weights=weights)
+    return ServingConfig(
+        slots=slots, dtype=dtype, shards=shards, weights=weights, rows_at_once=rows_at_once
+    )

@@ -1,20 +1,13 @@
 """Slots that decodes share: requests are admitted one by one and advance together.
 
 There are four programs, each compiled once for any number of requests: `admit` puts a request into
-a slot, `advance` takes steps until every slot is idle, rests, or a limit is reached, `read` returns
-the state of one slot, and `release` makes a slot idle before its decode has ended.
-
-`advance` computes the rows one after the other and skips idle slots, so that a row goes through the
-same arithmetic alone and in company. Little speed is lost: a row of Muse is 256 or 4096 tokens,
-twice as many with guidance, and from about 500 tokens a step is limited by a chip's matrix units
-and not by its memory. The two branches of guidance are one call of the network over two rows; at a
-guidance scale of 0 it is one call over one row. Guidance combines the features before the last
-layer, which is then computed once.
+a slot, `advance` (services/decoding/advance.py) takes steps until every slot is idle, rests, or a
+limit is reached, `read` returns the state of one slot, and `release` makes a slot idle before its
+decode has ended.
 
 Source: docs/architecture.md.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -22,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from services.decoding.guidance import guidance_at, guided
-from services.decoding.sampler import decode_step
 from services.decoding.state import DecodeState
 from services.nn.attention import Context
 
@@ -130,78 +121,6 @@ def admit(
     )
 
 
-def advance(
-    slots: Slots,
-    limit: Int[Array, ""],
-    resting: Bool[Array, " S"],
-    network: Callable[[Float[Array, " R"]], MaskedTransformer],
-    *,
-    mask_id: int,
-) -> Slots:
-    """Advances every active slot but the resting ones until all are idle or took `limit` steps.
-
-    `network` builds the transformer with the adapters of a slot, given their scale. It does so
-    within the step, so that XLA does not copy its slices of stacked parameters
-    (services/nn/stacks.py).
-    """
-
-    def at_work(state: DecodeState) -> Bool[Array, " S"]:
-        return (state.step < state.total) & ~resting
-
-    def step_row(slot: Int[Array, ""], state: DecodeState) -> DecodeState:
-        row = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, slot, 1), state)
-
-        def predict(tokens: Int[Array, "1 N"]) -> Float[Array, "1 N V"]:
-            context, model = _row(slots.context, slot), network(slots.adapter_scale[slot])
-            scale = guidance_at(row.step, row.total, row.guidance_scale_start, row.guidance_scale)
-
-            def without_guidance() -> Array:
-                features = model.features(tokens, context, jnp.ones(1, bool))
-                return features.astype(jnp.float32)  # the type that `guided` returns
-
-            def guided_from_no_text() -> Array:
-                cond, uncond = jnp.split(model.cfg_batch_features(tokens, context), 2)
-                return guided(cond, uncond, scale)
-
-            def guided_from_negative() -> Array:
-                negative_context = _row(slots.negative_context, slot)
-                cfg_batch = jax.tree.map(
-                    lambda axis, *rows: jnp.concatenate(rows, axis),
-                    *(SLOT_AXES, context, negative_context),
-                )
-                features = model.features(jnp.tile(tokens, (2, 1)), cfg_batch, jnp.ones(2, bool))
-                cond, negative = jnp.split(features, 2)
-                return guided(cond, negative, scale)
-
-            # At a scale of 0 the guided features are the conditional ones, so only they are needed.
-            branch = jnp.where(scale[0] == 0, 0, 1 + slots.has_negative[slot].astype(jnp.int32))
-            branches = (without_guidance, guided_from_no_text, guided_from_negative)
-            return model.last_layer(jax.lax.switch(branch, branches))
-
-        stepped = decode_step(row, predict, mask_id=mask_id)
-        return jax.tree.map(
-            lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, slot, axis=0),
-            state,
-            stepped,
-        )
-
-    def step_all(carry: tuple[Array, DecodeState]) -> tuple[Array, DecodeState]:
-        taken, state = carry
-        active = at_work(state)
-        order = jnp.argsort(~active, stable=True)  # idle slots come last; the loop ends before them
-        stepped = jax.lax.fori_loop(
-            0, active.sum(), lambda index, state: step_row(order[index], state), state
-        )
-        return taken + 1, stepped
-
-    def unfinished(carry: tuple[Array, DecodeState]) -> Array:
-        taken, state = carry
-        return (taken < limit) & jnp.any(at_work(state))
-
-    state = jax.lax.while_loop(unfinished, step_all, (jnp.zeros_like(limit), slots.state))[1]
-    return slots._replace(state=state)
-
-
 def read(slots: Slots, slot: Int[Array, ""]) -> Progress:
     """Copies the state of one slot into separate buffers, which outlive the next step."""
     state = slots.state
@@ -216,10 +135,3 @@ def release(slots: Slots, slot: Int[Array, ""]) -> Slots:
     """Makes one slot idle, even if its decode has steps left."""
     state = slots.state
     return slots._replace(state=state._replace(total=state.total.at[slot].set(state.step[slot])))
-
-
-def _row(context: Context, slot: Int[Array, ""]) -> Any:
-    """Returns the context of one slot."""
-    return jax.tree.map(
-        lambda array, axis: jax.lax.dynamic_slice_in_dim(array, slot, 1, axis), context, SLOT_AXES
-    )

@@ -22,6 +22,7 @@ from services.gateway.jobs.service import JobService
 from services.gateway.limits import Limits
 from services.gateway.native.routes import native_routes
 from services.gateway.openai.routes import openai_routes
+from services.gateway.page.routes import page_routes
 from services.gateway.served import ServedSystem
 from services.gateway.settings import GatewaySettings
 from services.runtime.version import package_version
@@ -68,6 +69,8 @@ def gateway_app(
     app.include_router(native_routes(client_of))
     app.include_router(job_routes(JobCallers(client_of), jobs))
     document_webhook(app.webhooks)
+    if settings.page:
+        app.include_router(page_routes(system))
     app.add_middleware(
         Limits,
         max_requests=settings.max_requests,

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
+from muse.common.v1.decoding_pb2 import Sampling
 from muse_client import AsyncMuseClient, Unavailable
 
 KEPT_S = 10.0
@@ -17,12 +19,12 @@ class Served:
     Attributes:
         preset: Name of the system.
         side_px: Side of new pictures, in pixels.
-        base_steps: Steps of base by default.
+        defaults: Sampling parameters of base and superres where a request has none, by stage.
     """
 
     preset: str
     side_px: int
-    base_steps: int
+    defaults: Mapping[str, Mapping[str, float]]
 
 
 class ServedSystem:
@@ -59,6 +61,11 @@ class ServedSystem:
                 grpc.StatusCode.UNAVAILABLE, f"not all stages serve: {why or 'tokenizer'}"
             )
         base = next(each for each in answer.stages if each.stage == "base")
-        return Served(
-            preset=base.status.preset, side_px=answer.side_px, base_steps=base.defaults.steps
-        )
+        defaults = {
+            each.stage: _given(each.defaults) for each in answer.stages if each.HasField("defaults")
+        }
+        return Served(preset=base.status.preset, side_px=answer.side_px, defaults=defaults)
+
+
+def _given(sampling: Sampling) -> Mapping[str, float]:
+    return {field.name: value for field, value in sampling.ListFields()}

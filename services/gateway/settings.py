@@ -34,6 +34,7 @@ class GatewaySettings(JobSettings):
         max_bodies_mib: Size together of the bodies of open requests, in MiB; further ones are
             refused. An edit takes about four times its body in memory.
         receive_timeout_s: Seconds that a body may take to arrive.
+        page: Whether the web page is at /.
     """
 
     port: int = GATEWAY_PORT
@@ -48,6 +49,7 @@ class GatewaySettings(JobSettings):
     max_body_mib: int = 88
     max_bodies_mib: int = 384
     receive_timeout_s: float = 120.0
+    page: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

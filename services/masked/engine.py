@@ -97,8 +97,9 @@ class MaskedEngine(Generic[Config]):
 
     @property
     def digest(self) -> str:
-        """Digest of the checkpoint, with the precision if that is not the checkpoint's own."""
-        return served_digest(self.checkpoint.digest, self.serving.precision)
+        """Digest of the checkpoint, with what changes its pictures (`served_digest`)."""
+        serving = self.serving
+        return served_digest(self.checkpoint.digest, serving.precision, serving.rows_at_once)
 
     def warm_up(self) -> None:
         """Compiles every program; nothing compiles afterwards.

@@ -29,6 +29,7 @@ async def masked_service(spec: MaskedSpec[Config], settings: MaskedSettings) -> 
             shards=parse_mesh(settings.mesh),
             weights=settings.weights,
             precision=settings.precision,
+            rows_at_once=settings.rows,
         )
         folder = settings.checkpoints / spec.name
         adapters = adapter_folders(folder, settings.adapter)

@@ -153,6 +153,7 @@ class MaskedServicer(Generic[Config]):
                 active=load.active,
                 version=package_version(),
                 precision=engine.serving.precision,
+                rows=engine.serving.rows_at_once,
                 adapters=engine.adapters,
             ),
         )

@@ -20,6 +20,8 @@ class MaskedSettings(StageSettings):
         weights: int8 keeps the matrices of the blocks in one byte per number.
         precision: Type of weights and of the factors of matrix products. By default bfloat16 where
             the device has matrix units for it, and float32 on other CPUs.
+        rows: Decodes that one call of the network computes, 1 to max_batch_size. More than 1 fills
+            a device that one decode leaves waiting; a lone decode then takes as long as that many.
     """
 
     checkpoints: Path
@@ -27,3 +29,4 @@ class MaskedSettings(StageSettings):
     adapter: tuple[str, ...] = ()
     weights: Weights = "full"
     precision: Precision | None = None
+    rows: int = 1

@@ -51,9 +51,14 @@ class LowRankProduct(nnx.Module):
         self.scale, self.product = scale, product
 
     def __call__(self, inputs: Float[Array, "N D"]) -> Float[Array, "N M"]:
-        """Returns ((x A) * scale) B of each vector x, in the type of the vectors."""
+        """Returns ((x A) * scale) B of each vector x, in the type of the vectors.
+
+        Where each of several rows has a scale of its own, its vectors come one after the other.
+        """
         dtype = inputs.dtype
         scale = self.scale if isinstance(self.scale, float) else self.scale[...]
+        if not isinstance(scale, float) and scale.ndim == 2:
+            scale = jnp.repeat(scale, len(inputs) // len(scale), axis=0)
         inner = self.product(inputs, self.lora_a[...].astype(dtype), MATRICES)
         # A column that overflows must not reach decodes that leave it out: infinity * 0 is NaN.
         scaled = jnp.where(scale == 0, 0, inner * scale).astype(dtype)
@@ -91,12 +96,17 @@ def with_adapters(
     return model
 
 
-def with_adapter_scale(parameters: nnx.State, scale: Float[Array, " R"]) -> nnx.State:
-    """Returns the parameters of a model with the scale of its adapters set, in every layer."""
+def with_adapter_scale(parameters: nnx.State, scale: Float[Array, "*B R"]) -> nnx.State:
+    """Returns the parameters of a model with the scale of its adapters set, in every layer.
+
+    Args:
+        parameters: Of a model with adapters, or without.
+        scale: Of every row, or of each of B rows.
+    """
     return nnx.from_flat_state(
         (
             path,
-            variable.replace(jnp.broadcast_to(scale, variable.shape))
+            variable.replace(jnp.broadcast_to(scale, (*variable.shape[:-1], *scale.shape)))
             if isinstance(variable, AdapterScale)
             else variable,
         )

@@ -41,6 +41,7 @@ def build_base_pool() -> BuildPool:
         weights: Weights = "full",
         dtype: DTypeLike = np.float32,
         adapters: Mapping[str, Adapter] | None = None,
+        rows_at_once: int = 1,
     ) -> DecodePool:
         config = TINY.base
         model = with_weights(
@@ -59,6 +60,7 @@ def build_base_pool() -> BuildPool:
             mask_id=config.vocabulary,
             slots=slots,
             adapters=adapter_scales(adapters or {}),
+            rows_at_once=rows_at_once,
         )
 
     return build

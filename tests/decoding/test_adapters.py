@@ -175,15 +175,16 @@ def test_a_decode_without_adapters_is_that_of_a_pool_without_adapters(
         assert np.array_equal(alone(adapted_pool, idle)[-1].tokens, expected)
 
 
-@pytest.mark.parametrize("weights", ["full", "int8"])
+@pytest.mark.parametrize(("weights", "rows_at_once"), [("full", 1), ("int8", 1), ("full", 3)])
 def test_a_decode_is_the_same_alone_and_beside_other_adapters(
     build_base_pool: Callable[..., DecodePool],
     adapters: dict[str, Adapter],
     make_request: Callable[..., DecodeRequest],
     alone: Callable[..., list[Any]],
     weights: str,
+    rows_at_once: int,
 ) -> None:
-    pool = build_base_pool(weights=weights, adapters=adapters)
+    pool = build_base_pool(weights=weights, adapters=adapters, rows_at_once=rows_at_once)
     pool.warm_up()
     random = np.random.default_rng(5)
     choices: list[dict[str, float]] = [{}, {"fox": 1}, {"owl": -2}, {"owl": 0.3, "fox": 1}]

@@ -133,6 +133,28 @@ def test_rows_do_not_depend_on_their_company_with_int8_weights_either(
         check_mix(np.random.default_rng(seed), quantized, requests, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_decodes_of_one_call_of_the_network_do_not_depend_on_their_company_either(
+    build_base_pool: Callable[..., DecodePool],
+    pool: DecodePool,
+    requests: list[DecodeRequest],
+    alone: Callable[..., list[Any]],
+    dtype: Any,
+) -> None:
+    filled = build_base_pool(slots=5, rows_at_once=3, dtype=dtype)
+    filled.warm_up()
+    expected = [alone(filled, request) for request in requests]
+    if dtype == np.float32:  # the shape of a product changes at most last bits
+        same = [
+            np.array_equal(states[-1].tokens, alone(pool, request)[-1].tokens)
+            for states, request in zip(expected, requests, strict=True)
+        ]
+        assert sum(same) >= 0.9 * REQUESTS
+
+    for seed in range(MIXES // 10):
+        check_mix(np.random.default_rng(seed), filled, requests, expected)
+
+
 def test_a_decode_handed_out_after_any_step_goes_on_in_another_pool(
     build_base_pool: Callable[..., DecodePool],
     pool: DecodePool,

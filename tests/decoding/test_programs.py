@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from services.decoding.advance import advance
 from services.decoding.pool import DecodePool, DecodeRequest
-from services.decoding.slots import Slots, advance, empty_slots
+from services.decoding.slots import Slots, empty_slots
 from services.decoding.state import Kind, Row, Sampling, fresh_row, idle_state, state_of
 from services.nn.attention import Context
 from services.presets import preset

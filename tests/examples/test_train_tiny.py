@@ -1,5 +1,6 @@
 """The example that trains every stage."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from services.text_encoder.config import TextEncoderConfig
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.model import Tokenizer
 from tests.examples.running import EXAMPLES
+from tests.training.virtual_devices import QUICK
 
 HIGH = preset("tiny").high_tokenizer
 
@@ -44,7 +46,13 @@ def test_train_tiny_writes_checkpoints_that_were_trained_on_each_other(tmp_path:
 
     program, folder = EXAMPLES / "train_tiny.py", tmp_path / "tiny"
     command = [sys.executable, str(program), str(folder), "--steps", "2"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent)
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES.parent,
+        env={**os.environ, "XLA_FLAGS": QUICK},
+    )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "tokenizer/high is there: not trained again" in ended.stdout

@@ -1,8 +1,9 @@
 """Decodes on several numbers of devices, for test_mesh.py; run by itself with eight of a CPU.
 
-    python tests/masked/eight_devices.py base float32 full adapters 1 2 4 8
+    python tests/masked/eight_devices.py base float32 full adapters 1 1 2 4 8
 
-The fourth word is "adapters" or "plain". Prints, as JSON, for each number of devices: the device
+The fourth word is "adapters" or "plain"; the fifth, how many rows one call computes; the others are
+numbers of devices. Prints, as JSON, for each number of devices: the device
 name of the serving configuration, the share of the blocks' bytes that the first device holds, and
 the tokens of every decode after every step.
 """
@@ -115,12 +116,24 @@ def share_of_first(pool: DecodePool) -> float:
 
 
 def main(
-    stage: str, dtype: DTypeLike, weights: Weights, adapters: str, folder: Path, *devices: str
+    stage: str,
+    dtype: DTypeLike,
+    weights: Weights,
+    adapters: str,
+    rows: str,
+    folder: Path,
+    *devices: str,
 ) -> None:
     """Prints the result for each number of devices."""
     results, within = {}, folder if adapters == "adapters" else None
     for shards in map(int, devices):
-        serving = ServingConfig(slots=4, dtype=jnp.dtype(dtype), shards=shards, weights=weights)
+        serving = ServingConfig(
+            slots=4,
+            dtype=jnp.dtype(dtype),
+            shards=shards,
+            weights=weights,
+            rows_at_once=int(rows),
+        )
         engine: MaskedEngine[Any] = (
             engine_of(BASE, BASE_CONFIG, serving, within)
             if stage == "base"
@@ -137,5 +150,5 @@ def main(
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
-        stage, dtype, weights, adapters, *devices = sys.argv[1:]
-        main(stage, dtype, weights, adapters, Path(folder), *devices)  # type: ignore[arg-type]
+        stage, dtype, weights, adapters, rows, *devices = sys.argv[1:]
+        main(stage, dtype, weights, adapters, rows, Path(folder), *devices)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from muse.common.v1 import decoding_pb2
@@ -24,10 +25,12 @@ from tests.masked.conftest import Serve
         ({"weights": "int8", "precision": "float32"}, "int8+float32"),
         ({"precision": "bfloat16"}, "bfloat16"),
         ({"weights": "int8", "precision": "bfloat16"}, "int8+bfloat16"),
+        ({"precision": "bfloat16", "rows": 3}, "bfloat16+rows3"),
+        ({"rows": 2}, "rows2"),
     ],
 )
-async def test_base_in_fewer_bits_decodes_the_same_in_company_and_says_what_it_is(
-    serve: Serve, checkpoints: Path, settings: dict[str, str], name: str
+async def test_base_in_fewer_bits_or_several_rows_decodes_the_same_in_company_and_says_what_it_is(
+    serve: Serve, checkpoints: Path, settings: dict[str, Any], name: str
 ) -> None:
     async with serve("base", max_batch_size=4, **settings) as stage:
         requests = [
@@ -44,7 +47,9 @@ async def test_base_in_fewer_bits_decodes_the_same_in_company_and_says_what_it_i
             await stage.status(),
             load_checkpoint(checkpoints / "base", stage="base", config_type=BaseConfig),
         )
-        assert status.precision == name
+        precision, _, rows = name.partition("rows")
+        assert status.precision == (precision.rstrip("+") or "float32")
+        assert status.rows == int(rows or 1)
         assert dict(status.fingerprints) == stored.fingerprint
         assert status.checkpoints["base"] == f"{stored.digest}+{name}"
 
@@ -68,6 +73,12 @@ def test_superres_in_fewer_bits_is_named_so(
 def test_a_serving_config_has_full_or_int8_weights() -> None:
     with pytest.raises(ValueError, match="expected full or int8, got 'int4'"):
         default_serving_config(1, weights="int4")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_a_call_of_the_network_computes_no_more_rows_than_there_are_slots(rows: int) -> None:
+    with pytest.raises(ValueError, match=f"rows: expected 1 to max_batch_size 4, got {rows}"):
+        default_serving_config(4, rows_at_once=rows)
 
 
 @pytest.mark.parametrize(

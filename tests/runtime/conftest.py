@@ -37,7 +37,7 @@ class FakeDevice:
     """Slots of countdowns that check how they are used; `advance` waits while the gate is shut."""
 
     def __init__(self, slots: int) -> None:
-        self.slots, self.device_to_host_s = slots, 0.0
+        self.slots, self.rows_at_once, self.device_to_host_s = slots, 1, 0.0
         self.rows: dict[int, tuple[Countdown, int]] = {}
         self.dispatches: list[tuple[int, frozenset[str]]] = []  # steps, names of the requests
         self.broken = False

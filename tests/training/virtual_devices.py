@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+QUICK = "--xla_backend_optimization_level=0"  # to compile; what runs is tiny
 
 
 def start(
@@ -21,7 +22,7 @@ def start(
         processes: Coordinator, number of processes and which of them this is; none for one alone.
         devices: Virtual devices of the process.
     """
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, str(ROOT / "tests/training" / script), json.dumps(runs), *processes],
         env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},

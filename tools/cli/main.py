@@ -73,6 +73,7 @@ def up(
     mesh: str | None = None,
     weights: Weights | None = None,
     precision: Precision | None = None,
+    rows: int | None = None,
     tls: bool = False,
 ) -> None:
     """Runs the servers of k8s/overlays/local-cpu as processes of this machine.
@@ -103,6 +104,9 @@ def up(
     precision
         Type of the factors of every stage's products. By default bfloat16 where the device has
         matrix units for it, and float32 on other CPUs.
+    rows
+        Decodes that one call of base's or superres's network computes; 1 by default. More fill a
+        device that one decode leaves waiting.
     tls
         Let the servers speak TLS, with certificates that are made for this run. Calls need the
         variables that are printed.
@@ -117,7 +121,7 @@ def up(
         with local_stack(
             folder,
             sys.stderr,
-            flags=stage_flags(mesh=mesh, weights=weights, precision=precision),
+            flags=stage_flags(mesh=mesh, weights=weights, precision=precision, rows=rows),
             replicas=parse_replicas(replicas),
             base_port=base_port,
             gateway_port=gateway_port if gateway else None,

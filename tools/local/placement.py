@@ -46,6 +46,7 @@ def stage_flags(
     mesh: str | None = None,
     weights: Weights | None = None,
     precision: Precision | None = None,
+    rows: int | None = None,
 ) -> Flags:
     """Returns additional flags of the stages' Deployments.
 
@@ -53,6 +54,8 @@ def stage_flags(
         mesh: Mesh of base and of superres, such as "model=4"; None keeps the default.
         weights: Storage of the matrices of text encoder, base and superres; None keeps the default.
         precision: Of the factors of every stage's products; None keeps the default.
+        rows: Decodes that one call of base's or superres's network computes; None keeps the
+            default.
 
     Raises:
         ValueError: the mesh is malformed.
@@ -63,7 +66,8 @@ def stage_flags(
     cut = [] if mesh is None else [f"--mesh={mesh}"]
     rounded = [] if precision is None else [f"--precision={precision}"]
     flags: dict[str, list[str]] = {"text-encoder": [*stored, *rounded], "tokenizer": rounded}
-    flags |= {name: [*stored, *cut, *rounded] for name in DECODING}
+    joint = [] if rows is None else [f"--rows={rows}"]
+    flags |= {name: [*stored, *cut, *rounded, *joint] for name in DECODING}
     return {name: each for name, each in flags.items() if each}
 
 

@@ -2,7 +2,7 @@
 
 A run takes the longer of its arithmetic and its traffic, as in `muse describe`, divided by the
 share. Base and superres compute one request after the other, both branches of guidance together
-(services/decoding/slots.py), the tokenizer one picture after the other; the text encoder all rows
+(services/decoding/advance.py), the tokenizer one picture after the other; the text encoder all rows
 of a batch, whoever is in them.
 """
 

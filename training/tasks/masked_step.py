@@ -27,7 +27,7 @@ from services.superres.model import SuperresTransformer
 from training.gradients import accumulated
 from training.low_rank import with_fresh_adapters
 from training.mesh import Execution
-from training.optimizers import Parameters, Recipe, adafactor, optimizer_metrics
+from training.optimizers import Parameters, Recipe, optimizer_metrics, transformer_optimizer
 from training.state import TrainState, apply_gradients, new_train_state
 from training.tasks.frozen import Examples
 from training.tasks.masking import Guesses, corrupted, keep_text, masked_cross_entropy, random_masks
@@ -63,7 +63,7 @@ class MaskedTokensStep:
         self.given = {
             name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
         }
-        self.optimizer = adafactor(recipe)
+        self.optimizer = transformer_optimizer(recipe)
         self.guess = jax.jit(self._compiled_guess, out_shardings=execution.replicated)
 
     def _build(self) -> BaseTransformer | SuperresTransformer:

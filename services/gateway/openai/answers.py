@@ -44,7 +44,9 @@ def preview_every(options: ImageOptions, served: Served) -> int:
     """Returns the steps between previews, so that base gives as many as are asked for."""
     if not options.partial_images:
         return 0
-    steps = options.steps or int(options.base.get("steps", 0)) or served.base_steps
+    steps = (
+        options.steps or int(options.base.get("steps", 0)) or int(served.defaults["base"]["steps"])
+    )
     return max(1, math.ceil(steps / options.partial_images))
 
 

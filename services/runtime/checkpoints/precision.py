@@ -25,10 +25,16 @@ def precision_name(dtype: str, weights: Weights) -> str:
     return dtype if weights == "full" else f"{weights}+{dtype}"
 
 
-def served_digest(digest: str, precision: str) -> str:
-    """Returns the digest of a checkpoint, with the precision unless it is the checkpoint's own.
+def served_digest(digest: str, precision: str, rows_at_once: int = 1) -> str:
+    """Returns the digest of a checkpoint, with what else changes the images that it generates.
 
-    Two replicas that serve one checkpoint in different precisions generate different images, so
-    their provenance must differ.
+    Two replicas that serve one checkpoint in different precisions generate different images, and
+    products of another shape may round otherwise, so their provenance must differ.
+
+    Args:
+        digest: Of the checkpoint.
+        precision: That it is served in; named unless it is the checkpoint's own.
+        rows_at_once: Decodes that one call of the network computes; named if there are several.
     """
-    return digest if precision == CHECKPOINT_PRECISION else f"{digest}+{precision}"
+    precisely = "" if precision == CHECKPOINT_PRECISION else f"+{precision}"
+    return digest + precisely + ("" if rows_at_once == 1 else f"+rows{rows_at_once}")

@@ -16,21 +16,28 @@ MAX_DISPATCH_S = 0.02
 MAX_DISPATCH_ALONE_S = 0.1
 
 
-def requests_to_advance(rows: Sequence[int], *, waiting: bool, row_s: float | None) -> int:
+def requests_to_advance(
+    rows: Sequence[int], *, waiting: bool, row_s: float | None, at_once: int = 1
+) -> int:
     """Returns how many of the requests whose turn it is take part in the next dispatch.
 
     It is all of them, unless several callers share a device whose slots are taken: then a request
     may come that gets a slot at once, and one step of all slots may take as long as it takes alone.
-    So many take part as end within `MAX_DISPATCH_S`, at least one; the others are next.
+    So many take part as end within `MAX_DISPATCH_S`, at least as many as the device computes at
+    once; the others are next.
 
     Args:
         rows: Rows of a step of each request; at least one request.
         waiting: Whether several callers share the device, and requests wait for a slot.
         row_s: Recent seconds of a step of one row; None if no step was measured yet.
+        at_once: Requests that the device computes in the time of one.
     """
     if not waiting or not row_s:
         return len(rows)
-    return max(1, bisect_right(list(accumulate(rows)), MAX_DISPATCH_S / row_s))
+    affordable = bisect_right(list(accumulate(rows)), MAX_DISPATCH_S / row_s)
+    if affordable >= len(rows):
+        return len(rows)
+    return min(len(rows), max(1, affordable // at_once) * at_once)
 
 
 def steps_to_take(

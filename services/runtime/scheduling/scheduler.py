@@ -61,7 +61,9 @@ class SlotScheduler(Generic[Request, State]):
         if max_queued < 1:
             raise ValueError(f"max_queued: expected at least 1, got {max_queued}")
         self._device, self._clock = device, clock
-        self._policy: SlotPolicy[Request, State] = SlotPolicy(device.slots, max_queued)
+        self._policy: SlotPolicy[Request, State] = SlotPolicy(
+            device.slots, max_queued, device.rows_at_once
+        )
         self._lock = Lock()  # guards the policy; never held while the device computes
         self._usable = self._healthy = True  # unusable: a reset is due; unhealthy: a reset failed
         self._stopping = False

@@ -42,17 +42,18 @@ class SlotPolicy(Generic[Request, State]):
         queue: Requests that wait for a slot.
     """
 
-    def __init__(self, slots: int, max_queued: int) -> None:
+    def __init__(self, slots: int, max_queued: int, at_once: int = 1) -> None:
         """Starts with free slots.
 
         Args:
             slots: Requests that run at a time.
             max_queued: Capacity of the queue.
+            at_once: Requests that the device computes in the time of one.
         """
         self.running: dict[int, RequestState[Request, State]] = {}
         self.queue: FairQueue[RequestState[Request, State]] = FairQueue(max_queued)
         self.rows = 0
-        self._slots, self._times = slots, StepTimes()
+        self._slots, self._at_once, self._times = slots, at_once, StepTimes()
         self._row_s: float | None = None  # recent seconds of a step of one row
         # Since the device was last idle: whose request came first, and whether others came too.
         self._first_caller, self._shared = "", False
@@ -174,6 +175,7 @@ class SlotPolicy(Generic[Request, State]):
             [state.request.rows for state in turn.values()],
             waiting=self._shared and len(self.queue) > 0,
             row_s=self._row_s,
+            at_once=self._at_once,
         )
         return dict(islice(turn.items(), count))
 

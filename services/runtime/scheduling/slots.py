@@ -36,6 +36,10 @@ class SlotDevice(Protocol[RequestIn, State]):
         """Requests that run at a time."""
 
     @property
+    def rows_at_once(self) -> int:
+        """Requests whose step takes as long as that of one."""
+
+    @property
     def device_to_host_s(self) -> float:
         """Seconds that the last `advance` spent fetching the wanted states from the device."""
 

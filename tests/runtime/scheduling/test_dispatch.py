@@ -57,6 +57,14 @@ def test_a_dispatch_of_a_busy_device_has_only_the_requests_that_end_in_time() ->
     assert requests(None) == requests(0.0) == requests(MAX_DISPATCH_S, waiting=False) == 4
 
 
+@pytest.mark.parametrize(("affordable", "taken"), [(1, 4), (4, 4), (7, 4), (8, 8), (20, 10)])
+def test_a_device_that_computes_four_requests_at_once_gets_four(
+    affordable: int, taken: int
+) -> None:
+    row_s = MAX_DISPATCH_S / (2 * affordable + 1)
+    assert requests_to_advance([2] * 10, waiting=True, row_s=row_s, at_once=4) == taken
+
+
 def test_a_row_without_steps_ends_without_a_step() -> None:
     assert steps_to_take([0, 5], stream=True, waiting=False, step_s=SHORT_S) == 0
 

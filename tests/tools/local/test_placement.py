@@ -213,4 +213,5 @@ def test_numbers_of_pods() -> None:
         "superres": ["--weights=int8", "--mesh=model=4"],
     }
     stages = ("text-encoder", "tokenizer", "base", "superres")
+    assert stage_flags(rows=4) == {"base": ["--rows=4"], "superres": ["--rows=4"]}
     assert stage_flags(precision="float32") == {stage: ["--precision=float32"] for stage in stages}

@@ -58,6 +58,7 @@ def test_a_tokenizer_compiles_and_has_no_layers_to_compute_again() -> None:
     flags = "--topology", "v5e:2x2", "--batch", "4"
     compiled = compile_stage(*flags, library=LIBRARY, stage="tokenizer-low")
     assert compiled.returncode == 0, compiled.stderr
+    assert "all-gather" not in compiled.stdout  # the parameters are not divided
     refused = compile_stage(*flags, "--remat", "layer", library=LIBRARY, stage="tokenizer-low")
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith("error: remat: expected none of a tokenizer")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amuse/common/v1/stage.proto\x12\x0emuse.common.v1\"f\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07queue_s\x18\x02 \x01(\x01\x12\x11\n\tcompute_s\x18\x03 \x01(\x01\x12\x12\n\ntransfer_s\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65vice_s\x18\x05 \x01(\x01\"]\n\tStageCall\x12+\n\x06timing\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x12\n\nconcurrent\x18\x03 \x01(\x08\"\xdf\x03\n\x0bStageStatus\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x43\n\x0c\x66ingerprints\x18\x03 \x03(\x0b\x32-.muse.common.v1.StageStatus.FingerprintsEntry\x12\x41\n\x0b\x63heckpoints\x18\x04 \x03(\x0b\x32,.muse.common.v1.StageStatus.CheckpointsEntry\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0e\n\x06queued\x18\x06 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x12;\n\x08\x61\x64\x61pters\x18\n \x03(\x0b\x32).muse.common.v1.StageStatus.AdaptersEntry\x1a\x33\n\x11\x46ingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x43heckpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rAdaptersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42+\n\x0emuse.common.v1P\x01Z\x17muse/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amuse/common/v1/stage.proto\x12\x0emuse.common.v1\"f\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07queue_s\x18\x02 \x01(\x01\x12\x11\n\tcompute_s\x18\x03 \x01(\x01\x12\x12\n\ntransfer_s\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65vice_s\x18\x05 \x01(\x01\"]\n\tStageCall\x12+\n\x06timing\x18\x01 \x01(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x12\n\nconcurrent\x18\x03 \x01(\x08\"\xed\x03\n\x0bStageStatus\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x43\n\x0c\x66ingerprints\x18\x03 \x03(\x0b\x32-.muse.common.v1.StageStatus.FingerprintsEntry\x12\x41\n\x0b\x63heckpoints\x18\x04 \x03(\x0b\x32,.muse.common.v1.StageStatus.CheckpointsEntry\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0e\n\x06queued\x18\x06 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x12;\n\x08\x61\x64\x61pters\x18\n \x03(\x0b\x32).muse.common.v1.StageStatus.AdaptersEntry\x12\x0c\n\x04rows\x18\x0b \x01(\r\x1a\x33\n\x11\x46ingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x43heckpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rAdaptersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42+\n\x0emuse.common.v1P\x01Z\x17muse/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,11 +43,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STAGECALL']._serialized_start=150
   _globals['_STAGECALL']._serialized_end=243
   _globals['_STAGESTATUS']._serialized_start=246
-  _globals['_STAGESTATUS']._serialized_end=725
-  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_start=573
-  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_end=624
-  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_start=626
-  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_end=676
-  _globals['_STAGESTATUS_ADAPTERSENTRY']._serialized_start=678
-  _globals['_STAGESTATUS_ADAPTERSENTRY']._serialized_end=725
+  _globals['_STAGESTATUS']._serialized_end=739
+  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_start=587
+  _globals['_STAGESTATUS_FINGERPRINTSENTRY']._serialized_end=638
+  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_start=640
+  _globals['_STAGESTATUS_CHECKPOINTSENTRY']._serialized_end=690
+  _globals['_STAGESTATUS_ADAPTERSENTRY']._serialized_start=692
+  _globals['_STAGESTATUS_ADAPTERSENTRY']._serialized_end=739
 # @@protoc_insertion_point(module_scope)

@@ -149,6 +149,7 @@ class StageStatus(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     ADAPTERS_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
     stage: builtins.str
     """Name of the stage: "text_encoder", "tokenizer", "base" or "superres"."""
     preset: builtins.str
@@ -165,6 +166,8 @@ class StageStatus(google.protobuf.message.Message):
     """Precision of weights and compute: "float32" or "bfloat16"; "int8+float32" or "int8+bfloat16" if the
     matrices of the transformer blocks are stored as int8.
     """
+    rows: builtins.int
+    """Decodes that one call of the network computes, from 1. Only base and superres have it."""
     @property
     def fingerprints(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Fingerprints that the checkpoint provides or requires, by role: "encoder" (of text), "codebook" (high
@@ -174,7 +177,8 @@ class StageStatus(google.protobuf.message.Message):
     @property
     def checkpoints(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Digest of each checkpoint by name: "sha256:" and 64 hexadecimal digits, followed by "+" and the
-        precision unless that is float32, such as "+int8+bfloat16", because precision changes pictures.
+        precision unless that is float32, such as "+int8+bfloat16", and by "+rows" and the number of rows unless
+        that is 1, because both change pictures.
         """
 
     @property
@@ -196,7 +200,8 @@ class StageStatus(google.protobuf.message.Message):
         version: builtins.str = ...,
         precision: builtins.str = ...,
         adapters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        rows: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["active", b"active", "adapters", b"adapters", "checkpoints", b"checkpoints", "device", b"device", "fingerprints", b"fingerprints", "precision", b"precision", "preset", b"preset", "queued", b"queued", "stage", b"stage", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active", b"active", "adapters", b"adapters", "checkpoints", b"checkpoints", "device", b"device", "fingerprints", b"fingerprints", "precision", b"precision", "preset", b"preset", "queued", b"queued", "rows", b"rows", "stage", b"stage", "version", b"version"]) -> None: ...
 
 global___StageStatus = StageStatus

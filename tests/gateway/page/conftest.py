@@ -1,0 +1,47 @@
+"""The page in a real browser: Chromium, driven by Playwright."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.gateway.conftest import Gateway
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator["Browser"]:
+    """Chromium; in CI it has to be there."""
+    program = shutil.which("chromium")
+    if program is None:
+        reason = "chromium is not here: install it, such as apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        # Containers give Chromium no namespaces for a sandbox; it shows only what tests serve.
+        running = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        try:
+            yield running
+        finally:
+            await running.close()
+
+
+@pytest.fixture
+async def page(browser: "Browser", gateway: Gateway) -> AsyncIterator["Page"]:
+    """The page as it opens; the test fails if anything in it fails."""
+    problems: list[str] = []
+    opened = await browser.new_page()
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on(
+        "console",
+        lambda line: problems.append(line.text) if "Content Security Policy" in line.text else None,
+    )
+    await opened.goto(gateway.url)
+    await opened.locator("#served:not(:empty)").wait_for()
+    yield opened
+    assert problems == []
