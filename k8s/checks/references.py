@@ -159,6 +159,8 @@ def claims_can_be_bound(objects: Objects) -> Iterator[str]:
     """A claim that its volume cannot serve stays Pending, and every pod with it."""
     for claim in objects.of("PersistentVolumeClaim"):
         spec, metadata = claim["spec"], claim["metadata"]
+        if "volumeName" not in spec:  # its class makes one
+            continue
         volume = objects.named("PersistentVolume", spec.get("volumeName", ""))
         if volume is None:
             yield f"{title(claim)}: there is no PersistentVolume {spec.get('volumeName')!r}"

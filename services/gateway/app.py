@@ -2,18 +2,23 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from muse_client import AsyncMuseClient, MuseError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from services.gateway.errors import BAD_REQUEST, FAILED, ApiError, api_error
+from services.gateway.credentials import credential_of
+from services.gateway.errors import BAD_REQUEST, FAILED, RETRY_S, ApiError, api_error
+from services.gateway.jobs.callers import JobCallers
+from services.gateway.jobs.routes import document_webhook, job_routes
+from services.gateway.jobs.service import JobService
 from services.gateway.limits import Limits
 from services.gateway.native.routes import native_routes
 from services.gateway.openai.routes import openai_routes
@@ -29,6 +34,7 @@ def gateway_app(
     client: AsyncMuseClient,
     settings: GatewaySettings,
     metrics: Callable[[], str] | None,
+    jobs: JobService | None = None,
 ) -> FastAPI:
     """Returns the application.
 
@@ -36,16 +42,17 @@ def gateway_app(
         client: Of the orchestrator, with the gateway's own credential; closed with the application.
         settings: Limits, and aliases of models.
         metrics: Returns what `/metrics` answers to Prometheus; None for no such route.
+        jobs: Jobs of this gateway, which run as long as the application; None for none.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, nullcontext() if jobs is None else jobs.running():
             yield
 
     def client_of(request: Request) -> AsyncMuseClient:
         try:
-            return client.presenting(_credential(request))
+            return client.presenting(credential_of(request))
         except ValueError as error:
             problem = str(error).replace("api_key", "authorization")
             raise ApiError(401, problem, code="invalid_api_key") from None
@@ -60,6 +67,8 @@ def gateway_app(
     )
     app.include_router(openai_routes(client_of, system, aliases=settings.model_aliases))
     app.include_router(native_routes(client_of))
+    app.include_router(job_routes(JobCallers(client_of), jobs))
+    document_webhook(app.webhooks)
     if settings.page:
         app.include_router(page_routes(system))
     app.add_middleware(
@@ -115,19 +124,6 @@ class Readiness:
             logger.warning("not ready: %s", problem)
 
 
-def _credential(request: Request) -> str:
-    """Returns the key or token that a request presents; empty if none."""
-    header = request.headers.get("authorization", "")
-    scheme, _, credential = header.partition(" ")
-    if header and (scheme.lower() != "bearer" or not credential.strip()):
-        raise ApiError(
-            401,
-            f"authorization: expected Bearer and a key, got {scheme if credential else 'no key'}",
-            code="invalid_api_key",
-        )
-    return credential.strip()
-
-
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> Response:
@@ -140,6 +136,13 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
         return _answer(_of_validation(error))
+
+    @app.exception_handler(SQLAlchemyError)
+    async def without_database(_: Request, error: SQLAlchemyError) -> Response:
+        logger.warning("the database of jobs failed: %s", error)
+        message = "the database of jobs cannot be used now"
+        headers = {"Retry-After": f"{RETRY_S:g}"}
+        return _answer(ApiError(503, message, FAILED, "unavailable", headers=headers))
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
@@ -159,7 +162,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 def _of_validation(error: RequestValidationError) -> ApiError:
     """Returns the error of a body that does not fit its model: the first that is wrong."""
     first: dict[str, Any] = error.errors()[0]
-    place = [str(each) for each in first["loc"] if each != "body"]
+    place = [str(each) for each in first["loc"] if each not in ("body", "header", "path")]
     param = ".".join(place) or None
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is no JSON: {first['ctx']['error']}", code="invalid_json")

@@ -6,13 +6,14 @@ field that is a list is there several times, with or without brackets: `return_i
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -57,6 +58,20 @@ async def read_form(
         ApiError: it is no form, has a file too many, or a file of another type.
         RequestValidationError: a field does not fit the model.
     """
+    async with opened_form(request) as form:
+        return await read_fields(form, kind, files=files)
+
+
+@asynccontextmanager
+async def opened_form(request: Request) -> AsyncIterator[FormData]:
+    """Parses a form, whose files are there for the block.
+
+    Args:
+        request: Its body has not been read.
+
+    Raises:
+        ApiError: it is no form.
+    """
     media_type = request.headers.get("content-type", "none").split(";")[0]
     if media_type != "multipart/form-data":
         raise ApiError(
@@ -64,19 +79,26 @@ async def read_form(
             f"expected a body of multipart/form-data, got {media_type}",
             code="unsupported_media_type",
         )
-    fields: dict[str, Any] = {}
-    contents: dict[str, bytes] = {}
     try:
         async with request.form(
             max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
         ) as form:
-            for name, value in form.multi_items():
-                if isinstance(value, UploadFile):
-                    await _add_file(contents, name.removesuffix("[]"), value, files)
-                else:
-                    _add_field(kind, fields, name, value)
+            yield form
     except HTTPException as error:  # what is wrong with the form
         raise ApiError(400, f"the form cannot be read: {error.detail}") from error
+
+
+async def read_fields(
+    form: FormData, kind: type[AnyFields], *, files: tuple[str, ...]
+) -> Form[AnyFields]:
+    """Reads what is in a form; see `read_form`."""
+    fields: dict[str, Any] = {}
+    contents: dict[str, bytes] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            await _add_file(contents, name.removesuffix("[]"), value, files)
+        else:
+            _add_field(kind, fields, name, value)
     try:  # of texts, so that "3" is a number
         return Form(kind.model_validate(fields, strict=False), contents)
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """What the OpenAPI document says beyond what FastAPI derives: errors, forms and streams."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -60,23 +60,28 @@ def answer(
 
 def form_body(kind: type[BaseModel], *optional_files: str) -> dict[str, Any]:
     """Returns the documentation of a form, which has the file `image` and perhaps others."""
-    schema = _schema(kind)
+    content = {"multipart/form-data": {"schema": form_schema(kind, ("image", *optional_files))}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def form_schema(kind: type[BaseModel], file_names: Sequence[str]) -> dict[str, Any]:
+    """Returns the schema of a form with files, of which the first must be there."""
+    schema = schema_of(kind)
     fields = {name: _without_null(each) for name, each in schema["properties"].items()}
     files = {
         name: {"type": "string", "format": "binary", "description": FILES[name]}
-        for name in ("image", *optional_files)
+        for name in file_names
     }
     schema["properties"] = files | fields
-    schema["required"] = ["image", *schema.get("required", [])]
-    content = {"multipart/form-data": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
+    schema["required"] = [*file_names[:1], *schema.get("required", [])]
+    return schema
 
 
 def _event(name: str, model: type[BaseModel]) -> dict[str, Any]:
     data = {
         "type": "string",
         "contentMediaType": "application/json",
-        "contentSchema": _schema(model),
+        "contentSchema": schema_of(model),
     }
     return {
         "type": "object",
@@ -93,7 +98,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**{name: each for name, each in schema.items() if name != "anyOf"}, **given[0]}
 
 
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """Returns the schema of a model whose own models are shared ones."""
     schema = model.model_json_schema(ref_template=SHARED)
     schema.pop("$defs", None)

@@ -1,5 +1,6 @@
 """The process around the application: logs, traces, metrics, signals, and a graceful end."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -16,8 +17,11 @@ from opentelemetry import trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy.engine import URL
 
 from services.gateway.app import gateway_app
+from services.gateway.jobs.database.connections import migrate
+from services.gateway.jobs.service import JobService
 from services.gateway.limits import PROBES
 from services.gateway.settings import GatewaySettings
 from services.runtime.observability.logs import configure_logs
@@ -37,12 +41,18 @@ class GatewayServer(uvicorn.Server):
 
     Attributes:
         certificates: Its certificate; None in plain text.
+        jobs_database: Database that has the tables of this version when it starts; None for none.
     """
 
-    def __init__(self, config: uvicorn.Config, certificates: ReloadedCertificates | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        certificates: ReloadedCertificates | None,
+        jobs_database: URL | None,
+    ) -> None:
         """Serves by a configuration; `run` starts."""
         super().__init__(config)
-        self.certificates = certificates
+        self.certificates, self.jobs_database = certificates, jobs_database
         if certificates is not None:
             config.callback_notify, config.timeout_notify = self.renew_certificate, int(RENEWAL_S)
 
@@ -56,6 +66,16 @@ class GatewayServer(uvicorn.Server):
             self.config.ssl.load_cert_chain(self.config.ssl_certfile, self.config.ssl_keyfile)
         except OSError as error:  # changed once more after the look: the next look takes that
             logger.warning("the certificate in use stays: %s", error)
+
+    async def serve(self, sockets: Any = None) -> None:
+        """Serves until it is to end.
+
+        Raises:
+            ValueError: the database of jobs, or a file of jobs, cannot be used.
+        """
+        if self.jobs_database is not None:
+            await asyncio.to_thread(migrate, self.jobs_database)
+        await super().serve(sockets)
 
     async def startup(self, sockets: Any = None) -> None:
         """Opens the port."""
@@ -149,7 +169,8 @@ def uvicorn_server(
             tls=settings.orchestrator_tls,
             api_key=settings.api_key,
         )
-        made = gateway_app(client, settings, metrics)
+        jobs = JobService(client, settings) if settings.jobs_database else None
+        made = gateway_app(client, settings, metrics, jobs)
         FastAPIInstrumentor.instrument_app(
             made,
             tracer_provider=trace.get_tracer_provider(),
@@ -179,4 +200,5 @@ def uvicorn_server(
             ssl_keyfile=settings.tls_key,
         ),
         certificates,
+        settings.database_url if settings.jobs_database else None,
     )

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from muse_client import Tls
 
+from services.gateway.jobs.settings import JobSettings
 from services.runtime.server.certificates import CertificateFiles
-from services.runtime.server.settings import ListeningSettings
 from services.runtime.server.tls_settings import check_key_pair
 from services.stages import GATEWAY_PORT, ORCHESTRATOR_PORT
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(ListeningSettings):
+class GatewaySettings(JobSettings):
     """Settings of the gateway. The files of certificates are read again when they change.
 
     Metrics are at `/metrics` of its own port, or at that of `metrics_port` alone if there is one.

@@ -1,16 +1,20 @@
-"""The gateway of `muse up`: whether it can run here, and how it reaches the orchestrator."""
+"""The gateway of `muse up`: whether it can run here, and what it is given."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 from services.stages import GATEWAY
 from tools.local.forwarding import HOST
 from tools.local.manifest import Overlay
 from tools.local.placement import LocalPod
 
-PACKAGES = ("fastapi", "multipart", "opentelemetry.instrumentation.fastapi", "uvicorn")
+PACKAGES = (
+    *("aiohttp", "aiosqlite", "alembic", "fastapi", "fsspec", "multipart"),
+    *("opentelemetry.instrumentation.fastapi", "sqlalchemy", "uvicorn"),
+)
 CREDENTIALS = ("MUSE_API_KEYS_FILE", "MUSE_JWT_ISSUER")  # with one of them callers need a key
 
 
@@ -42,15 +46,23 @@ def without_gateway(overlay: Overlay) -> Overlay:
     )
 
 
-def calling_the_service(pod: LocalPod, base_port: int) -> LocalPod:
-    """Returns a pod that, if it is a gateway, calls the orchestrators by their forwarded port.
+def set_up(pod: LocalPod, base_port: int, jobs: Path) -> LocalPod:
+    """Returns a pod that, if it is a gateway, calls the orchestrators and has jobs.
 
-    That forwards to ready pods only, however many there are.
+    Args:
+        pod: Any pod of the overlay.
+        base_port: Forwards to the ready pods of the orchestrator, however many there are.
+        jobs: Folder that all gateways have their jobs in, unless MUSE_JOBS_DATABASE names another
+            database.
     """
     if pod.deployment.name != GATEWAY:
         return pod
-    address = f"{HOST}:{base_port}"
-    return replace(pod, environment={**pod.environment, "MUSE_ORCHESTRATOR": address})
+    environment = {
+        "MUSE_JOBS_DATABASE": f"sqlite:///{jobs / 'jobs.db'}",
+        **pod.environment,
+        "MUSE_ORCHESTRATOR": f"{HOST}:{base_port}",
+    }
+    return replace(pod, environment=environment)
 
 
 def _is_installed(package: str) -> bool:

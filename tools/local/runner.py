@@ -20,7 +20,7 @@ from services.stages import GATEWAY, ORCHESTRATOR
 from tools.local.certificates import LocalAuthority
 from tools.local.folders import Folders, check_checkpoints, compiled_folder
 from tools.local.forwarding import Forward, listen
-from tools.local.gateway import calling_the_service, check_gateway, without_gateway
+from tools.local.gateway import check_gateway, set_up, without_gateway
 from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
 from tools.local.placement import Flags, LocalPod, place_pods, scaled
@@ -283,7 +283,7 @@ def local_stack(
         folders = Folders(checkpoints, compiled_folder(Path(own)), Path(own))
         pods = place_pods(overlay, network, folders, flags)
         if base_port is not None:
-            pods = [calling_the_service(each, base_port) for each in pods]
+            pods = [set_up(each, base_port, Path(own) / "jobs") for each in pods]
         if tls:
             authority = LocalAuthority(Path(own) / "tls")
             pods = [authority.secured(each) for each in pods]

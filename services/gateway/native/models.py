@@ -46,8 +46,8 @@ class StageTiming(BaseModel):
     device_s: float = Field(description="Share of the device's time.")
 
 
-class GeneratedImage(BaseModel):
-    """A finished picture."""
+class ImageDetails(BaseModel):
+    """What is known of a finished picture besides its pixels."""
 
     index: int = Field(description="Index of the picture, from 0.")
     seed: int = Field(description="Seed that gives this picture again.")
@@ -56,10 +56,15 @@ class GeneratedImage(BaseModel):
     score: float | None = Field(None, description="Score of the picture, with best_of.")
     width_px: int = Field(description="Width in pixels.")
     height_px: int = Field(description="Height in pixels.")
-    image: str = Field(description="The picture's file in base64.")
     timings: list[StageTiming] = Field(description="Time of the picture in each stage.")
     overhead_s: float = Field(description="Seconds in which no stage worked on the picture.")
     wall_s: float = Field(description="Seconds from the request's arrival to the picture.")
+
+
+class GeneratedImage(ImageDetails):
+    """A finished picture."""
+
+    image: str = Field(description="The picture's file in base64.")
 
 
 class Done(BaseModel):

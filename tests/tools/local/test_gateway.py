@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tools.local import gateway
 from tools.local.certificates import LocalAuthority
 from tools.local.folders import Folders
-from tools.local.gateway import calling_the_service, check_gateway, without_gateway
+from tools.local.gateway import check_gateway, set_up, without_gateway
 from tools.local.manifest import Probe, local_overlay
 from tools.local.network import Network
 from tools.local.placement import LocalPod, place_pods
@@ -81,10 +82,21 @@ def test_a_probe_of_nothing_or_of_plain_text_fails(tmp_path: Path) -> None:
 
 
 def test_it_calls_the_forwarded_port_and_no_other_pod_does(pods: dict[str, LocalPod]) -> None:
-    called = {name: calling_the_service(pod, 60000) for name, pod in pods.items()}
+    ready = {name: set_up(pod, 60000, Path("/own")) for name, pod in pods.items()}
 
-    assert called["gateway-0"].environment["MUSE_ORCHESTRATOR"] == "127.0.0.1:60000"
-    assert all(called[name] is pod for name, pod in pods.items() if name != "gateway-0")
+    assert ready["gateway-0"].environment["MUSE_ORCHESTRATOR"] == "127.0.0.1:60000"
+    assert all(ready[name] is pod for name, pod in pods.items() if name != "gateway-0")
+
+
+def test_it_has_jobs_in_the_folder_of_the_run_or_where_the_caller_says(
+    pods: dict[str, LocalPod],
+) -> None:
+    pod = pods["gateway-0"]
+    own = set_up(pod, 60000, Path("/own"))
+    assert own.environment["MUSE_JOBS_DATABASE"] == "sqlite:////own/jobs.db"
+    elsewhere = {**pod.environment, "MUSE_JOBS_DATABASE": "sqlite:////kept/jobs.db"}
+    kept = set_up(replace(pod, environment=elsewhere), 60000, Path("/own"))
+    assert kept.environment["MUSE_JOBS_DATABASE"] == "sqlite:////kept/jobs.db"
 
 
 def test_an_overlay_may_be_run_without_it() -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import fsspec
 import pytest
 
+from tests.s3_service import s3_service
 from training.data.captioned.filters import Filters
 from training.data.captioned.reading import ExampleReader
 from training.data.sources import DataFlags
+
+__all__ = ["s3_service"]
 
 OpenReader = Callable[..., ExampleReader]
 
@@ -29,22 +32,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         bucket = tmp_path.name.replace("_", "-")
         fsspec.filesystem(request.param).mkdir(bucket)
         yield f"{request.param}://{bucket}/data"
-
-
-@pytest.fixture(scope="session")
-def s3_service() -> Iterator[None]:
-    """Serves S3 on this machine, and has s3fs find it there."""
-    pytest.importorskip("s3fs", reason="needs pip install -e '.[data]'")
-    server = pytest.importorskip("moto.server", reason="needs moto, flask and flask-cors")
-    service = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    service.start()
-    host, port = service.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            environment.setenv(name, "testing")
-        yield
-    service.stop()
 
 
 @pytest.fixture(scope="session")

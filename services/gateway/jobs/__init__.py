@@ -1,0 +1,1 @@
+"""Jobs: requests that are answered at once and served later, by whichever gateway is there."""

@@ -1,0 +1,1 @@
+"""State of jobs in SQLite or PostgreSQL, shared by all gateways of it."""
