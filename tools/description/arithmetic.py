@@ -136,7 +136,8 @@ def convolution(side: int, kernel: int, inputs: int, outputs: int) -> int:
     return product(side * side, kernel * kernel * inputs, outputs)
 
 
-def _residual_block(side: int, inputs: int, outputs: int, kernel: int = 3) -> int:
+def residual_block(side: int, inputs: int, outputs: int, kernel: int = 3) -> int:
+    """FLOPs of two convolutions, and of a 1x1 shortcut if the number of channels changes."""
     shortcut = convolution(side, 1, inputs, outputs) if inputs != outputs else 0
     first = convolution(side, kernel, inputs, outputs)
     return first + convolution(side, kernel, outputs, outputs) + shortcut
@@ -154,7 +155,7 @@ def tokenizer_encode(config: TokenizerConfig) -> int:
             total += convolution(side, halving, width, outputs)
             width = outputs
         kernel = config.encoder_kernels[level]
-        total += config.residual_blocks * _residual_block(side, width, outputs, kernel)
+        total += config.residual_blocks * residual_block(side, width, outputs, kernel)
     total += convolution(side, 1, width, config.code_dim)
     return total + product(side * side, config.code_dim, config.codebook_size)
 
@@ -168,5 +169,5 @@ def tokenizer_decode(config: TokenizerConfig) -> int:
         if level:
             total += convolution(side * (1 + config.repeat_first), 3, width, outputs)
             side, width = 2 * side, outputs
-        total += config.decoder_residual_blocks * _residual_block(side, width, outputs)
+        total += config.decoder_residual_blocks * residual_block(side, width, outputs)
     return total + convolution(side, 3, width, 3)

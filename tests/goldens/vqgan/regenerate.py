@@ -329,7 +329,8 @@ def write(name: str, reference: Reference) -> None:
         print(f"{name}: {height}x{width}, {len(np.unique(ids))} different ids")
         arrays[f"ids.{index}"], arrays[f"tokens.{index}"] = ids.astype(np.int32), tokens
         arrays[f"pixels.{index}"] = pixels
-    np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
+    with (FOLDER / f"{name}.npz").open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def main() -> None:

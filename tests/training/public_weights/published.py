@@ -14,6 +14,7 @@ from training.public_weights.layouts import (
     LAYOUTS,
     Contents,
     LayoutName,
+    Pixels,
     PublishedVqgan,
     read_vqgan,
     vqgan_of,
@@ -73,8 +74,8 @@ def read_published(name: str, folder: Path, image_size: int = 8) -> PublishedVqg
     """Reads a golden's network from the files of its layout; of PyTorch's own, from tensors."""
     layout = LAYOUT_OF[name]
     if name in OF_PYTORCH:
-        contents, pixels = Contents(drawn(name), folder / "weights"), "signed"
+        contents = Contents(drawn(name), folder / "weights")
         return vqgan_of(contents, LAYOUTS[layout], image_size=image_size, pixels="signed")
     source = write_published(folder, name)
-    pixels = "unsigned" if name == "diffusers" else None
+    pixels: Pixels | None = "unsigned" if name == "diffusers" else None
     return read_vqgan(source, layout, image_size=image_size, pixels=pixels)

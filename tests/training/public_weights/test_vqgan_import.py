@@ -22,6 +22,9 @@ from services.tokenizer.families import load_tokenizer
 from services.tokenizer.model import CODEBOOK
 from tests.drawn_tensors import drawn_image
 from tests.training.public_weights.published import described, drawn, golden, write_published
+from tools.description.chips import chip
+from tools.description.command import describe
+from tools.description.description import describe as describe_system
 from training.__main__ import app
 from training.public_weights.vqgan import import_vqgan
 from training.starting import tokenizer_start
@@ -98,6 +101,32 @@ def test_a_checkpoint_says_its_family_source_and_golden_example(checkpoints: Pat
     kept = read_golden(folder)
     assert kept is not None
     assert kept.inputs["tokens"].shape == (GRID, GRID)
+
+
+def test_describe_takes_imported_tokenizers_in_place_of_a_preset_s(
+    checkpoints: Path,
+) -> None:
+    folder = checkpoints / "tokenizer"
+    low, high = (load_tokenizer(folder / name).config for name in ("low", "high"))
+    system = preset("tiny")
+    fitting = replace(
+        system,
+        base=replace(system.base, grid=GRID, vocabulary=64),
+        superres=replace(system.superres, grid=GRID, vocabulary=64),
+    )
+    written = describe_system(fitting, chip("cpu"), tokenizers=(low, high)).to_json()
+    tokenizer = written["stages"]["tokenizer"]
+    assert tokenizer["low"]["configuration"]["codebook_size"] == 64
+    assert tokenizer["token_grid"] == [GRID, GRID]
+    sizes = {name: each.size for name, each in load_tokenizer(folder / "low").parameters.items()}
+    assert tokenizer["low"]["parameters"] == sum(sizes.values())
+
+    with pytest.raises(
+        ValueError, match="the low tokenizer makes 4x4 tokens of 64 codes: expected"
+    ):
+        describe(preset="tiny", chip="cpu", tokenizers=folder)
+    with pytest.raises(ValueError, match="--tokenizers: no tokenizer checkpoint in"):
+        describe(preset="tiny", chip="cpu", tokenizers=folder / "nowhere")
 
 
 def test_codes_of_llamagen_have_length_one(tmp_path: Path) -> None:
