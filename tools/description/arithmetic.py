@@ -55,13 +55,14 @@ def attention(queries: int, keys: int, width: int) -> int:
 def text_encoder(config: TextEncoderConfig) -> int:
     """FLOPs of one prompt of `maximum_length` tokens.
 
-    A layer: four projections hidden x (heads head_dim), attention, three products of the gated MLP.
+    A layer: four projections hidden x (heads head_dim), attention, three products of the gated MLP
+    or two of the other one.
     """
     length, inner = config.maximum_length, config.heads * config.head_dim
     layer = (
         4 * product(length, config.hidden, inner)
         + attention(length, length, inner)
-        + 3 * product(length, config.hidden, config.mlp)
+        + (3 if config.gated else 2) * product(length, config.hidden, config.mlp)
     )
     return config.layers * layer
 
