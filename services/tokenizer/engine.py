@@ -108,13 +108,19 @@ class Tokenizers:
         """Loads `low` and `high` from a folder; `precision` as of `TokenizerEngine`.
 
         Raises:
-            CheckpointError: a checkpoint is missing, or of another stage, family or shape.
+            CheckpointError: a checkpoint is missing, or of another stage, family or shape, or both
+                have the same codebook.
         """
         self.precision = precision
         self.engines = {
             name: TokenizerEngine(load_tokenizer(folder / name), precision) for name in ROLES
         }
         self.by_codebook = {engine.codebook: engine for engine in self.engines.values()}
+        if len(self.by_codebook) < len(self.engines):
+            raise CheckpointMismatch(
+                f"{' and '.join(ROLES)} in {folder} have the same codebook, {min(self.by_codebook)}, "
+                "and requests name tokenizers by their codebook: expected two different ones"
+            )
 
     def warm_up(self) -> None:
         """Compiles every program."""

@@ -18,6 +18,7 @@ from services.runtime.checkpoints.serialization import codebook_fingerprint
 from services.runtime.server.process import running_server
 from services.runtime.wire.tensors import pack_grid, pack_tensor, unpack_grid
 from services.tokenizer import __main__ as tokenizer_server
+from services.tokenizer.engine import Tokenizers
 from services.tokenizer.families import load_tokenizer
 from services.tokenizer.model import CODEBOOK
 from tests.drawn_tensors import drawn_image
@@ -148,6 +149,13 @@ def test_a_stage_refuses_a_family_that_it_cannot_serve(checkpoints: Path, tmp_pa
         file.write_text(json.dumps({**header, "family": family}))
         with pytest.raises(CheckpointMismatch, match="this stage serves muse and vqgan"):
             load_tokenizer(tmp_path)
+
+
+def test_one_network_as_both_tokenizers_is_refused(checkpoints: Path, tmp_path: Path) -> None:
+    for name in ("low", "high"):
+        (tmp_path / name).symlink_to(checkpoints / "tokenizer" / "low")
+    with pytest.raises(CheckpointMismatch, match="low and high in .* have the same codebook"):
+        Tokenizers(tmp_path)
 
 
 def test_training_does_not_start_from_a_published_network(checkpoints: Path) -> None:
