@@ -14,7 +14,7 @@ from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNo
 from services.runtime.checkpoints.integrity import check_finite
 from services.runtime.checkpoints.serialization import Checkpoint, parameters_fingerprint
 from services.text_encoder.config import T5_XXL, TextEncoderConfig
-from services.text_encoder.hub import KINDS
+from services.text_encoder.folders import KINDS
 from services.text_encoder.vocabulary_files import vocabulary_model
 
 Parameters = dict[str, np.ndarray]

@@ -19,7 +19,7 @@ from services.runtime.checkpoints.precision import (
 )
 from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
 from services.text_encoder.config import TextEncoderConfig
-from services.text_encoder.hub import find_folder
+from services.text_encoder.folders import find_folder
 from services.text_encoder.huggingface import is_huggingface, read_huggingface
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.model import TextEncoder

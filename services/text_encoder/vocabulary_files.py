@@ -15,7 +15,7 @@ from typing import Any
 
 from services.runtime.checkpoints.documents import read_object
 from services.runtime.checkpoints.errors import CheckpointMismatch
-from services.text_encoder.hub import file_beside
+from services.text_encoder.folders import file_beside
 from services.text_encoder.vocabulary import END, FILE_NAME, PADDING, UNKNOWN
 
 TOKENIZER_FILE = "tokenizer.json"

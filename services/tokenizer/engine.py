@@ -118,8 +118,8 @@ class Tokenizers:
         self.by_codebook = {engine.codebook: engine for engine in self.engines.values()}
         if len(self.by_codebook) < len(self.engines):
             raise CheckpointMismatch(
-                f"{' and '.join(ROLES)} in {folder} have the same codebook, {min(self.by_codebook)}, "
-                "and requests name tokenizers by their codebook: expected two different ones"
+                f"{' and '.join(ROLES)} in {folder} have the same codebook, "
+                f"{min(self.by_codebook)}, by which requests name them: expected two different ones"
             )
 
     def warm_up(self) -> None:

@@ -16,7 +16,7 @@ from services.runtime.checkpoints.errors import (
     CheckpointNotFound,
 )
 from services.text_encoder.engine import TextEncoderEngine
-from services.text_encoder.hub import find_folder
+from services.text_encoder.folders import find_folder
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.programs import doubling
 from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong
@@ -133,7 +133,7 @@ def test_float16_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointNotFound, match=r"no text encoder at .*nowhere"):
+    with pytest.raises(CheckpointNotFound, match=r"expected a folder or a hub id .*nowhere"):
         load_text_encoder(tmp_path / "nowhere" / "at" / "all")
 
 

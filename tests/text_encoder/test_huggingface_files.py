@@ -15,7 +15,7 @@ import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
-from services.text_encoder import hub
+from services.text_encoder import folders
 from services.text_encoder.huggingface import INDEX_FILE, read_huggingface
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.vocabulary import FILE_NAME, Vocabulary
@@ -209,14 +209,14 @@ def pipeline(folder: Path, unigram: bytes) -> Path:
 
 def test_the_t5_of_a_pipeline_of_diffusers_is_found(unigram: bytes, tmp_path: Path) -> None:
     folder = pipeline(tmp_path, unigram)
-    assert hub.find_folder(folder) == folder / "text_encoder_2"
+    assert folders.find_folder(folder) == folder / "text_encoder_2"
     assert vocabulary_model(folder / "text_encoder_2") == unigram
     with pytest.raises(CheckpointMismatch, match=r"the vocabulary in .*text_encoder_2 has \d+ ids"):
         load_text_encoder(folder)  # the golden's embedding has 96 rows
 
     (folder / "text_encoder_2" / "config.json").write_text('{"model_type": "clip_text_model"}')
     with pytest.raises(CheckpointMismatch, match="text_encoder, text_encoder_2: expected one"):
-        hub.find_folder(folder)
+        folders.find_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_hub_id_has_a_folder_and_a_revision(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     place = "text_encoder_2" if source.count("/") == 2 and "@main" in source else ""
-    assert hub.find_folder(source) == tmp_path / place
+    assert folders.find_folder(source) == tmp_path / place
     assert calls == [asked[:2]]
 
 
@@ -257,7 +257,7 @@ def test_what_the_hub_says_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(CheckpointNotFound, match="the hub does not give it: 404 Rev") as caught:
-        hub.find_folder("google/flan-t5-xxl@nothing")
+        folders.find_folder("google/flan-t5-xxl@nothing")
     assert "\n" not in str(caught.value)
 
 
@@ -266,4 +266,4 @@ def test_without_the_hub_s_client_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointNotFound, match=r"install the extra muse\[hub\]"):
-        hub.find_folder("google/flan-t5-xxl")
+        folders.find_folder("google/flan-t5-xxl")

@@ -9,6 +9,7 @@ import numpy as np
 
 from services.runtime.checkpoints.documents import config_of, read_object, read_tensors
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.hub import fetch_folder, is_hub_id
 from services.tokenizer.vqgan_config import VqganConfig
 from training.public_weights.conversion import Tensors, converted
 from training.public_weights.described import described_by_diffusers, described_by_open_muse
@@ -52,12 +53,14 @@ class Layout:
     """A layout that VQGANs are published in.
 
     Attributes:
-        read: Reads a file, or the folder that it lies in.
+        files: Names that the file of the weights has in a folder, the best first.
+        read: Reads that file.
         naming: Names of its tensors.
         pixels: Range of the network's pixels; None if checkpoints of the layout differ in it.
         l2_normalised_codes: Whether codes have length 1.
     """
 
+    files: tuple[str, ...]
     read: Callable[[Path], Contents]
     naming: Naming
     pixels: Pixels | None
@@ -102,7 +105,8 @@ def read_vqgan(
             "expected --pixels unsigned, as for aMUSEd and Meissonic, or --pixels signed, as for "
             "latent diffusion"
         )
-    return vqgan_of(layout.read(source), layout, image_size=image_size, pixels=pixels)
+    contents = layout.read(_file_in(source, layout.files))
+    return vqgan_of(contents, layout, image_size=image_size, pixels=pixels)
 
 
 def vqgan_of(
@@ -133,6 +137,17 @@ def vqgan_of(
     return PublishedVqgan(config=config, parameters=parameters, file=contents.file)
 
 
+def located(source: str, layout_name: LayoutName) -> Path:
+    """Returns a path on this machine: the source, or what the hub gives if it is an id.
+
+    Raises:
+        CheckpointNotFound: it is an id, and the hub does not give it.
+    """
+    if Path(source).exists() or not is_hub_id(source):
+        return Path(source)
+    return fetch_folder(source, ("config.json", *LAYOUTS[layout_name].files))
+
+
 def _file_in(source: Path, names: tuple[str, ...]) -> Path:
     """Returns a file, or the first of some names in a folder."""
     files = [source / name for name in names] if source.is_dir() else [source]
@@ -159,10 +174,8 @@ def _read_weights(file: Path, places: tuple[str, ...] = ()) -> Tensors:
     return tensors_in(read_torch(file), places)
 
 
-def _read_diffusers(source: Path) -> Contents:
+def _read_diffusers(file: Path) -> Contents:
     """Source: huggingface/diffusers, models/autoencoders/vq_model.py."""
-    name = "diffusion_pytorch_model"
-    file = _file_in(source, (f"{name}.safetensors", f"{name}.bin"))
     described = _described(described_by_diffusers, file.with_name("config.json"))
     tensors = {
         ".".join(OLD_ATTENTION.get(part, part) for part in name.split(".")): tensor
@@ -171,9 +184,8 @@ def _read_diffusers(source: Path) -> Contents:
     return Contents(tensors, file, described)
 
 
-def _read_open_muse(source: Path) -> Contents:
+def _read_open_muse(file: Path) -> Contents:
     """Source: huggingface/open-muse, muse/modeling_utils.py, and its two VQGANs beside it."""
-    file = _file_in(source, ("pytorch_model.safetensors", "pytorch_model.bin"))
     config = file.with_name("config.json")
     if read_object(config).get("_class_name") == "MaskGitVQGAN":
         return Contents(as_vqgan(_read_weights(file), file), file)
@@ -181,32 +193,50 @@ def _read_open_muse(source: Path) -> Contents:
     return Contents(_read_weights(file), file, described)
 
 
-def _read_taming(source: Path) -> Contents:
+def _read_taming(file: Path) -> Contents:
     """Source: CompVis/taming-transformers, taming/models/vqgan.py, `init_from_ckpt`."""
-    file = _file_in(source, ("last.ckpt", "model.ckpt"))
     return Contents(_read_weights(file, ("state_dict",)), file)
 
 
-def _read_llamagen(source: Path) -> Contents:
+def _read_llamagen(file: Path) -> Contents:
     """Source: FoundationVision/LlamaGen, tokenizer/tokenizer_image/vq_demo.py."""
-    file = _file_in(source, ("vq_ds16_t2i.pt", "vq_ds16_c2i.pt", "vq_ds8_c2i.pt"))
     return Contents(_read_weights(file, ("ema", "model", "state_dict")), file)
 
 
-def _read_maskgit(source: Path) -> Contents:
+def _read_maskgit(file: Path) -> Contents:
     """Source: google-research/maskgit, maskgit/inference.py."""
-    file = _file_in(source, ("tokenizer_imagenet256_checkpoint",))
     return Contents(as_vqgan(read_maskgit(file), file), file)
 
 
-_TAMING = Layout(read=_read_taming, naming=TAMING, pixels="signed")
+_TAMING = Layout(
+    files=("last.ckpt", "model.ckpt"), read=_read_taming, naming=TAMING, pixels="signed"
+)
 LAYOUTS: Mapping[LayoutName, Layout] = {
-    "diffusers": Layout(read=_read_diffusers, naming=DIFFUSERS, pixels=None),
+    "diffusers": Layout(
+        files=("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+        read=_read_diffusers,
+        naming=DIFFUSERS,
+        pixels=None,
+    ),
     "taming": _TAMING,
     "ldm": _TAMING,
-    "openmuse": Layout(read=_read_open_muse, naming=TAMING, pixels="unsigned"),
-    "llamagen": Layout(
-        read=_read_llamagen, naming=LLAMAGEN, pixels="signed", l2_normalised_codes=True
+    "openmuse": Layout(
+        files=("pytorch_model.safetensors", "pytorch_model.bin"),
+        read=_read_open_muse,
+        naming=TAMING,
+        pixels="unsigned",
     ),
-    "maskgit": Layout(read=_read_maskgit, naming=TAMING, pixels="unsigned"),
+    "llamagen": Layout(
+        files=("vq_ds16_t2i.pt", "vq_ds16_c2i.pt", "vq_ds8_c2i.pt"),
+        read=_read_llamagen,
+        naming=LLAMAGEN,
+        pixels="signed",
+        l2_normalised_codes=True,
+    ),
+    "maskgit": Layout(
+        files=("tokenizer_imagenet256_checkpoint",),
+        read=_read_maskgit,
+        naming=TAMING,
+        pixels="unsigned",
+    ),
 }

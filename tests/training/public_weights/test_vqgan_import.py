@@ -27,6 +27,7 @@ from tools.description.chips import chip
 from tools.description.command import describe
 from tools.description.description import describe as describe_system
 from training.__main__ import app
+from training.public_weights.layouts import located
 from training.public_weights.vqgan import import_vqgan
 from training.starting import tokenizer_start
 from training.tasks.frozen import FrozenTokenizer
@@ -154,7 +155,7 @@ def test_a_stage_refuses_a_family_that_it_cannot_serve(checkpoints: Path, tmp_pa
 def test_one_network_as_both_tokenizers_is_refused(checkpoints: Path, tmp_path: Path) -> None:
     for name in ("low", "high"):
         (tmp_path / name).symlink_to(checkpoints / "tokenizer" / "low")
-    with pytest.raises(CheckpointMismatch, match="low and high in .* have the same codebook"):
+    with pytest.raises(CheckpointMismatch, match=r"low and high in .* have the same codebook"):
         Tokenizers(tmp_path)
 
 
@@ -231,6 +232,25 @@ def test_the_layout_of_diffusers_needs_the_range_of_pixels(tmp_path: Path) -> No
     source = write_published(tmp_path, "diffusers")
     with pytest.raises(ValueError, match="expected --pixels unsigned, as for aMUSEd"):
         import_vqgan(source, "diffusers", tmp_path / "out", image_size=SIDE)
+
+
+def test_a_hub_id_is_fetched_by_the_hub_s_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_published(tmp_path / "vqvae", "diffusers")
+    asked: list[Any] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append((name, options["revision"], options["allow_patterns"][:2]))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    place = located("amused/amused-512/vqvae@main", "diffusers")
+    assert place == tmp_path / "vqvae"
+    wanted = ["vqvae/config.json", "vqvae/diffusion_pytorch_model.safetensors"]
+    assert asked == [("amused/amused-512", "main", wanted)]
+    assert located(str(tmp_path), "taming") == tmp_path
+    assert located("last.ckpt", "taming") == Path("last.ckpt")
 
 
 def test_a_folder_that_is_there_is_not_written_over(tmp_path: Path) -> None:

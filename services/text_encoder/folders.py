@@ -1,10 +1,10 @@
 """Where a text encoder's files are: a folder, or a snapshot that the Hugging Face hub gives."""
 
-import re
 from pathlib import Path
 
 from services.runtime.checkpoints.documents import read_object
-from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.hub import fetch_folder
 
 FILES = (
     "config.json",
@@ -12,10 +12,6 @@ FILES = (
     "*.safetensors.index.json",
     "spiece.model",
     "tokenizer.json",
-)
-# owner/name, then a folder in it, then a branch, tag or commit.
-_HUB_ID = re.compile(
-    r"(?P<id>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?"
 )
 KINDS = ("t5", "umt5")  # model_type of config.json
 
@@ -35,38 +31,7 @@ def find_folder(source: str | Path) -> Path:
     folder = Path(source)
     if folder.is_dir():
         return _t5_in(folder)
-    asked = _HUB_ID.fullmatch(str(source))
-    if asked is None:
-        raise CheckpointNotFound(
-            f"no text encoder at {source}: expected a folder or a hub id such as "
-            "google/flan-t5-xxl, with @ and a revision after it if it is not to be the newest"
-        )
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise CheckpointNotFound(
-            f"{source} is no folder, and fetching it from the hub needs the package "
-            f"huggingface-hub: install the extra muse[hub]"
-        ) from error
-    place = asked["folder"]
-    wanted = [
-        f"{each}/{name}"
-        for each in ((place, tokenizer_folder(place)) if place else ("",))
-        for name in FILES
-    ]
-    try:
-        snapshot = snapshot_download(
-            asked["id"],
-            revision=asked["revision"],
-            allow_patterns=[name.removeprefix("/") for name in wanted],
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointNotFound(
-            f"{source} is no folder, and the hub does not give it: {reason}"
-        ) from error
-    return _t5_in(Path(snapshot) / (place or ""))
+    return _t5_in(fetch_folder(str(source), FILES, beside=tokenizer_folder))
 
 
 def tokenizer_folder(text_encoder: str) -> str:
