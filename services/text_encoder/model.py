@@ -232,10 +232,9 @@ class TextEncoder(nnx.Module):
         masked, buckets = mask_bias(mask), self._buckets(ids.shape[1])
         tables = self.relative_bias[...].astype(jnp.float32)
         tables = tables.reshape(-1, self.config.relative_buckets, self.config.heads)
+        shared = _position_bias(tables[0], buckets) + masked
         features = self.embedding[...][ids].astype(self.dtype)
         graph, stack = nnx.split(self.blocks)
-        own_tables = tables if self.config.bias_in_each_layer else None
-        shared = None if own_tables is not None else _position_bias(tables[0], buckets) + masked
 
         def layer(
             carried: Float[Array, "B T D"], own: tuple[nnx.State, Float[Array, "N H"] | None]
@@ -244,6 +243,7 @@ class TextEncoder(nnx.Module):
             bias = shared if table is None else _position_bias(table, buckets) + masked
             return nnx.merge(graph, parameters)(carried, bias), None
 
+        own_tables = tables if self.config.bias_in_each_layer else None
         features, _ = jax.lax.scan(layer, features, (stack, own_tables))
         return jnp.where(mask[..., None], self.final_norm(features), 0)
 

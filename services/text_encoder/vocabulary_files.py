@@ -13,6 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sentencepiece.sentencepiece_model_pb2 import (  # type: ignore[attr-defined]
+    ModelProto,
+    TrainerSpec,
+)
+
 from services.runtime.checkpoints.documents import read_object
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.text_encoder.folders import file_beside
@@ -44,8 +49,6 @@ def vocabulary_model(folder: Path) -> bytes | None:
 
 
 def _model_of(content: Mapping[str, Any]) -> bytes:
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
-
     model = content["model"]
     if (model["type"], model["unk_id"], model.get("byte_fallback", False)) != (
         "Unigram",

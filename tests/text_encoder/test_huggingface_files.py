@@ -251,9 +251,8 @@ def test_what_the_hub_says_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     from huggingface_hub.errors import RevisionNotFoundError
 
     def snapshot_download(*_: object, **__: object) -> str:
-        raise RevisionNotFoundError(
-            "404\nRevision Not Found", response=types.SimpleNamespace(headers={}, request=None)
-        )  # type: ignore[arg-type]
+        response: Any = types.SimpleNamespace(headers={}, request=None)
+        raise RevisionNotFoundError("404\nRevision Not Found", response=response)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(CheckpointNotFound, match="the hub does not give it: 404 Rev") as caught:
