@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jaxtyping import Array
 
 from services.nn.parameters import with_parameters
 from services.tokenizer.vqgan import Vqgan
@@ -31,9 +32,14 @@ def assert_same(
     vqgan: Vqgan, image: np.ndarray, ids: np.ndarray, tokens: np.ndarray, pixels: np.ndarray
 ) -> None:
     """Compares both directions with a reference, whose pixels have the network's own range."""
-    made_ids, made = jax.jit(
-        lambda image, grid: (vqgan.encode(image), vqgan.decoder(vqgan.quantizer.codes(grid)))
-    )(image[None], tokens[None])
+    graph, state = nnx.split(vqgan)
+
+    @jax.jit
+    def both(state: nnx.State, image: Array, grid: Array) -> tuple[Array, Array]:
+        model = nnx.merge(graph, state)
+        return model.encode(image), model.decoder(model.quantizer.codes(grid))
+
+    made_ids, made = both(state, image[None], tokens[None])
     np.testing.assert_array_equal(made_ids[0], ids)
     np.testing.assert_allclose(made[0], pixels, atol=TOLERANCE)
 
