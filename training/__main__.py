@@ -35,6 +35,7 @@ from training.loop import LoopSettings, Task, Watch, train
 from training.loop import Run as EndedRun
 from training.mesh import Execution, training_mesh
 from training.processes import is_first
+from training.public_weights.import_commands import app as import_app
 from training.recipe_changes import NO_CHANGES, NO_LOSS_CHANGES, LossChanges, RecipeChanges
 from training.tasks.codebook_watch import CodebookWatch
 
@@ -243,6 +244,7 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
 app.command(average)
 app.command(merge)
 app.command(golden)
+app.command(import_app)
 
 
 @app.command(name="compile")

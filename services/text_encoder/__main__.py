@@ -15,8 +15,8 @@ class Settings(BatchedServerSettings):
 
     Attributes:
         checkpoints: Folder whose subfolder `text_encoder` holds the checkpoint.
-        encoder: Encoder to serve in place of that checkpoint: a folder in Hugging Face's layout, or
-            a hub id such as google/flan-t5-xxl.
+        encoder: T5 to serve in place of that checkpoint: a folder in the layout of transformers or
+            diffusers, or a hub id such as google/flan-t5-xxl, also as ID@REVISION.
         weights: int8 keeps the matrices of the layers in one byte per number.
         precision: Type of weights and of the factors of matrix products. By default bfloat16 where
             the device has matrix units for it, and float32 on other CPUs.
@@ -34,7 +34,7 @@ async def build(settings: Settings) -> Service:
     """Loads the encoder and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: there is no encoder, it is not signed as asked for, or it is no T5 v1.1.
+        CheckpointError: there is no encoder, it is not signed as asked for, or it is no T5.
     """
     # Imported here, so that --help loads no JAX.
     from services.nn.precision import precision_to_serve

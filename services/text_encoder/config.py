@@ -1,11 +1,11 @@
-"""Configuration of the frozen T5 v1.1 encoder."""
+"""Configuration of the frozen T5 encoder."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderConfig:
-    """A T5 v1.1 encoder (Raffel et al. 2020; Shazeer 2020, "GLU Variants").
+    """A T5 encoder (Raffel et al. 2020; Shazeer 2020, "GLU Variants"); by default a T5 v1.1.
 
     Attributes:
         vocabulary_size: Rows of the token embedding.
@@ -13,10 +13,13 @@ class TextEncoderConfig:
         layers: Transformer blocks.
         heads: Attention heads; heads * head_dim may differ from hidden.
         head_dim: Width of one head.
-        mlp: Width of the gated GELU feed-forward.
-        relative_buckets: Buckets of the relative position bias, shared by all layers.
+        mlp: Width of the feed-forward.
+        relative_buckets: Buckets of the relative position bias.
         relative_max_distance: Distance in tokens from which all positions share a bucket.
         maximum_length: Longest prompt in tokens, the end-of-sequence token included.
+        gated: Whether the feed-forward is a gated GELU, as in v1.1, or a ReLU, as in T5 1.0.
+        bias_in_each_layer: Whether each layer has a position bias of its own, as in UMT5 (Chung et
+            al. 2023, "UniMax", section 4.1), or all share one.
     """
 
     vocabulary_size: int
@@ -28,10 +31,12 @@ class TextEncoderConfig:
     relative_buckets: int = 32
     relative_max_distance: int = 128
     maximum_length: int = 128
+    gated: bool = True
+    bias_in_each_layer: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if not isinstance(value, bool) and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.relative_buckets % 4:
             raise ValueError(

@@ -19,10 +19,12 @@ from services.runtime.checkpoints.precision import (
 )
 from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
 from services.text_encoder.config import TextEncoderConfig
-from services.text_encoder.huggingface import find_folder, is_huggingface, read_huggingface
+from services.text_encoder.folders import find_folder
+from services.text_encoder.huggingface import is_huggingface, read_huggingface
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, Vocabulary
+from services.text_encoder.vocabulary_files import TOKENIZER_FILE, vocabulary_model
 
 STAGE = "text_encoder"
 
@@ -64,7 +66,7 @@ def load_text_encoder(
 
     Args:
         source: A folder that `python -m training text_encoder` wrote, a folder in Hugging Face's
-            layout with spiece.model in it, or a hub id such as "google/flan-t5-xxl".
+            or diffusers' layout, or a hub id such as "google/flan-t5-xxl@main".
         dtype: Type of parameters and of the factors of products: float32 or bfloat16.
         weights: Format of the matrices of the layers.
 
@@ -119,24 +121,25 @@ def load_text_encoder(
 
 
 def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:
-    """Reads the vocabulary file in the folder of an encoder.
+    """Reads the vocabulary in the folder of an encoder, or where diffusers has it beside that.
 
     Raises:
         CheckpointNotFound: it is not there.
         CheckpointMismatch: it is no T5 vocabulary, or has more ids than the embedding has rows.
     """
-    file = folder / FILE_NAME
-    if not file.is_file():
+    model = vocabulary_model(folder)
+    if model is None:
         raise CheckpointNotFound(
-            f"no vocabulary in {folder}: expected the file {FILE_NAME} beside the weights"
+            f"no vocabulary in {folder}: expected the file {FILE_NAME} or {TOKENIZER_FILE} beside "
+            "the weights"
         )
     try:
-        vocabulary = Vocabulary.from_file(file)
+        vocabulary = Vocabulary(model)
     except ValueError as error:
-        raise CheckpointMismatch(f"{file}: {error}") from error
+        raise CheckpointMismatch(f"{folder}: {error}") from error
     if vocabulary.size > config.vocabulary_size:
         raise CheckpointMismatch(
-            f"{file} has {vocabulary.size} ids, the embedding only {config.vocabulary_size} rows: "
-            f"expected the vocabulary that the encoder was trained with"
+            f"the vocabulary in {folder} has {vocabulary.size} ids, the embedding only "
+            f"{config.vocabulary_size} rows: expected the one that the encoder was trained with"
         )
     return vocabulary

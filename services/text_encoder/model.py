@@ -1,7 +1,8 @@
-"""The T5 v1.1 encoder: token ids to one embedding per token.
+"""The T5 encoder: token ids to one embedding per token.
 
-T5 differs from other transformers by an RMS norm without mean or bias, a gated GELU, attention
-logits that are not scaled by the head's width, and one relative position bias for all layers.
+T5 differs from other transformers by an RMS norm without mean or bias, attention logits that are
+not scaled by the head's width, and a relative position bias, which all layers share. In T5 v1.1 the
+feed-forward is a gated GELU; UMT5 has a position bias in each layer.
 
 Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1; Shazeer 2020,
 "GLU Variants Improve Transformer"; the v1.1 shapes as released by T5's authors.
@@ -113,8 +114,23 @@ class GatedMLP(nnx.Module, RoundsFactors):
         return product(gate * linear, self.output, factors)
 
 
+class ReluMLP(nnx.Module, RoundsFactors):
+    """relu(x A), projected back: the feed-forward of T5 1.0."""
+
+    def __init__(self, hidden: int, mlp: int, **options: Unpack[LayerOptions]) -> None:
+        """Draws both projections."""
+        self.dtype = options["dtype"]
+        self.linear = matrix((hidden, mlp), hidden**-0.5, **options)
+        self.output = matrix((mlp, hidden), mlp**-0.5, **options)
+
+    def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Returns features of the same shape."""
+        factors = jnp.bfloat16 if self.bf16_factors else self.dtype
+        return product(jax.nn.relu(product(features, self.linear, factors)), self.output, factors)
+
+
 class EncoderBlock(nnx.Module):
-    """Self-attention and gated MLP, each with a norm before it and a residual connection."""
+    """Self-attention and MLP, each with a norm before it and a residual connection."""
 
     def __init__(self, config: TextEncoderConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds one layer."""
@@ -122,7 +138,8 @@ class EncoderBlock(nnx.Module):
         self.attention_norm = RMSNorm(hidden, **options)
         self.attention = Attention(hidden, config.heads, config.head_dim, **options)
         self.mlp_norm = RMSNorm(hidden, **options)
-        self.mlp = GatedMLP(hidden, config.mlp, **options)
+        mlp = GatedMLP if config.gated else ReluMLP
+        self.mlp = mlp(hidden, config.mlp, **options)
 
     def __call__(
         self, features: Float[Array, "B T D"], bias: Float[Array, "B H T T"]
@@ -167,7 +184,7 @@ def mask_bias(mask: Bool[Array, "B T"]) -> Float[Array, "B 1 1 T"]:
 
 
 class TextEncoder(nnx.Module):
-    """A T5 v1.1 encoder, whose stacked layers `jax.lax.scan` runs."""
+    """A T5 encoder, whose stacked layers `jax.lax.scan` runs."""
 
     def __init__(
         self,
@@ -190,7 +207,10 @@ class TextEncoder(nnx.Module):
         options = LayerOptions(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         rows = (config.vocabulary_size, config.hidden)
         self.embedding = matrix(rows, INITIAL_EMBEDDING, **options)
-        biases = (config.relative_buckets, config.heads)
+        # The tables of several layers lie below one another: int8 weights take what has three axes
+        # for the stacked matrices of layers.
+        tables = config.layers if config.bias_in_each_layer else 1
+        biases = (tables * config.relative_buckets, config.heads)
         self.relative_bias = matrix(biases, INITIAL_BIAS, **options)
 
         def block(each: nnx.Rngs) -> EncoderBlock:
@@ -209,24 +229,36 @@ class TextEncoder(nnx.Module):
         Returns:
             Embeddings of type `dtype`; zero at padding.
         """
-        bias = self._position_bias(ids.shape[1]) + mask_bias(mask)
+        masked, buckets = mask_bias(mask), self._buckets(ids.shape[1])
+        tables = self.relative_bias[...].astype(jnp.float32)
+        tables = tables.reshape(-1, self.config.relative_buckets, self.config.heads)
+        shared = _position_bias(tables[0], buckets) + masked
         features = self.embedding[...][ids].astype(self.dtype)
         graph, stack = nnx.split(self.blocks)
 
         def layer(
-            carried: Float[Array, "B T D"], parameters: nnx.State
+            carried: Float[Array, "B T D"], own: tuple[nnx.State, Float[Array, "N H"] | None]
         ) -> tuple[Float[Array, "B T D"], None]:
+            parameters, table = own
+            bias = shared if table is None else _position_bias(table, buckets) + masked
             return nnx.merge(graph, parameters)(carried, bias), None
 
-        features, _ = jax.lax.scan(layer, features, stack)
+        own_tables = tables if self.config.bias_in_each_layer else None
+        features, _ = jax.lax.scan(layer, features, (stack, own_tables))
         return jnp.where(mask[..., None], self.final_norm(features), 0)
 
-    def _position_bias(self, length: int) -> Float[Array, "1 H T T"]:
-        buckets = relative_buckets(
+    def _buckets(self, length: int) -> Int[np.ndarray, "T T"]:
+        return relative_buckets(
             length,
             length,
             buckets=self.config.relative_buckets,
             maximum_distance=self.config.relative_max_distance,
             bidirectional=True,
         )
-        return self.relative_bias[...].astype(jnp.float32)[buckets].transpose(2, 0, 1)[None]
+
+
+def _position_bias(
+    table: Float[Array, "N H"], buckets: Int[np.ndarray, "T T"]
+) -> Float[Array, "1 H T T"]:
+    """Returns the bias of attention logits by the distance from query to key."""
+    return table[buckets].transpose(2, 0, 1)[None]

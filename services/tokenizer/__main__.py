@@ -37,7 +37,8 @@ async def build(settings: Settings) -> Service:
     from services.runtime.checkpoints.signatures import check_signature
     from services.runtime.scheduling.batching import Batcher
     from services.runtime.server.device_service import device_service
-    from services.tokenizer.engine import STAGE, Tokenizers
+    from services.tokenizer.engine import Tokenizers
+    from services.tokenizer.families import STAGE
     from services.tokenizer.servicer import TokenizerServicer
 
     def load() -> Tokenizers:

@@ -14,16 +14,11 @@ from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.integrity import check_fingerprint
 from services.runtime.checkpoints.precision import Precision, served_digest
-from services.runtime.checkpoints.serialization import (
-    Checkpoint,
-    codebook_fingerprint,
-    load_checkpoint,
-)
-from services.tokenizer.config import TokenizerConfig
+from services.runtime.checkpoints.serialization import Checkpoint, codebook_fingerprint
+from services.tokenizer.families import STAGE, AnyTokenizerConfig, load_tokenizer
 from services.tokenizer.model import CODEBOOK
 from services.tokenizer.programs import served_tokenizer, tokenizer_programs
 
-STAGE = "tokenizer"
 ROLES = {"low": "low_codebook", "high": "codebook"}  # checkpoint folder to fingerprint role
 
 
@@ -35,7 +30,7 @@ class TokenizerEngine:
     """One loaded tokenizer. One thread uses it."""
 
     def __init__(
-        self, checkpoint: Checkpoint[TokenizerConfig], precision: Precision = "float32"
+        self, checkpoint: Checkpoint[AnyTokenizerConfig], precision: Precision = "float32"
     ) -> None:
         """Puts the checkpoint's parameters on the device.
 
@@ -113,16 +108,19 @@ class Tokenizers:
         """Loads `low` and `high` from a folder; `precision` as of `TokenizerEngine`.
 
         Raises:
-            CheckpointError: a checkpoint is missing, or of another stage or shape.
+            CheckpointError: a checkpoint is missing, or of another stage, family or shape, or both
+                have the same codebook.
         """
         self.precision = precision
         self.engines = {
-            name: TokenizerEngine(
-                load_checkpoint(folder / name, stage=STAGE, config_type=TokenizerConfig), precision
-            )
-            for name in ROLES
+            name: TokenizerEngine(load_tokenizer(folder / name), precision) for name in ROLES
         }
         self.by_codebook = {engine.codebook: engine for engine in self.engines.values()}
+        if len(self.by_codebook) < len(self.engines):
+            raise CheckpointMismatch(
+                f"{' and '.join(ROLES)} in {folder} have the same codebook, "
+                f"{min(self.by_codebook)}, by which requests name them: expected two different ones"
+            )
 
     def warm_up(self) -> None:
         """Compiles every program."""

@@ -7,7 +7,7 @@ each pixel is normalised by itself (`Normalise`).
 Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
 """
 
-from typing import Unpack
+from typing import Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +33,12 @@ LEAST_WINOGRAD_INPUTS = 24
 
 
 class Convolution(nnx.Conv, RoundsFactors):
-    """A convolution that pads an image by repeating its border.
+    """A convolution that pads an image, by default by repeating its border.
 
     Its kernel has a side of 3, or of its stride: then patches do not overlap, and need no padding.
 
     With zero padding, a token would depend on its distance from the border, and a plain background
-    would have another code at every distance.
+    would have another code at every distance. Only networks that were trained with it have it.
 
     XLA's CPU backend reaches half of the cores' peak in convolutions, and less at many pixels. In
     float32 on a CPU, this layer multiplies matrices instead; other devices run the convolution.
@@ -51,13 +51,17 @@ class Convolution(nnx.Conv, RoundsFactors):
         kernel: int = 3,
         *,
         strides: int = 1,
+        border: Literal["edge", "constant"] = "edge",
         **options: Unpack[LayerOptions],
     ) -> None:
-        """Maps `inputs` channels to `outputs`; the size is kept, or divided by `strides`."""
+        """Maps `inputs` channels to `outputs`; the size is kept, or divided by `strides`.
+
+        The mode `border` of `jnp.pad` pads: "constant" with zeros.
+        """
         super().__init__(
             inputs, outputs, (kernel, kernel), strides=strides, padding="VALID", **options
         )
-        self.stride = strides
+        self.stride, self.border = strides, border
         # The margins of "SAME" padding: with a stride of 2 only at the bottom and right.
         self.margin = (0, 0) if kernel == strides else (int(strides == 1), 1)
         self.in_products = strides == 1 and (kernel == 1 or inputs >= LEAST_INPUTS)
@@ -68,7 +72,8 @@ class Convolution(nnx.Conv, RoundsFactors):
         out_sharding: NamedSharding | PartitionSpec | None = None,
     ) -> Float[Array, "B h2 w2 D"]:
         """Returns features; `out_sharding` as in `nnx.Conv`."""
-        padded = jnp.pad(features, ((0, 0), self.margin, self.margin, (0, 0)), mode="edge")
+        margins = ((0, 0), self.margin, self.margin, (0, 0))
+        padded = jnp.pad(features, margins, mode=self.border)
         padded, kernel = padded.astype(self.dtype), self.kernel[...].astype(self.dtype)
         on_cpu = target_platform() == "cpu" and self.dtype == jnp.float32
         if on_cpu and (self.in_products or self.bf16_factors):
@@ -222,11 +227,12 @@ class Upsample(nnx.Module):
     def __call__(self, features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w D"]:
         """Returns features of twice the height and width."""
         if self.repeat_first:
-            return self.project(_doubled(features))
-        return _doubled(self.project(features))
+            return self.project(doubled(features))
+        return doubled(self.project(features))
 
 
-def _doubled(features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w C"]:
+def doubled(features: Float[Array, "B h w C"]) -> Float[Array, "B 2*h 2*w C"]:
+    """Returns features of twice the height and width, each pixel four times."""
     return jnp.repeat(jnp.repeat(features, 2, axis=1), 2, axis=2)
 
 
@@ -267,15 +273,24 @@ class Tokenizer(nnx.Module):
         Raises:
             ValueError: a side is not a multiple of the factor.
         """
-        height, width = images.shape[1:3]
-        if height % self.config.factor or width % self.config.factor:
-            raise ValueError(
-                f"an image of {height}x{width} pixels cannot be tokenised: "
-                f"both sides must be multiples of {self.config.factor}"
-            )
+        check_sides(images, self.config.factor)
         with jax.default_matmul_precision("highest"):
             return self.quantizer.ids(self.encoder(images))
 
     def decode(self, ids: Int[Array, "B h w"]) -> Float[Array, "B h*f w*f 3"]:
         """Turns token ids into images, clipped to [-1, 1]."""
         return jnp.clip(self.decoder(self.quantizer.codes(ids)), -1.0, 1.0)
+
+
+def check_sides(images: Float[Array, "B h w 3"], factor: int) -> None:
+    """Checks that images divide into tokens of `factor` pixels a side.
+
+    Raises:
+        ValueError: a side is not a multiple of the factor.
+    """
+    height, width = images.shape[1:3]
+    if height % factor or width % factor:
+        raise ValueError(
+            f"an image of {height}x{width} pixels cannot be tokenised: "
+            f"both sides must be multiples of {factor}"
+        )

@@ -10,8 +10,7 @@ from jaxtyping import Array, Int, UInt8
 from services.nn.bf16_matmul import with_bf16_factors
 from services.nn.compiling import Program
 from services.runtime.checkpoints.precision import Precision
-from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.families import AnyTokenizer, AnyTokenizerConfig, build_tokenizer
 
 
 class TokenizerPrograms(NamedTuple):
@@ -26,27 +25,27 @@ class TokenizerPrograms(NamedTuple):
     decode: Program
 
 
-def served_tokenizer(config: TokenizerConfig, precision: Precision) -> Tokenizer:
+def served_tokenizer(config: AnyTokenizerConfig, precision: Precision) -> AnyTokenizer:
     """Builds a tokenizer as a server computes it.
 
     Args:
-        config: Its configuration.
+        config: Its configuration, of any family.
         precision: Of the factors of the decoder's products. Encoding is float32: rounding would
             change the nearest code.
     """
-    tokenizer = Tokenizer(config, rngs=nnx.Rngs(0))
+    tokenizer = build_tokenizer(config, rngs=nnx.Rngs(0))
     if precision == "bfloat16":
         with_bf16_factors(tokenizer.decoder)
     return tokenizer
 
 
 def tokenizer_programs(
-    graph: nnx.GraphDef, parameters: nnx.State, config: TokenizerConfig
+    graph: nnx.GraphDef, parameters: nnx.State, config: AnyTokenizerConfig
 ) -> TokenizerPrograms:
     """Returns the programs of a tokenizer; compiles nothing.
 
     Args:
-        graph: Graph of a `Tokenizer`, from `nnx.split`.
+        graph: Graph of a tokenizer, from `nnx.split`.
         parameters: Its parameters, or their shapes.
         config: Its configuration, whose picture size the programs have.
     """

@@ -13,7 +13,8 @@ from services.runtime.version import package_version
 from services.runtime.wire.errors import failed_precondition
 from services.runtime.wire.tensors import UINT8, pack_grid, pack_tensor, unpack_grid, unpack_tensor
 from services.runtime.wire.timing import pack_timing
-from services.tokenizer.engine import ROLES, STAGE, Job, TokenizerEngine, Tokenizers
+from services.tokenizer.engine import ROLES, Job, TokenizerEngine, Tokenizers
+from services.tokenizer.families import STAGE
 
 
 class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):

@@ -16,7 +16,7 @@ from services.runtime.checkpoints.errors import (
     CheckpointNotFound,
 )
 from services.text_encoder.engine import TextEncoderEngine
-from services.text_encoder.huggingface import find_folder
+from services.text_encoder.folders import find_folder
 from services.text_encoder.loading import load_text_encoder
 from services.text_encoder.programs import doubling
 from services.text_encoder.vocabulary import FILE_NAME, PromptTooLong
@@ -133,7 +133,7 @@ def test_float16_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointNotFound, match=r"no text encoder at .*nowhere"):
+    with pytest.raises(CheckpointNotFound, match=r"expected a folder or a hub id .*nowhere"):
         load_text_encoder(tmp_path / "nowhere" / "at" / "all")
 
 
@@ -237,10 +237,19 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"feed_forward_proj": "relu"}, "expected 't5' with 'gated-gelu'"),
+        ({"feed_forward_proj": "gated-silu"}, "or 'umt5' with 'gated-gelu' or 'relu'"),
+        (
+            {"feed_forward_proj": "relu"},
+            r"missing are .*\.wi\.weight, unknown are .*\.wi_1\.weight",
+        ),
         ({"model_type": "bert"}, "holds model_type 'bert'"),
-        ({"num_layers": 4}, "encoder.block.3.layer.0.layer_norm.weight is missing"),
-        ({"num_layers": 2}, "has tensors that a T5 v1.1 encoder of 2 layers does not"),
+        (
+            {"model_type": "umt5"},
+            r"missing are encoder\.block\.1\..*bias\.weight, .*unknown are none",
+        ),
+        ({"num_layers": 4}, r"missing are encoder\.block\.3\..*, unknown are none"),
+        ({"num_layers": 2}, r"missing are none, unknown are encoder\.block\.2\.layer"),
+        ({"num_layers": 2**30}, "describes 1073741824 layers, and the weights have"),
     ],
 )
 def test_a_model_of_another_kind_is_refused(

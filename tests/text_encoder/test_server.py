@@ -180,5 +180,5 @@ def test_a_missing_checkpoint_is_one_clear_line_and_status_1(tmp_path: Path) -> 
     errors = process.communicate(timeout=60)[1]
 
     assert process.returncode == 1
-    assert "no text encoder at" in errors
+    assert "expected a folder or a hub id" in errors
     assert "Traceback" not in errors

@@ -55,13 +55,14 @@ def attention(queries: int, keys: int, width: int) -> int:
 def text_encoder(config: TextEncoderConfig) -> int:
     """FLOPs of one prompt of `maximum_length` tokens.
 
-    A layer: four projections hidden x (heads head_dim), attention, three products of the gated MLP.
+    A layer: four projections hidden x (heads head_dim), attention, three products of the gated MLP
+    or two of the other one.
     """
     length, inner = config.maximum_length, config.heads * config.head_dim
     layer = (
         4 * product(length, config.hidden, inner)
         + attention(length, length, inner)
-        + 3 * product(length, config.hidden, config.mlp)
+        + (3 if config.gated else 2) * product(length, config.hidden, config.mlp)
     )
     return config.layers * layer
 
@@ -136,7 +137,8 @@ def convolution(side: int, kernel: int, inputs: int, outputs: int) -> int:
     return product(side * side, kernel * kernel * inputs, outputs)
 
 
-def _residual_block(side: int, inputs: int, outputs: int, kernel: int = 3) -> int:
+def residual_block(side: int, inputs: int, outputs: int, kernel: int = 3) -> int:
+    """FLOPs of two convolutions, and of a 1x1 shortcut if the number of channels changes."""
     shortcut = convolution(side, 1, inputs, outputs) if inputs != outputs else 0
     first = convolution(side, kernel, inputs, outputs)
     return first + convolution(side, kernel, outputs, outputs) + shortcut
@@ -154,7 +156,7 @@ def tokenizer_encode(config: TokenizerConfig) -> int:
             total += convolution(side, halving, width, outputs)
             width = outputs
         kernel = config.encoder_kernels[level]
-        total += config.residual_blocks * _residual_block(side, width, outputs, kernel)
+        total += config.residual_blocks * residual_block(side, width, outputs, kernel)
     total += convolution(side, 1, width, config.code_dim)
     return total + product(side * side, config.code_dim, config.codebook_size)
 
@@ -168,5 +170,5 @@ def tokenizer_decode(config: TokenizerConfig) -> int:
         if level:
             total += convolution(side * (1 + config.repeat_first), 3, width, outputs)
             side, width = 2 * side, outputs
-        total += config.decoder_residual_blocks * _residual_block(side, width, outputs)
+        total += config.decoder_residual_blocks * residual_block(side, width, outputs)
     return total + convolution(side, 3, width, 3)

@@ -4,11 +4,17 @@ import json as json_format
 from pathlib import Path
 
 from services.presets import preset as preset_of
+from services.runtime.checkpoints.errors import CheckpointError
 from tools.description.chips import chip as chip_of
 
 
 def describe(
-    *, preset: str, chip: str = "h200", programs: Path | None = None, json: bool = False
+    *,
+    preset: str,
+    chip: str = "h200",
+    programs: Path | None = None,
+    tokenizers: Path | None = None,
+    json: bool = False,
 ) -> None:
     """Says what every stage of a preset is and the least it costs on a chip; allocates nothing.
 
@@ -21,6 +27,9 @@ def describe(
     programs
         What a TPU compiler said of the preset's programs, the file of `python -m
         benchmarks.tpu_programs --json FILE`: adds the memory that each stage takes at its peak.
+    tokenizers
+        Folder with the checkpoints `low` and `high`, such as imported ones, whose networks take the
+        place of the preset's tokenizers.
     json
         Print JSON rather than tables.
     """
@@ -29,6 +38,7 @@ def describe(
         import jax
         from rich.console import Console
 
+        from services.tokenizer.families import load_tokenizer
         from tools.description.compiled import read_compiled
         from tools.description.description import describe as describe_system
         from tools.description.rendering import rendered
@@ -41,7 +51,14 @@ def describe(
     compiled = None
     if programs is not None:
         compiled = read_compiled(programs, preset=system.name, chip=floor_chip)
-    description = describe_system(system, floor_chip, compiled)
+    networks = None
+    if tokenizers is not None:
+        try:
+            low, high = (load_tokenizer(tokenizers / name).config for name in ("low", "high"))
+        except CheckpointError as error:
+            raise ValueError(f"--tokenizers: {error}") from error
+        networks = low, high
+    description = describe_system(system, floor_chip, compiled, networks)
     if json:
         print(json_format.dumps(description.to_json(), indent=2))
     else:

@@ -15,11 +15,12 @@ from services.presets import Preset
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from services.text_encoder.model import TextEncoder
-from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.families import AnyTokenizerConfig, build_tokenizer
+from services.tokenizer.vqgan_config import VqganConfig
 from tools.description import arithmetic, traffic
 from tools.description.chips import Chip
 from tools.description.compiled import CompiledStages
+from tools.description.vqgan_arithmetic import vqgan_decode, vqgan_encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +126,26 @@ class SystemDescription:
 
 
 def describe(
-    preset: Preset, chip: Chip, compiled: CompiledStages | None = None
+    preset: Preset,
+    chip: Chip,
+    compiled: CompiledStages | None = None,
+    tokenizers: tuple[AnyTokenizerConfig, AnyTokenizerConfig] | None = None,
 ) -> SystemDescription:
-    """Describes every stage of a preset, with floors on a chip, and with what was compiled."""
+    """Describes every stage of a preset, with floors on a chip.
+
+    Args:
+        preset: The system.
+        chip: What the floors are for.
+        compiled: Memory that a compiler says its programs take there.
+        tokenizers: The low and the high one that take the place of the preset's.
+
+    Raises:
+        ValueError: base or superres of the preset has another grid or vocabulary than these.
+    """
     text = preset.text_encoder
+    low, high = tokenizers or (preset.low_tokenizer, preset.high_tokenizer)
+    _check_fits("low", low, preset.base)
+    _check_fits("high", high, preset.superres)
     sizes = parameter_sizes(TextEncoder, text)
     text_bytes = traffic.text_encoder(text, sizes).of(1)
     base, superres = preset.base, preset.superres
@@ -145,9 +162,21 @@ def describe(
             "superres": _masked(
                 superres, SuperresTransformer, superres_flops, preset.superres_steps, chip
             ),
-            "tokenizer": _tokenizers(preset.low_tokenizer, preset.high_tokenizer, chip),
+            "tokenizer": _tokenizers(low, high, chip),
         },
     )
+
+
+def _check_fits(
+    name: str, tokenizer: AnyTokenizerConfig, transformer: BaseConfig | SuperresConfig
+) -> None:
+    got = (tokenizer.grid, tokenizer.codebook_size)
+    expected = (transformer.grid, transformer.vocabulary)
+    if got != expected:
+        raise ValueError(
+            f"the {name} tokenizer makes {got[0]}x{got[0]} tokens of {got[1]} codes: expected "
+            f"{expected[0]}x{expected[0]} of {expected[1]}, as the preset's transformer has"
+        )
 
 
 def parameter_sizes(model: Callable[..., nnx.Module], config: Any) -> dict[str, int]:
@@ -192,16 +221,20 @@ def _masked(
     return _stage(config, sizes, cost, token_grid=grid, unmasked_per_step=unmasked)
 
 
-def _tokenizer(config: TokenizerConfig, chip: Chip) -> StageDescription:
-    sizes = parameter_sizes(Tokenizer, config)
-    encoding = arithmetic.tokenizer_encode(config), traffic.tokenizer_encode(config, sizes)
-    decoding = arithmetic.tokenizer_decode(config), traffic.tokenizer_decode(config, sizes)
+def _tokenizer(config: AnyTokenizerConfig, chip: Chip) -> StageDescription:
+    sizes = parameter_sizes(build_tokenizer, config)
+    if isinstance(config, VqganConfig):
+        flops = vqgan_encode(config), vqgan_decode(config)
+    else:
+        flops = arithmetic.tokenizer_encode(config), arithmetic.tokenizer_decode(config)
+    encoding = flops[0], traffic.tokenizer_encode(config, sizes)
+    decoding = flops[1], traffic.tokenizer_decode(config, sizes)
     grid = (config.grid, config.grid)
     cost, encode = _cost(*decoding, chip), _cost(*encoding, chip)
     return _stage(config, sizes, cost, token_grid=grid, encode=encode)
 
 
-def _tokenizers(low: TokenizerConfig, high: TokenizerConfig, chip: Chip) -> StageDescription:
+def _tokenizers(low: AnyTokenizerConfig, high: AnyTokenizerConfig, chip: Chip) -> StageDescription:
     """Both tokenizers; a generated image costs one decoding by the high one."""
     members = {"low": _tokenizer(low, chip), "high": _tokenizer(high, chip)}
     return StageDescription(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from services.base.config import BaseConfig
 from services.superres.config import SuperresConfig
 from services.text_encoder.config import TextEncoderConfig
-from services.tokenizer.config import TokenizerConfig
+from services.tokenizer.families import AnyTokenizerConfig
 
 BFLOAT16_BYTES = 2
 TOKEN_BYTES = 4  # an id is an int32
@@ -104,18 +104,18 @@ def masked_decode(
     return context.of(1) + steps * step.of(1) + ids
 
 
-def tokenizer_encode(config: TokenizerConfig, sizes: Mapping[str, int]) -> int:
+def tokenizer_encode(config: AnyTokenizerConfig, sizes: Mapping[str, int]) -> int:
     """Bytes of turning one image into tokens: encoder and codebook, picture in, ids out."""
     weights = sum(size for name, size in sizes.items() if not name.startswith("decoder."))
     return BFLOAT16_BYTES * weights + _picture_and_ids(config)
 
 
-def tokenizer_decode(config: TokenizerConfig, sizes: Mapping[str, int]) -> int:
+def tokenizer_decode(config: AnyTokenizerConfig, sizes: Mapping[str, int]) -> int:
     """Bytes of turning tokens into one image: decoder and the codes looked up, ids in, picture."""
     weights = sum(size for name, size in sizes.items() if name.startswith("decoder."))
     codes = min(config.grid**2, config.codebook_size) * config.code_dim
     return BFLOAT16_BYTES * (weights + codes) + _picture_and_ids(config)
 
 
-def _picture_and_ids(config: TokenizerConfig) -> int:
+def _picture_and_ids(config: AnyTokenizerConfig) -> int:
     return PIXEL_BYTES * config.image_size**2 + TOKEN_BYTES * config.grid**2

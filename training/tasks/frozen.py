@@ -14,10 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from services.nn.parameters import with_parameters
 from services.pictures.low_resolution import low_resolution_view
-from services.runtime.checkpoints.serialization import load_checkpoint
 from services.text_encoder.loading import load_text_encoder
-from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Tokenizer
+from services.tokenizer.families import AnyTokenizer, build_tokenizer, load_tokenizer
 from training.pictures import to_float, to_uint8
 
 LENGTH_STEP = 32  # captions are padded to a multiple of this, so that few shapes are compiled
@@ -29,7 +27,7 @@ def padded_length(longest: int, maximum: int) -> int:
 
 
 class FrozenTokenizer:
-    """A trained tokenizer that no longer learns."""
+    """A trained tokenizer of any family that no longer learns."""
 
     def __init__(self, folder: Path) -> None:
         """Loads it.
@@ -37,15 +35,15 @@ class FrozenTokenizer:
         Raises:
             CheckpointError: there is none, or it is of another format.
         """
-        checkpoint = load_checkpoint(folder, stage="tokenizer", config_type=TokenizerConfig)
+        checkpoint = load_tokenizer(folder)
         self.config = checkpoint.config
         self.codebook = checkpoint.fingerprint["codebook"]
         self._parameters = {
             k: jnp.asarray(v, jnp.float32) for k, v in checkpoint.parameters.items()
         }
 
-        def build() -> Tokenizer:
-            return Tokenizer(self.config, rngs=nnx.Rngs(0))
+        def build() -> AnyTokenizer:
+            return build_tokenizer(self.config, rngs=nnx.Rngs(0))
 
         self._encode = jax.jit(
             lambda parameters, images: with_parameters(build, parameters).encode(to_float(images))

@@ -82,14 +82,24 @@ def read_tensors(file: Path, *, prefixes: tuple[str, ...] = ("",)) -> dict[str, 
     """Reads the tensors of a safetensors file whose names begin with one of the prefixes.
 
     Raises:
-        CheckpointMismatch: the file cannot be read, or has a type of numbers that numpy lacks.
+        CheckpointMismatch: the file cannot be read, or has numbers of a type that is not read.
     """
     try:
         with safe_open(file, framework="numpy") as tensors:
             names = [name for name in tensors.keys() if name.startswith(prefixes)]  # noqa: SIM118
+            for name in names:
+                _check_dtype(file, name, tensors.get_slice(name).get_dtype())
             return {name: tensors.get_tensor(name) for name in names}
-    # For an 8-bit float, safetensors looks a name up that numpy does not have.
     except (SafetensorError, OSError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointMismatch(
             f"{file} cannot be read: {error}; it may be truncated, fetch it again"
         ) from error
+
+
+def _check_dtype(file: Path, tensor: str, dtype: str) -> None:
+    if dtype.startswith(("F8", "F4", "F6")):
+        raise CheckpointMismatch(
+            f"{file} cannot be read: {tensor} is of the type {dtype}, expected float32, float16 or "
+            "bfloat16, as floats of 8 bits or fewer are not read; take the checkpoint in bfloat16, "
+            "which --weights int8 makes as small"
+        )

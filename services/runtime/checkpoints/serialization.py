@@ -1,7 +1,7 @@
 """Checkpoint of a stage: one folder, written by training and read by servers.
 
     model.safetensors   the parameters, dotted names
-    config.json         stage, shape, fingerprint, digest of the parameters' file
+    config.json         stage, family, shape, fingerprint, digest of the parameters' file
     training.json       record of the training run
     golden.safetensors  one input of the stage and its output; optional
     ...                 a stage's own files, such as a SentencePiece model
@@ -34,6 +34,7 @@ from services.runtime.checkpoints.integrity import check_digest, check_finite, f
 from services.runtime.checkpoints.tensors import LazyTensors, Shape, shapes_of, write_tensors
 
 FORMAT_VERSION = 1
+OWN_FAMILY = "muse"  # the networks that this project trains
 WEIGHTS_FILE = "model.safetensors"
 _log = logging.getLogger(__name__)
 
@@ -101,11 +102,13 @@ def save_checkpoint(
     fingerprint: Mapping[str, str],
     record: Mapping[str, Any],
     files: Sequence[Path] = (),
+    family: str = OWN_FAMILY,
 ) -> None:
     """Writes a stage's checkpoint.
 
-    `record` has the types of JSON. Further files are copied into the folder under their names. A
-    golden example of the weights that were there before is removed.
+    `family` names the class of networks whose configuration and parameters these are. `record` has
+    the types of JSON. Further files are copied into the folder under their names. A golden example
+    of the weights that were there before is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GOLDEN_FILE).unlink(missing_ok=True)
@@ -113,6 +116,7 @@ def save_checkpoint(
     header = {
         "format_version": FORMAT_VERSION,
         "stage": stage,
+        "family": family,
         "digest": digest,
         "config": asdict(config),
         "fingerprint": dict(fingerprint),
@@ -124,13 +128,12 @@ def save_checkpoint(
             shutil.copyfile(file, folder / file.name)
 
 
-def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> Checkpoint[Config]:
-    """Reads a stage's checkpoint.
+def read_header(folder: Path, stage: str) -> dict[str, Any]:
+    """Reads the config.json of a stage's checkpoint.
 
     Raises:
         CheckpointNotFound: the folder or one of its files is missing.
-        CheckpointMismatch: the stage or format differs, or a file cannot be read.
-        CheckpointDamaged: the weights are not those that were written, or are no numbers.
+        CheckpointMismatch: the file cannot be read.
     """
     for name in ("config.json", WEIGHTS_FILE):
         if not (folder / name).is_file():
@@ -138,7 +141,20 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
                 f"no {stage} checkpoint in {folder}: expected the file {name} there; "
                 f"train one with `python -m training {stage}` or name another folder"
             )
-    header = read_object(folder / "config.json")
+    return read_object(folder / "config.json")
+
+
+def load_checkpoint(
+    folder: Path, *, stage: str, config_type: type[Config], family: str = OWN_FAMILY
+) -> Checkpoint[Config]:
+    """Reads a stage's checkpoint of one family.
+
+    Raises:
+        CheckpointNotFound: the folder or one of its files is missing.
+        CheckpointMismatch: the stage, family or format differs, or a file cannot be read.
+        CheckpointDamaged: the weights are not those that were written, or are no numbers.
+    """
+    header = read_header(folder, stage)
     try:
         found = (header["format_version"], header["stage"])
         shape, fingerprint = dict(header["config"]), dict(header["fingerprint"])
@@ -152,6 +168,11 @@ def load_checkpoint(folder: Path, *, stage: str, config_type: type[Config]) -> C
         raise CheckpointMismatch(
             f"{folder} holds stage {found[1]!r} in format {found[0]}: "
             f"expected stage {stage!r} in format {FORMAT_VERSION}"
+        )
+    if header.get("family", OWN_FAMILY) != family:
+        raise CheckpointMismatch(
+            f"{folder} holds a {stage} of the family {header['family']!r}: expected {family!r}, "
+            "the one that can be used here"
         )
     config = config_of(config_type, shape, folder / "config.json")
     weights = folder / WEIGHTS_FILE

@@ -15,7 +15,10 @@ from services.superres.model import SuperresTransformer
 from services.text_encoder.model import TextEncoder
 from services.tokenizer import model
 from services.tokenizer.model import Tokenizer
+from services.tokenizer.vqgan import Vqgan
+from services.tokenizer.vqgan_config import VqganConfig
 from tools.description import arithmetic
+from tools.description.vqgan_arithmetic import vqgan_decode, vqgan_encode
 
 PRESETS = ("tiny", "muse-3b")
 
@@ -152,3 +155,31 @@ def test_the_tokenizers_multiply_as_counted(
     ids = array(1, config.grid, config.grid, dtype=jnp.int32)
     assert arithmetic.tokenizer_encode(config) == program_flops(build, "encode", images)
     assert arithmetic.tokenizer_decode(config) == program_flops(build, "decode", ids)
+
+
+@pytest.mark.parametrize(("attention_levels", "middle_attention"), [((), False), ((0, 2), True)])
+def test_published_vqgans_multiply_as_counted(
+    attention_levels: tuple[int, ...], middle_attention: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "LEAST_INPUTS", 1_000_000)
+    config = VqganConfig(
+        image_size=32,
+        stem_channels=32,
+        channels=(64, 64, 96),
+        residual_blocks=2,
+        decoder_residual_blocks=3,
+        attention_levels=attention_levels,
+        middle_attention=middle_attention,
+        latent_channels=12,
+        codebook_size=64,
+        code_dim=8,
+        l2_normalised_codes=True,
+        signed_pixels=False,
+    )
+
+    def build() -> Vqgan:
+        return Vqgan(config, rngs=nnx.Rngs(0))
+
+    images, ids = array(1, 32, 32, 3), array(1, 8, 8, dtype=jnp.int32)
+    assert vqgan_encode(config) == program_flops(build, "encode", images)
+    assert vqgan_decode(config) == program_flops(build, "decode", ids)

@@ -1,0 +1,1 @@
+"""Import of weights that others have published, as checkpoints of this project."""
