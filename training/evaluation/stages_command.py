@@ -92,9 +92,16 @@ def _testbed_and_cases(flags: StageFlags) -> tuple[Testbed, list[PromptCase]]:
 
 
 def _chosen(defaults: Sampling, flags: StageFlags) -> Sampling:
-    """Returns the checkpoint's sampling parameters with those of the command line over them."""
+    """Returns the checkpoint's sampling parameters with those of the command line over them.
+
+    It prints them: a checkpoint without sampling.json, as a run's unfinished one, has the paper's,
+    with which a small model's pictures fall apart.
+    """
     steps = defaults.steps if flags.steps is None else flags.steps
-    return replace(defaults, steps=steps, **given(flags.sampling))
+    chosen = replace(defaults, steps=steps, **given(flags.sampling))
+    named = ", ".join(f"{name} {value:g}" for name, value in vars(chosen).items() if name != "seed")
+    console.print(f"sampled with {named}", highlight=False, soft_wrap=True)
+    return chosen
 
 
 def _report(
