@@ -26,7 +26,7 @@ class TimedSlots:
 
     def __init__(self, times: SlotTimes, calls: list[Call]) -> None:
         self.times, self.calls, self.now_s = times, calls, 0.0
-        self.slots, self.device_to_host_s = times.together, 0.0
+        self.slots, self.rows_at_once, self.device_to_host_s = times.together, 1, 0.0
         self.running: dict[int, Call] = {}
         self.admitted: list[int] = []
 

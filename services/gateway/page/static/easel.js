@@ -23,11 +23,11 @@ export class Easel {
     this.mask = document.createElement("canvas");
     this.masked = false;
     this.cursor = { x: 0.5, y: 0.5 };
-    /** @type {string | null} The side whose border is dragged. */
-    this.side = null;
+    /** @type {{side: string, x: number, y: number, from: number, scale: number} | null} */
+    this.drag = null; // of a border: where it began, and with how many pixels
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", () => { this.side = null; });
+    canvas.addEventListener("pointerup", () => { this.drag = null; });
     canvas.addEventListener("keydown", (event) => this.key(event));
     form.form.addEventListener("input", () => this.draw());
   }
@@ -115,7 +115,11 @@ export class Easel {
   /** @param {PointerEvent} event */
   press(event) {
     this.canvas.setPointerCapture(event.pointerId);
-    if (this.form.task === "outpaint") this.side = this.nearest(this.at(event));
+    if (this.form.task === "outpaint") {
+      const side = this.nearest(this.at(event)), { clientX: x, clientY: y } = event;
+      const scale = this.canvas.width / this.canvas.getBoundingClientRect().width;
+      this.drag = { side, x, y, from: Number(this.form.value(side)), scale };
+    }
     this.move(event);
   }
 
@@ -133,18 +137,17 @@ export class Easel {
       this.cursor = { x: x / this.mask.width, y: y / this.mask.height };
       if (event.buttons) this.paint();
       this.draw();
-    } else if (this.side && event.buttons) {
-      const grown = { left_px: -event.movementX, right_px: event.movementX,
-        top_px: -event.movementY, bottom_px: event.movementY };
-      const scale = this.canvas.width / this.canvas.getBoundingClientRect().width;
-      this.grow(this.side, grown[/** @type {keyof typeof grown} */ (this.side)] * scale);
+    } else if (this.drag && event.buttons) {
+      const { side, from, scale } = this.drag;
+      const right = event.clientX - this.drag.x, down = event.clientY - this.drag.y;
+      const outward = { left_px: -right, right_px: right, top_px: -down, bottom_px: down };
+      this.grow(side, from + outward[/** @type {keyof typeof outward} */ (side)] * scale);
     }
   }
 
-  /** @param {string} side @param {number} pixels */
+  /** Makes a side grow by so many pixels in all. @param {string} side @param {number} pixels */
   grow(side, pixels) {
-    const field = this.form.field(side);
-    field.value = String(Math.max(0, Math.round(Number(field.value) + pixels)));
+    this.form.field(side).value = String(Math.max(0, Math.round(pixels)));
     this.draw();
   }
 
@@ -166,7 +169,7 @@ export class Easel {
     if (!this.picture || !(arrow || event.key === " ")) return;
     event.preventDefault();
     if (this.form.task === "outpaint") {
-      if (arrow) this.grow(arrow[2], event.shiftKey ? -16 : 16);
+      if (arrow) this.grow(arrow[2], Number(this.form.value(arrow[2])) + (event.shiftKey ? -16 : 16));
     } else if (this.form.task === "inpaint") {
       if (arrow) {
         this.cursor.x = Math.min(1, Math.max(0, this.cursor.x + arrow[0] * 0.03));
