@@ -77,7 +77,13 @@ _DEMO256 = PresetRecipes(
     low_tokenizer=_small(3000, 32, 2e-3, 1e-4),
     high_tokenizer=_small(8000, 4, 1e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(perceptual=0.1, edges=0.3, adversarial=0.0),
-    base=replace(_small(20_000, 16, 1e-3, 0.045), distinct_examples=128_000, precision="bfloat16"),
+    base=replace(
+        _small(20_000, 16, 1e-3, 0.045),
+        distinct_examples=128_000,
+        precision="bfloat16",
+        optimizer="muon",
+        first_decay=0.95,
+    ),
     superres=replace(
         _small(25_000, 8, 1e-3, 0.045), distinct_examples=64_000, precision="bfloat16"
     ),

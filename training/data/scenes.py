@@ -61,7 +61,7 @@ class Board:
 
 
 BOARD_8 = Board(cells=8, alone_cells=5, together_cells=3, offsets=2)
-BOARD_16 = Board(cells=16, alone_cells=10, together_cells=6, offsets=1)
+BOARD_16 = Board(cells=16, alone_cells=8, together_cells=6, offsets=1)
 
 
 @dataclass(frozen=True, kw_only=True)
