@@ -59,12 +59,8 @@ class GatewaySettings(JobSettings):
                 "orchestrator_tls_ca: expected the authorities of the orchestrator's certificate "
                 "beside orchestrator_tls_cert, got none"
             )
-        for name in ("max_requests", "max_body_mib", "max_bodies_mib"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("timeout_s", "receive_timeout_s"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        self._check_at_least_one("max_requests", "max_body_mib", "max_bodies_mib")
+        self._check_above_zero("timeout_s", "receive_timeout_s")
 
     @property
     def certificate_files(self) -> CertificateFiles | None:

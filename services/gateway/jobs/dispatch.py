@@ -53,9 +53,9 @@ class Dispatcher(Generic[Item]):
             try:
                 item = await self._claim()
                 failing = False
-            except Exception as error:  # such as a database that is away
+            except Exception:  # such as a database that is away; once for all tries that fail alike
                 if not failing:
-                    logger.warning("no job can be claimed: %s", " ".join(str(error).split()))
+                    logger.warning("no job can be claimed", exc_info=True)
                 item, failing = None, True
             if item is not None:
                 return item

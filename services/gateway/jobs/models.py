@@ -5,21 +5,15 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, Field
 
 from services.gateway.jobs.database.tables import JobRow, State
-from services.gateway.native.models import Done, ImageDetails, Images, RequestWarning
+from services.gateway.native.models import Answer, ImageDetails, Images, Step
 from services.gateway.openapi import ErrorDetail
 
 PREFIX = "/v1/jobs"
 
 
-class JobProgress(BaseModel):
+class JobProgress(Step):
     """The last step of a job that runs."""
 
-    index: int = Field(description="Index of the picture, from 0.")
-    stage: str = Field(description="text_encoder, base, superres or tokenizer.")
-    step: int = Field(description="Steps finished.")
-    total: int = Field(description="Steps of this stage in all.")
-    part: int = Field(description="Index of the part, from 0, such as a window of an outpainting.")
-    parts: int = Field(description="Number of parts.")
     finished: int = Field(description="Pictures finished.")
 
 
@@ -29,12 +23,10 @@ class JobImage(ImageDetails):
     url: str = Field(description="Path of its file.")
 
 
-class JobResult(Done):
+class JobResult(Answer):
     """What a job made: the answer of its operation, with links in place of files."""
 
-    seed: int = Field(description="Seed of the first picture.")
     images: list[JobImage] = Field(description="The pictures, best first with best_of.")
-    warnings: list[RequestWarning] = Field(description="Doubts about the request.")
 
 
 class Job(BaseModel):

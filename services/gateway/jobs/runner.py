@@ -22,7 +22,7 @@ from services.gateway.jobs.database.tables import JobRow
 from services.gateway.jobs.models import JobProgress, result_of
 from services.gateway.jobs.pictures import PictureStore
 from services.gateway.jobs.requests import OPERATIONS
-from services.gateway.native.answers import whole
+from services.gateway.native.answers import step_of, whole
 from services.gateway.native.requests import ImageRequest
 
 logger = logging.getLogger(__name__)
@@ -50,15 +50,8 @@ class Progress:
                 if isinstance(event, muse_client.GeneratedImage):
                     self._finished += 1
                 elif isinstance(event, muse_client.Progress):
-                    self.latest = JobProgress(
-                        index=event.index,
-                        stage=event.stage,
-                        step=event.step,
-                        total=event.total,
-                        part=event.part,
-                        parts=event.parts,
-                        finished=self._finished,
-                    ).model_dump()
+                    step = step_of(event).model_dump()
+                    self.latest = JobProgress(**step, finished=self._finished).model_dump()
                 yield event
 
 
@@ -93,6 +86,7 @@ class JobRunner:
             if making.done():
                 making.result()
             else:
+                keeping.result()
                 logger.info("job cancelled or taken up elsewhere", extra={"job": job.id})
         except asyncio.CancelledError:
             await _ended(making)

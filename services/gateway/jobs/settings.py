@@ -58,12 +58,10 @@ class JobSettings(ListeningSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("jobs_running", "jobs_queued", "jobs_queued_per_caller", "webhook_attempts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("jobs_kept_s", "jobs_lease_s", "jobs_retry_s", "webhook_retry_s"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        self._check_at_least_one(
+            "jobs_running", "jobs_queued", "jobs_queued_per_caller", "webhook_attempts"
+        )
+        self._check_above_zero("jobs_kept_s", "jobs_lease_s", "jobs_retry_s", "webhook_retry_s")
         AllowedHosts(self.webhook_allowed)
         beside = ("jobs_pictures", "jobs_key_file", "webhook_secret_file")
         if not self.jobs_database:

@@ -19,6 +19,7 @@ from services.gateway.native.models import (
     Progress,
     RequestWarning,
     StageTiming,
+    Step,
 )
 from services.gateway.native.requests import ImageRequest
 from services.gateway.openapi import ErrorBody
@@ -76,17 +77,21 @@ def _warning(event: muse_client.RequestWarning) -> RequestWarning:
     return RequestWarning(reason=event.reason, message=event.message, words=list(event.words))
 
 
-async def _progress(event: muse_client.Progress, request: ImageRequest) -> Progress:
-    preview = event.preview
-    return Progress(
+def step_of(event: muse_client.Progress) -> Step:
+    """Returns the step that an event tells of."""
+    return Step(
         index=event.index,
         stage=event.stage,
         step=event.step,
         total=event.total,
         part=event.part,
         parts=event.parts,
-        preview=None if preview is None else await _content(preview.png, request),
     )
+
+
+async def _progress(event: muse_client.Progress, request: ImageRequest) -> Progress:
+    preview = None if event.preview is None else await _content(event.preview.png, request)
+    return Progress(**step_of(event).model_dump(), preview=preview)
 
 
 async def _image(event: muse_client.GeneratedImage, request: ImageRequest) -> GeneratedImage:

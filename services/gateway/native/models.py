@@ -22,8 +22,8 @@ class RequestWarning(BaseModel):
     words: list[str] = Field(description="Words that the checkpoint does not know.")
 
 
-class Progress(BaseModel):
-    """A stage finished a step of one picture."""
+class Step(BaseModel):
+    """A step of one picture that a stage finished."""
 
     index: int = Field(description="Index of the picture, from 0.")
     stage: str = Field(description="text_encoder, base, superres or tokenizer.")
@@ -31,6 +31,11 @@ class Progress(BaseModel):
     total: int = Field(description="Steps of this stage in all.")
     part: int = Field(description="Index of the part, from 0, such as a window of an outpainting.")
     parts: int = Field(description="Number of parts.")
+
+
+class Progress(Step):
+    """A stage finished a step of one picture."""
+
     preview: str | None = Field(
         None, description="The picture after the step in base64, grey where it is unknown."
     )
@@ -75,12 +80,17 @@ class Done(BaseModel):
     device_s: dict[str, float] = Field(description="Device seconds by stage, previews included.")
 
 
-class Images(Done):
-    """The whole answer."""
+class Answer(Done):
+    """The whole answer but for its pictures."""
 
     seed: int = Field(description="Seed of the first picture.")
-    images: list[GeneratedImage] = Field(description="The pictures, best first with best_of.")
     warnings: list[RequestWarning] = Field(description="Doubts about the request.")
+
+
+class Images(Answer):
+    """The whole answer."""
+
+    images: list[GeneratedImage] = Field(description="The pictures, best first with best_of.")
 
 
 EVENTS: Mapping[str, type[BaseModel]] = {

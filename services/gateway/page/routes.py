@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from services.gateway.native.requests import MAX_IMAGES
 from services.gateway.served import ServedSystem
-from services.sampling import MAX_STEPS, SAMPLING_PARAMETERS
+from services.sampling import SAMPLING_PARAMETERS
 
 STATIC = Path(__file__).parent / "static"
 DOCUMENT = "index.html"
@@ -118,7 +118,6 @@ async def form_of(system: ServedSystem) -> dict[str, Any]:
     """Returns the sampling parameters with their sliders, and what is served."""
     form: dict[str, Any] = {
         "max_count": MAX_IMAGES,
-        "max_steps": MAX_STEPS,
         "parameters": [
             {
                 "name": name,

@@ -1,5 +1,6 @@
 """Command-line settings of servers."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,17 @@ class ListeningSettings:
         if number and number == self.port:
             raise ValueError(f"{name}: expected another number than port, got {number} for both")
 
+    def _check_at_least_one(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+    def _check_above_zero(self, *names: str, below: float = math.inf) -> None:
+        limit = "" if math.isinf(below) else f" and less than {below:g}"
+        for name in names:
+            if not 0 < getattr(self, name) < below:
+                raise ValueError(f"{name}: expected more than 0{limit}, got {getattr(self, name)}")
+
     @property
     def speaks_plainly_to_others(self) -> bool:
         """Whether the server speaks plain text on an address that other machines reach."""
@@ -127,27 +139,21 @@ class ServerSettings(ListeningSettings):
                 f"{self.health_port} for both"
             )
         check_clients(self.tls_clients, self.tls_cert, self.tls_ca)
-        for name in (
+        self._check_at_least_one(
             "max_message_mib",
             "max_metadata_kib",
             "max_calls",
             "max_streams",
             "max_connections",
             "max_arriving_mib",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in (
+        )
+        self._check_above_zero(
             "receive_timeout_s",
             "max_connection_idle_s",
             "max_connection_age_s",
             "connection_grace_s",
-        ):
-            if not 0 < getattr(self, name) < LONGEST_S:
-                raise ValueError(
-                    f"{name}: expected more than 0 and less than {LONGEST_S:g}, "
-                    f"got {getattr(self, name)}"
-                )
+            below=LONGEST_S,
+        )
 
     @property
     def certificate_files(self) -> CertificateFiles | None:
@@ -186,9 +192,7 @@ class StageSettings(ServerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_batch_size", "max_queued"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        self._check_at_least_one("max_batch_size", "max_queued")
         if self.compile_only and self.compilation_cache is None:
             raise ValueError("compile_only: expected a compilation_cache to compile into, got none")
 

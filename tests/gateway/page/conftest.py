@@ -8,10 +8,10 @@ import pytest
 
 from tests.gateway.conftest import Gateway
 
-LONGEST_MS = 30_000  # until what a test expects is there, on a busy machine
-
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
+
+LONGEST_MS = 30_000  # until what a test expects is there, on a busy machine
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The web page: what a person does on it, and what the servers are asked for."""
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -10,17 +11,21 @@ import pytest
 from muse_client import AsyncMuseClient
 
 from services.gateway.page.routes import STATIC
-from tests.examples.running import node_for
+from tests.examples.running import node_for, run
 from tests.gateway.conftest import Gateway, Start
 from tests.gateway.pictures import SIDE_PX, file_of, noise, pixels_of
 from tests.small_stages import DEFAULTS, House
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, FilePayload, Page
 
 NODE = Path(__file__).parents[1] / "node"
-PICTURE = {"name": "own.png", "mimeType": "image/png", "buffer": file_of(noise())}
-SMALL = PICTURE | {"buffer": file_of(noise()[:8, :8])}
+PICTURE: "FilePayload" = {
+    "name": "own.png",
+    "mimeType": "image/png",
+    "buffer": file_of(noise()),
+}
+SMALL: "FilePayload" = {**PICTURE, "buffer": file_of(noise()[:8, :8])}
 
 
 async def painted(page: "Page", *, finished: str = "Finished") -> None:
@@ -99,7 +104,7 @@ async def test_sliders_that_were_moved_are_sent_and_others_are_the_stages_defaul
 
 async def test_a_mask_is_painted_by_mouse_and_by_keys_and_the_rest_stays(page: "Page") -> None:
     await page.check("[value=inpaint]")
-    await page.set_input_files("[name=image]", [PICTURE])  # type: ignore[list-item]
+    await page.set_input_files("[name=image]", [PICTURE])
     box = await page.locator("#canvas").bounding_box()
     assert box is not None
     await page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 2)
@@ -123,7 +128,7 @@ async def test_a_mask_is_painted_by_mouse_and_by_keys_and_the_rest_stays(page: "
 
 async def test_a_border_is_dragged_outward(page: "Page") -> None:
     await page.check("[value=outpaint]")
-    await page.set_input_files("[name=image]", [PICTURE])  # type: ignore[list-item]
+    await page.set_input_files("[name=image]", [PICTURE])
     box = await page.locator("#canvas").bounding_box()
     assert box is not None
     await page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
@@ -144,7 +149,7 @@ async def test_a_finished_picture_is_changed_by_words_and_varied(
     page: "Page", house: House
 ) -> None:
     await page.check("[value=vary]")
-    await page.set_input_files("[name=image]", [PICTURE])  # type: ignore[list-item]
+    await page.set_input_files("[name=image]", [PICTURE])
     await painted(page)
     first = await shown(page)
     await page.click("#reuse")
@@ -181,7 +186,7 @@ async def test_what_is_wrong_is_said_where_it_is_wrong(page: "Page") -> None:
     await page.click("#paint")
     await expect(problem).to_have_text("Choose a picture to start from.")
     await page.check("[value=mask-free-edit]")
-    await page.set_input_files("[name=image]", [SMALL])  # type: ignore[list-item]
+    await page.set_input_files("[name=image]", [SMALL])
     await page.click("#paint")
     await expect(problem).to_contain_text("expected sides of at least 16 pixels")
     assert await page.get_attribute("[name=image]", "aria-invalid") == "true"
@@ -192,8 +197,6 @@ async def test_what_is_wrong_is_said_where_it_is_wrong(page: "Page") -> None:
 
 
 async def test_a_request_is_stopped_and_its_calls_end(page: "Page", house: House) -> None:
-    import asyncio
-
     from playwright.async_api import expect
 
     gate = asyncio.Event()
@@ -214,7 +217,7 @@ async def test_the_request_is_shown_as_programs_that_paint_the_same(
     expected = await shown(page)
     await page.click("#code summary")
     command = await page.inner_text("#code code")
-    answer = await asyncio_run("sh", "-c", command, cwd=tmp_path)
+    answer = await printed(command, tmp_path)
     assert (pixels_of(json.loads(answer)["images"][0]["image"]) == expected).all()
 
     await page.select_option("#language", "python")
@@ -222,23 +225,16 @@ async def test_the_request_is_shown_as_programs_that_paint_the_same(
     compile(program, "program", "exec")
     assert 'muse.generate(\n        prompt="a fox\'s den",\n        seed=' in program
     await page.select_option("#language", "grpc")
-    words = await asyncio_run(
-        "sh", "-c", f"printf '%s\\n' {await page.inner_text('#code code')}", cwd=tmp_path
-    )
+    words = await printed(f"printf '%s\\n' {await page.inner_text('#code code')}", tmp_path)
     message = json.loads(words.splitlines()[3])
     assert message["prompt"] == "a fox's den"
 
 
-async def asyncio_run(*command: str, cwd: Path) -> str:
-    """Runs a command beside the servers of this loop; returns what it prints."""
-    import asyncio
-
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0
-    return output.decode()
+async def printed(command: str, folder: Path) -> str:
+    """Returns what a shell prints of a command, while this loop serves its calls."""
+    status, output = await run("sh", "-c", command, cwd=folder)
+    assert status == 0, output
+    return output
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -257,7 +253,7 @@ async def test_axe_finds_nothing_on_a_desk_and_on_a_phone(
         for summary in await page.locator("summary").all():
             await summary.click()
         await page.check("[value=inpaint]")
-        await page.set_input_files("[name=image]", [PICTURE])  # type: ignore[list-item]
+        await page.set_input_files("[name=image]", [PICTURE])
         await page.evaluate(axe)
         found = await page.evaluate("axe.run()")
         assert [

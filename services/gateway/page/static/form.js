@@ -13,7 +13,6 @@ export class Form {
     /** @type {NodeListOf<HTMLElement>} */
     this.of_tasks = form.querySelectorAll("[data-tasks]");
     form.addEventListener("input", (event) => this.show(event.target));
-    form.addEventListener("reset", () => this.complain(null));
     for (const each of form.querySelectorAll("input[type=range]")) this.show(each);
     this.chooseTask(this.task);
   }
