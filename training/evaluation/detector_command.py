@@ -62,13 +62,18 @@ def detector(
     console.print(str(file))
 
 
-def print_reliability(testbed: Testbed, *, side_px: int | None = None) -> Reliability:
+def print_reliability(
+    testbed: Testbed, *, side_px: int | None = None, worst_distance: float = WORST_DISTANCE
+) -> Reliability:
     """Measures the detector briefly and prints it, before a report of what it reads.
 
     Args:
         testbed: What scenes are drawn from, and the detector.
         side_px: Of the pictures; the testbed's if None.
+        worst_distance: From a template, past which a region is not recognised.
     """
-    report = measure_detector(testbed, RELIABILITY_PICTURES, seed=1, side_px=side_px)
+    report = measure_detector(
+        testbed, RELIABILITY_PICTURES, seed=1, side_px=side_px, worst_distance=worst_distance
+    )
     console.print(report.table())
     return report

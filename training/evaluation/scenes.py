@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from training.data.captions import full_caption
 from training.data.scenes import Board, Scene, draw_scene, scene_is_held_out
 from training.data.sprites import Vocabulary
-from training.evaluation.detector import Detector, Reading
+from training.evaluation.detector import WORST_DISTANCE, Detector, Reading
 from training.evaluation.shares import Share, share_of
 
 
@@ -183,6 +183,8 @@ def score_all(
     cases: Sequence[PromptCase],
     pictures: Iterable[UInt8[np.ndarray, "h w 3"]],
     detector: Detector,
+    *,
+    worst_distance: float = WORST_DISTANCE,
 ) -> Iterator[ScoredImage]:
     """Yields the score of each picture as it comes.
 
@@ -190,9 +192,10 @@ def score_all(
         cases: What was asked for.
         pictures: One a case, in the same order.
         detector: Reads the pictures.
+        worst_distance: From its template, past which a region is not recognised.
     """
     for case, picture in zip(cases, pictures, strict=True):
-        reading = detector.read(picture)
+        reading = detector.read(picture, worst_distance=worst_distance)
         yield ScoredImage(
             case=case, picture=picture, reading=reading, score=score(case.scene, reading)
         )

@@ -14,6 +14,7 @@ from rich.progress import track
 from services.decoding.state import Sampling
 from services.presets import preset as named_preset
 from services.sampling import NO_FLAGS, SamplingFlags, given
+from training.evaluation.detector import WORST_DISTANCE
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.reports import write_report
 from training.evaluation.scenes import GROUPS, PromptCase, draw_prompt_cases, score_all
@@ -36,6 +37,7 @@ class StageFlags:
         group: Groups of prompts; all if none is named.
         seed: Of the prompts and the pictures.
         steps: Of a decode; the checkpoint's default if not set.
+        worst_distance: Of the detector: from a template, past which a region is not recognised.
         sampling: Other sampling parameters; the checkpoint's defaults if not set.
         out: Folder of the report and of the sheet of all pictures.
     """
@@ -48,6 +50,7 @@ class StageFlags:
     group: list[str] | None = None
     seed: int = 0
     steps: int | None = None
+    worst_distance: float = WORST_DISTANCE
     sampling: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS
     out: Path = Path("out/evaluation")
 
@@ -63,7 +66,7 @@ def base(flags: Flags) -> None:
     pictures = alone.generate_all(cases, _chosen(alone.sampling, flags))
     _report(
         f"The base alone, {folder}", testbed, testbed.low_side_px, cases, pictures,
-        flags.out / "base.json",
+        flags.worst_distance, flags.out / "base.json",
     )  # fmt: skip
 
 
@@ -75,7 +78,7 @@ def superres(flags: Flags) -> None:
     pictures = alone.generate_all(cases, _chosen(alone.sampling, flags), testbed)
     _report(
         f"The super-resolution alone, {folder}", testbed, testbed.side_px, cases, pictures,
-        flags.out / "superres.json",
+        flags.worst_distance, flags.out / "superres.json",
     )  # fmt: skip
 
 
@@ -110,9 +113,10 @@ def _report(
     side_px: int,
     cases: Sequence[PromptCase],
     pictures: Iterator[UInt8[np.ndarray, "h w 3"]],
+    worst_distance: float,
     file: Path,
 ) -> None:
-    reliability = print_reliability(testbed, side_px=side_px)
-    generated = score_all(cases, pictures, testbed.detector)
+    reliability = print_reliability(testbed, side_px=side_px, worst_distance=worst_distance)
+    generated = score_all(cases, pictures, testbed.detector, worst_distance=worst_distance)
     scored = list(track(generated, "generating", total=len(cases), console=console))
     write_report(title, scored, reliability, file)

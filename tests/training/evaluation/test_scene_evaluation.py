@@ -51,6 +51,15 @@ def test_composed_scenes_are_all_right_in_every_group(testbed: Testbed) -> None:
     assert shares["single"]["relation"] is None
 
 
+def test_no_object_is_recognised_past_the_worst_distance_that_is_given(testbed: Testbed) -> None:
+    cases = _cases(testbed, 1, seed=2, groups=("single",))
+    pictures = [render(cases[0].scene, testbed.sprites, 128)]
+    (recognised,) = score_all(cases, pictures, testbed.detector)
+    (missed,) = score_all(cases, pictures, testbed.detector, worst_distance=0.0)
+    assert (recognised.score.objects, missed.score.objects) == (True, False)
+    assert missed.reading.unrecognised >= 1
+
+
 def test_another_background_and_a_turned_relation_are_wrong(testbed: Testbed) -> None:
     (case,) = _cases(testbed, 1, seed=2, groups=("pair by relation",))
     (drawn,) = _scored(testbed, [case])
