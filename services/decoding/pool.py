@@ -84,12 +84,8 @@ class DecodePool:
         The transformer has the factors whose scales are `adapters` (services/nn/low_rank.py).
         The other arguments are those of `pool_programs`.
         """
-        self.slots, self.rows_at_once, self.mask_id, self.tokens = (
-            slots,
-            rows_at_once,
-            mask_id,
-            tokens,
-        )
+        self.slots, self.rows_at_once = slots, rows_at_once
+        self.mask_id, self.tokens = mask_id, tokens
         self.adapters = adapters
         self.device_to_host_s = 0.0
         graph, parameters = nnx.split(model)

@@ -23,6 +23,7 @@ def plan(
     step_times: Path | None = None,
     efficiency: float = 0.5,
     max_batch_size: int | None = None,
+    rows: int = 1,
     programs: Path | None = None,
     time_between_failures: str = "30d",
     time_to_replace: str = "5m",
@@ -52,6 +53,9 @@ def plan(
     max_batch_size
         Slots of base and superres, largest batch of the others, where times are computed; by
         default what needs the fewest chips.
+    rows
+        Decodes that one call of the network of base and superres computes, as the servers' --rows,
+        where times are computed.
     programs
         What a TPU compiler said of the preset's programs, the file of `python -m
         benchmarks.tpu_programs --json FILE`: their temporary arrays count as memory as well, where
@@ -77,7 +81,9 @@ def plan(
     mean_failure_s = read_seconds("time_between_failures", time_between_failures)
     replace_s = read_seconds("time_to_replace", time_to_replace)
     demand = demand_of(mix or [], system, rate=images_per_second)
-    _check_numbers(efficiency=efficiency, max_batch_size=max_batch_size, requests=requests)
+    _check_numbers(
+        efficiency=efficiency, max_batch_size=max_batch_size, rows=rows, requests=requests
+    )
     try:
         from rich.console import Console
 
@@ -96,7 +102,7 @@ def plan(
     compiled = None
     if programs is not None:
         compiled = read_compiled(programs, preset=system.name, chip=taken_chip)
-    options = _options(system, taken_chip, measured, efficiency, max_batch_size, compiled)
+    options = _options(system, taken_chip, measured, efficiency, max_batch_size, rows, compiled)
     found = make_plan(
         options,
         demand,
@@ -106,12 +112,13 @@ def plan(
         requests=requests,
         seed=seed,
     )
-    lines = heading(system.name, taken_chip, measured, efficiency, found)
+    lines = heading(system.name, taken_chip, measured, efficiency, rows, found)
     out.mkdir(parents=True, exist_ok=True)
     report = {
         "preset": system.name,
         "chip": taken_chip.name,
         "efficiency": efficiency,
+        "rows": rows,
         "measured": {"source": measured.source, "stages": sorted(measured.stages)},
         "seed": seed,
         **found.to_json(),
@@ -123,13 +130,17 @@ def plan(
     console.print(f"{out}/plan.json, plan.png, plan.html", highlight=False, markup=False)
 
 
-def _check_numbers(*, efficiency: float, max_batch_size: int | None, requests: int) -> None:
+def _check_numbers(
+    *, efficiency: float, max_batch_size: int | None, rows: int, requests: int
+) -> None:
     from tools.planning.step_times import MOST_SLOTS
 
     if not 0 < efficiency <= 1:
         raise ValueError(f"efficiency: expected a share above 0, 1 at most, got {efficiency:g}")
     if max_batch_size is not None and not 1 <= max_batch_size <= MOST_SLOTS:
         raise ValueError(f"max_batch_size: expected 1 to {MOST_SLOTS}, got {max_batch_size}")
+    if not 1 <= rows <= MOST_SLOTS:
+        raise ValueError(f"rows: expected 1 to {MOST_SLOTS}, got {rows}")
     if not 1000 <= requests <= 10_000_000:
         raise ValueError(
             f"requests: expected 1000 to 10000000, of which the last percent says something, "
@@ -143,6 +154,7 @@ def _options(
     measured: "Measured",
     efficiency: float,
     max_batch_size: int | None,
+    rows: int,
     compiled: "CompiledStages | None",
 ) -> "dict[str, list[StageTimes]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
@@ -170,6 +182,7 @@ def _options(
             missing,
             efficiency=efficiency,
             max_batch_size=max_batch_size,
+            rows=rows,
             compiled=compiled,
         )
     return {stage: options[stage] for stage in ORDER}

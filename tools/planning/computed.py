@@ -1,9 +1,9 @@
 """Times of a stage computed from its shapes: the chip's ceiling, of which a share is reached.
 
 A run takes the longer of its arithmetic and its traffic, as in `muse describe`, divided by the
-share. Base and superres compute one request after the other, both branches of guidance together
-(services/decoding/advance.py), the tokenizer one picture after the other; the text encoder all rows
-of a batch, whoever is in them.
+share. Base and superres compute one request after the other, both branches of guidance together,
+or `rows` requests in one call of the network (services/decoding/advance.py); the tokenizer computes
+one picture after the other, the text encoder all rows of a batch, whoever is in them.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -42,6 +42,7 @@ def computed(
     *,
     efficiency: float,
     max_batch_size: int | None,
+    rows: int = 1,
     compiled: CompiledStages | None = None,
 ) -> dict[str, list[StageTimes]]:
     """Returns the times of each stage with every size of batch it could have; smallest first.
@@ -52,25 +53,38 @@ def computed(
         stages: Names of those that are wanted.
         efficiency: Share of the chip's ceiling that is reached.
         max_batch_size: The only size; None for those of 1 to 16 that fit.
+        rows: Decodes that one call of the network of base and superres computes, as the servers'
+            `--rows`; their batches are no smaller.
         compiled: Whose temporary arrays need memory too, in base, superres and tokenizer whatever
             the batch, as they compute its members one by one.
 
     Raises:
-        ValueError: a stage does not fit the chip's memory.
+        ValueError: a stage does not fit the chip's memory, or `rows` is above max_batch_size.
     """
+    if max_batch_size is not None and rows > max_batch_size:
+        raise ValueError(
+            f"rows: expected 1 to max_batch_size {max_batch_size}, got {rows}: a call of the "
+            "network computes decodes that are in slots"
+        )
 
     def seconds(flops: int, moved: int) -> float:
         return chip.floor_ms(flops, moved) / 1e3 / efficiency
 
     batches = [max_batch_size] if max_batch_size else BATCHES
+    slots = [batch for batch in batches if batch >= rows] or [rows]
     base, superres = preset.base, preset.superres
     of_stage: dict[str, Callable[[], list[StageTimes]]] = {
         "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds, batches),
         "base": lambda: _masked(
-            base, BaseTransformer, arithmetic.base_decode(base), seconds, batches
+            base, BaseTransformer, arithmetic.base_decode(base), seconds, slots, rows
         ),
         "superres": lambda: _masked(
-            superres, SuperresTransformer, arithmetic.superres_decode(superres), seconds, batches
+            superres,
+            SuperresTransformer,
+            arithmetic.superres_decode(superres),
+            seconds,
+            slots,
+            rows,
         ),
         "tokenizer": lambda: _tokenizer(
             preset.low_tokenizer, preset.high_tokenizer, seconds, batches
@@ -152,8 +166,11 @@ def _masked(
     flops: arithmetic.DecodeFlops,
     seconds: Seconds,
     batches: Sequence[int],
+    rows_at_once: int,
 ) -> list[StageTimes]:
     """Guidance is taken to cost its branch at every step, the first one too.
+
+    A call that computes several decodes takes as long for a part of them, with guidance or without.
 
     In memory are weights, keys and values of prompt and negative prompt, and the logits of both
     branches in float32, as k8s/components/muse-3b counts them.
@@ -164,10 +181,15 @@ def _masked(
     one = flops.conditional + flops.last_layer
     unguided_s = seconds(one, step.of(1))
     guided_s = seconds(one + flops.unconditional, step.of(1))
+    call_s = seconds(rows_at_once * (one + flops.unconditional), step.of(rows_at_once))
+
+    def of_requests(requests: int, guided: int) -> float:
+        if rows_at_once > 1:
+            return -(-requests // rows_at_once) * call_s
+        return (requests - guided) * unguided_s + guided * guided_s
+
     step_s = tuple(
-        tuple(
-            (requests - guided) * unguided_s + guided * guided_s for guided in range(requests + 1)
-        )
+        tuple(of_requests(requests, guided) for guided in range(requests + 1))
         for requests in range(max(batches) + 1)
     )
     return [

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.stages import ORCHESTRATOR
+from services.stages import DECODING, ORCHESTRATOR
 from tools.bench.rendering import plotting, save_page
 from tools.description.chips import Chip
 from tools.description.rendering import scaled
@@ -20,7 +20,7 @@ from tools.planning.step_times import Measured, SlotTimes, StageTimes
 
 
 def heading(
-    preset: str, chip: Chip, measured: Measured, efficiency: float, plan: Plan
+    preset: str, chip: Chip, measured: Measured, efficiency: float, rows: int, plan: Plan
 ) -> list[str]:
     """Returns what was asked, what is needed, and what the times are based on, a line each."""
     demand = plan.search.demand
@@ -42,6 +42,10 @@ def heading(
             f"Times of {', '.join(computed)} are computed, not measured: {efficiency:.0%} of the "
             f"ceiling of {scaled(chip.peak_flops_per_s, 'FLOP/s')} and "
             f"{scaled(chip.bandwidth_bytes_per_s, 'B/s')} is assumed (--efficiency)."
+        )
+    if rows > 1 and not set(DECODING) <= measured.stages.keys():
+        lines.append(
+            f"A call of the network of base and superres computes {rows} decodes (--rows)."
         )
     if measured.stages:
         lines.append(f"Times of {', '.join(measured.stages)} are measured: {measured.source}.")

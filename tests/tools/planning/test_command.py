@@ -82,6 +82,7 @@ def test_a_plan_from_measured_times(measured: Path, tmp_path: Path) -> None:
         (("--mix", "steps=many"), "muse: mix: kind: expected steps to be a number (int), got"),
         (("--efficiency", "1.5"), "muse: efficiency: expected a share above 0, 1 at most, got 1.5"),
         (("--max-batch-size", "0"), "muse: max_batch_size: expected 1 to 1024, got 0"),
+        (("--rows", "0"), "muse: rows: expected 1 to 1024, got 0"),
         (("--requests", "10"), "muse: requests: expected 1000 to 10000000"),
         (("--time-between-failures", "0"), "muse: time_between_failures: expected a time above 0"),
         (("--step-times", "none.json"), "muse: step_times: expected a JSON file, there is no none"),

@@ -42,6 +42,22 @@ def test_a_step_computes_its_requests_one_after_the_other() -> None:
     assert times.step_s[1][1] >= times.step_s[1][0]
 
 
+def test_a_call_for_several_decodes_takes_as_long_when_it_is_partly_filled() -> None:
+    found = computed(TINY, chip("v5e"), ["base"], efficiency=1, max_batch_size=None, rows=4)["base"]
+    assert [each.together for each in found] == [4, 8, 16]
+    times, alone = found[1], options("v5e")["base"][3]
+    assert isinstance(times, SlotTimes)
+    assert isinstance(alone, SlotTimes)
+    assert times.step_s[1] == times.step_s[4][:2]
+    assert times.step_s[5][5] == pytest.approx(2 * times.step_s[4][4])
+    assert times.step_s[8][8] < 0.9 * alone.step_s[8][8]
+
+
+def test_more_rows_than_slots_are_refused() -> None:
+    with pytest.raises(ValueError, match="rows: expected 1 to max_batch_size 2, got 4"):
+        computed(TINY, chip("v5e"), ["base"], efficiency=1, max_batch_size=2, rows=4)
+
+
 def test_half_of_the_ceiling_takes_twice_as_long() -> None:
     whole, half = options()["text_encoder"], options(efficiency=0.5)["text_encoder"]
     for fast, slow in zip(whole, half, strict=True):

@@ -180,6 +180,7 @@ def test_what_hardly_anything_keeps_is_planned_and_said_to_be_late() -> None:
         requests=1000,
         seed=0,
     )
-    lines = heading("tiny", chip("v5e"), Measured(source="", stages={}), 0.5, plan)
+    lines = heading("tiny", chip("v5e"), Measured(source="", stages={}), 0.5, 4, plan)
     assert plan.planned.percentile_s(99) > 1.9
+    assert any("computes 4 decodes (--rows)" in each for each in lines)
     assert any("Not in time in every run: as planned, failures by chance" in each for each in lines)
