@@ -169,7 +169,7 @@ def uvicorn_server(
             tls=settings.orchestrator_tls,
             api_key=settings.api_key,
         )
-        jobs = JobService(client, settings) if settings.jobs_database else None
+        jobs = JobService(client, settings, meters) if settings.jobs_database else None
         made = gateway_app(client, settings, metrics, jobs)
         FastAPIInstrumentor.instrument_app(
             made,

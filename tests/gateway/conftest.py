@@ -40,10 +40,12 @@ Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
 @asynccontextmanager
-async def running_gateway(house: House, **settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    house: House, meters: MeterProvider | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
     """A gateway over a house, with some settings set."""
     given = GatewaySettings(**{"port": 0, "orchestrator": house.address, "grace_s": 1, **settings})
-    server = uvicorn_server(given, MeterProvider(), None)
+    server = uvicorn_server(given, meters or MeterProvider(), None)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
     try:

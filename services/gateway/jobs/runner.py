@@ -19,6 +19,7 @@ from services.gateway.errors import FAILED, ApiError, api_error
 from services.gateway.jobs.credentials import CredentialSeal
 from services.gateway.jobs.database.jobs import End, Jobs
 from services.gateway.jobs.database.tables import JobRow
+from services.gateway.jobs.metrics import JobMetrics
 from services.gateway.jobs.models import JobProgress, result_of
 from services.gateway.jobs.pictures import PictureStore
 from services.gateway.jobs.requests import OPERATIONS
@@ -64,12 +65,14 @@ class JobRunner:
         jobs: Jobs,
         pictures: PictureStore,
         seal: CredentialSeal,
+        metrics: JobMetrics,
         *,
         lease_s: float,
         retry_s: float,
     ) -> None:
         """Runs nothing yet; `JobSettings` documents the numbers."""
         self._client, self._jobs, self._pictures, self._seal = client, jobs, pictures, seal
+        self._metrics = metrics
         self._lease_s, self._retry_s = lease_s, retry_s
 
     async def run(self, job: JobRow) -> None:
@@ -78,6 +81,10 @@ class JobRunner:
         If this is cancelled itself, the job waits for another run.
         """
         context.attach(extract(job.trace))  # of this task
+        with self._metrics.run(job):
+            await self._run(job)
+
+    async def _run(self, job: JobRow) -> None:
         progress = Progress()
         making = asyncio.create_task(self._make(job, progress))
         keeping = asyncio.create_task(self._keep(job, progress))
@@ -90,7 +97,7 @@ class JobRunner:
                 logger.info("job cancelled or taken up elsewhere", extra={"job": job.id})
         except asyncio.CancelledError:
             await _ended(making)
-            await self._jobs.put_back(job)
+            await self._put_back(job)
             raise
         finally:
             await _ended(making, keeping)
@@ -104,12 +111,17 @@ class JobRunner:
             wait_s = self._wait_s(job, refusal)
             if wait_s is not None:
                 logger.info("job put off", extra={"job": job.id, "problem": refusal.message})
-                await self._jobs.put_back(job, wait_s)
+                await self._put_back(job, wait_s)
                 return
             end = _failed(refusal)
-        if await self._jobs.finish(job, end):
+        if ended := await self._jobs.finish(job, end):
+            self._metrics.ended(ended)
             problem = {} if end.error is None else {"problem": end.error["message"]}
             logger.info("job %s", end.state, extra={"job": job.id, **problem})
+
+    async def _put_back(self, job: JobRow, pause_s: float = 0.0) -> None:
+        await self._jobs.put_back(job, pause_s)
+        self._metrics.put_back()
 
     async def _end(self, job: JobRow, progress: Progress) -> End:
         """Returns the end of a job, whose pictures are written.

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from muse_client import AsyncMuseClient
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.propagate import inject
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.gateway.errors import FAILED, REFUSED, ApiError
 from services.gateway.jobs.callers import JobCaller
@@ -19,6 +21,7 @@ from services.gateway.jobs.database.deliveries import Deliveries
 from services.gateway.jobs.database.jobs import Jobs, NewJob, QueueFull
 from services.gateway.jobs.database.tables import JobRow
 from services.gateway.jobs.dispatch import Dispatcher
+from services.gateway.jobs.metrics import JobMetrics
 from services.gateway.jobs.models import event_of
 from services.gateway.jobs.pictures import PictureStore
 from services.gateway.jobs.requests import JobRequest
@@ -31,6 +34,7 @@ from services.gateway.openai.requests import LARGEST_DRAWN
 
 POLL_S = 1.0  # between two looks for jobs of other gateways, and for webhooks that are due
 REMOVAL_POLL_S = 30.0
+COUNT_S = 5.0  # between two counts of the jobs that wait
 WEBHOOKS_AT_ONCE, QUEUE_RETRY_S = 8, 10
 ID = re.compile("[0-9a-f]{32}")
 
@@ -38,12 +42,15 @@ ID = re.compile("[0-9a-f]{32}")
 class JobService:
     """Jobs of a gateway."""
 
-    def __init__(self, client: AsyncMuseClient, settings: JobSettings) -> None:
+    def __init__(
+        self, client: AsyncMuseClient, settings: JobSettings, meters: MeterProvider
+    ) -> None:
         """Does nothing yet; `running` does.
 
         Args:
             client: Calls the orchestrator, with the credential of each job.
             settings: Of jobs, with a database that has the tables of this version.
+            meters: Provider of the meters that measure the jobs.
 
         Raises:
             ValueError: a setting names what cannot be used.
@@ -56,11 +63,13 @@ class JobService:
         self._seal = CredentialSeal(settings.key_file, create=settings.jobs_key_file is None)
         self._engine = connect(settings.database_url)
         self._jobs = Jobs(self._engine, event_of)
+        self._metrics = JobMetrics(meters)
         runner = JobRunner(
             client,
             self._jobs,
             self._pictures,
             self._seal,
+            self._metrics,
             lease_s=settings.jobs_lease_s,
             retry_s=settings.jobs_retry_s,
         )
@@ -68,6 +77,7 @@ class JobService:
             Deliveries(self._engine),
             self._secrets,
             self._allowed,
+            self._metrics,
             retry_s=settings.webhook_retry_s,
             attempts=settings.webhook_attempts,
         )
@@ -94,7 +104,7 @@ class JobService:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Runs jobs for the block; those in progress at its end wait for another gateway."""
-        loops = [self._runs.run(), self._removals.run()]
+        loops = [self._runs.run(), self._removals.run(), self._count()]
         if self._secrets:
             loops.append(self._webhooks.run())
         tasks = [asyncio.create_task(each) for each in loops]
@@ -152,7 +162,8 @@ class JobService:
             ApiError: the caller has no such job.
         """
         job, _ = await self.find(caller, job_id)
-        await self._jobs.cancel(caller.id, job.id)
+        if cancelled := await self._jobs.cancel(caller.id, job.id):
+            self._metrics.ended(cancelled)
         self._webhooks.wake()
         job, _ = await self.find(caller, job_id)
         return job
@@ -221,6 +232,15 @@ class JobService:
                 await self._pictures.remove(job_id)
         self._runs.wake()
         return added
+
+    async def _count(self) -> None:
+        """Counts the jobs that wait, again and again, for the gauge."""
+        while True:
+            try:
+                self._metrics.queued = await self._jobs.queued()
+            except (SQLAlchemyError, OSError):  # said where jobs are claimed
+                self._metrics.queued = None
+            await asyncio.sleep(COUNT_S)
 
     async def _remove(self, job: JobRow) -> None:
         await self._pictures.remove(job.id)

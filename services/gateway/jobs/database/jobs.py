@@ -146,14 +146,19 @@ class Jobs:
             job, state="queued", progress=None, not_before_s=database_now() + pause_s
         )
 
-    async def finish(self, job: JobRow, end: End) -> bool:
-        """Ends a job with its run; returns whether the job was still in it."""
-        return await self._end(_in_run(job), end) is not None
+    async def finish(self, job: JobRow, end: End) -> JobRow | None:
+        """Ends a job with its run and returns it; None if the job was no longer in that run."""
+        return await self._end(_in_run(job), end)
 
-    async def cancel(self, caller: str, job_id: str) -> None:
-        """Cancels a job of a caller, if it is there and has not ended."""
+    async def cancel(self, caller: str, job_id: str) -> JobRow | None:
+        """Cancels a job of a caller and returns it; None if it is not there or has ended."""
         own = and_(JobRow.id == job_id, JobRow.caller == caller, JobRow.state.in_(OPEN))
-        await self._end(own, End(state="cancelled"))
+        return await self._end(own, End(state="cancelled"))
+
+    async def queued(self) -> int:
+        """Returns how many jobs wait."""
+        async with self._sessions.begin() as session:
+            return await self._count(session, JobRow.state == "queued")
 
     async def expired(self, kept_s: float) -> JobRow | None:
         """Returns a job that ended long ago; None if there is none."""

@@ -10,6 +10,7 @@ from aiohttp.typedefs import LooseHeaders
 
 from services.gateway.jobs.database.deliveries import Deliveries
 from services.gateway.jobs.database.tables import DeliveryRow
+from services.gateway.jobs.metrics import JobMetrics, Outcome
 from services.gateway.jobs.webhooks.addresses import AllowedHosts, check_connection
 from services.gateway.jobs.webhooks.signatures import signed_headers
 from services.runtime.version import package_version
@@ -27,13 +28,14 @@ class WebhookSender:
         deliveries: Deliveries,
         secrets: Sequence[bytes],
         allowed: AllowedHosts,
+        metrics: JobMetrics,
         *,
         retry_s: float,
         attempts: int,
     ) -> None:
         """Posts nothing yet; `JobSettings` documents the numbers."""
         self._deliveries, self._secrets, self._allowed = deliveries, secrets, allowed
-        self._retry_s, self._attempts = retry_s, attempts
+        self._metrics, self._retry_s, self._attempts = metrics, retry_s, attempts
 
     async def claim(self) -> DeliveryRow | None:
         """Returns an event to be delivered now; None if there is none."""
@@ -48,15 +50,19 @@ class WebhookSender:
             problem = f"{type(error).__name__}: {error}"
         said = {"event": event.id, "attempt": event.attempts}
         if problem is None:
+            outcome: Outcome = "delivered"
             await self._deliveries.end(event, "delivered")
             logger.info("webhook delivered", extra=said)
         elif event.attempts >= self._attempts:
+            outcome = "given_up"
             await self._deliveries.end(event, "failed")
             logger.warning("webhook given up", extra={**said, "problem": problem})
         else:
+            outcome = "put_off"
             pause_s = self._retry_s * 2 ** (event.attempts - 1)
             await self._deliveries.put_off(event, pause_s)
             logger.info("webhook put off", extra={**said, "problem": problem})
+        self._metrics.attempted(outcome)
 
     async def _post(self, event: DeliveryRow) -> int:
         """Returns the status that the receiver answers; redirects are not followed."""
