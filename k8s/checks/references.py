@@ -192,6 +192,18 @@ def ingresses_name_a_service(objects: Objects) -> Iterator[str]:
                         yield f"{title(ingress)}: {title(found)} has no port {port!r}"
 
 
+@Check
+def routes_name_a_service(objects: Objects) -> Iterator[str]:
+    """A route whose Service or port is not there is answered 500, by its controller."""
+    for route in objects.of("HTTPRoute"):
+        for backend in (each for rule in route["spec"]["rules"] for each in rule["backendRefs"]):
+            found = objects.named("Service", backend["name"])
+            if found is None:
+                yield f"{title(route)}: there is no Service {backend['name']!r}"
+            elif backend["port"] not in {each["port"] for each in found["spec"]["ports"]}:
+                yield f"{title(route)}: {title(found)} has no port {backend['port']}"
+
+
 @check_workloads()
 def addresses_name_a_service(each: Workload) -> Iterator[str]:
     """Addresses of the servers that a server calls are plain text to every schema."""

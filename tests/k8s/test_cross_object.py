@@ -1,6 +1,7 @@
 """Mistakes that no schema sees, seeded one by one into a good overlay: each must be named."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -369,3 +370,18 @@ def test_an_overlay_that_asks_for_more_chips_than_its_pools_shape_fails_the_chec
     message = "Deployment/base: asks for 4 chips, its shape 1x1 has another number"
     assert message in capsys.readouterr().out
     assert message in mistakes(rendered(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "getaway"}, "HTTPRoute/gateway: there is no Service 'getaway'"),
+        ({"port": 80}, "HTTPRoute/gateway: Service/gateway has no port 80"),
+    ],
+)
+def test_a_route_to_what_is_not_there_is_named(
+    change: dict[str, Any], message: str, rendered: Callable[[str], list[Manifest]]
+) -> None:
+    sown = Sown(rendered("tests/k8s/everything"))
+    sown.spec("HTTPRoute", "gateway")["rules"][0]["backendRefs"][0].update(change)
+    assert mistakes(sown.manifests) == [message]

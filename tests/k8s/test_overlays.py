@@ -109,6 +109,20 @@ def test_each_stage_has_a_node_pool_of_its_own(folder: str, rendered: Rendered) 
     assert len(pools) == len(set(pools.values())) == 4
 
 
+def test_ingress_and_route_lead_to_the_same_paths(rendered: Rendered) -> None:
+    objects = Objects(rendered("tests/k8s/everything"))
+    (ingress,), (route,) = objects.of("Ingress"), objects.of("HTTPRoute")
+    kinds = {"Prefix": "PathPrefix", "Exact": "Exact"}
+    paths = {
+        (kinds[each["pathType"]], each["path"])
+        for each in ingress["spec"]["rules"][0]["http"]["paths"]
+    }
+    (rule,) = route["spec"]["rules"]
+    assert {(each["path"]["type"], each["path"]["value"]) for each in rule["matches"]} == paths
+    assert ("Exact", "/") in paths
+    assert not {"/metrics", "/healthz", "/readyz"} & {path for _, path in paths}
+
+
 def test_every_component_is_rendered_somewhere() -> None:
     used = set()
     for file in [

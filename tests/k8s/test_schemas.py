@@ -111,6 +111,13 @@ SEEDS: dict[str, tuple[str, str, str, Callable[[Manifest], Any], str]] = {
         lambda each: each["spec"].update(selfSigned={}),
         "has too many properties",
     ),
+    "a kind of path that the Gateway API does not have": (
+        EVERYTHING,
+        "HTTPRoute",
+        "gateway",
+        lambda each: each["spec"]["rules"][0]["matches"][0]["path"].update(type="Prefix"),
+        "'Prefix' is not one of",
+    ),
     "a mode of mutual TLS that there is not": (
         EVERYTHING,
         "PeerAuthentication",
