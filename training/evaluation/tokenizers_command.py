@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.data.scenes import draw_scene
+from training.evaluation.detector import WORST_DISTANCE
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.testbed import Testbed, open_testbed
 from training.evaluation.token_entropy import measure_entropy
@@ -28,6 +29,7 @@ def tokenizers(
     high: Path | None = None,
     only: str | None = None,
     pictures: int = 200,
+    worst_distance: float = WORST_DISTANCE,
     conditional_entropy: bool = False,
     seed: int = 0,
     out: Path = Path("out/evaluation"),
@@ -50,6 +52,8 @@ def tokenizers(
         "low" or "high": measures that one alone.
     pictures
         Scenes to encode and decode.
+    worst_distance
+        Of the detector: from a template, past which a region is not recognised.
     conditional_entropy
         Also measures the entropy of a token given the object, its style and size and the cell.
     seed
@@ -67,11 +71,12 @@ def tokenizers(
         folders = {only: folders[only]}
     loaded = {name: FrozenTokenizer(folder) for name, folder in folders.items()}
     testbed = open_testbed(preset, data)
-    reliability = print_reliability(testbed)
+    reliability = print_reliability(testbed, worst_distance=worst_distance)
     random = np.random.default_rng(seed)
     scenes = [draw_scene(testbed.vocabulary, testbed.board, random) for _ in range(pictures)]
     reports = {
-        name: measure_tokenizer(tokenizer, scenes, testbed) for name, tokenizer in loaded.items()
+        name: measure_tokenizer(tokenizer, scenes, testbed, worst_distance=worst_distance)
+        for name, tokenizer in loaded.items()
     }
     console.print(_table(reports, pictures))
     content: dict[str, object] = {
