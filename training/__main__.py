@@ -14,7 +14,7 @@ from services.runtime.checkpoints.errors import CheckpointError
 from services.runtime.version import package_version
 from training import runs
 from training.adapter_flags import NO_ADAPTER, AdapterFlags
-from training.checkpoint_commands import average, golden, merge
+from training.checkpoint_commands import average, golden, hub, merge
 from training.compilation.report import report_of
 from training.compilation.step import Stage, compile_step
 from training.compilation.topologies import topology_devices
@@ -244,6 +244,7 @@ def _export(task: Task, run: RunFlags, ended: EndedRun, folder: Path) -> None:
 app.command(average)
 app.command(merge)
 app.command(golden)
+app.command(hub)
 app.command(import_app)
 
 

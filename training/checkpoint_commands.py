@@ -1,11 +1,14 @@
 """Commands of `python -m training` that make a checkpoint of files, without training."""
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from training.averaging import average_run
 from training.golden import write_goldens
+from training.hub_folder import write_hub_folder
 from training.merging import merge_adapter
 
 console = Console()
@@ -61,3 +64,27 @@ def golden(*, checkpoints: Path, prompt: str = "a red apple on the left of a lem
     """
     for file in write_goldens(checkpoints, prompt):
         console.print(f"{file}: {file.stat().st_size} bytes")
+
+
+def hub(
+    *,
+    checkpoints: Path,
+    out: Path,
+    licence: Annotated[str, Parameter(name="--license")],
+    name: str = "Muse",
+) -> None:
+    """Writes the checkpoints of a system and a model card into a folder for the Hugging Face hub.
+
+    Parameters
+    ----------
+    checkpoints
+        Folder with the checkpoints; its README.md, if it has one, becomes the text of the card.
+    out
+        The new folder, which `hf upload OWNER/NAME OUT` uploads and servers read as well.
+    licence
+        Of the weights, as the hub calls it, such as apache-2.0, openrail++ or other.
+    name
+        Title of the card, if there is no README.md.
+    """
+    stages = write_hub_folder(checkpoints, out, licence=licence, name=name)
+    console.print(f"{out} has {', '.join(stages)}: hf upload OWNER/NAME {out}", soft_wrap=True)
