@@ -218,7 +218,8 @@ class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         await self.behaviour.enter(request, context, shade)
         grid = request.tokens.width
         ids = np.frombuffer(request.tokens.ids, "<u2").reshape(grid, grid)
-        cell = np.ones((HIGH_SIDE_PX // grid,) * 2)
+        side, _ = RESOLUTIONS[request.tokens.codebook]
+        cell = np.ones((side // grid,) * 2)
         pixels = np.repeat(np.kron(ids, cell)[..., None], 3, axis=2).astype(np.uint8)
         return tokenizer_pb2.DecodeResponse(
             pixels=pack_tensor(pixels), timing=self.behaviour.timing()
@@ -358,9 +359,14 @@ async def house() -> AsyncIterator[House]:
 
 @asynccontextmanager
 async def open_house(**changes: Any) -> AsyncIterator[House]:
-    """Everything up and in compatibility, with some settings of the orchestrator set."""
+    """Everything up and in compatibility, with some settings of the orchestrator set.
+
+    A stage whose setting is NO_STAGE is not there.
+    """
     async with AsyncExitStack() as stack:
-        stages = {name: Behaviour(name) for name in STAGES}
+        stages = {
+            name: Behaviour(name) for name in STAGES if changes.get(name) != orchestrator.NO_STAGE
+        }
         lines = {}
         for name, behaviour in stages.items():
             lines[name] = Line(await stack.enter_async_context(a_stage(behaviour)))

@@ -15,8 +15,9 @@ from services.runtime.server.process import (
 )
 from services.runtime.server.tls_settings import check_key_pair
 from services.runtime.wire.errors import RequestError
-from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES
+from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES, StageName
 
+NO_STAGE = "none"
 PAUSE_S = 0.25
 MAX_HEDGED_PERCENT = 10  # more would be a noticeable load
 
@@ -36,7 +37,8 @@ class Settings(CallerSettings):
         text_encoder: Address of the text encoder.
         tokenizer: Address of the tokenizer.
         base: Address of the base transformer.
-        superres: Address of the super-resolution transformer.
+        superres: Address of the super-resolution transformer; "none" for a system without one,
+            whose tokenizer decodes the base's tokens to the picture.
         stage_tls_ca: File of the authorities that sign the stages' certificates, in PEM. With it
             the stages are called over TLS, without it in plain text. The three files are read
             again when they change.
@@ -75,6 +77,14 @@ class Settings(CallerSettings):
             )
 
     @property
+    def stage_addresses(self) -> dict[StageName, str]:
+        """Address of each stage of the system, in pipeline order."""
+        addresses: dict[StageName, str] = {name: getattr(self, name) for name in STAGES}
+        if self.superres == NO_STAGE:
+            del addresses["superres"]
+        return addresses
+
+    @property
     def stage_certificate_files(self) -> CertificateFiles | None:
         """Files of the certificates for calls of stages; None for calls in plain text."""
         if self.stage_tls_ca is None:
@@ -110,7 +120,7 @@ async def build(settings: Settings) -> Service:
         raise ServerError(str(error)) from error
     try:
         stages = StageClients(
-            {name: getattr(settings, name) for name in STAGES},
+            settings.stage_addresses,
             max_message_mib=settings.max_message_mib,
             discovery=settings.discovery,
             hedged_share=settings.hedged_percent / 100,

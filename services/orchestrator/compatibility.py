@@ -1,10 +1,11 @@
-"""Compatibility of the four stages: all serve, and their checkpoints were trained together."""
+"""Compatibility of the stages: all serve, and their checkpoints were trained together."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import grpc
 from muse.common.v1.decoding_pb2 import Sampling
@@ -14,7 +15,7 @@ from muse.tokenizer.v1.tokenizer_pb2 import Resolution
 from services.orchestrator.calls import Deadline, Retries
 from services.orchestrator.stage_clients import StageAnswer, StageClients
 from services.runtime.wire.errors import RequestError, failed_precondition, unavailable
-from services.stages import DECODING, STAGES
+from services.stages import DECODING, STAGES, StageName
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 10.0
@@ -28,18 +29,20 @@ class Compatible:
         statuses: Status of each stage, by name.
         defaults: Default sampling parameters of each stage that decodes, by name.
         edit_defaults: Those of the base's checkpoint for mask-free edits.
-        resolutions: Resolutions of the tokenizers, by the role of their codebook.
+        codebooks: Fingerprint of the codebook of each stage that decodes, by name.
+        resolutions: Resolution of the tokenizer of that codebook, by name of the stage.
     """
 
     statuses: Mapping[str, StageStatus]
-    defaults: Mapping[str, Sampling]
+    defaults: Mapping[StageName, Sampling]
     edit_defaults: Sampling
-    resolutions: Mapping[str, Resolution]
+    codebooks: Mapping[StageName, str]
+    resolutions: Mapping[StageName, Resolution]
 
     @property
     def adapters(self) -> set[str]:
         """Names of the adapters that base or superres has."""
-        return {name for stage in DECODING for name in self.statuses[stage].adapters}
+        return {name for stage in self.defaults for name in self.statuses[stage].adapters}
 
 
 class StageCompatibility:
@@ -145,12 +148,33 @@ def check_compatibility(answers: Sequence[StageAnswer]) -> Compatible:
     statuses = {each.report.stage: each.report.status for each in answers}
     check_fingerprints(statuses)
     responses = {each.report.stage: each.response for each in answers}
+    defaults = {stage: responses[stage].defaults for stage in DECODING if stage in responses}
     return Compatible(
         statuses=statuses,
-        defaults={stage: responses[stage].defaults for stage in DECODING},
+        defaults=defaults,
         edit_defaults=responses["base"].mask_free_edit_defaults,
-        resolutions=responses["tokenizer"].resolutions,
+        codebooks={stage: statuses[stage].fingerprints["codebook"] for stage in defaults},
+        resolutions={
+            stage: resolution_of(responses[stage], responses["tokenizer"]) for stage in defaults
+        },
     )
+
+
+def resolution_of(decoding: Any, tokenizer: Any) -> Resolution:
+    """Returns the resolution at which the tokenizer decodes the tokens of a stage.
+
+    Args:
+        decoding: GetStatusResponse of base or superres.
+        tokenizer: GetStatusResponse of the tokenizer.
+
+    Returns:
+        0 pixels if the tokenizer has another codebook, or does not report their number.
+    """
+    codebook = decoding.status.fingerprints["codebook"]
+    for role, resolution in tokenizer.resolutions.items():
+        if tokenizer.status.fingerprints.get(role) == codebook:
+            return cast(Resolution, resolution)
+    return Resolution()
 
 
 def check_fingerprints(statuses: Mapping[str, StageStatus]) -> None:
@@ -159,7 +183,7 @@ def check_fingerprints(statuses: Mapping[str, StageStatus]) -> None:
     Raises:
         RequestError: FAILED_PRECONDITION; the message has both fingerprints.
     """
-    for stage in STAGES.values():
+    for stage in (each for each in STAGES.values() if each.name in statuses):
         for role, provider in stage.needs.items():
             needed = statuses[stage.name].fingerprints.get(role, "")
             fingerprints = statuses[provider].fingerprints

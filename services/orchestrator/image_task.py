@@ -40,9 +40,11 @@ from services.orchestrator.replicas.work import rows_of
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.threads import run_in
 from services.orchestrator.timeline import Call, Timeline, timed
+from services.pictures.low_resolution import low_resolution_view
 from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError, unavailable
 from services.runtime.wire.tensors import UINT8, pack_tensor, unpack_tensor
+from services.stages import StageName
 
 LARGE_IMAGE = 2**20  # pixels above which PNGs are compressed with less effort, to save seconds
 
@@ -74,8 +76,8 @@ class RequestContext:
         embeddings: Embeddings of the prompts that are not empty, by field.
         adapters: The adapters of the request that each stage has, by stage.
         provenance: Provenance that every image carries.
-        codebooks: Fingerprints of the tokenizers' codebooks, by role.
-        resolutions: Resolutions of the tokenizers, by the role of their codebook.
+        codebooks: Fingerprint of the codebook of each stage that decodes, by name.
+        resolutions: Resolution of the tokenizer of that codebook, by name of the stage.
         deadline: Deadline of the request.
         events: Events for the caller, in order; None at the end.
         candidates: Finished images to rank, of which only the best are sent; None without
@@ -89,21 +91,34 @@ class RequestContext:
     embeddings: Mapping[str, TextEmbedding]
     adapters: Mapping[str, Sequence[Adapter]]
     provenance: Provenance
-    codebooks: Mapping[str, str]
-    resolutions: Mapping[str, Resolution]
+    codebooks: Mapping[StageName, str]
+    resolutions: Mapping[StageName, Resolution]
     deadline: Deadline
     events: asyncio.Queue[GenerateResponse | FinishedImage | None]
     candidates: list[FinishedImage] | None = None
     calls: set[Call] = field(default_factory=set)
     fastest: FastestCalls = field(default_factory=FastestCalls)
 
-    async def encode(self, pixels: UInt8[np.ndarray, "s s 3"], role: str) -> tuple[TokenGrid, Call]:
-        """Encodes a picture with the tokenizer of the codebook in a role.
+    @property
+    def has_superres(self) -> bool:
+        """Whether superres turns the base's tokens into those of the picture."""
+        return "superres" in self.stages.decoding
+
+    @property
+    def canvas(self) -> Resolution:
+        """Resolution of a whole picture: that of the last stage that decodes."""
+        return self.resolutions[self.stages.decoding[-1]]
+
+    async def encode(
+        self, canvas: UInt8[np.ndarray, "S S 3"], stage: StageName
+    ) -> tuple[TokenGrid, Call]:
+        """Encodes a canvas to the tokens that a stage decodes, at their resolution.
 
         Raises:
             RequestError: the tokenizer refused, or stayed unavailable.
         """
-        begun, request = time.monotonic(), EncodeRequest(codebook=self.codebooks[role])
+        begun, request = time.monotonic(), EncodeRequest(codebook=self.codebooks[stage])
+        pixels = low_resolution_view(canvas, self.resolutions[stage].side_px)
         request.pixels.CopyFrom(pack_tensor(pixels))
         retries = Retries("tokenizer", self.deadline)
         while True:

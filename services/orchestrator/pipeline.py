@@ -1,4 +1,7 @@
-"""The pipeline of a request: text encoder, base, superres, tokenizer; images run concurrently."""
+"""The pipeline of a request: text encoder, base, superres, tokenizer; images run concurrently.
+
+In a system without a superres the tokenizer decodes the base's tokens to the picture.
+"""
 
 import asyncio
 import time
@@ -46,7 +49,7 @@ def _provenance(request: GenerateRequest, statuses: Mapping[str, StageStatus]) -
     provenance = Provenance(
         preset=statuses["base"].preset,
         base=request.base,
-        superres=request.superres,
+        superres=request.superres if "superres" in statuses else None,
         adapters=request.adapters,
     )
     for status in statuses.values():
@@ -102,7 +105,7 @@ async def generate(
             for stage, status in compatible.statuses.items()
         },
         provenance=_provenance(request, compatible.statuses),
-        codebooks=compatible.statuses["tokenizer"].fingerprints,
+        codebooks=compatible.codebooks,
         resolutions=compatible.resolutions,
         deadline=deadline,
         events=asyncio.Queue(),
@@ -205,9 +208,9 @@ async def _run_images(
 
 
 def _check_resolutions(context: RequestContext) -> None:
-    if missing := {"low_codebook", "codebook"} - set(context.resolutions):
+    if missing := [stage for stage, each in context.resolutions.items() if not each.side_px]:
         raise failed_precondition(
-            f"the tokenizer does not report the size of its pictures for {sorted(missing)}: "
+            f"the tokenizer does not report the size of its pictures for {missing}: "
             "serve a tokenizer of this version"
         )
 
@@ -234,7 +237,8 @@ async def deliver_best(
 
 
 async def generate_image(task: ImageTask) -> None:
-    """Generates one image with base, superres and tokenizer."""
-    low = await task.decode(BaseRequest())
-    high = await task.decode(SuperresRequest(low_tokens=low))
-    await task.deliver(await task.pixels(high))
+    """Generates one image with base, superres if the system has one, and tokenizer."""
+    tokens = await task.decode(BaseRequest())
+    if task.context.has_superres:
+        tokens = await task.decode(SuperresRequest(low_tokens=tokens))
+    await task.deliver(await task.pixels(tokens))

@@ -1,7 +1,7 @@
 """Checks of a request before any stage is called, and defaults of the fields it leaves unset."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
@@ -12,17 +12,21 @@ from services.runtime.wire.caller import unpack_caller
 from services.runtime.wire.errors import invalid_field
 from services.runtime.wire.sampling import check_sampling
 from services.sampling import MAX_STEPS
-from services.stages import DECODING
+from services.stages import DECODING, StageName
 
 MAX_PROMPT_LENGTH = 4096
 MAX_IMAGES = 16
 
 
-def checked(request: GenerateRequest) -> GenerateRequest:
+def checked(request: GenerateRequest, decoding: Collection[StageName]) -> GenerateRequest:
     """Returns a copy of a request with count, seed and weights set, after checking every range.
 
     `edits.sources` checks the picture of an edit, since decoding it takes longer. The text encoder
     checks the number of tokens of a prompt, since only it can count them.
+
+    Args:
+        request: The request.
+        decoding: Names of the stages of this system that decode tokens.
 
     Raises:
         RequestError: INVALID_ARGUMENT: a field is out of range.
@@ -39,7 +43,13 @@ def checked(request: GenerateRequest) -> GenerateRequest:
                 got=f"{length} characters",
             )
     for stage in DECODING:
-        _check_sampling(getattr(request, stage), stage)
+        parameters = getattr(request, stage)
+        if stage not in decoding and parameters.ListFields():
+            field, value = parameters.ListFields()[0]
+            raise invalid_field(
+                f"{stage}.{field.name}", expected=f"not set: this system has no {stage}", got=value
+            )
+        _check_sampling(parameters, stage)
     if request.preview_every > MAX_STEPS:
         raise invalid_field(
             "preview_every", expected=f"0 to {MAX_STEPS}", got=request.preview_every
@@ -65,7 +75,7 @@ def checked(request: GenerateRequest) -> GenerateRequest:
 
 
 def with_defaults(
-    request: GenerateRequest, defaults: Mapping[str, Sampling], of_edits: Sampling
+    request: GenerateRequest, defaults: Mapping[StageName, Sampling], of_edits: Sampling
 ) -> GenerateRequest:
     """Returns a copy of a checked request with every sampling parameter set.
 
@@ -76,9 +86,9 @@ def with_defaults(
     """
     full, edit = GenerateRequest(), edit_kind(request)
     full.CopyFrom(request)
-    for stage in DECODING:
+    for stage, default in defaults.items():
         parameters = getattr(full, stage)
-        parameters.CopyFrom(defaults[stage])
+        parameters.CopyFrom(default)
         parameters.ClearField("seed")  # every image has its own
         if stage == "base" and edit is not None:
             parameters.MergeFrom(edit.base_sampling(request, of_edits))

@@ -11,7 +11,7 @@ from muse.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from services.orchestrator.callers.costs import steps_of
 from services.orchestrator.callers.gate import admission
 from services.orchestrator.calls import Deadline
-from services.orchestrator.compatibility import StageCompatibility
+from services.orchestrator.compatibility import StageCompatibility, resolution_of
 from services.orchestrator.edits.budget import PixelBudget
 from services.orchestrator.edits.decoding import DecodingProcesses
 from services.orchestrator.edits.kind import Source
@@ -63,7 +63,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         async with AsyncExitStack() as stack:
             stack.enter_context(log_request(caller, arrived_s, deadline_of(context)))
             admitted.record.describe(request)
-            valid = admitted.with_caller(checked(request))
+            valid = admitted.with_caller(checked(request, self._stages.decoding))
             if valid.best_of and self._scorer is None:
                 raise RequestError(
                     grpc.StatusCode.UNIMPLEMENTED,
@@ -125,13 +125,13 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         return orchestrator_pb2.GetStatusResponse(
             stages=[each.report for each in answers],
             version=package_version(),
-            side_px=_side_px(answers),
+            side_px=_side_px(answers, self._stages.decoding[-1]),
         )
 
 
-def _side_px(answers: Sequence[StageAnswer]) -> int:
-    """Returns the side of new pictures; 0 if the tokenizer did not answer."""
-    for each in answers:
-        if each.report.stage == "tokenizer" and each.response is not None:
-            return int(each.response.resolutions["codebook"].side_px)
-    return 0
+def _side_px(answers: Sequence[StageAnswer], last: str) -> int:
+    """Returns the side of new pictures; 0 if the tokenizer or the last decoding stage is away."""
+    responses = {each.report.stage: each.response for each in answers}
+    if responses["tokenizer"] is None or responses[last] is None:
+        return 0
+    return resolution_of(responses[last], responses["tokenizer"]).side_px

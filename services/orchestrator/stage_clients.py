@@ -1,4 +1,4 @@
-"""Clients of the four stages: their replicas, and the status that each stage reports."""
+"""Clients of the stages of a system: their replicas, and the status that each stage reports."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -33,11 +33,17 @@ class StageAnswer(NamedTuple):
 
 
 class StageClients:
-    """Stubs of the four stages; each balances its calls over the stage's replicas."""
+    """Stubs of the stages of a system; each balances its calls over the stage's replicas.
+
+    Attributes:
+        addresses: Address of each stage that the system has.
+        decoding: Names of those that decode tokens, in pipeline order; the tokens of the last one
+            are those of the picture.
+    """
 
     def __init__(
         self,
-        addresses: Mapping[str, str],
+        addresses: Mapping[StageName, str],
         *,
         max_message_mib: int = 32,
         discovery: Discovery = "dns",
@@ -46,18 +52,19 @@ class StageClients:
     ) -> None:
         """Starts to connect; needs a running event loop.
 
-        "kubernetes" takes each address as the name of a Service and watches its ready pods;
-        otherwise `addresses_of` reads it. At most `hedged_share`, 0 to 1, of a stage's calls are
-        hedged. With `certificate_files` all calls are encrypted, and the files are read again when
-        they change.
+        `addresses` has those of the stages that the system has. "kubernetes" takes each address as
+        the name of a Service and watches its ready pods; otherwise `addresses_of` reads it. At most
+        `hedged_share`, 0 to 1, of a stage's calls are hedged. With `certificate_files` all calls
+        are encrypted, and the files are read again when they change.
 
         Raises:
             ValueError: an address is malformed, a file of certificates cannot be used, or there
                 are no credentials for the API server.
         """
         in_cluster = discovery == "kubernetes"
-        services = {name: service_of(addresses[name], name) for name in STAGES if in_cluster}
-        replicas = {name: addresses_of(addresses[name], name) for name in STAGES if not in_cluster}
+        names = [each for each in STAGES if each in addresses]
+        services = {name: service_of(addresses[name], name) for name in names if in_cluster}
+        replicas = {name: addresses_of(addresses[name], name) for name in names if not in_cluster}
         self.addresses = dict(addresses)
         self._certificates = (
             None if certificate_files is None else ReloadedCertificates(certificate_files)
@@ -72,18 +79,19 @@ class StageClients:
                 certificates=self._certificates,
                 server_name=services[name].host if in_cluster else "",
             )
-            for name in STAGES
+            for name in names
         }
-        stubs = {name: stage.stub(self.replicas[name]) for name, stage in STAGES.items()}
+        stubs = {name: STAGES[name].stub(self.replicas[name]) for name in names}
         self.text_encoder, self.base = stubs["text_encoder"], stubs["base"]
-        self.superres, self.tokenizer = stubs["superres"], stubs["tokenizer"]
+        self.superres, self.tokenizer = stubs.get("superres"), stubs["tokenizer"]
+        self.decoding = tuple(name for name in names if STAGES[name].decodes)
         self._renewing = asyncio.create_task(self._renew_forever())
         self._watches: list[Any] = []
         if in_cluster:
             from services.orchestrator.replicas.kubernetes_watch import watch_services  # takes 1 s
 
             self._watches = watch_services(
-                {services[name]: self.replicas[name].update for name in STAGES}
+                {services[name]: self.replicas[name].update for name in names}
             )
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -107,7 +115,7 @@ class StageClients:
 
         A stage that cannot be reached is reported with its problem and raises no error.
         """
-        return list(await asyncio.gather(*(self._query(name, timeout_s) for name in STAGES)))
+        return list(await asyncio.gather(*(self._query(name, timeout_s) for name in self.replicas)))
 
     async def _query(self, name: StageName, timeout_s: float) -> StageAnswer:
         stage, replicas = STAGES[name], self.replicas[name]

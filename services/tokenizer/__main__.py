@@ -14,7 +14,8 @@ class Settings(BatchedServerSettings):
     """Settings of the tokenizer server.
 
     Attributes:
-        checkpoints: Folder whose subfolder `tokenizer` holds `low` and `high`.
+        checkpoints: Folder whose subfolder `tokenizer` holds `low`, and `high` in a system with a
+            superres.
         precision: Type of the factors of the decoders' products; encoding is float32. By default
             bfloat16 where the device has matrix units for it, and float32 on other CPUs.
         port: Port to listen on; 0 takes a free one.

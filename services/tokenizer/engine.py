@@ -96,24 +96,30 @@ class TokenizerEngine:
 
 
 class Tokenizers:
-    """The low- and the high-resolution tokenizer, by the fingerprint of their codebook.
+    """The tokenizers of base and of superres, by the fingerprint of their codebook.
 
     Attributes:
-        engines: Tokenizers by the name of their checkpoint folder, "low" and "high".
+        engines: Tokenizers by the name of their checkpoint folder: "low", and "high" in a system
+            with a superres; the last one is that of the picture.
         by_codebook: Tokenizers by the fingerprint of their codebook.
         precision: Of the factors of the decoders' products.
     """
 
     def __init__(self, folder: Path, precision: Precision = "float32") -> None:
-        """Loads `low` and `high` from a folder; `precision` as of `TokenizerEngine`.
+        """Loads `low`, and `high` if it is there, from a folder.
+
+        Args:
+            folder: Folder of both; a system without a superres has no `high`.
+            precision: As of `TokenizerEngine`.
 
         Raises:
             CheckpointError: a checkpoint is missing, or of another stage, family or shape, or both
                 have the same codebook.
         """
         self.precision = precision
+        names = [name for name in ROLES if name != "high" or (folder / name).exists()]
         self.engines = {
-            name: TokenizerEngine(load_tokenizer(folder / name), precision) for name in ROLES
+            name: TokenizerEngine(load_tokenizer(folder / name), precision) for name in names
         }
         self.by_codebook = {engine.codebook: engine for engine in self.engines.values()}
         if len(self.by_codebook) < len(self.engines):

@@ -71,7 +71,7 @@ class TokenizerServicer(tokenizer_pb2_grpc.TokenizerServiceServicer):
     ) -> tokenizer_pb2.GetStatusResponse:
         """Returns what this replica serves and how busy it is."""
         engines, load = self._tokenizers.engines, self._batcher.load()
-        record = engines["high"].checkpoint.record
+        record = list(engines.values())[-1].checkpoint.record
         return tokenizer_pb2.GetStatusResponse(
             resolutions={
                 ROLES[name]: tokenizer_pb2.Resolution(

@@ -18,7 +18,6 @@ from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.stage_clients import StageClients
 from services.runtime.server.interceptors import CallCount, EndlessCalls, server_interceptors
 from services.runtime.server.requests import RequestReader
-from services.stages import STAGES
 from tests.small_stages import House
 
 FAVOURITE = 9
@@ -42,7 +41,7 @@ async def choosy(house: House) -> AsyncIterator[tuple[str, Nearest]]:
         add_OrchestratorServiceServicer_to_server,
     )
 
-    stages = StageClients({name: f"127.0.0.1:{house.lines[name].port}" for name in STAGES})
+    stages = StageClients({name: f"127.0.0.1:{line.port}" for name, line in house.lines.items()})
     scorer, compatibility = Nearest(), StageCompatibility(stages)
     gate = CallerGate(Credentials(), max_calls=256)
     server = grpc.aio.server(

@@ -88,7 +88,7 @@ async def test_the_client_hands_out_images(house: House) -> None:
             if isinstance(event, Progress) and event.preview is not None
         ]
     assert steps[0].preview is not None
-    assert steps[0].preview.image.size == (8, 8)
+    assert steps[0].preview.image.size == (4, 4)
     assert steps[0].preview.known == b"\1" * 4
 
 

@@ -1,9 +1,10 @@
-"""Infilling: encoding a picture at both resolutions and decoding its unknown tokens, low first.
+"""Infilling: encoding a picture for every decoding stage and decoding its unknown tokens in order.
 
 Source: Muse, sections 2.8 and 3.3.1.
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,46 +20,34 @@ from services.orchestrator.image_task import ImageTask, RequestContext
 from services.orchestrator.previews import Show
 from services.orchestrator.threads import run_in_thread
 from services.orchestrator.timeline import Call
-from services.pictures.low_resolution import low_resolution_view
+from services.stages import StageName
 
 MAX_CANVAS_FEATHER_PX = 64  # of a feather on the canvas, whatever the picture's size
 
 
+Unknown = Mapping[StageName, Bool[np.ndarray, "g g"]]
+"""Tokens to decode, by stage: True where unknown; all other tokens stay."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Tokens of a canvas at both resolutions.
+    """Tokens of a canvas.
 
     Attributes:
-        low: Tokens of the low resolution.
-        high: Tokens of the high resolution.
+        grids: Those of each stage that decodes, by name.
         calls: Calls of the tokenizer that encoded them.
     """
 
-    low: TokenGrid
-    high: TokenGrid
-    calls: tuple[Call, Call]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unknown:
-    """Tokens to decode, True where unknown; all other tokens stay.
-
-    Attributes:
-        low: Of the low resolution.
-        high: Of the high resolution.
-    """
-
-    low: Bool[np.ndarray, "g g"]
-    high: Bool[np.ndarray, "G G"]
+    grids: Mapping[StageName, TokenGrid]
+    calls: Sequence[Call]
 
 
 async def encode_canvas(context: RequestContext, canvas: UInt8[np.ndarray, "S S 3"]) -> Tokens:
-    """Encodes a canvas and its box-filtered view at the low resolution."""
-    low_view = low_resolution_view(canvas, context.resolutions["low_codebook"].side_px)
-    (low_tokens, low_call), (high_tokens, high_call) = await asyncio.gather(
-        context.encode(low_view, "low_codebook"), context.encode(canvas, "codebook")
-    )
-    return Tokens(low=low_tokens, high=high_tokens, calls=(low_call, high_call))
+    """Encodes a canvas to the tokens of every stage that decodes."""
+    stages = context.stages.decoding
+    encoded = await asyncio.gather(*(context.encode(canvas, stage) for stage in stages))
+    grids = {stage: grid for stage, (grid, _) in zip(stages, encoded, strict=True)}
+    return Tokens(grids=grids, calls=[call for _, call in encoded])
 
 
 async def decode_unknown(
@@ -66,14 +55,15 @@ async def decode_unknown(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """Decodes the unknown tokens of a canvas; returns the pixels of the whole canvas.
 
-    Both decodes have one seed, by default that of the image.
+    All decodes have one seed, by default that of the image.
     """
     task.add_calls(*tokens.calls)
-    start = partly_known(tokens.low, unknown.low)
-    low = await task.decode(BaseRequest(resume=start), seed=seed)
-    start = partly_known(tokens.high, unknown.high)
-    high = await task.decode(SuperresRequest(low_tokens=low, resume=start), seed=seed)
-    return await task.pixels(high)
+    starts = {stage: partly_known(grid, unknown[stage]) for stage, grid in tokens.grids.items()}
+    grid = await task.decode(BaseRequest(resume=starts["base"]), seed=seed)
+    if task.context.has_superres:
+        request = SuperresRequest(low_tokens=grid, resume=starts["superres"])
+        grid = await task.decode(request, seed=seed)
+    return await task.pixels(grid)
 
 
 def partly_known(tokens: TokenGrid, unknown: Bool[np.ndarray, "g g"]) -> DecodeState:
@@ -129,22 +119,21 @@ async def encode_masked(
 
     New pixels fade in over `feather_px` pixels of the picture, by default over half a token.
     """
-    low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
-    height, width = old.shape[:2]
-    letterbox = letterbox_of(height, width, high.side_px)
+    side, (height, width) = context.canvas.side_px, old.shape[:2]
+    letterbox = letterbox_of(height, width, side)
 
     def on_canvas() -> tuple[UInt8[np.ndarray, "S S 3"], Unknown]:
         masked, inside = letterbox.apply_to_mask(mask), letterbox.inside
-        unknown = Unknown(
-            low=unknown_cells(masked, inside, low.grid),
-            high=unknown_cells(masked, inside, high.grid),
-        )
+        unknown = {
+            stage: unknown_cells(masked, inside, each.grid)
+            for stage, each in context.resolutions.items()
+        }
         return letterbox.apply(old), unknown
 
     canvas, unknown = await run_in_thread(on_canvas)
-    canvas_feather_px = high.side_px // high.grid // 2
+    canvas_feather_px = side // context.canvas.grid // 2
     if feather_px is not None:
-        scaled = round(feather_px * high.side_px / max(height, width))
+        scaled = round(feather_px * side / max(height, width))
         canvas_feather_px = min(scaled, MAX_CANVAS_FEATHER_PX)
     return MaskedPicture(
         old=old,

@@ -21,7 +21,6 @@ from services.orchestrator.edits.limits import check_share
 from services.orchestrator.edits.views import decoded_view
 from services.orchestrator.image_task import ImageHandler, ImageTask, RequestContext
 from services.orchestrator.threads import run_in_thread
-from services.pictures.low_resolution import low_resolution_view
 from services.runtime.wire.errors import invalid_field
 from services.sampling import MAX_STEPS
 
@@ -87,14 +86,14 @@ def _base_sampling(request: GenerateRequest, own: Sampling) -> Sampling:
 
 async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     edit, (height, width) = context.request.mask_free_edit, source.rgb.shape[:2]
-    letterbox = letterbox_of(height, width, context.resolutions["codebook"].side_px)
+    letterbox = letterbox_of(height, width, context.canvas.side_px)
     canvas = await run_in_thread(letterbox.apply, source.rgb)
-    low_view = low_resolution_view(canvas, context.resolutions["low_codebook"].side_px)
-    tokens, call = await context.encode(low_view, "low_codebook")
+    tokens, call = await context.encode(canvas, "base")
 
-    async def finish(task: ImageTask, iteration: int, low_tokens: TokenGrid) -> None:
-        high = await task.decode(SuperresRequest(low_tokens=low_tokens))
-        decoded = await task.pixels(high)
+    async def finish(task: ImageTask, iteration: int, tokens: TokenGrid) -> None:
+        if context.has_superres:
+            tokens = await task.decode(SuperresRequest(low_tokens=tokens))
+        decoded = await task.pixels(tokens)
         await task.deliver(await run_in_thread(letterbox.undo, decoded), iteration=iteration)
 
     async def handle(task: ImageTask) -> None:

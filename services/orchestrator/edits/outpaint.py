@@ -70,7 +70,7 @@ async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
         extended[inner], known[inner] = source.rgb, True
         overview: Overview | None = None
         if context.request.preview_every:
-            overview = Overview(*size, context.resolutions["codebook"].side_px)
+            overview = Overview(*size, context.canvas.side_px)
             await run_in_thread(overview.put, source.rgb, inner)
         for number, window in enumerate(plan):
             inside = known[window.slices]

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
-from services.orchestrator.edits.infill import Unknown, decode_unknown, encode_canvas
+from services.orchestrator.edits.infill import decode_unknown, encode_canvas
 from services.orchestrator.edits.kind import EditKind, Source
 from services.orchestrator.edits.letterbox import letterbox_of
 from services.orchestrator.edits.limits import check_share
@@ -25,16 +25,18 @@ def _check(request: GenerateRequest) -> None:
 
 async def _prepare(context: RequestContext, source: Source) -> ImageHandler:
     vary, (height, width) = context.request.vary, source.rgb.shape[:2]
-    low, high = context.resolutions["low_codebook"], context.resolutions["codebook"]
-    letterbox = letterbox_of(height, width, high.side_px)
+    low = context.resolutions["base"]
+    letterbox = letterbox_of(height, width, context.canvas.side_px)
     tokens = await encode_canvas(context, await run_in_thread(letterbox.apply, source.rgb))
     strength = vary.strength if vary.HasField("strength") else STRENGTH
     inside = touched_cells(letterbox.inside, low.grid)
 
     async def handle(task: ImageTask) -> None:
         chosen = chosen_cells(inside, strength, task.seed)
-        finer = np.arange(high.grid) * low.grid // high.grid
-        unknown = Unknown(low=chosen, high=chosen[np.ix_(finer, finer)])
+        unknown = {}
+        for stage, each in context.resolutions.items():
+            finer = np.arange(each.grid) * low.grid // each.grid
+            unknown[stage] = chosen[np.ix_(finer, finer)]
         task = replace(task, show=decoded_view(letterbox))
         canvas = await decode_unknown(task, tokens, unknown)
         await task.deliver(await run_in_thread(letterbox.undo, canvas))
