@@ -11,6 +11,7 @@ from typing import Any, Literal
 StageName = Literal["text_encoder", "base", "superres", "tokenizer"]
 ORCHESTRATOR = "orchestrator"
 ORCHESTRATOR_PORT = 50050
+NO_STAGE = "none"  # address of a stage that a system does without
 GATEWAY = "gateway"
 GATEWAY_PORT = 8080
 

@@ -35,6 +35,7 @@ os.environ["MUSE_PRECISION"] = "float32"
 # that start servers of the same checkpoints come one after the other: only the first compiles.
 LONGEST = (
     "test_prompt_to_picture.py",
+    "test_three_stages.py",
     "test_train_tiny.py",
     "test_training_meshes.py",
     "test_tokenizer_meshes.py",

@@ -33,7 +33,7 @@ from services.runtime.server.process import running_server
 from services.runtime.server.requests import RequestReader
 from services.runtime.wire.errors import RequestError, invalid_field, read_error
 from services.runtime.wire.tensors import pack_embedding, pack_grid, pack_tensor
-from services.stages import STAGES
+from services.stages import NO_STAGE, STAGES
 from tests.tcp_line import Line
 
 ENCODER, LOW, HIGH = "t5:one", "codebook:low", "codebook:high"
@@ -364,9 +364,7 @@ async def open_house(**changes: Any) -> AsyncIterator[House]:
     A stage whose setting is NO_STAGE is not there.
     """
     async with AsyncExitStack() as stack:
-        stages = {
-            name: Behaviour(name) for name in STAGES if changes.get(name) != orchestrator.NO_STAGE
-        }
+        stages = {name: Behaviour(name) for name in STAGES if changes.get(name) != NO_STAGE}
         lines = {}
         for name, behaviour in stages.items():
             lines[name] = Line(await stack.enter_async_context(a_stage(behaviour)))

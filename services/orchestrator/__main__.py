@@ -15,9 +15,8 @@ from services.runtime.server.process import (
 )
 from services.runtime.server.tls_settings import check_key_pair
 from services.runtime.wire.errors import RequestError
-from services.stages import ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES, StageName
+from services.stages import NO_STAGE, ORCHESTRATOR, ORCHESTRATOR_PORT, STAGES, StageName
 
-NO_STAGE = "none"
 PAUSE_S = 0.25
 MAX_HEDGED_PERCENT = 10  # more would be a noticeable load
 

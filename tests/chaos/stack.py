@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from services.stages import ORCHESTRATOR, STAGES
+from services.stages import GATEWAY, ORCHESTRATOR, STAGES
 from tests.tcp_line import Line
 from tools.local import Restarts, Runner
 from tools.local.folders import Folders, compiled_folder
-from tools.local.gateway import without_gateway
 from tools.local.manifest import local_overlay
 from tools.local.network import Network
 from tools.local.placement import LocalPod, place_pods, scaled
@@ -84,7 +83,7 @@ async def chaos_stack(
     Raises:
         RuntimeError: a pod does not run.
     """
-    overlay = without_gateway(scaled(local_overlay(), replicas))
+    overlay = scaled(local_overlay(), replicas).without(GATEWAY)
     async with AsyncExitStack() as stack:
         network = stack.enter_context(Network())
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="muse-chaos-")))

@@ -17,12 +17,13 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
 )
 from muse_client import AsyncMuseClient
 
-from services.orchestrator.__main__ import NO_STAGE, Settings, build
+from services.orchestrator.__main__ import Settings, build
 from services.orchestrator.callers.costs import steps_of
 from services.orchestrator.calls import Deadline
 from services.orchestrator.requests import with_defaults
 from services.runtime.server.process import ServerError
 from services.runtime.wire.errors import RequestError
+from services.stages import NO_STAGE
 from tests.orchestrator.edits.conftest import Studio, studio
 from tests.orchestrator.test_best_of import Nearest, choosy
 from tests.orchestrator.test_expected_time import ALL, measured

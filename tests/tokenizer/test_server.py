@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +15,7 @@ from muse.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 from services.nn.parameters import parameters_of
 from services.presets import preset
+from services.runtime.checkpoints.errors import CheckpointNotFound
 from services.runtime.checkpoints.serialization import codebook_fingerprint, save_checkpoint
 from services.runtime.server.process import running_server
 from services.runtime.wire.tensors import pack_grid, pack_tensor
@@ -29,11 +32,13 @@ LOW, HIGH = (codebook_fingerprint(parameters[CODEBOOK]) for parameters in PARAME
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    folder = tmp_path_factory.mktemp("checkpoints")
+@asynccontextmanager
+async def served(folder: Path, *names: str) -> AsyncIterator[Any]:
+    """The stub of a server of some of the tokenizers."""
     stored = (("low", TINY_LOW, LOW), ("high", TINY_HIGH, HIGH))
     for (name, config, codebook), parameters in zip(stored, PARAMETERS, strict=True):
+        if name not in names:
+            continue
         save_checkpoint(
             folder / "tokenizer" / name,
             stage="tokenizer",
@@ -48,6 +53,12 @@ async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
         grpc.aio.insecure_channel(running.address) as channel,
     ):
         yield tokenizer_pb2_grpc.TokenizerServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
+    async with served(tmp_path_factory.mktemp("checkpoints"), "low", "high") as opened:
+        yield opened
 
 
 def grid_request(seed: int = 0, codebook: str = HIGH) -> tokenizer_pb2.DecodeRequest:
@@ -107,3 +118,22 @@ async def test_the_status_names_both_codebooks(stub: Any) -> None:
         "codebook": (TINY_HIGH.image_size, TINY_HIGH.grid),
     }
     assert status.precision == "float32"
+
+
+async def test_without_a_superres_the_low_tokenizer_serves_alone(tmp_path: Path) -> None:
+    async with served(tmp_path, "low") as stub:
+        answer = await stub.GetStatus(tokenizer_pb2.GetStatusRequest())
+        decoded = await stub.Decode(grid_request(codebook=LOW))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Decode(grid_request(codebook=HIGH))
+
+    assert dict(answer.status.fingerprints) == {"low_codebook": LOW}
+    assert (answer.status.preset, {*answer.resolutions}) == ("tiny", {"low_codebook"})
+    assert list(decoded.pixels.shape) == [TINY_LOW.image_size, TINY_LOW.image_size, 3]
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_the_high_tokenizer_alone_is_of_no_system(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound, match="tokenizer/low"):
+        async with served(tmp_path, "high"):
+            pass

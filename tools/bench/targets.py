@@ -1,6 +1,6 @@
 """Targets of load: the whole system through its public API, or one stage directly."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +33,10 @@ Raises grpc.aio.AioRpcError or MuseError if the request failed.
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Inputs for calling each stage directly: a text, embeddings and grids."""
+    """Inputs for calling each stage directly: a text, embeddings, and grids.
+
+    `low` is of base, `high` of the last stage that decodes, which makes the picture.
+    """
 
     text: str
     prompt: TextEmbedding
@@ -43,15 +46,16 @@ class Inputs:
 
 
 async def _send_to_all(
-    client: AsyncMuseClient, prompt: str, kind: Kind, seed: int
+    client: AsyncMuseClient, prompt: str, stages: Collection[str], kind: Kind, seed: int
 ) -> Sequence[StageTiming]:
-    """Generates one image through the public API."""
+    """Generates one image through the public API of a system with these stages."""
+    guidance_scale = kind.guidance_scale if "superres" in stages else None
     (picture,) = await client.generate(
         prompt,
         negative_prompt=NEGATIVE_PROMPT if kind.negative else "",
         seed=seed,
         base=sampling(steps=kind.steps, guidance_scale=kind.guidance_scale),
-        superres=sampling(steps=kind.superres_steps, guidance_scale=kind.guidance_scale),
+        superres=sampling(steps=kind.superres_steps, guidance_scale=guidance_scale),
     )
     return picture.timings
 
@@ -101,7 +105,7 @@ async def result_of(call: Any) -> Any:
 
 
 async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> Inputs:
-    """Makes the inputs of each stage with text encoder, base and superres.
+    """Makes the inputs of each stage with text encoder, base and, if there is one, superres.
 
     Raises:
         grpc.aio.AioRpcError: a stage refused or is unavailable.
@@ -110,10 +114,11 @@ async def prepare_inputs(channels: dict[str, grpc.aio.Channel], text: str) -> In
     encoded = await STAGES["text_encoder"].stub(channels["text_encoder"]).Encode(texts)
     prompt, negative = encoded.embeddings
     inputs = Inputs(text=text, prompt=prompt, negative=negative, low=TokenGrid(), high=TokenGrid())
-    for stage, grid in zip(DECODING, ("low", "high"), strict=True):
+    for stage in (each for each in DECODING if each in channels):
         request = decode_request(stage, inputs, Sampling(), negative=False)
         decoded = await result_of(STAGES[stage].stub(channels[stage]).Generate(request))
-        inputs = replace(inputs, **{grid: decoded.tokens})
+        low = decoded.tokens if stage == "base" else inputs.low
+        inputs = replace(inputs, low=low, high=decoded.tokens)
     return inputs
 
 
@@ -133,15 +138,19 @@ async def open_target(
 
     Raises:
         MuseError, RequestError: the orchestrator or a stage refused or is unavailable.
+        ValueError: the system has no such stage.
     """
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             AsyncMuseClient(server, timeout_s=timeout_s, tls=tls)
         )
         status = await client.status()
+        names = [report.stage for report in status.stages]
         if stage == "whole":
-            yield partial(_send_to_all, client, prompt)
+            yield partial(_send_to_all, client, prompt, names)
             return
+        if stage not in names:
+            raise ValueError(f"stage: expected one of {names}, which {server} calls, got {stage!r}")
         stage_tls = None if tls is None else replace(tls, server_name="")
         channels = {
             report.stage: await stack.enter_async_context(

@@ -40,7 +40,7 @@ def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions
     """Sends a request, which may be an edit, writes its images to files, and prints its timings.
 
     Without `command.server` the request goes to the default address or, with `command.checkpoints`
-    or if no server answers there, to five servers that run for this call only.
+    or if no server answers there, to servers that run for this call only.
 
     Raises:
         MuseError: the server refused the request, or could not be reached.
@@ -69,6 +69,7 @@ def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions
             found = _found_or_started(command.checkpoints, tls, messages)
             server, tls = stack.enter_context(found)
         client = stack.enter_context(MuseClient(server, tls=tls))
+        options |= command.sampling_options(client)
         events = client.events(prompt, **options)
         pictures, total_s = _collect(events, options, command.out, messages, previews)
     console = Console()
@@ -153,12 +154,12 @@ def _found_or_started(
 
 @contextmanager
 def _embedded(checkpoints: Path, messages: Console) -> Iterator[str]:
-    """Runs the five servers for one call; yields the orchestrator's address."""
+    """Runs servers for one call; yields the orchestrator's address."""
     check_checkpoints(checkpoints)  # before the log is created
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("wb", buffering=0) as file, ExitStack() as stack:
         log = TextIOWrapper(file, write_through=True)  # nothing is left to write at the end
-        with messages.status(Text(f"starting five servers with {checkpoints}; log in {LOG}")):
+        with messages.status(Text(f"starting servers with {checkpoints}; log in {LOG}")):
             running = stack.enter_context(local_stack(checkpoints, log))
         yield running.address
 

@@ -1,16 +1,17 @@
 """Options shared by `muse generate` and the edit commands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from services.sampling import NO_FLAGS, SamplingFlags, given
 
 if TYPE_CHECKING:
-    from muse_client import GenerateOptions, Tls
+    from muse_client import GenerateOptions, MuseClient, Tls
 
 # With a leading hyphen it is still the prompt, unless an option has that name.
 Prompt = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -104,14 +105,11 @@ class CommandOptions:
     trace_html: Path | None = None
 
     def generate_options(self) -> "GenerateOptions":
-        """Returns the options that the request carries.
+        """Returns the options that a request to a system with a superres carries.
 
         Raises:
             ValueError: the weight of an adapter is no number, or one is named twice.
         """
-        from muse_client import sampling
-
-        both = given(self.sampling)
         previews = any((self.preview_dir, self.filmstrip, self.animate))
         every = self.preview_every if self.preview_every is not None else int(previews)
         return {
@@ -120,10 +118,49 @@ class CommandOptions:
             "seed": self.seed,
             "count": self.count,
             "best_of": self.best_of,
-            "base": sampling(steps=self.steps, **both),
-            "superres": sampling(steps=self.superres_steps, **both),
             "adapters": _adapters(self.adapter),
+            **self.sampling_options(),
         }
+
+    def sampling_options(self, client: "MuseClient | None" = None) -> "GenerateOptions":
+        """Returns the sampling parameters of a request; see the function `sampling_options`."""
+        return sampling_options(
+            client, given(self.sampling), steps=self.steps, superres_steps=self.superres_steps
+        )
+
+
+def sampling_options(
+    client: "MuseClient | None",
+    shared: Mapping[str, Any],
+    *,
+    steps: int | None = None,
+    superres_steps: int | None = None,
+) -> "GenerateOptions":
+    """Returns the sampling parameters of base and superres, from flags that both share.
+
+    A system without a superres refuses its parameters: there the shared flags are the base's alone.
+
+    Args:
+        client: Is asked which stages there are, if there are shared flags; None for a system that
+            has them all.
+        shared: Sampling parameters of both, by name.
+        steps: Of the base; None keeps the server's default.
+        superres_steps: Of the super-resolution; None keeps the server's default.
+
+    Raises:
+        MuseError: the server cannot be reached, or a value does not fit its field.
+    """
+    from muse_client import PermissionDenied, sampling
+
+    upper = shared
+    if client is not None and shared:
+        with suppress(PermissionDenied):  # a policy may forbid the question: then both have them
+            if "superres" not in {each.stage for each in client.status().stages}:
+                upper = {}
+    return {
+        "base": sampling(steps=steps, **shared),
+        "superres": sampling(steps=superres_steps, **upper),
+    }
 
 
 def _adapters(words: Sequence[str]) -> dict[str, float]:

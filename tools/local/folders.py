@@ -7,6 +7,7 @@ from pathlib import Path
 from services.stages import STAGES
 
 CHECKPOINTS = tuple(name for stage in STAGES.values() for name in stage.checkpoints)
+OF_SUPERRES = ("superres", "tokenizer/high")  # a system without a superres has neither
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,22 @@ class Folders:
         return {"checkpoints": self.checkpoints.absolute(), "compiled": self.compiled.absolute()}
 
 
+def has_superres(folder: Path) -> bool:
+    """Returns whether a folder is that of a system with a superres; an empty one counts as such."""
+    found = {name for name in CHECKPOINTS if (folder / name).exists()}
+    return not found or not found.isdisjoint(OF_SUPERRES)
+
+
 def check_checkpoints(folder: Path) -> None:
     """Checks that the folder has a checkpoint of every stage; the servers check its content.
 
     Raises:
         FileNotFoundError: checkpoints are missing; the message names them.
     """
-    missing = [name for name in CHECKPOINTS if not (folder / name / "config.json").is_file()]
+    needed = [name for name in CHECKPOINTS if has_superres(folder) or name not in OF_SUPERRES]
+    missing = [name for name in needed if not (folder / name / "config.json").is_file()]
     if missing:
-        what = "checkpoints" if len(missing) == len(CHECKPOINTS) else f"checkpoint of {missing}"
+        what = "checkpoints" if len(missing) == len(needed) else f"checkpoint of {missing}"
         raise FileNotFoundError(
             f"no {what} in {folder}: expected a folder that training has filled; "
             "name it with --checkpoints"

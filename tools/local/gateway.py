@@ -8,7 +8,6 @@ from pathlib import Path
 
 from services.stages import GATEWAY
 from tools.local.forwarding import HOST
-from tools.local.manifest import Overlay
 from tools.local.placement import LocalPod
 
 PACKAGES = (
@@ -36,14 +35,6 @@ def check_gateway(environment: Mapping[str, str] = os.environ) -> None:
                 f"gateway: expected MUSE_API_KEY beside {name}, by which the orchestrator demands "
                 "a key for the gateway's own questions, too; or start without HTTP by --no-gateway"
             )
-
-
-def without_gateway(overlay: Overlay) -> Overlay:
-    """Returns an overlay without the gateway's Deployment and Service."""
-    return Overlay(
-        deployments=tuple(each for each in overlay.deployments if each.name != GATEWAY),
-        services=tuple(each for each in overlay.services if each.name != GATEWAY),
-    )
 
 
 def set_up(pod: LocalPod, base_port: int, jobs: Path) -> LocalPod:

@@ -93,6 +93,13 @@ class Overlay:
         selector = service.selector.items()
         return [each for each in self.deployments if selector <= each.labels.items()]
 
+    def without(self, name: str) -> "Overlay":
+        """Returns the overlay without the Deployment and the Service of a name."""
+        return Overlay(
+            deployments=tuple(each for each in self.deployments if each.name != name),
+            services=tuple(each for each in self.services if each.name != name),
+        )
+
 
 def local_overlay() -> Overlay:
     """Returns the overlay k8s/overlays/local-cpu that was rendered into this package."""

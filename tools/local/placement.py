@@ -13,7 +13,7 @@ from muse_client.addresses import RESOLVED
 from services.mesh import parse_mesh
 from services.orchestrator.replicas.addresses import names_several
 from services.runtime.checkpoints.precision import Precision, Weights
-from services.stages import DECODING
+from services.stages import DECODING, NO_STAGE
 from tools.local.fields import ManifestError
 from tools.local.folders import Folders
 from tools.local.manifest import Deployment, Overlay
@@ -101,6 +101,20 @@ def scaled(overlay: Overlay, replicas: Mapping[str, int]) -> Overlay:
             raise ValueError(f"replicas: expected one of {list(deployments)}, got {name!r}")
         deployments[name] = replace(deployments[name], replicas=number)
     return replace(overlay, deployments=tuple(deployments.values()))
+
+
+def without_superres(overlay: Overlay) -> Overlay:
+    """Returns an overlay without the superres, whose orchestrator calls none."""
+
+    def changed(deployment: Deployment) -> Deployment:
+        environment = tuple(
+            (name, NO_STAGE if name == "MUSE_SUPERRES" else value, is_field)
+            for name, value, is_field in deployment.environment
+        )
+        return replace(deployment, environment=environment)
+
+    fewer = overlay.without("superres")
+    return replace(fewer, deployments=tuple(changed(each) for each in fewer.deployments))
 
 
 def place_pods(

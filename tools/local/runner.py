@@ -18,12 +18,12 @@ from muse_client import Tls
 from services.runtime.observability.logs import JsonFormatter
 from services.stages import GATEWAY, ORCHESTRATOR
 from tools.local.certificates import LocalAuthority
-from tools.local.folders import Folders, check_checkpoints, compiled_folder
+from tools.local.folders import Folders, check_checkpoints, compiled_folder, has_superres
 from tools.local.forwarding import Forward, listen
-from tools.local.gateway import check_gateway, set_up, without_gateway
+from tools.local.gateway import check_gateway, set_up
 from tools.local.manifest import Overlay, Service, local_overlay
 from tools.local.network import Network
-from tools.local.placement import Flags, LocalPod, place_pods, scaled
+from tools.local.placement import Flags, LocalPod, place_pods, scaled, without_superres
 from tools.local.pods import KUBELET, Pod, PodError, Restarts
 from tools.local.readable_log import readable
 
@@ -217,7 +217,7 @@ def forwarded_ports(
 
 
 def _ports_from(overlay: Overlay, base_port: int) -> dict[int, tuple[Service, int]]:
-    services = without_gateway(overlay).services
+    services = overlay.without(GATEWAY).services
     own = [(each, port) for each in services for port in each.ports]
     first = next(port for service, port in own if service.name == ORCHESTRATOR)
     offsets = [port - first for _, port in own]
@@ -257,7 +257,8 @@ def local_stack(
     """Runs k8s/overlays/local-cpu on this machine; yields its runner once all pods are ready.
 
     Args:
-        checkpoints: Folder with the checkpoint of every stage.
+        checkpoints: Folder with the checkpoint of every stage; no superres runs if it has neither
+            that nor the tokenizer of its tokens.
         log: File for the log lines of all pods and for their events.
         flags: Additional flags by name of the Deployment.
         replicas: Numbers of pods that differ from the manifests.
@@ -272,9 +273,12 @@ def local_stack(
         ValueError: a number of pods or a port is out of range, or the gateway lacks something.
         RuntimeError: a pod does not run, or a port is in use.
     """
-    overlay = scaled(local_overlay(), replicas or {})
+    overlay = local_overlay()
+    if not has_superres(checkpoints):
+        overlay = without_superres(overlay)
+    overlay = scaled(overlay, replicas or {})
     if base_port is None or gateway_port is None:
-        overlay, gateway_port = without_gateway(overlay), None
+        overlay, gateway_port = overlay.without(GATEWAY), None
     else:
         check_gateway()
     forwarded_ports(overlay, base_port, gateway_port)

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 from cyclopts import Parameter
-from muse_client import DEFAULT_ADDRESS, GeneratedImage, GenerateOptions, MuseClient, sampling
+from muse_client import DEFAULT_ADDRESS, GeneratedImage, GenerateOptions, MuseClient
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from services.pictures.sheets import contact_sheet
 from services.sampling import NO_FLAGS, SamplingFlags, given
-from tools.cli.options import PLAIN_TEXT, Transport
+from tools.cli.options import PLAIN_TEXT, Transport, sampling_options
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.edits import (
     ATTRIBUTES,
@@ -155,8 +155,7 @@ def edits(
     curves: dict[str, dict[int, dict[str, Share]]] = {}
     shown: list[Outcome] = []
     with MuseClient(server, tls=transport.tls()) as client:
-        parameters = sampling(**given(flags))
-        editor = ServerEditor(client, {"base": parameters, "superres": parameters})
+        editor = ServerEditor(client, sampling_options(client, given(flags)))
         for kind, measure in (("inpaint", measure_inpaint), ("outpaint", measure_outpaint)):
             outcomes = _tracked(kind, measure(drawn[kind], testbed, editor), len(drawn[kind]))
             masked[kind] = shares_of(outcomes)

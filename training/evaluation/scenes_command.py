@@ -8,12 +8,12 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 from jaxtyping import UInt8
-from muse_client import DEFAULT_ADDRESS, MuseClient, sampling
+from muse_client import DEFAULT_ADDRESS, MuseClient
 from rich.console import Console
 from rich.progress import track
 
 from services.sampling import NO_FLAGS, SamplingFlags, given
-from tools.cli.options import PLAIN_TEXT, Transport
+from tools.cli.options import PLAIN_TEXT, Transport, sampling_options
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.reports import write_report
 from training.evaluation.sampling_search import GROUPS as SEARCHED_GROUPS
@@ -66,8 +66,6 @@ def scenes(
     out
         Folder of the report and of the sheet of all pictures.
     """
-    base = sampling(steps=steps, **given(flags))
-    superres = sampling(steps=superres_steps, **given(flags))
     testbed = open_testbed(preset, data)
     cases = draw_prompt_cases(
         testbed.vocabulary,
@@ -78,7 +76,8 @@ def scenes(
     )
     reliability = print_reliability(testbed)
     with MuseClient(server, tls=transport.tls()) as client:
-        pictures = generate_all(client, cases, {"base": base, "superres": superres})
+        options = sampling_options(client, given(flags), steps=steps, superres_steps=superres_steps)
+        pictures = generate_all(client, cases, options)
         generated = score_all(cases, pictures, testbed.detector)
         scored = list(track(generated, "generating", total=len(cases), console=console))
     write_report(f"Pictures of {server}", scored, reliability, out / "scenes.json")
@@ -134,8 +133,7 @@ def search_sampling(
         def generate(
             chosen: Mapping[str, float], cases: Sequence[PromptCase]
         ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-            both = sampling(**chosen)
-            return generate_all(client, cases, {"base": both, "superres": both})
+            return generate_all(client, cases, sampling_options(client, chosen))
 
         for trial in search(start, cases, generate, testbed.detector):
             trials.append(trial)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from services.stages import GATEWAY
 from tools.local import gateway
 from tools.local.certificates import LocalAuthority
 from tools.local.folders import Folders
-from tools.local.gateway import check_gateway, set_up, without_gateway
+from tools.local.gateway import check_gateway, set_up
 from tools.local.manifest import Probe, local_overlay
 from tools.local.network import Network
 from tools.local.placement import LocalPod, place_pods
@@ -100,7 +101,7 @@ def test_it_has_jobs_in_the_folder_of_the_run_or_where_the_caller_says(
 
 
 def test_an_overlay_may_be_run_without_it() -> None:
-    overlay = without_gateway(local_overlay())
+    overlay = local_overlay().without(GATEWAY)
     stages = {"orchestrator", "text-encoder", "tokenizer", "base", "superres"}
 
     assert {each.name for each in overlay.deployments} == stages

@@ -1,6 +1,7 @@
 """What manifests become on this machine, and what is refused in them."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,19 @@ from typing import Any
 
 import pytest
 
+from services.stages import NO_STAGE
 from tools.local import parse_replicas, stage_flags
 from tools.local.fields import ManifestError
-from tools.local.folders import CHECKPOINTS, Folders, check_checkpoints
+from tools.local.folders import (
+    CHECKPOINTS,
+    OF_SUPERRES,
+    Folders,
+    check_checkpoints,
+    has_superres,
+)
 from tools.local.manifest import OVERLAY, local_overlay, read_overlay
 from tools.local.network import Network
-from tools.local.placement import LocalPod, place_pods, scaled
+from tools.local.placement import LocalPod, place_pods, scaled, without_superres
 from tools.local.runner import forwarded_ports
 
 Build = Callable[..., list[dict[str, Any]]]
@@ -177,6 +185,40 @@ def test_without_a_checkpoint_of_every_stage_nothing_is_started(tmp_path: Path) 
         FileNotFoundError, match=r"no checkpoint of \['base', 'tokenizer/high'\] in"
     ):
         check_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("missing", OF_SUPERRES)
+def test_only_a_folder_with_nothing_of_superres_does_without_it(
+    tmp_path: Path, missing: str
+) -> None:
+    for place in set(CHECKPOINTS) - {missing}:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.json").write_text("{}")
+    assert has_superres(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"no checkpoint of \['{missing}'\] in"):
+        check_checkpoints(tmp_path)
+    (other,) = set(OF_SUPERRES) - {missing}
+    shutil.rmtree(tmp_path / other)
+    assert not has_superres(tmp_path)
+    check_checkpoints(tmp_path)
+    shutil.rmtree(tmp_path / "base")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of \['base'\] in"):
+        check_checkpoints(tmp_path)
+
+
+def test_without_a_superres_the_orchestrator_is_told_so(tmp_path: Path) -> None:
+    overlay = without_superres(local_overlay())
+    names = ["orchestrator", "text-encoder", "tokenizer", "base", "gateway"]
+    assert sorted(each.name for each in overlay.deployments) == sorted(names)
+    assert sorted(each.name for each in overlay.services) == sorted(names)
+    folders = Folders(tmp_path / "checkpoints", tmp_path / "compiled", tmp_path / "own")
+    with Network() as network:
+        pods = {each.name: each for each in place_pods(overlay, network, folders)}
+    assert pods["orchestrator-0"].environment["MUSE_SUPERRES"] == NO_STAGE
+    assert pods["orchestrator-0"].environment["MUSE_BASE"].endswith(":50053")
+    assert "MUSE_SUPERRES" not in pods["base-0"].environment
+    with pytest.raises(ValueError, match=r"replicas: expected one of .*, got 'superres'"):
+        scaled(overlay, {"superres": 2})
 
 
 def test_ports_follow_the_base_port() -> None:

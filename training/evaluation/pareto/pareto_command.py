@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from muse_client import DEFAULT_ADDRESS, AsyncMuseClient, GenerateOptions, sampling
+from muse_client import DEFAULT_ADDRESS, AsyncMuseClient, GenerateOptions, MuseClient
 from rich.console import Console
 from rich.table import Table
 
 from services.orchestrator.scoring import Scorer
 from tools.bench.rendering import plotting
-from tools.cli.options import PLAIN_TEXT, Transport
+from tools.cli.options import PLAIN_TEXT, Transport, sampling_options
 from training.evaluation.distances.efficientnet import load_efficientnet
 from training.evaluation.distances.features import Features, moments_of
 from training.evaluation.distances.frechet import FeatureMoments, frechet_distance
@@ -113,14 +113,14 @@ def pareto(
     features: Features = Inception(inception) if inception else load_efficientnet(network)
     real = moments_of(open_pictures(reference, side_px=side_px), features)
 
-    async def generate(parameters: Parameters, folder: Path) -> None:
+    async def generate(options: GenerateOptions, folder: Path) -> None:
         async with AsyncMuseClient(server, tls=transport.tls()) as client:
             with progress_bar(folder.name) as on_progress:
                 await generate_set(
                     client,
                     listed,
                     folder,
-                    options_of(parameters),
+                    options,
                     copies=copies,
                     seed=seed,
                     concurrency=concurrency,
@@ -130,7 +130,9 @@ def pareto(
     points = []
     for parameters in combinations(values):
         folder = out / folder_name(parameters)
-        asyncio.run(generate(parameters, folder))
+        with MuseClient(server, tls=transport.tls()) as client:
+            options = options_of(parameters, client)
+        asyncio.run(generate(options, folder))
         made = open_pictures(folder, side_px=side_px)
         points.append(measured_point(parameters, made, real, features, scorer))
     distance = "FID" if inception else f"Fréchet distance, {features.name}"
@@ -167,19 +169,19 @@ def measured_point(
     )
 
 
-def options_of(parameters: Parameters) -> GenerateOptions:
+def options_of(parameters: Parameters, client: MuseClient) -> GenerateOptions:
     """Returns the options of a request with some sampling parameters.
 
     Args:
         parameters: By name; `superres_steps` are the steps of the super-resolution, `steps` those
             of the base, and all others belong to both.
+        client: Of the servers that the request is for.
     """
-    shared = {
-        name: value for name, value in parameters.items() if name not in ("steps", "superres_steps")
+    steps = {
+        name: int(parameters[name]) for name in ("steps", "superres_steps") if name in parameters
     }
-    base = {"steps": parameters["steps"]} if "steps" in parameters else {}
-    high = {"steps": parameters["superres_steps"]} if "superres_steps" in parameters else {}
-    return {"base": sampling(**shared, **base), "superres": sampling(**shared, **high)}
+    shared = {name: value for name, value in parameters.items() if name not in steps}
+    return sampling_options(client, shared, **steps)
 
 
 def folder_name(parameters: Parameters) -> str:

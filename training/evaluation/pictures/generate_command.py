@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from muse_client import DEFAULT_ADDRESS, AsyncMuseClient, GenerateOptions, sampling
+from muse_client import DEFAULT_ADDRESS, AsyncMuseClient, MuseClient
 from rich.console import Console
 from rich.progress import Progress
 
 from services.sampling import NO_FLAGS, SamplingFlags, given
-from tools.cli.options import PLAIN_TEXT, Transport
+from tools.cli.options import PLAIN_TEXT, Transport, sampling_options
 from training.evaluation.pictures.generation import REFUSED, generate_set
 from training.evaluation.pictures.manifest import MANIFEST, read_manifest
 from training.evaluation.pictures.prompts import read_prompts
@@ -72,10 +72,8 @@ def generate(
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
-    options: GenerateOptions = {
-        "base": sampling(steps=steps, **given(flags)),
-        "superres": sampling(steps=superres_steps, **given(flags)),
-    }
+    with MuseClient(server, tls=transport.tls()) as client:
+        options = sampling_options(client, given(flags), steps=steps, superres_steps=superres_steps)
     if best_of is not None:
         options["best_of"] = best_of
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from muse_client import GenerateOptions, MuseClient
 from PIL import Image
 
 from tests import small_stages
-from tests.small_stages import House
+from tests.small_stages import HIGH, HIGH_GRID, House
 from training.evaluation.pareto import pareto_command
-from training.evaluation.pareto.front import Point, combinations, pareto_front
+from training.evaluation.pareto.front import Parameters, Point, combinations, pareto_front
 from training.evaluation.pareto.pareto_command import folder_name, options_of, pareto
 from training.evaluation.pareto.rendering import write_points
 from training.evaluation.pictures.manifest import read_manifest
@@ -38,12 +39,18 @@ def test_the_front_has_the_points_that_no_other_beats() -> None:
     assert pareto_front([middle, middle]) == [middle, middle]
 
 
-def test_parameters_go_to_both_transformers_and_steps_to_their_own() -> None:
-    options = options_of({"guidance_scale": 4.0, "steps": 24, "superres_steps": 8})
-    base, superres = options["base"], options["superres"]
+async def test_parameters_go_to_both_transformers_and_steps_to_their_own(house: House) -> None:
+    def options(parameters: Parameters) -> GenerateOptions:
+        with MuseClient(house.address) as client:
+            return options_of(parameters, client)
+
+    several = {"guidance_scale": 4.0, "steps": 24, "superres_steps": 8}
+    made = await asyncio.to_thread(options, several)
+    base, superres = made["base"], made["superres"]
     assert (base.guidance_scale, base.steps) == (4, 24)
     assert (superres.guidance_scale, superres.steps) == (4, 8)
-    assert not options_of({"temperature": 0.5})["base"].HasField("steps")
+    made = await asyncio.to_thread(options, {"temperature": 0.5})
+    assert not made["base"].HasField("steps")
 
 
 def test_points_are_written_as_a_table_and_a_plot(tmp_path: Path) -> None:
@@ -74,7 +81,8 @@ async def test_a_sweep_through_servers_ends_in_its_files(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(small_stages, "HIGH_SIDE_PX", 16)  # the smallest that is read
+    # The smallest side that is read.
+    monkeypatch.setitem(small_stages.RESOLUTIONS, HIGH, (16, HIGH_GRID))
     monkeypatch.setattr(pareto_command, "open_clip", lambda model: Means())
     monkeypatch.setattr(pareto_command, "load_efficientnet", lambda network: Means())
     (tmp_path / "prompts.txt").write_text("a ball\ntwo cups\na key\n")
