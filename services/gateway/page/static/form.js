@@ -45,12 +45,14 @@ export class Form {
   }
 
   /**
-   * Adds a slider for each sampling parameter of each stage.
+   * Adds a slider for each sampling parameter of each stage that is there.
    * @param {any} served What form.json says.
    */
   addSampling(served) {
     for (const stage of /** @type {NodeListOf<HTMLElement>} */ (
       this.form.querySelectorAll("[data-stage]"))) {
+      stage.hidden = Boolean(served.defaults && !served.defaults[stage.dataset.stage ?? ""]);
+      if (stage.hidden) continue;
       for (const { name, help, range, slider: [min, max, step] } of served.parameters) {
         const id = `${stage.dataset.stage}.${name}`;
         const known = served.defaults?.[stage.dataset.stage ?? ""]?.[name];
