@@ -28,8 +28,8 @@ def describe(
         What a TPU compiler said of the preset's programs, the file of `python -m
         benchmarks.tpu_programs --json FILE`: adds the memory that each stage takes at its peak.
     tokenizers
-        Folder with the checkpoints `low` and `high`, such as imported ones, whose networks take the
-        place of the preset's tokenizers.
+        Folder with the checkpoints `low` and, for a preset with a superres, `high`, such as
+        imported ones, whose networks take the place of the preset's tokenizers.
     json
         Print JSON rather than tables.
     """
@@ -54,10 +54,11 @@ def describe(
     networks = None
     if tokenizers is not None:
         try:
-            low, high = (load_tokenizer(tokenizers / name).config for name in ("low", "high"))
+            networks = {
+                name: load_tokenizer(tokenizers / name).config for name in system.tokenizers
+            }
         except CheckpointError as error:
             raise ValueError(f"--tokenizers: {error}") from error
-        networks = low, high
     description = describe_system(system, floor_chip, compiled, networks)
     if json:
         print(json_format.dumps(description.to_json(), indent=2))

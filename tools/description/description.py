@@ -50,7 +50,7 @@ class StageDescription:
         token_grid: Rows and columns of its image tokens; None where there are none.
         encode: Of a tokenizer: what turning one image into tokens costs; `cost` is decoding.
         unmasked_per_step: Tokens each decoding step reveals; None where nothing is masked.
-        members: The tokenizer stage's two tokenizers.
+        members: The tokenizer stage's tokenizers.
     """
 
     configuration: Mapping[str, Any]
@@ -129,7 +129,7 @@ def describe(
     preset: Preset,
     chip: Chip,
     compiled: CompiledStages | None = None,
-    tokenizers: tuple[AnyTokenizerConfig, AnyTokenizerConfig] | None = None,
+    tokenizers: Mapping[str, AnyTokenizerConfig] | None = None,
 ) -> SystemDescription:
     """Describes every stage of a preset, with floors on a chip.
 
@@ -137,34 +137,28 @@ def describe(
         preset: The system.
         chip: What the floors are for.
         compiled: Memory that a compiler says its programs take there.
-        tokenizers: The low and the high one that take the place of the preset's.
+        tokenizers: Those that take the place of the preset's, by the name of their checkpoint.
 
     Raises:
         ValueError: base or superres of the preset has another grid or vocabulary than these.
     """
     text = preset.text_encoder
-    low, high = tokenizers or (preset.low_tokenizer, preset.high_tokenizer)
-    _check_fits("low", low, preset.base)
-    _check_fits("high", high, preset.superres)
+    networks: Mapping[str, AnyTokenizerConfig] = tokenizers or preset.tokenizers
+    for name, network in networks.items():
+        _check_fits(name, network, preset.base if name == "low" else preset.superres)
     sizes = parameter_sizes(TextEncoder, text)
     text_bytes = traffic.text_encoder(text, sizes).of(1)
-    base, superres = preset.base, preset.superres
-    base_flops, superres_flops = arithmetic.base_decode(base), arithmetic.superres_decode(superres)
-    return SystemDescription(
-        preset=preset.name,
-        chip=chip,
-        compiled=compiled,
-        stages={
-            "text_encoder": _stage(
-                text, sizes, _cost(arithmetic.text_encoder(text), text_bytes, chip)
-            ),
-            "base": _masked(base, BaseTransformer, base_flops, preset.base_steps, chip),
-            "superres": _masked(
-                superres, SuperresTransformer, superres_flops, preset.superres_steps, chip
-            ),
-            "tokenizer": _tokenizers(low, high, chip),
-        },
-    )
+    base, part = preset.base, preset.superres_part
+    base_flops = arithmetic.base_decode(base)
+    stages = {
+        "text_encoder": _stage(text, sizes, _cost(arithmetic.text_encoder(text), text_bytes, chip)),
+        "base": _masked(base, BaseTransformer, base_flops, preset.base_steps, chip),
+    }
+    if part is not None:
+        flops = arithmetic.superres_decode(part.config)
+        stages["superres"] = _masked(part.config, SuperresTransformer, flops, part.steps, chip)
+    stages["tokenizer"] = _tokenizers(networks, chip)
+    return SystemDescription(preset=preset.name, chip=chip, compiled=compiled, stages=stages)
 
 
 def _check_fits(
@@ -234,14 +228,15 @@ def _tokenizer(config: AnyTokenizerConfig, chip: Chip) -> StageDescription:
     return _stage(config, sizes, cost, token_grid=grid, encode=encode)
 
 
-def _tokenizers(low: AnyTokenizerConfig, high: AnyTokenizerConfig, chip: Chip) -> StageDescription:
-    """Both tokenizers; a generated image costs one decoding by the high one."""
-    members = {"low": _tokenizer(low, chip), "high": _tokenizer(high, chip)}
+def _tokenizers(networks: Mapping[str, AnyTokenizerConfig], chip: Chip) -> StageDescription:
+    """All tokenizers; a generated image costs one decoding by the last one."""
+    members = {name: _tokenizer(network, chip) for name, network in networks.items()}
+    last = list(members.values())[-1]
     return StageDescription(
         configuration={name: member.configuration for name, member in members.items()},
         parameters=sum(member.parameters for member in members.values()),
         parameters_by_part={name: member.parameters for name, member in members.items()},
-        token_grid=members["high"].token_grid,
-        cost=members["high"].cost,
+        token_grid=last.token_grid,
+        cost=last.cost,
         members=members,
     )

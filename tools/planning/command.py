@@ -159,11 +159,17 @@ def _options(
 ) -> "dict[str, list[StageTimes]]":
     """Returns the times of every stage, measured where they were, in the order of a request."""
     from services.stages import ORCHESTRATOR
-    from tools.planning.step_times import ORCHESTRATOR_TIMES, ORDER
+    from tools.planning.step_times import ORCHESTRATOR_TIMES
 
+    order = (ORCHESTRATOR, *preset.stages)
+    if unknown := set(measured.stages).difference(order):
+        raise ValueError(
+            f"step_times: expected stages of {preset.name}, {', '.join(order)}, got "
+            f"{', '.join(sorted(unknown))}"
+        )
     options: dict[str, list[StageTimes]] = {ORCHESTRATOR: [ORCHESTRATOR_TIMES]}
     options |= {stage: [times] for stage, times in measured.stages.items()}
-    missing = [stage for stage in ORDER if stage not in options]
+    missing = [stage for stage in order if stage not in options]
     if missing:
         try:
             import jax
@@ -185,4 +191,4 @@ def _options(
             rows=rows,
             compiled=compiled,
         )
-    return {stage: options[stage] for stage in ORDER}
+    return {stage: options[stage] for stage in order}

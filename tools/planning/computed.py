@@ -72,23 +72,21 @@ def computed(
 
     batches = [max_batch_size] if max_batch_size else BATCHES
     slots = [batch for batch in batches if batch >= rows] or [rows]
-    base, superres = preset.base, preset.superres
+    base = preset.base
     of_stage: dict[str, Callable[[], list[StageTimes]]] = {
         "text_encoder": lambda: _text_encoder(preset.text_encoder, seconds, batches),
         "base": lambda: _masked(
             base, BaseTransformer, arithmetic.base_decode(base), seconds, slots, rows
         ),
         "superres": lambda: _masked(
-            superres,
+            preset.superres,
             SuperresTransformer,
-            arithmetic.superres_decode(superres),
+            arithmetic.superres_decode(preset.superres),
             seconds,
             slots,
             rows,
         ),
-        "tokenizer": lambda: _tokenizer(
-            preset.low_tokenizer, preset.high_tokenizer, seconds, batches
-        ),
+        "tokenizer": lambda: _tokenizer(list(preset.tokenizers.values()), seconds, batches),
     }
     found = {}
     for name in stages:
@@ -143,13 +141,14 @@ def _text_encoder(
 
 
 def _tokenizer(
-    low: TokenizerConfig, high: TokenizerConfig, seconds: Seconds, batches: Sequence[int]
+    configs: Sequence[TokenizerConfig], seconds: Seconds, batches: Sequence[int]
 ) -> list[StageTimes]:
-    """A picture is decoded by the high-resolution tokenizer, in float32; both are loaded."""
-    sizes, others = parameter_sizes(Tokenizer, high), parameter_sizes(Tokenizer, low)
-    one_s = seconds(arithmetic.tokenizer_decode(high), traffic.tokenizer_decode(high, sizes))
-    weights = sum(sizes.values()) + sum(others.values())
-    widest = high.image_size**2 * high.decoder_base_channels
+    """A picture is decoded by the last tokenizer, in float32; all of them are loaded."""
+    *_, sizes = loaded = [parameter_sizes(Tokenizer, each) for each in configs]
+    last = configs[-1]
+    one_s = seconds(arithmetic.tokenizer_decode(last), traffic.tokenizer_decode(last, sizes))
+    weights = sum(sum(each.values()) for each in loaded)
+    widest = last.image_size**2 * last.decoder_base_channels
     return [
         BatchTimes(
             batch_s=tuple(rows * one_s for rows in range(batch + 1)),

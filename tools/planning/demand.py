@@ -104,25 +104,32 @@ def _work(kind: Kind, preset: Preset) -> Work:
     _check_range("guidance_scale", guidance_scale, parameter="guidance_scale")
     if kind.negative not in (0, 1):
         raise ValueError(f"mix: negative: expected 0 or 1, got {kind.negative}")
-    steps = {
-        "steps": (kind.steps, preset.base_steps, preset.base.tokens),
-        "superres_steps": (kind.superres_steps, preset.superres_steps, preset.superres.tokens),
+    amounts = {
+        ORCHESTRATOR: 1,
+        "text_encoder": 1 + kind.negative,
+        "base": _steps("steps", kind.steps, preset.base_steps, preset.base.tokens),
+        "tokenizer": 1,
     }
-    taken = {}
-    for name, (asked, usual, tokens) in steps.items():
-        wanted = usual if asked is None else asked
-        _check_range(name, wanted, parameter="steps")
-        taken[name] = min(wanted, tokens)
-    return Work(
-        amounts={
-            ORCHESTRATOR: 1,
-            "text_encoder": 1 + kind.negative,
-            "base": taken["steps"],
-            "superres": taken["superres_steps"],
-            "tokenizer": 1,
-        },
-        guided=guidance_scale > 0,
-    )
+    if (part := preset.superres_part) is not None:
+        tokens = part.config.tokens
+        amounts["superres"] = _steps("superres_steps", kind.superres_steps, part.steps, tokens)
+    elif kind.superres_steps is not None:
+        raise ValueError(
+            f"mix: superres_steps: expected none, since {preset.name} has no superres, "
+            f"got {kind.superres_steps}"
+        )
+    return Work(amounts=amounts, guided=guidance_scale > 0)
+
+
+def _steps(name: str, asked: int | None, usual: int, tokens: int) -> int:
+    """Returns the steps of a decode: those asked for, or the usual ones; one a token at most.
+
+    Raises:
+        ValueError: they are out of range.
+    """
+    wanted = usual if asked is None else asked
+    _check_range(name, wanted, parameter="steps")
+    return min(wanted, tokens)
 
 
 def _check_range(name: str, value: float, *, parameter: str) -> None:

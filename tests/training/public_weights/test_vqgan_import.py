@@ -111,12 +111,15 @@ def test_describe_takes_imported_tokenizers_in_place_of_a_preset_s(
     folder = checkpoints / "tokenizer"
     low, high = (load_tokenizer(folder / name).config for name in ("low", "high"))
     system = preset("tiny")
+    assert system.superres_part is not None
+    superres = replace(system.superres, grid=GRID, vocabulary=64)
     fitting = replace(
         system,
         base=replace(system.base, grid=GRID, vocabulary=64),
-        superres=replace(system.superres, grid=GRID, vocabulary=64),
+        superres_part=replace(system.superres_part, config=superres),
     )
-    written = describe_system(fitting, chip("cpu"), tokenizers=(low, high)).to_json()
+    networks = {"low": low, "high": high}
+    written = describe_system(fitting, chip("cpu"), tokenizers=networks).to_json()
     tokenizer = written["stages"]["tokenizer"]
     assert tokenizer["low"]["configuration"]["codebook_size"] == 64
     assert tokenizer["token_grid"] == [GRID, GRID]
