@@ -368,7 +368,7 @@ def _source(
         str(data),
         out=out,
         flags=flags,
-        side_px=preset.high_tokenizer.image_size,
+        side_px=preset.side_px,
         batch_size=batch_size,
         seed=seed,
         board=recipes.board,

@@ -17,11 +17,10 @@ from benchmarks.measuring import conditions
 from benchmarks.tpu_programs.compiled import CompiledProgram, DoesNotFit, compiled_programs
 from benchmarks.tpu_programs.devices import TopologyDevices, devices_of
 from benchmarks.tpu_programs.rendering import json_of, table_of
-from benchmarks.tpu_programs.stage_programs import STAGES, StageName
 from services.mesh import parse_mesh
 from services.presets import preset as preset_of
 from services.runtime.checkpoints.precision import Weights
-from services.stages import DECODING
+from services.stages import DECODING, StageName
 
 app = App(help=__doc__)
 
@@ -31,7 +30,7 @@ def main(
     *,
     preset: str = "muse-3b",
     topology: str = "v5e:1x1",
-    stage: tuple[StageName, ...] = STAGES,
+    stage: tuple[StageName, ...] = (),
     max_batch_size: int = 8,
     weights: Weights = "full",
     mesh: str = "",
@@ -48,7 +47,7 @@ def main(
         TPUs by libtpu's names, separated by commas; the first device of each is compiled for, or
         as many as share base or superres.
     stage
-        A stage to compile; repeat the flag for several. By default all.
+        A stage to compile; repeat the flag for several. By default all of the preset.
     max_batch_size
         As of the servers: slots of base and superres, texts of one call of the text encoder.
     weights
@@ -63,7 +62,8 @@ def main(
     """
     jax.config.update("jax_platforms", "cpu")  # what is traced here; libtpu only compiles
     system, shards = preset_of(preset), parse_mesh(mesh)
-    if shards > 1 and (alone := sorted({*stage} - {*DECODING})):
+    stages = stage or system.stages
+    if shards > 1 and (alone := sorted({*stages} - {*DECODING})):
         raise ValueError(
             f"mesh: {mesh} shares base and superres, expected --stage base, --stage superres or "
             f"both, got {', '.join(alone)} as well"
@@ -73,7 +73,7 @@ def main(
     too_large: list[str] = []
     for target in targets:
         compiled[target.topology] = []
-        for each in stage:
+        for each in stages:
             try:
                 compiled[target.topology] += compiled_programs(
                     system,

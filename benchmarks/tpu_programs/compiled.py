@@ -12,13 +12,14 @@ from jax.stages import Compiled
 
 from benchmarks.tpu_programs.findings import Findings, findings_of
 from benchmarks.tpu_programs.program_text import ProgramText
-from benchmarks.tpu_programs.stage_programs import StageName, compile_stage
+from benchmarks.tpu_programs.stage_programs import compile_stage
 from benchmarks.tpu_programs.traffic import bytes_moved
 from services.decoding.serving import default_serving_config
 from services.nn.compiling import Program, traced_for
 from services.nn.sharding import model_mesh
 from services.presets import Preset
 from services.runtime.checkpoints.precision import Weights
+from services.stages import StageName
 from training.flops import flops_of_jaxpr
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """The programs that each stage compiles before it serves, with shapes in place of weights."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -18,14 +18,13 @@ from services.nn.quantization import with_weight_format
 from services.nn.sharding import check_divides
 from services.presets import Preset
 from services.runtime.checkpoints.precision import Precision
+from services.stages import StageName
 from services.superres.spec import SUPERRES
 from services.text_encoder.model import TextEncoder
 from services.text_encoder.programs import embed_programs
 from services.tokenizer.config import TokenizerConfig
 from services.tokenizer.programs import served_tokenizer, tokenizer_programs
 
-StageName = Literal["text_encoder", "tokenizer", "base", "superres"]
-STAGES: tuple[StageName, ...] = get_args(StageName)
 Compile = Callable[[str, Program], Compiled]
 """Compiles the program of a name."""
 
@@ -53,8 +52,8 @@ def compile_stage(
     if stage == "text_encoder":
         _text_encoder(system, serving, compile)
     elif stage == "tokenizer":
-        _tokenizer("low", system.low_tokenizer, serving, compile)
-        _tokenizer("high", system.high_tokenizer, serving, compile)
+        for name, config in system.tokenizers.items():
+            _tokenizer(name, config, serving, compile)
     elif stage == "base":
         _pool(BASE, system.base, serving, mesh).compile_each(compile)
     else:

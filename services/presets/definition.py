@@ -59,6 +59,11 @@ class Preset:
         return {"low": self.low_tokenizer, **high}
 
     @property
+    def side_px(self) -> int:
+        """Side of the image, in pixels."""
+        return list(self.tokenizers.values())[-1].image_size
+
+    @property
     def superres(self) -> SuperresConfig:
         """The super-resolution transformer.
 

@@ -125,13 +125,13 @@ def _computation(
 
 
 def _examples(preset: Preset, high: bool, batch_size: int) -> PyTree[jax.ShapeDtypeStruct]:
-    base, superres = preset.base, preset.superres
+    base = preset.base
     text = (batch_size, base.text_length, base.text_hidden)
 
     def examples() -> Examples:
         return Examples(
             low=jnp.zeros((batch_size, base.tokens), jnp.int32),
-            high=jnp.zeros((batch_size, superres.tokens), jnp.int32) if high else None,
+            high=jnp.zeros((batch_size, preset.superres.tokens), jnp.int32) if high else None,
             text=jnp.zeros(text, jnp.float32),
             text_mask=jnp.zeros(text[:2], bool),
         )

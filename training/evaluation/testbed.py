@@ -60,6 +60,6 @@ def open_testbed(preset: str, data: Path) -> Testbed:
         sprites=sprites,
         vocabulary=replace(sprites.vocabulary, objects=known),
         board=recipes.board,
-        side_px=system.high_tokenizer.image_size,
+        side_px=system.side_px,
         low_side_px=system.low_tokenizer.image_size,
     )

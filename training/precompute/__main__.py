@@ -130,8 +130,7 @@ def _files(data: str, flags: DataFlags, out: Path, batch_size: int) -> PictureFi
 def _reader(
     files: PictureFiles, flags: DataFlags, preset: str, part: Shard, out: Path
 ) -> ExampleReader:
-    side_px = named_preset(preset).high_tokenizer.image_size
-    return flags.reader(files, side_px=side_px, log=part.skipped_file(out))
+    return flags.reader(files, side_px=named_preset(preset).side_px, log=part.skipped_file(out))
 
 
 def _make(
