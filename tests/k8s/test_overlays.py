@@ -18,7 +18,7 @@ OVERLAYS = sorted(str(each.relative_to(ROOT)) for each in (ROOT / "k8s/overlays"
 TRAINING = ["k8s/training", "k8s/training/precompute"]
 FOLDERS = [
     *(*OVERLAYS, *TRAINING, "k8s/policies"),
-    *("tests/k8s/everything", "tests/k8s/adapter", "tests/k8s/tls"),
+    *("tests/k8s/everything", "tests/k8s/adapter", "tests/k8s/tls", "tests/k8s/three-stages"),
 ]
 ADDRESSES = ("text_encoder", "tokenizer", "base", "superres")
 Rendered = Callable[[str], list[Manifest]]
@@ -93,6 +93,21 @@ def test_servers_understand_their_commands_and_variables(
             assert settings.checkpoints == Path("/checkpoints")
             assert settings.compile_only == (each.component == "compile-job")
     assert understood == len(list(objects.workloads())) >= 6
+
+
+def test_a_system_without_a_superres_has_nothing_of_it(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = rendered("tests/k8s/three-stages")
+    assert [each for each in manifests if "superres" in yaml.safe_dump(each)] == []
+
+    objects = Objects(manifests)
+    whole = {each["metadata"]["name"] for each in Objects(rendered("tests/k8s/tls")).of("Service")}
+    names = {each["metadata"]["name"] for each in objects.of("Service")}
+    assert names == whole - {"superres"}
+    (orchestrator,) = (each for each in objects.workloads() if each.name == "orchestrator")
+    settings = settings_of(orchestrator.pod["containers"][0], monkeypatch)
+    assert list(settings.stage_addresses) == ["text_encoder", "base", "tokenizer"]
 
 
 @pytest.mark.parametrize(
