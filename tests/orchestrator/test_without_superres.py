@@ -45,7 +45,7 @@ KINDS = [{}, {"count": 3, "preview_every": 2, "progress": True}, *EDITS]
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    """Three stages and an orchestrator that was told of no fourth."""
+    """Three stages, and an orchestrator that calls no fourth."""
     async with open_house(superres=NO_STAGE) as opened:
         yield opened
 

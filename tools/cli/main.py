@@ -87,7 +87,8 @@ def up(
         Preset to serve, from the folder checkpoints/PRESET; "demo" by default. Checkpoints of
         another preset are refused.
     checkpoints
-        Folder of checkpoints instead of checkpoints/PRESET.
+        Folder of checkpoints instead of checkpoints/PRESET; no superres runs if it has neither
+        superres nor tokenizer/high.
     base_port
         Port of the orchestrator on 127.0.0.1; the stages have the next four ports.
     gateway

@@ -70,7 +70,7 @@ class CommandOptions:
             orchestrator with a scorer.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
-        temperature: Temperature of sampling, 0 to 100, of both transformers.
+        sampling: Sampling parameters of base and, where there is one, of superres.
         adapter: Low-rank adapter to apply, as NAME or NAME=WEIGHT with a weight of -10 to 10, 1 by
             default; repeat the flag for each one.
         out: File to write: .png, .jpg or .webp. Several images get numbers and a contact sheet.

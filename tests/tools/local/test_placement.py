@@ -206,7 +206,7 @@ def test_only_a_folder_with_nothing_of_superres_does_without_it(
         check_checkpoints(tmp_path)
 
 
-def test_without_a_superres_the_orchestrator_is_told_so(tmp_path: Path) -> None:
+def test_without_a_superres_the_orchestrator_calls_none(tmp_path: Path) -> None:
     overlay = without_superres(local_overlay())
     names = ["orchestrator", "text-encoder", "tokenizer", "base", "gateway"]
     assert sorted(each.name for each in overlay.deployments) == sorted(names)

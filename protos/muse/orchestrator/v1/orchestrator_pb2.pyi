@@ -80,8 +80,8 @@ class GenerateRequest(google.protobuf.message.Message):
 
     @property
     def superres(self) -> muse.common.v1.decoding_pb2.Sampling:
-        """Sampling parameters of the super-resolution transformer. `seed` must not be set. Default: those of the
-        stage.
+        """Sampling parameters of the super-resolution transformer. `seed` must not be set. A system without a
+        superres refuses any of them. Default: those of the stage.
         """
 
     @property
@@ -167,7 +167,7 @@ class Inpaint(google.protobuf.message.Message):
     """
     feather_px: builtins.int
     """Width of the feathered seam inside the mask, in pixels of the picture, 0 to 1024. Default: half the
-    side of a high-resolution token.
+    side of a high-resolution token, or of a token of base in a system without a superres.
     """
     composite: builtins.bool
     """Whether pixels outside the mask are copied from the picture that was sent. If false, the whole decoded
@@ -236,11 +236,11 @@ global___Outpaint = Outpaint
 @typing.final
 class MaskFreeEdit(google.protobuf.message.Message):
     """Mask-free editing (Muse, section 3.3.2): each iteration resamples a random share of the low-resolution
-    tokens, given the other tokens and the prompt; superres then decodes all high-resolution tokens. On
-    average each token is resampled iterations * fraction times, 8 by default. Four sampling parameters of
-    base have other defaults here: guidance_scale is 4, guidance_scale_start equals guidance_scale, top_k is
-    3, and steps is the number of iterations. `base` of the request takes precedence over the first three;
-    its `steps` and `min_steps` must not be set.
+    tokens, given the other tokens and the prompt; superres, if there is one, then decodes all high-resolution
+    tokens. On average each token is resampled iterations * fraction times, 8 by default. Four sampling
+    parameters of base have other defaults here: guidance_scale is 4, guidance_scale_start equals
+    guidance_scale, top_k is 3, and steps is the number of iterations. `base` of the request takes precedence
+    over the first three; its `steps` and `min_steps` must not be set.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -400,7 +400,9 @@ class Progress(google.protobuf.message.Message):
     image: builtins.int
     """Index of the picture, from 0."""
     stage: builtins.str
-    """Name of the stage: "text_encoder", "base", "superres" or "tokenizer"."""
+    """Name of the stage: "text_encoder", "base", "superres" or "tokenizer". A system without a superres has
+    no steps of it.
+    """
     step: builtins.int
     """Number of steps that the stage took, from 1."""
     total: builtins.int
@@ -670,7 +672,9 @@ class Provenance(google.protobuf.message.Message):
 
     @property
     def superres(self) -> muse.common.v1.decoding_pb2.Sampling:
-        """Sampling parameters of the super-resolution transformer, defaults included."""
+        """Sampling parameters of the super-resolution transformer, defaults included. Not set in a system without
+        a superres.
+        """
 
     @property
     def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.decoding_pb2.Adapter]:
@@ -714,10 +718,12 @@ class GetStatusResponse(google.protobuf.message.Message):
     version: builtins.str
     """Version of the orchestrator's running software."""
     side_px: builtins.int
-    """Side of new pictures, in pixels. 0 while the tokenizer cannot be reached."""
+    """Side of new pictures, in pixels. 0 while the tokenizer, or the stage before it, cannot be reached."""
     @property
     def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StageReport]:
-        """One report for each stage, in the order of the pipeline."""
+        """One report for each stage, in the order of the pipeline: text_encoder, base, superres unless the system
+        has none, and tokenizer.
+        """
 
     def __init__(
         self,
