@@ -20,13 +20,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from services.decoding.guidance import guidance_at, guided
 from services.decoding.sampler import decode_step
-from services.decoding.slots import SLOT_AXES, MaskedTransformer, Slots
+from services.decoding.slots import MaskedTransformer, Slots, row_axes
 from services.decoding.state import DecodeState
-from services.nn.attention import Context
 
 # Builds the transformer with the adapters of slots, given the scale of the adapters of all rows, or
 # of each. It does so within the step, so that XLA does not copy its slices of stacked parameters
@@ -138,7 +137,7 @@ def _step_several(
 
     def predict(tokens: Int[Array, "G N"]) -> Float[Array, "G N V"]:
         context, negative = (
-            jax.tree.map(of_group, each, SLOT_AXES)
+            jax.tree.map(of_group, each, row_axes(each))
             for each in (slots.context, slots.negative_context)
         )
         scale = guidance_at(rows.step, rows.total, rows.guidance_scale_start, rows.guidance_scale)
@@ -155,13 +154,17 @@ def _step_several(
     return jax.tree.map(lambda array, part: array.at[group].set(part, mode="drop"), state, stepped)
 
 
-def _row(context: Context, slot: Int[Array, ""]) -> Context:
+def _row(context: PyTree[Array], slot: Int[Array, ""]) -> PyTree[Array]:
     """Returns the context of one slot."""
     return jax.tree.map(
-        lambda array, axis: jax.lax.dynamic_slice_in_dim(array, slot, 1, axis), context, SLOT_AXES
+        lambda array, axis: jax.lax.dynamic_slice_in_dim(array, slot, 1, axis),
+        context,
+        row_axes(context),
     )
 
 
-def _concatenated(first: Context, second: Context) -> Context:
+def _concatenated(first: PyTree[Array], second: PyTree[Array]) -> PyTree[Array]:
     """Returns the rows of one context, then those of another."""
-    return jax.tree.map(lambda axis, *rows: jnp.concatenate(rows, axis), SLOT_AXES, first, second)
+    return jax.tree.map(
+        lambda axis, *rows: jnp.concatenate(rows, axis), row_axes(first), first, second
+    )

@@ -10,7 +10,7 @@ from flax import nnx
 from services.decoding.adapters import adapter_scales, factors_side_by_side
 from services.decoding.memory import check_memory
 from services.decoding.pool import DecodePool
-from services.decoding.programs import SLOT_SPECS, pool_programs
+from services.decoding.programs import pool_programs, slot_specs
 from services.decoding.serving import ServingConfig
 from services.nn.low_rank import with_adapters
 from services.nn.quantization import with_weight_format, with_weights
@@ -63,7 +63,7 @@ def load_pool(
     specs = partition_specs(shapes)
     check_memory(
         weights=bytes_per_device(specs, shapes, serving.shards, dtype=serving.dtype),
-        slot=bytes_per_device(SLOT_SPECS, single.slots, serving.shards),
+        slot=bytes_per_device(slot_specs(single.slots), single.slots, serving.shards),
         slots=serving.slots,
         devices=jax.local_devices()[: serving.shards],
     )

@@ -12,13 +12,12 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Array, Float, PyTree
 
 from services.decoding.adapters import NO_ADAPTERS, AdapterScales
 from services.decoding.programs import CompiledPrograms, pool_programs
 from services.decoding.slots import Progress, Slots
 from services.decoding.state import Row, Sampling, fresh_row, state_of
-from services.nn.attention import Context
 from services.nn.compiling import with_formats
 from services.nn.sharding import shard
 from services.nn.stacks import unstack
@@ -215,5 +214,7 @@ class DecodePool:
             raise RuntimeError("there are no slots: call warm_up() first, reset() after a failure")
         return slots
 
-    def _context(self, inputs: Sequence[np.ndarray], scale: Float[np.ndarray, " R"]) -> Context:
+    def _context(
+        self, inputs: Sequence[np.ndarray], scale: Float[np.ndarray, " R"]
+    ) -> PyTree[Array]:
         return self._warm().context(self.parameters, scale, *(array[None] for array in inputs))

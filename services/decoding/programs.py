@@ -22,19 +22,10 @@ from services.decoding import slots as slot_programs
 from services.decoding.advance import advance
 from services.decoding.slots import MaskedTransformer, Progress, Slots
 from services.decoding.state import DecodeState, idle_state
-from services.nn.attention import Context
 from services.nn.compiling import Placement, Program, chooses_layouts, of_any_layout
 from services.nn.low_rank import with_adapter_scale
-from services.nn.sharding import CONTEXT, REPLICATED, partition_specs, shardings
+from services.nn.sharding import REPLICATED, context_specs, partition_specs, shardings
 from services.nn.stacks import stack, unstack
-
-SLOT_SPECS = Slots(
-    state=REPLICATED,
-    context=CONTEXT,
-    negative_context=CONTEXT,
-    has_negative=REPLICATED,
-    adapter_scale=REPLICATED,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +44,11 @@ class CompiledPrograms:
         parameter_formats: Formats in which the programs take the parameters; None is JAX's own.
     """
 
-    context: Callable[..., Context]
-    empty: Callable[[Context], Slots]
-    admit: Callable[[Slots, np.int32, DecodeState, Context, Context, np.bool_, np.ndarray], Slots]
+    context: Callable[..., PyTree[Array]]
+    empty: Callable[[PyTree[Array]], Slots]
+    admit: Callable[
+        [Slots, np.int32, DecodeState, PyTree[Array], PyTree[Array], np.bool_, np.ndarray], Slots
+    ]
     advance: Callable[[nnx.State, Slots, np.int32, np.ndarray], Slots]
     read: Callable[[Slots, np.int32], Progress]
     release: Callable[[Slots, np.int32], Slots]
@@ -106,6 +99,18 @@ class PoolFunctions(NamedTuple):
         )
 
 
+def slot_specs(slots: Slots) -> Slots:
+    """Returns the partition specs of slots, given the slots or their shapes."""
+    context = context_specs(slots.context)
+    return Slots(
+        state=REPLICATED,
+        context=context,
+        negative_context=context,
+        has_negative=REPLICATED,
+        adapter_scale=REPLICATED,
+    )
+
+
 def pool_programs(
     graph: nnx.GraphDef,
     parameters: nnx.State,
@@ -136,10 +141,12 @@ def pool_programs(
         scaled = with_adapter_scale(stack(parameters), scale)
         return cast(MaskedTransformer, nnx.merge(graph, scaled))
 
-    def context_of(parameters: nnx.State, scale: Float[Array, " R"], *inputs: Array) -> Context:
+    def context_of(
+        parameters: nnx.State, scale: Float[Array, " R"], *inputs: Array
+    ) -> PyTree[Array]:
         return model(parameters, scale).context(*inputs)
 
-    def empty(context: Context) -> Slots:
+    def empty(context: PyTree[Array]) -> Slots:
         idle = idle_state(slots, tokens, mask_id=mask_id)
         return slot_programs.empty_slots(idle, context, adapter_rank)
 
@@ -152,44 +159,43 @@ def pool_programs(
     scale = jax.ShapeDtypeStruct((adapter_rank,), jnp.float32)
     context = jax.eval_shape(context_of, taken, scale, *inputs)
     slots_shape = jax.eval_shape(empty, context)
+    of_context, of_slots = context_specs(context), slot_specs(slots_shape)
     row = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, idle_state(1, tokens, mask_id=mask_id)))
     number, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
     program = partial(_program, mesh=mesh)
     advancing = program(
         advance_slots,
         (taken, slots_shape, number, jax.ShapeDtypeStruct((slots,), jnp.bool_)),
-        (sharded, SLOT_SPECS, REPLICATED, REPLICATED),
-        SLOT_SPECS,
+        (sharded, of_slots, REPLICATED, REPLICATED),
+        of_slots,
         donated=1,
     )
     if chooses_layouts():
-        of_parameters, of_slots, *others = advancing.takes
-        takes = (of_any_layout(of_parameters), of_any_layout(of_slots), *others)
+        taken_parameters, taken_slots, *others = advancing.takes
+        takes = (of_any_layout(taken_parameters), of_any_layout(taken_slots), *others)
         advancing = replace(advancing, takes=takes, gives=of_any_layout(advancing.gives))
     return PoolFunctions(
         context=program(
             context_of,
             (taken, scale, *inputs),
             (sharded, REPLICATED, *(REPLICATED,) * len(inputs)),
-            CONTEXT,
+            of_context,
         ),
-        empty=program(empty, (context,), (CONTEXT,), SLOT_SPECS),
+        empty=program(empty, (context,), (of_context,), of_slots),
         admit=program(
             slot_programs.admit,
             (slots_shape, number, row, context, context, flag, scale),
-            (SLOT_SPECS, REPLICATED, REPLICATED, CONTEXT, CONTEXT, REPLICATED, REPLICATED),
-            SLOT_SPECS,
+            (of_slots, REPLICATED, REPLICATED, of_context, of_context, REPLICATED, REPLICATED),
+            of_slots,
             donated=0,
         ),
         advance=advancing,
-        read=program(
-            slot_programs.read, (slots_shape, number), (SLOT_SPECS, REPLICATED), REPLICATED
-        ),
+        read=program(slot_programs.read, (slots_shape, number), (of_slots, REPLICATED), REPLICATED),
         release=program(
             slot_programs.release,
             (slots_shape, number),
-            (SLOT_SPECS, REPLICATED),
-            SLOT_SPECS,
+            (of_slots, REPLICATED),
+            of_slots,
             donated=0,
         ),
     )

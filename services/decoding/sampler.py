@@ -22,7 +22,7 @@ BLOCK = 128  # ids per block of the two-level running sum in `_drawn`
 def decode_step(state: DecodeState, predict: Predict, *, mask_id: int) -> DecodeState:
     """Takes one step of every active row; `mask_id` replaces unknown tokens."""
     active = state.step < state.total
-    id_keys, choice_keys = jax.vmap(_keys)(state.seed, state.step)
+    id_keys, choice_keys = jax.vmap(step_keys)(state.seed, state.step)
     choice_noise = jax.vmap(lambda key: jax.random.gumbel(key, state.tokens.shape[1:]))(choice_keys)
     mask_free_edit = state.kind == Kind.MASK_FREE_EDIT
     resampled = _first(jnp.where(state.known, -jnp.inf, choice_noise), state.unknown)
@@ -109,7 +109,9 @@ def _passed(
     return index, target - before
 
 
-def _keys(seed: UInt32[Array, "2"], step: Int[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""]]:
+def step_keys(
+    seed: UInt32[Array, "2"], step: Int[Array, ""]
+) -> tuple[Key[Array, ""], Key[Array, ""]]:
     """Returns the random keys of a step, for ids and for confidences."""
     key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), step)
     return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from services.decoding.state import DecodeState
 from services.nn.attention import Context
@@ -22,16 +22,20 @@ from services.nn.attention import Context
 class MaskedTransformer(Protocol):
     """A transformer that predicts masked tokens, as base and superres do."""
 
-    def context(self, *inputs: Array) -> Context:
-        """Computes cross-attention keys and values, once per decode."""
+    def context(self, *inputs: Array) -> PyTree[Array]:
+        """Computes what no step changes, once per decode.
+
+        Returns:
+            A `Context`, or a tree of arrays whose second axis is that of the rows.
+        """
 
     def features(
-        self, tokens: Int[Array, "B N"], context: Context, conditional: Bool[Array, " B"]
+        self, tokens: Int[Array, "B N"], context: PyTree[Array], conditional: Bool[Array, " B"]
     ) -> Float[Array, "B N D"]:
         """Returns the input of the last layer; rows that are not conditional ignore the text."""
 
     def cfg_batch_features(
-        self, tokens: Int[Array, "B N"], context: Context
+        self, tokens: Int[Array, "B N"], context: PyTree[Array]
     ) -> Float[Array, "2*B N D"]:
         """Returns `features` of the conditional rows, then of the unconditional rows."""
 
@@ -51,13 +55,19 @@ class Slots(NamedTuple):
     """
 
     state: DecodeState
-    context: Context
-    negative_context: Context
+    context: PyTree[Array]
+    negative_context: PyTree[Array]
     has_negative: Bool[Array, " S"]
     adapter_scale: Float[Array, "S R"]
 
 
-SLOT_AXES = Context._make((1, 1, 0))  # the axis of rows of keys, values and length
+def row_axes(context: PyTree[Array]) -> PyTree[int]:
+    """Returns the axis of the rows in each array of a context: 1, but 0 in a `Context`'s length."""
+
+    def axes(part: Context | Array) -> Context | int:
+        return Context._make((1, 1, 0)) if isinstance(part, Context) else 1
+
+    return jax.tree.map(axes, context, is_leaf=lambda part: isinstance(part, Context))
 
 
 class Progress(NamedTuple):
@@ -76,7 +86,7 @@ class Progress(NamedTuple):
     total: int
 
 
-def empty_slots(state: DecodeState, context: Context, adapter_rank: int = 0) -> Slots:
+def empty_slots(state: DecodeState, context: PyTree[Array], adapter_rank: int = 0) -> Slots:
     """Makes slots whose contexts are zero, in the shapes of the context of one row."""
     count = state.step.shape[0]
 
@@ -84,7 +94,7 @@ def empty_slots(state: DecodeState, context: Context, adapter_rank: int = 0) -> 
         def zeros(array: Array, axis: int) -> Array:
             return jnp.zeros((*array.shape[:axis], count, *array.shape[axis + 1 :]), array.dtype)
 
-        return jax.tree.map(zeros, context, SLOT_AXES)
+        return jax.tree.map(zeros, context, row_axes(context))
 
     return Slots(
         state=jax.tree.map(jnp.array, state),
@@ -99,8 +109,8 @@ def admit(
     slots: Slots,
     slot: Int[Array, ""],
     row: DecodeState,
-    context: Context,
-    negative_context: Context,
+    context: PyTree[Array],
+    negative_context: PyTree[Array],
     has_negative: Bool[Array, ""],
     adapter_scale: Float[Array, " R"],
 ) -> Slots:
@@ -112,10 +122,11 @@ def admit(
     def insert(all_rows: Array, one: Array, axis: int = 0) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(all_rows, one, slot, axis)
 
+    axes = row_axes(context)
     return Slots(
         jax.tree.map(insert, slots.state, row),
-        jax.tree.map(insert, slots.context, context, SLOT_AXES),
-        jax.tree.map(insert, slots.negative_context, negative_context, SLOT_AXES),
+        jax.tree.map(insert, slots.context, context, axes),
+        jax.tree.map(insert, slots.negative_context, negative_context, axes),
         slots.has_negative.at[slot].set(has_negative),
         slots.adapter_scale.at[slot].set(adapter_scale),
     )

@@ -22,7 +22,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import PyTree, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
 from services.mesh import MODEL_AXIS
 from services.nn.attention import Context
@@ -31,7 +31,6 @@ from services.nn.stacks import STACKS
 # Any: a partition spec takes the place of an array in a tree of the same structure.
 REPLICATED: Any = PartitionSpec()
 HEADS: Any = PartitionSpec(None, None, None, MODEL_AXIS, None)
-CONTEXT = Context(keys=HEADS, values=HEADS, length=REPLICATED)
 # Matrices of a block, and how many of them are concatenated in one parameter: each is sharded by
 # itself. Near and far heads of multi-axis attention are sharded separately: a device has both.
 CONCATENATED = {
@@ -82,6 +81,17 @@ def check_divides(shards: int, counts: Mapping[str, int]) -> None:
                 f"mesh: {count} {name} cannot be divided evenly among {shards} devices: "
                 f"expected one of {even}, got model={shards}"
             )
+
+
+def context_specs(context: PyTree[Array]) -> PyTree[PartitionSpec]:
+    """Returns the partition specs of the context of a decode: heads of a `Context` are divided."""
+
+    def specs(part: Context | Array) -> Context | PartitionSpec:
+        if isinstance(part, Context):
+            return Context(keys=HEADS, values=HEADS, length=REPLICATED)
+        return REPLICATED
+
+    return jax.tree.map(specs, context, is_leaf=lambda part: isinstance(part, Context))
 
 
 def partition_specs(parameters: nnx.State) -> nnx.State:

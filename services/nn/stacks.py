@@ -18,7 +18,7 @@ from jax.tree_util import DictKey
 
 from services.nn.transformer import unrolled
 
-STACKS = ("blocks", "low_blocks")
+STACKS = ("blocks", "low_blocks", "down_blocks", "up_blocks")
 
 
 def unstack(parameters: nnx.State) -> nnx.State:

@@ -21,10 +21,9 @@ from jaxtyping import Array, Bool, Float, Int
 from services.nn.bf16_matmul import RoundsFactors
 from services.nn.options import LayerOptions
 from services.nn.quantization import product
-from services.nn.transformer import stacked
+from services.nn.transformer import RMSNorm, stacked
 from services.text_encoder.config import TextEncoderConfig
 
-EPSILON = 1e-6
 # Scales of initial parameters. A strong position bias lets the layers encode word order from the
 # first training step. The embedding's scale is T5's own: from 0.3 the layers drowned the words of
 # short captions (a linear probe of the mean embedding found 69% of single objects; from 1.0, 95%).
@@ -39,22 +38,6 @@ def matrix(
     """Draws a parameter from a normal distribution of standard deviation `scale`."""
     drawn = scale * jax.random.normal(options["rngs"].params(), shape)
     return nnx.Param(drawn.astype(options["param_dtype"]))
-
-
-class RMSNorm(nnx.Module):
-    """Divides by the root mean square, in float32, and scales; no mean, no bias."""
-
-    def __init__(self, width: int, **options: Unpack[LayerOptions]) -> None:
-        """Makes a scale of ones."""
-        self.dtype = options["dtype"]
-        self.scale = nnx.Param(jnp.ones(width, options["param_dtype"]))
-
-    def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        """Returns normalised features in the compute dtype."""
-        wide = features.astype(jnp.float32)
-        square = jnp.mean(wide * wide, axis=-1, keepdims=True)
-        normal = (wide * jax.lax.rsqrt(square + EPSILON)).astype(self.dtype)
-        return normal * self.scale[...].astype(self.dtype)
 
 
 class Attention(nnx.Module, RoundsFactors):

@@ -8,12 +8,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from services.nn.transformer import RMSNorm
 from services.text_encoder.config import TextEncoderConfig
 from services.text_encoder.model import (
     MASKED,
     Attention,
     GatedMLP,
-    RMSNorm,
     TextEncoder,
     mask_bias,
     matrix,
