@@ -29,7 +29,7 @@ class MaskedConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if not isinstance(value, bool) and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} must be a multiple of heads {self.heads}")
@@ -38,3 +38,8 @@ class MaskedConfig:
     def tokens(self) -> int:
         """Tokens of one image."""
         return self.grid**2
+
+    @property
+    def shortest_text(self) -> int:
+        """Fewest rows that the embedding of a text has."""
+        return 1

@@ -16,9 +16,10 @@ from services.masked.adapters import load_adapters
 from services.masked.spec import Config, MaskedSpec
 from services.nn.precision import build_in
 from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.families import load_family
 from services.runtime.checkpoints.golden import Arrays, check_golden
 from services.runtime.checkpoints.precision import served_digest
-from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
+from services.runtime.checkpoints.serialization import Checkpoint
 from services.stages import STAGES
 
 
@@ -90,9 +91,9 @@ class MaskedEngine(Generic[Config]):
         """Reads a checkpoint folder; arguments and errors as of the constructor.
 
         Raises:
-            CheckpointError: there is no checkpoint, or it is of another stage or shape.
+            CheckpointError: there is no checkpoint, or it is of another stage, family or shape.
         """
-        checkpoint = load_checkpoint(folder, stage=spec.name, config_type=spec.config_type)
+        checkpoint = load_family(folder, stage=spec.name, config_types=spec.config_types)
         return cls(spec, checkpoint, serving, adapters)
 
     @property

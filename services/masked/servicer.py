@@ -65,7 +65,7 @@ class MaskedServicer(Generic[Config]):
             unpack_embedding,
             encoder=checkpoint.fingerprint["encoder"],
             hidden=config.text_hidden,
-            maximum_length=config.text_length,
+            lengths=range(config.shortest_text, config.text_length + 1),
         )
 
     async def Generate(

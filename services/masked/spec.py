@@ -29,7 +29,7 @@ class MaskedSpec(Generic[Config]):
 
     Attributes:
         name: Name of the stage and of its checkpoint folder, such as "base".
-        config_type: Type of the stage's configuration.
+        config_types: Configuration of each family of networks that the stage serves, by its name.
         build: Builds the `MaskedTransformer` of a configuration and a dtype.
         sharded: Counts that the devices of a mesh share evenly, such as heads, by name.
         default_steps: Decoding steps of a request that names none.
@@ -42,7 +42,7 @@ class MaskedSpec(Generic[Config]):
     """
 
     name: StageName
-    config_type: type[Config]
+    config_types: Mapping[str, type[Config]]
     build: Callable[[Config, DTypeLike], nnx.Module]
     sharded: Callable[[Config], Mapping[str, int]]
     default_steps: int

@@ -8,6 +8,7 @@ from flax import nnx
 from muse.superres.v1 import superres_pb2
 
 from services.masked.spec import GenerateRequest, MaskedSpec
+from services.runtime.checkpoints.serialization import OWN_FAMILY
 from services.runtime.wire.tensors import unpack_grid
 from services.superres.config import DEFAULT_STEPS, SuperresConfig
 from services.superres.model import SuperresTransformer
@@ -30,7 +31,7 @@ def _read_low_tokens(
 
 SUPERRES = MaskedSpec(
     name="superres",
-    config_type=SuperresConfig,
+    config_types={OWN_FAMILY: SuperresConfig},
     build=lambda config, dtype: SuperresTransformer(config, rngs=nnx.Rngs(0), dtype=dtype),
     sharded=lambda config: {
         "pairs of near and far heads": config.heads // 2,

@@ -26,7 +26,7 @@ def described_by_diffusers(fields: Fields, file: Path) -> dict[str, Any]:
         "norm_type": "group",
         "out_channels": 3,
     }
-    _check(fields, served, file)
+    check_fields(fields, served, file)
     channels = _wanted(fields, "block_out_channels", file)
     down = _wanted(fields, "down_block_types", file)
     up = _wanted(fields, "up_block_types", file)
@@ -65,7 +65,7 @@ def described_by_open_muse(fields: Fields, file: Path) -> dict[str, Any]:
     Source: huggingface/open-muse, muse/modeling_taming_vqgan.py.
     """
     served = {"_class_name": "VQGANModel", "num_channels": 3, "resample_with_conv": True}
-    _check(fields, served, file)
+    check_fields(fields, served, file)
     base = fields.get("hidden_channels", 128)
     multipliers = fields.get("channel_mult", (1, 1, 2, 2, 4))
     blocks = fields.get("num_res_blocks", 2)
@@ -90,8 +90,17 @@ def described_by_open_muse(fields: Fields, file: Path) -> dict[str, Any]:
     }
 
 
-def _check(fields: Fields, served: Fields, file: Path) -> None:
-    """Checks the fields that have one value in all networks that are served."""
+def check_fields(fields: Fields, served: Fields, file: Path) -> None:
+    """Checks the fields that have one value in all networks that are served.
+
+    Args:
+        fields: Of config.json.
+        served: That value of each, which is the library's default too.
+        file: That the fields were in, for the message.
+
+    Raises:
+        CheckpointMismatch: one has another value.
+    """
     for name, expected in served.items():
         found = fields.get(name, expected)
         if found != expected:

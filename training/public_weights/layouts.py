@@ -105,7 +105,7 @@ def read_vqgan(
             "expected --pixels unsigned, as for aMUSEd and Meissonic, or --pixels signed, as for "
             "latent diffusion"
         )
-    contents = layout.read(_file_in(source, layout.files))
+    contents = layout.read(file_in(source, layout.files))
     return vqgan_of(contents, layout, image_size=image_size, pixels=pixels)
 
 
@@ -148,8 +148,12 @@ def located(source: str, layout_name: LayoutName) -> Path:
     return fetch_folder(source, ("config.json", *LAYOUTS[layout_name].files))
 
 
-def _file_in(source: Path, names: tuple[str, ...]) -> Path:
-    """Returns a file, or the first of some names in a folder."""
+def file_in(source: Path, names: tuple[str, ...]) -> Path:
+    """Returns a file, or the first of some names in a folder.
+
+    Raises:
+        CheckpointNotFound: there is none.
+    """
     files = [source / name for name in names] if source.is_dir() else [source]
     for file in files:
         if file.is_file():
@@ -168,7 +172,16 @@ def _described(
         raise CheckpointMismatch(f"{file} does not describe a VQGAN: {error}") from error
 
 
-def _read_weights(file: Path, places: tuple[str, ...] = ()) -> Tensors:
+def read_weights(file: Path, places: tuple[str, ...] = ()) -> Tensors:
+    """Returns the tensors of a file of safetensors or PyTorch.
+
+    Args:
+        file: The file.
+        places: As of `tensors_in`.
+
+    Raises:
+        CheckpointError: it is damaged, or asks for something besides tensors.
+    """
     if file.suffix == ".safetensors":
         return read_tensors(file)
     return tensors_in(read_torch(file), places)
@@ -179,7 +192,7 @@ def _read_diffusers(file: Path) -> Contents:
     described = _described(described_by_diffusers, file.with_name("config.json"))
     tensors = {
         ".".join(OLD_ATTENTION.get(part, part) for part in name.split(".")): tensor
-        for name, tensor in _read_weights(file).items()
+        for name, tensor in read_weights(file).items()
     }
     return Contents(tensors, file, described)
 
@@ -188,19 +201,19 @@ def _read_open_muse(file: Path) -> Contents:
     """Source: huggingface/open-muse, muse/modeling_utils.py, and its two VQGANs beside it."""
     config = file.with_name("config.json")
     if read_object(config).get("_class_name") == "MaskGitVQGAN":
-        return Contents(as_vqgan(_read_weights(file), file), file)
+        return Contents(as_vqgan(read_weights(file), file), file)
     described = _described(described_by_open_muse, config)
-    return Contents(_read_weights(file), file, described)
+    return Contents(read_weights(file), file, described)
 
 
 def _read_taming(file: Path) -> Contents:
     """Source: CompVis/taming-transformers, taming/models/vqgan.py, `init_from_ckpt`."""
-    return Contents(_read_weights(file, ("state_dict",)), file)
+    return Contents(read_weights(file, ("state_dict",)), file)
 
 
 def _read_llamagen(file: Path) -> Contents:
     """Source: FoundationVision/LlamaGen, tokenizer/tokenizer_image/vq_demo.py."""
-    return Contents(_read_weights(file, ("ema", "model", "state_dict")), file)
+    return Contents(read_weights(file, ("ema", "model", "state_dict")), file)
 
 
 def _read_maskgit(file: Path) -> Contents:

@@ -132,14 +132,21 @@ def unpack_embedding(
     field: str,
     encoder: str,
     hidden: int,
-    maximum_length: int,
+    lengths: range,
 ) -> Float[np.ndarray, "T D"]:
     """Returns the float32 array of a text embedding's message.
 
+    Args:
+        embedding: The message.
+        field: Its name in the request, for messages.
+        encoder: Fingerprint of the encoder that it has to be of.
+        hidden: Width that it has to have.
+        lengths: Numbers of rows that it may have, one after the other.
+
     Raises:
         RequestError: FAILED_PRECONDITION: the embedding comes from another encoder.
-            INVALID_ARGUMENT: the type or shape is wrong, or the embedding is too long, truncated
-            or not finite.
+            INVALID_ARGUMENT: the type or shape is wrong, or the embedding is too long, too short,
+            truncated or not finite.
     """
     _check_fingerprint(f"{field}.encoder", expected=encoder, got=embedding.encoder)
     values = unpack_tensor(
@@ -148,10 +155,9 @@ def unpack_embedding(
         data_types=(FLOAT32, BFLOAT16),
         shape=(None, hidden),
     ).astype(np.float32)
-    if len(values) > maximum_length:
-        raise invalid_field(
-            f"{field}.values", expected=f"at most {maximum_length} tokens", got=len(values)
-        )
+    if len(values) not in lengths:
+        fitting = f"{lengths[0]} to {lengths[-1]}" if len(lengths) > 1 else f"{lengths[0]}"
+        raise invalid_field(f"{field}.values", expected=f"{fitting} rows", got=len(values))
     if not np.isfinite(values).all():
         raise invalid_field(f"{field}.values", expected="finite numbers", got="NaN or infinity")
     return values

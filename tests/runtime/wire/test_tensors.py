@@ -94,22 +94,23 @@ def test_embeddings_must_be_finite_short_enough_and_of_the_right_encoder() -> No
     values = np.ones((3, 4), np.float32)
     limits = {"field": "x", "hidden": 4}
     back = unpack_embedding(
-        pack_embedding(values, "t5:a"), encoder="t5:a", maximum_length=3, **limits
+        pack_embedding(values, "t5:a"), encoder="t5:a", lengths=range(2, 4), **limits
     )
     assert np.array_equal(back, values)
 
     broken = values.copy()
     broken[1, 2] = np.nan
-    for embedded, encoder, maximum_length, code in (
-        (values, "t5:b", 3, StatusCode.FAILED_PRECONDITION),
-        (values, "t5:a", 2, StatusCode.INVALID_ARGUMENT),
-        (broken, "t5:a", 3, StatusCode.INVALID_ARGUMENT),
+    for embedded, encoder, lengths, code in (
+        (values, "t5:b", range(1, 4), StatusCode.FAILED_PRECONDITION),
+        (values, "t5:a", range(1, 3), StatusCode.INVALID_ARGUMENT),
+        (values, "t5:a", range(4, 6), StatusCode.INVALID_ARGUMENT),
+        (broken, "t5:a", range(1, 4), StatusCode.INVALID_ARGUMENT),
     ):
         with pytest.raises(RequestError) as caught:
             unpack_embedding(
                 pack_embedding(embedded, "t5:a"),
                 encoder=encoder,
-                maximum_length=maximum_length,
+                lengths=lengths,
                 **limits,
             )
         assert caught.value.code is code
