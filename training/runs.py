@@ -200,7 +200,7 @@ def text_encoder_task(
         source.captions,
         preset.text_encoder.vocabulary_size,
         seed=seed,
-        given=start.vocabulary if start else None,
+        given=start.pieces if start else None,
     )
     known = known_words((caption.text for caption in source.captions(seed)), source.subjects)
     if start is not None:

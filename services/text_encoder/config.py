@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+SHORTEST_BUCKET = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderConfig:
@@ -42,6 +44,11 @@ class TextEncoderConfig:
             raise ValueError(
                 f"relative_buckets must be a multiple of 4, got {self.relative_buckets}"
             )
+
+    @property
+    def shortest_bucket(self) -> int:
+        """Positions that the shortest texts are padded to."""
+        return min(SHORTEST_BUCKET, self.maximum_length)
 
 
 # T5 v1.1 XXL's encoder, 4.76 B parameters; the paper's text encoder (Muse, section 2.1).

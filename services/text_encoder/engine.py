@@ -21,7 +21,8 @@ Rows = list[list[int]]
 
 
 Embedding: TypeAlias = BFloat16[np.ndarray, "T D"]
-"""The embedding of one text: one row per token, without padding, the end token included."""
+"""The embedding of one text: one row per token, without padding, the end token included. Of a CLIP
+one row per position, and the pooled vector after them."""
 
 
 class TextEncoderEngine:
@@ -116,4 +117,5 @@ class TextEncoderEngine:
             ids[index, : len(row)] = row
             mask[index, : len(row)] = True
         values = np.asarray(self._embed(self._parameters, ids, mask)).astype(ml_dtypes.bfloat16)
-        return [values[index, : len(row)] for index, row in enumerate(rows)]
+        beside = values.shape[1] - length  # rows after those of the positions: a pooled vector
+        return [values[index, : len(row) + beside] for index, row in enumerate(rows)]

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
-from flax import nnx
 from jax.typing import DTypeLike
 
 from services.nn.precision import build_in
 from services.nn.quantization import with_weights
 from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNotFound
+from services.runtime.checkpoints.families import load_family
 from services.runtime.checkpoints.integrity import check_fingerprint
 from services.runtime.checkpoints.precision import (
     Weights,
@@ -17,12 +17,22 @@ from services.runtime.checkpoints.precision import (
     precision_name,
     served_digest,
 )
-from services.runtime.checkpoints.serialization import load_checkpoint, parameters_fingerprint
+from services.runtime.checkpoints.serialization import Checkpoint
+from services.text_encoder.clip_config import ClipTextConfig
+from services.text_encoder.clip_vocabulary import FILE_NAME as CLIP_FILE_NAME
+from services.text_encoder.clip_vocabulary import ClipVocabulary
 from services.text_encoder.config import TextEncoderConfig
+from services.text_encoder.families import (
+    CONFIG_TYPES,
+    AnyTextEncoder,
+    AnyTextEncoderConfig,
+    AnyVocabulary,
+    build_text_encoder,
+    encoder_fingerprint,
+)
 from services.text_encoder.folders import find_folder
 from services.text_encoder.huggingface import is_huggingface, read_huggingface
 from services.text_encoder.known_words import KNOWN_WORDS_FILE, KnownWords
-from services.text_encoder.model import TextEncoder
 from services.text_encoder.vocabulary import FILE_NAME, Vocabulary
 from services.text_encoder.vocabulary_files import TOKENIZER_FILE, vocabulary_model
 
@@ -37,15 +47,16 @@ class LoadedTextEncoder:
         encoder: The network with its parameters.
         vocabulary: Converts texts to ids.
         folder: Where it was read from.
-        fingerprint: "t5:" and 16 hex digits; identifies the embeddings that the encoder makes.
+        fingerprint: "t5:" or "clip:" and 16 hex digits; identifies the embeddings that the encoder
+            makes.
         digest: Digest of the weights, with the precision if that is not the checkpoint's own.
         precision: Precision of weights and arithmetic, such as "float32".
         preset: Name of the preset that the encoder belongs to, or "custom".
         known_words: Words of its training captions; None if the checkpoint does not list them.
     """
 
-    encoder: TextEncoder
-    vocabulary: Vocabulary
+    encoder: AnyTextEncoder
+    vocabulary: AnyVocabulary
     folder: Path
     fingerprint: str
     digest: str
@@ -54,9 +65,23 @@ class LoadedTextEncoder:
     known_words: KnownWords | None = None
 
     @property
-    def config(self) -> TextEncoderConfig:
+    def config(self) -> AnyTextEncoderConfig:
         """Configuration of the encoder."""
         return self.encoder.config
+
+    @property
+    def pieces(self) -> Vocabulary:
+        """The vocabulary of a T5, which has ids of texts without padding.
+
+        Raises:
+            CheckpointMismatch: the encoder is of another family.
+        """
+        if not isinstance(self.vocabulary, Vocabulary):
+            raise CheckpointMismatch(
+                f"{self.folder} holds a text encoder of the family 'clip': expected a T5, the one "
+                "that transformers are trained on here"
+            )
+        return self.vocabulary
 
 
 def load_text_encoder(
@@ -65,8 +90,8 @@ def load_text_encoder(
     """Reads a text encoder.
 
     Args:
-        source: A folder that `python -m training text_encoder` wrote, a folder in Hugging Face's
-            or diffusers' layout, or a hub id such as "google/flan-t5-xxl@main".
+        source: A folder that `python -m training text_encoder` or an import wrote, a folder of a T5
+            in Hugging Face's or diffusers' layout, or a hub id such as "google/flan-t5-xxl@main".
         dtype: Type of parameters and of the factors of products: float32 or bfloat16.
         weights: Format of the matrices of the layers.
 
@@ -85,10 +110,11 @@ def load_text_encoder(
     precision = precision_name(jnp.dtype(dtype).name, weights)
     folder = find_folder(source)
     computed = is_huggingface(folder)  # its fingerprint, which no file names
+    checkpoint: Checkpoint[TextEncoderConfig] | Checkpoint[AnyTextEncoderConfig]
     if computed:
         checkpoint = read_huggingface(folder)
     else:
-        checkpoint = load_checkpoint(folder, stage=STAGE, config_type=TextEncoderConfig)
+        checkpoint = load_family(folder, stage=STAGE, config_types=CONFIG_TYPES)
         if "encoder" not in checkpoint.fingerprint:
             raise CheckpointMismatch(
                 f"{folder}/config.json names no fingerprint of its encoder: "
@@ -97,11 +123,11 @@ def load_text_encoder(
     config = checkpoint.config
     vocabulary, words = read_vocabulary(folder, config), folder / KNOWN_WORDS_FILE
     if not computed:
-        got = parameters_fingerprint("t5", checkpoint.parameters, vocabulary.model)
+        got = encoder_fingerprint(config, checkpoint.parameters, vocabulary.model)
         check_fingerprint(folder, "encoder", expected=checkpoint.fingerprint["encoder"], got=got)
 
-    def build(between_products: DTypeLike) -> TextEncoder:
-        return TextEncoder(config, rngs=nnx.Rngs(0), dtype=between_products, param_dtype=dtype)
+    def build(between_products: DTypeLike) -> AnyTextEncoder:
+        return build_text_encoder(config, dtype=between_products, param_dtype=dtype)
 
     return LoadedTextEncoder(
         encoder=with_weights(
@@ -120,21 +146,23 @@ def load_text_encoder(
     )
 
 
-def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:
+def read_vocabulary(folder: Path, config: AnyTextEncoderConfig) -> AnyVocabulary:
     """Reads the vocabulary in the folder of an encoder, or where diffusers has it beside that.
 
     Raises:
         CheckpointNotFound: it is not there.
-        CheckpointMismatch: it is no T5 vocabulary, or has more ids than the embedding has rows.
+        CheckpointMismatch: it is no vocabulary of the encoder's family, or has more ids than the
+            embedding has rows.
     """
-    model = vocabulary_model(folder)
-    if model is None:
-        raise CheckpointNotFound(
-            f"no vocabulary in {folder}: expected the file {FILE_NAME} or {TOKENIZER_FILE} beside "
-            "the weights"
-        )
+    vocabulary: AnyVocabulary
     try:
-        vocabulary = Vocabulary(model)
+        if isinstance(config, ClipTextConfig):
+            file = folder / CLIP_FILE_NAME
+            model = file.read_bytes() if file.is_file() else None
+            vocabulary = ClipVocabulary(_found(model, folder, CLIP_FILE_NAME), config)
+        else:
+            names = f"{FILE_NAME} or {TOKENIZER_FILE}"
+            vocabulary = Vocabulary(_found(vocabulary_model(folder), folder, names))
     except ValueError as error:
         raise CheckpointMismatch(f"{folder}: {error}") from error
     if vocabulary.size > config.vocabulary_size:
@@ -143,3 +171,11 @@ def read_vocabulary(folder: Path, config: TextEncoderConfig) -> Vocabulary:
             f"{config.vocabulary_size} rows: expected the one that the encoder was trained with"
         )
     return vocabulary
+
+
+def _found(model: bytes | None, folder: Path, names: str) -> bytes:
+    if model is None:
+        raise CheckpointNotFound(
+            f"no vocabulary in {folder}: expected the file {names} beside the weights"
+        )
+    return model

@@ -6,18 +6,16 @@ from flax import nnx
 from jaxtyping import Array, BFloat16, Bool, Int
 
 from services.nn.compiling import Program
-from services.text_encoder.config import TextEncoderConfig
-
-SHORTEST_BUCKET = 16
+from services.text_encoder.families import AnyTextEncoderConfig
 
 
 def embed_programs(
-    graph: nnx.GraphDef, parameters: nnx.State, config: TextEncoderConfig, *, rows: int
+    graph: nnx.GraphDef, parameters: nnx.State, config: AnyTextEncoderConfig, *, rows: int
 ) -> dict[int, Program]:
     """Returns the programs of an encoder by length bucket, all of one function; compiles nothing.
 
     Args:
-        graph: Graph of a `TextEncoder`, from `nnx.split`.
+        graph: Graph of a text encoder, from `nnx.split`.
         parameters: The encoder's parameters, or their shapes.
         config: The encoder's configuration.
         rows: Texts of one call.
@@ -42,9 +40,9 @@ def embed_programs(
     }
 
 
-def length_buckets(config: TextEncoderConfig) -> tuple[int, ...]:
+def length_buckets(config: AnyTextEncoderConfig) -> tuple[int, ...]:
     """Returns the lengths that texts are padded to, in tokens: doubling, up to the longest text."""
-    return doubling(SHORTEST_BUCKET, config.maximum_length)
+    return doubling(config.shortest_bucket, config.maximum_length)
 
 
 def doubling(first: int, last: int) -> tuple[int, ...]:

@@ -20,7 +20,8 @@ class PromptTooLong(ValueError):
     """A text has more tokens than fit.
 
     Attributes:
-        tokens: How many tokens it has, the end-of-sequence token included.
+        tokens: How many tokens it has, the end-of-sequence token included; of a CLIP's vocabulary
+            at least how many.
         limit: How many fit.
     """
 

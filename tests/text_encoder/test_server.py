@@ -67,7 +67,7 @@ async def test_texts_come_back_as_the_engine_embeds_them(
             field="text",
             encoder=engine.loaded.fingerprint,
             hidden=TINY.hidden,
-            maximum_length=TINY.maximum_length,
+            lengths=range(1, TINY.maximum_length + 1),
         )
         expected = engine.embed([engine.tokenize(text)])[0]
         np.testing.assert_array_equal(values, expected.astype(np.float32))

@@ -82,10 +82,10 @@ class FrozenTextEncoder:
             dtype: Of parameters and arithmetic.
 
         Raises:
-            CheckpointError: there is none, or it is of another format.
+            CheckpointError: there is none, or it is of another format or no T5.
         """
         loaded = load_text_encoder(folder, dtype=dtype)
-        self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.vocabulary
+        self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.pieces
         self.maximum_length = loaded.config.maximum_length
         self.captions_read = self.captions_cut = 0
         graph, self._parameters = nnx.split(loaded.encoder)
