@@ -36,13 +36,13 @@ def write_goldens(checkpoints: Path, prompt: str) -> list[Path]:
         file.unlink(missing_ok=True)
     encoder = TextEncoderEngine(load_text_encoder(checkpoints / "text_encoder"), max_batch_size=1)
     ids = np.array(encoder.tokenize(prompt), np.int32)
-    text = _kept(encoder.loaded.folder, {"tokens": ids}, encoder.answer_golden)["text"]
-    low = _tokens(BASE, checkpoints / "base", {"text": text})
-    high = _tokens(SUPERRES, checkpoints / "superres", {"text": text, "low_tokens": low})
+    text = keep_golden(encoder.loaded.folder, {"tokens": ids}, encoder.answer_golden)["text"]
+    low = golden_tokens(BASE, checkpoints / "base", {"text": text})
+    high = golden_tokens(SUPERRES, checkpoints / "superres", {"text": text, "low_tokens": low})
     tokenizers = Tokenizers(checkpoints / "tokenizer").engines
     for tokenizer, tokens in ((tokenizers["low"], low), (tokenizers["high"], high)):
         grid = tokenizer.config.grid
-        _kept(
+        keep_golden(
             tokenizer.checkpoint.folder,
             {"tokens": tokens.reshape(grid, grid)},
             tokenizer.answer_golden,
@@ -50,13 +50,19 @@ def write_goldens(checkpoints: Path, prompt: str) -> list[Path]:
     return files
 
 
-def _tokens(spec: MaskedSpec[Config], folder: Path, inputs: Arrays) -> np.ndarray:
+def golden_tokens(spec: MaskedSpec[Config], folder: Path, inputs: Arrays) -> np.ndarray:
+    """Writes the golden example of a masked stage's checkpoint; returns its tokens.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be served.
+    """
     engine = MaskedEngine.load(spec, folder, default_serving_config(1, precision="float32"))
     engine.warm_up()
-    return _kept(folder, inputs, engine.answer_golden)["tokens"]
+    return keep_golden(folder, inputs, engine.answer_golden)["tokens"]
 
 
-def _kept(folder: Path, inputs: Arrays, answer: Callable[[Arrays], Arrays]) -> Arrays:
+def keep_golden(folder: Path, inputs: Arrays, answer: Callable[[Arrays], Arrays]) -> Arrays:
+    """Writes the golden example of a checkpoint; returns the answer to its inputs."""
     outputs = answer(inputs)
     write_golden(folder, Golden(inputs=inputs, outputs=outputs))
     return outputs

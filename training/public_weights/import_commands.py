@@ -5,6 +5,7 @@ from pathlib import Path
 from cyclopts import App
 from rich.console import Console
 
+from training.public_weights.amused import import_amused
 from training.public_weights.layouts import LayoutName, Pixels, located
 from training.public_weights.vqgan import import_vqgan
 
@@ -45,6 +46,29 @@ def vqgan(
         f"{out} is {source} as a tokenizer: {config.codebook_size} codes of {config.code_dim}, "
         f"downsampling factor {config.factor}, {image_size} px as {config.grid} x {config.grid} "
         "tokens",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+@app.command
+def amused(source: str, *, out: Path) -> None:
+    """Writes aMUSEd as the checkpoints of a system: text encoder, base and tokenizer.
+
+    Parameters
+    ----------
+    source
+        Folder of the pipeline as diffusers writes it, or a hub id, also with a revision:
+        amused/amused-512@main.
+    out
+        Folder of the new checkpoints, such as checkpoints/amused-512.
+    """
+    imported = import_amused(source, out)
+    config = imported.config
+    console.print(
+        f"{out} is {source}: {config.image_size} px as {config.grid} x {config.grid} tokens of "
+        f"{config.vocabulary} codes. The licence of its weights is {imported.licence}, which binds "
+        "who serves them.",
         soft_wrap=True,
         highlight=False,
     )
