@@ -29,7 +29,7 @@ from services.base.uvit_layers import (
 from services.nn.options import LayerOptions
 from services.nn.transformer import RMSNorm, scan_layers, stacked
 
-# What the network is told of the picture to draw, besides its width and height: crop and aesthetic
+# Conditions of the picture to draw, besides its width and height: crop and aesthetic
 # score. Source: huggingface/diffusers, pipelines/amused/pipeline_amused.py, the defaults.
 CROP = (0, 0)
 AESTHETIC_SCORE = 6
@@ -141,8 +141,8 @@ class UVit(nnx.Module):
     def _conditions(self, text: Float[Array, "B T Dt"]) -> TextConditions:
         positions, pooled = text[:, :-1], text[:, -1]
         micro = jnp.asarray(_micro_conditions(self.config))
-        told = jnp.concatenate([pooled, jnp.tile(micro, (len(pooled), 1))], axis=-1)
-        condition = self.condition_out(jax.nn.silu(self.condition_in(told.astype(self.dtype))))
+        given = jnp.concatenate([pooled, jnp.tile(micro, (len(pooled), 1))], axis=-1)
+        condition = self.condition_out(jax.nn.silu(self.condition_in(given.astype(self.dtype))))
         encoded = self.text_norm(self.text_projection(positions.astype(self.dtype)))
 
         def of_stack(blocks: ConvolutionalBlock | TransformerLayer) -> LayerConditions:
@@ -231,11 +231,11 @@ def _micro_conditions(config: UVitConfig) -> Float[np.ndarray, " M"]:
     Source: Podell et al. 2023, "SDXL", section 2.2; huggingface/diffusers, models/embeddings.py,
     `get_timestep_embedding`.
     """
-    told = np.array([config.image_size, config.image_size, *CROP, AESTHETIC_SCORE], np.float32)
+    values = np.array([config.image_size, config.image_size, *CROP, AESTHETIC_SCORE], np.float32)
     half = config.condition_width // 2
     # float32 throughout, as the released weights were trained with it.
     frequencies = np.exp(
         -np.float32(np.log(LONGEST_WAVE)) * np.arange(half, dtype=np.float32) / half
     )
-    angles = told[:, None] * frequencies.astype(np.float32)
+    angles = values[:, None] * frequencies.astype(np.float32)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=-1).reshape(-1)

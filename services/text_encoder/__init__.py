@@ -1,1 +1,1 @@
-"""The T5 text encoder."""
+"""The text encoder: that of a T5 or of a CLIP."""

@@ -34,7 +34,7 @@ async def build(settings: Settings) -> Service:
     """Loads the encoder and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: there is no encoder, it is not signed as asked for, or it is no T5.
+        CheckpointError: there is no encoder, it is not signed as asked for, or it is of another family.
     """
     # Imported here, so that --help loads no JAX.
     from services.nn.precision import precision_to_serve
@@ -70,7 +70,7 @@ async def build(settings: Settings) -> Service:
 
 app = command_line(
     "text_encoder",
-    "Serves a T5 text encoder: texts to embeddings.",
+    "Serves a text encoder: texts to embeddings.",
     Settings,
     build,
     default=Settings(),

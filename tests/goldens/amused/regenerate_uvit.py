@@ -75,14 +75,14 @@ def logits(
     image_size: int,
 ) -> Float[torch.Tensor, "B V h w"]:
     """Returns the logits of tokens, of which those of [MASK] are MASK_ID, as the pipeline does."""
-    told = torch.tensor([[image_size, image_size, 0, 0, 6]], dtype=torch.float32)
+    micro_conds = torch.tensor([[image_size, image_size, 0, 0, 6]], dtype=torch.float32)
     given = torch.from_numpy(texts)
     with torch.no_grad():
         return model(
             torch.from_numpy(tokens).long(),
             encoder_hidden_states=given[:, :-1],
             pooled_text_emb=given[:, -1],
-            micro_conds=told.expand(len(tokens), -1),
+            micro_conds=micro_conds.expand(len(tokens), -1),
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from huggingface_hub import errors
 from muse.base.v1 import base_pb2, base_pb2_grpc
-from muse.common.v1 import tensor_pb2
+from muse.common.v1 import decoding_pb2, tensor_pb2
 from muse.text_encoder.v1 import text_encoder_pb2, text_encoder_pb2_grpc
 from safetensors.numpy import load_file, save_file
 
@@ -78,7 +78,7 @@ async def texts(checkpoints: Path) -> AsyncIterator[Any]:
 @pytest.fixture(scope="module")
 async def base(checkpoints: Path) -> AsyncIterator[Any]:
     settings = base_server.Settings(
-        checkpoints=checkpoints, port=0, precision="float32", max_batch_size=2
+        checkpoints=checkpoints, port=0, precision="float32", max_batch_size=1
     )
     async with (
         running_server(await base_server.build(settings), settings) as running,
@@ -134,6 +134,30 @@ async def test_text_encoder_and_base_serve_what_was_imported(
     np.testing.assert_array_equal(
         await tokens(base, sampling=unguided), await tokens(base, sampling=unguided, prompt=empty)
     )
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_known_tokens_stay_and_a_mask_free_edit_changes_some(texts: Any, base: Any) -> None:
+    prompt, other = await embeddings(texts, "a fox", "two horses on mars")
+    request = base_pb2.GenerateRequest(prompt=prompt, progress=decoding_pb2.PROGRESS_DETAIL_STATES)
+    *events, last = [event async for event in base.Generate(request)]
+    assert [event.progress.step for event in events] == list(range(1, 13))
+    drawn = last.result.tokens
+    known = np.arange(256) % 3 > 0
+    state = decoding_pb2.DecodeState(tokens=drawn, known=known.astype(np.uint8).tobytes())
+
+    filled = await tokens(base, prompt=other, resume=state)
+    edited = await tokens(
+        base, prompt=other, resume=state, mask_free_edit={}, sampling={"steps": 5, "top_k": 3}
+    )
+
+    before = np.frombuffer(drawn.ids, "<u2")
+    for changed in (filled.ravel(), edited.ravel()):
+        np.testing.assert_array_equal(changed[known], before[known])
+        assert (changed[~known] != before[~known]).any()
+    # A decode that is resumed from the state after any step ends as it would have.
+    rest = {"prompt": prompt, "resume": events[4].progress.state}
+    np.testing.assert_array_equal((await tokens(base, **rest)).ravel(), before)
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -57,12 +57,13 @@ def test_a_guided_batch_has_the_features_of_both_branches(
     model: UVit, answers: dict[str, Any]
 ) -> None:
     texts, tokens = drawn_texts(model.config)[:1], answers["tokens"][:1] % model.config.vocabulary
-    context = model.context(texts, jnp.ones(texts.shape[:2], bool))
+    context = jax.jit(model.context)(texts, jnp.ones(texts.shape[:2], bool))
 
-    cond, uncond = jnp.split(model.cfg_batch_features(tokens, context), 2)
+    cond, uncond = jnp.split(jax.jit(model.cfg_batch_features)(tokens, context), 2)
 
+    features = jax.jit(model.features)
     for found, conditional in ((cond, True), (uncond, False)):
-        alone = model.features(tokens, context, jnp.array([conditional]))
+        alone = features(tokens, context, jnp.array([conditional]))
         np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
@@ -112,12 +113,12 @@ def test_a_decode_has_the_tokens_of_diffusers_scheduler_for_the_same_noise(
 def test_a_step_reads_the_context_and_never_the_text(model: UVit, answers: dict[str, Any]) -> None:
     graph, state = nnx.split(model)
     texts, tokens = drawn_texts(model.config)[:1], answers["tokens"][:1] % model.config.vocabulary
-    context = model.context(texts, jnp.ones(texts.shape[:2], bool))
+    context = jax.jit(model.context)(texts, jnp.ones(texts.shape[:2], bool))
 
     def logits(state: nnx.State) -> jax.Array:
         return nnx.merge(graph, state).logits(tokens, context, jnp.ones(1, bool)).sum()
 
-    used = jax.grad(logits)(state)
+    used = jax.jit(jax.grad(logits))(state)
 
     for once in ("text_projection", "condition_in", "condition_out"):
         assert not np.any(used[once]["kernel"][...])

@@ -34,7 +34,9 @@ class GenerateRequest(google.protobuf.message.Message):
     """Events to stream before the result. Default: none."""
     @property
     def prompt(self) -> muse.common.v1.tensor_pb2.TextEmbedding:
-        """Embedding of the prompt. Default: no text; both branches of guidance are then unconditional."""
+        """Embedding of the prompt. Default: no text; both branches of guidance are then unconditional. The
+        network of Muse then attends to no text, that of aMUSEd to the embedding of an empty one.
+        """
 
     @property
     def negative_prompt(self) -> muse.common.v1.tensor_pb2.TextEmbedding:

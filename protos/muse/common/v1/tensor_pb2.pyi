@@ -120,12 +120,15 @@ class TextEmbedding(google.protobuf.message.Message):
     VALUES_FIELD_NUMBER: builtins.int
     ENCODER_FIELD_NUMBER: builtins.int
     encoder: builtins.str
-    """Fingerprint of the text encoder, such as "t5:0123456789abcdef". A stage that was trained with another
-    text encoder answers FAILED_PRECONDITION.
+    """Fingerprint of the text encoder, such as "t5:0123456789abcdef" or "clip:0123456789abcdef". A stage that
+    was trained with another text encoder answers FAILED_PRECONDITION.
     """
     @property
     def values(self) -> global___Tensor:
-        """Float32 or bfloat16, [text tokens, hidden size], without padding."""
+        """Float32 or bfloat16, [rows, hidden size]. Of a T5: a row for each token of the text, without padding.
+        Of a CLIP: a row for each of its positions, 77 with the padding that it attends to, and then the pooled
+        vector of the text as one more row; other numbers of rows are INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class EncodeRequest(google.protobuf.message.Message):
     @property
     def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """1 to 16 texts. A text of more tokens than the encoder's maximum is INVALID_ARGUMENT. An empty text is
-        valid: it is one token, the end of the text.
+        valid: of a T5 it is one token, the end of the text.
         """
 
     def __init__(

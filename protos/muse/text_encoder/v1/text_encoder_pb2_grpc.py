@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TextEncoderServiceStub(object):
-    """A frozen T5 encoder.
+    """A frozen text encoder: that of a T5 or of a CLIP.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class TextEncoderServiceStub(object):
 
 
 class TextEncoderServiceServicer(object):
-    """A frozen T5 encoder.
+    """A frozen text encoder: that of a T5 or of a CLIP.
     """
 
     def Encode(self, request, context):
@@ -89,7 +89,7 @@ def add_TextEncoderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TextEncoderService(object):
-    """A frozen T5 encoder.
+    """A frozen text encoder: that of a T5 or of a CLIP.
     """
 
     @staticmethod

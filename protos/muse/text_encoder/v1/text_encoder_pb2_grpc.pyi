@@ -18,7 +18,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class TextEncoderServiceStub:
-    """A frozen T5 encoder."""
+    """A frozen text encoder: that of a T5 or of a CLIP."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     Encode: grpc.UnaryUnaryMultiCallable[
@@ -37,7 +37,7 @@ class TextEncoderServiceStub:
     """Returns the status of this replica."""
 
 class TextEncoderServiceAsyncStub:
-    """A frozen T5 encoder."""
+    """A frozen text encoder: that of a T5 or of a CLIP."""
 
     Encode: grpc.aio.UnaryUnaryMultiCallable[
         muse.text_encoder.v1.text_encoder_pb2.EncodeRequest,
@@ -55,7 +55,7 @@ class TextEncoderServiceAsyncStub:
     """Returns the status of this replica."""
 
 class TextEncoderServiceServicer(metaclass=abc.ABCMeta):
-    """A frozen T5 encoder."""
+    """A frozen text encoder: that of a T5 or of a CLIP."""
 
     @abc.abstractmethod
     def Encode(
