@@ -34,7 +34,8 @@ async def build(settings: Settings) -> Service:
     """Loads the encoder and wires engine, device thread, batcher and servicer.
 
     Raises:
-        CheckpointError: there is no encoder, it is not signed as asked for, or it is of another family.
+        CheckpointError: there is no encoder, it is not signed as asked for, or it is of a family
+            that is not served.
     """
     # Imported here, so that --help loads no JAX.
     from services.nn.precision import precision_to_serve

@@ -11,6 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 from services.text_encoder.clip_config import ClipTextConfig
 from services.text_encoder.vocabulary import PromptTooLong
@@ -23,13 +24,20 @@ _OTHERS = sorted(set(range(0x100)) - set(_PRINTED))
 _OF_BYTE = {each: chr(each) for each in _PRINTED} | {
     each: chr(0x100 + index) for index, each in enumerate(_OTHERS)
 }
-_CHARACTERS = map(chr, range(sys.maxunicode))
-_NUMBERS = re.escape("".join(each for each in _CHARACTERS if unicodedata.category(each)[0] == "N"))
-# Contractions, runs of letters, single numbers, and runs of everything else but spaces. Python
-# takes the separators U+001C to U+001F for spaces, which Unicode does not.
-_WORD = re.compile(
-    rf"'s|'t|'re|'ve|'m|'ll|'d|[^\W_{_NUMBERS}]+|[{_NUMBERS}]|(?:[^\w\s]|[_\x1c-\x1f])+"
-)
+
+
+@cache
+def word_pattern() -> re.Pattern[str]:
+    """Returns what finds contractions, runs of letters, single numbers, and runs of all else.
+
+    Python's `re` has no class of numbers as Unicode has it, so they are listed. It takes the
+    separators U+001C to U+001F for spaces, which Unicode does not.
+    """
+    characters = map(chr, range(sys.maxunicode))
+    listed = "".join(each for each in characters if unicodedata.category(each).startswith("N"))
+    numbers = re.escape(listed)
+    contractions, letters = "'s|'t|'re|'ve|'m|'ll|'d", rf"[^\W_{numbers}]+"
+    return re.compile(rf"{contractions}|{letters}|[{numbers}]|(?:[^\w\s]|[_\x1c-\x1f])+")
 
 
 class ClipVocabulary:
@@ -85,7 +93,7 @@ class ClipVocabulary:
                 yield part
             else:
                 lower = (each.lower() for each in unicodedata.normalize("NFC", part))
-                yield from _WORD.findall("".join(lower))
+                yield from word_pattern().findall("".join(lower))
 
     def _tokens(self, word: str) -> list[str]:
         """Merges the pairs of a word, the pair of the lowest rank first, the left one of equals."""

@@ -89,11 +89,11 @@ def uvit_parameters(
         CheckpointDamaged: a value is infinite or NaN.
     """
     names = {
-        **WHOLE,
-        **_within("blocks", LAYER, "transformer_layers"),
-        **_within("down_blocks", BLOCK, "down_block"),
-        **_within("up_blocks", BLOCK, "up_block"),
-        **(HALVED if config.halved else {}),
+        **WHOLE_NAMES,
+        **_within("blocks", LAYER_NAMES, "transformer_layers"),
+        **_within("down_blocks", BLOCK_NAMES, "down_block"),
+        **_within("up_blocks", BLOCK_NAMES, "up_block"),
+        **(HALVED_NAMES if config.halved else {}),
     }
 
     def codes_and_mask(tensor: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ TURNS = {
     "response_norm.scale": _flat,
     "response_norm.shift": _flat,
 }
-WHOLE = {
+WHOLE_NAMES = {
     "text_projection.kernel": "encoder_proj.weight",
     "text_norm.scale": "encoder_proj_layer_norm.weight",
     "condition_in.kernel": "cond_embed.linear_1.weight",
@@ -155,13 +155,13 @@ WHOLE = {
     "head_norm.scale": "mlm_layer.layer_norm.weight",
     "logits_of_head.kernel": "mlm_layer.conv2.weight",
 }
-HALVED = {
+HALVED_NAMES = {
     "halving.norm.scale": "down_block.downsample.norm.weight",
     "halving.project.kernel": "down_block.downsample.conv.weight",
     "doubling.norm.scale": "up_block.upsample.norm.weight",
     "doubling.project.kernel": "up_block.upsample.conv.weight",
 }
-LAYER = {
+LAYER_NAMES = {
     "attention_norm.scale": "{layer}.norm1.norm.weight",
     "attention_adapt.kernel": "{layer}.norm1.linear.weight",
     "attention.project.kernel": "{layer}.attn1.to_q.weight {layer}.attn1.to_k.weight "
@@ -177,7 +177,7 @@ LAYER = {
     "expand.kernel": "{layer}.ff.net.0.proj.weight",
     "contract.kernel": "{layer}.ff.net.2.weight",
 }
-BLOCK = {
+BLOCK_NAMES = {
     "depthwise.kernel": "res_blocks.{layer}.depthwise.weight",
     "norm.scale": "res_blocks.{layer}.norm.weight",
     "expand.kernel": "res_blocks.{layer}.channelwise_linear_1.weight",

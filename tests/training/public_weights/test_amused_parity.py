@@ -110,19 +110,8 @@ def test_any_text_has_the_ids_of_transformers(tokenizer: Any, tmp_path: Path) ->
     read = read_clip(write_text_encoder(tmp_path), VOCABULARY)
     vocabulary = ClipVocabulary(read.vocabulary, read.config)
     random = np.random.RandomState(0)
-    pieces = [
-        *"abeinorst'!?.,_-0123½²Ⅷ ",
-        "  ",
-        "\n",
-        "\x1d",
-        "\xa0",
-        "é",
-        "e\u0301",
-        "ß",
-        "İ",
-        "ς",
-    ]
-    pieces += ["日", "本", "ก", "ำ", "🦊", "ﬁ", "\u200d", "'ve", "<|endoftext|>", "on", "the"]
+    pieces = [*"abeinorst'!?.,_-0123½²Ⅷ \n\x1d\xa0éßİς日本กำ🦊ﬁ\u200d"]
+    pieces += ["  ", "e\u0301", "'ve", "<|endoftext|>", "on", "the"]
     for _ in range(500):
         text = "".join(random.choice(pieces, random.randint(1, 14)))
         expected = tokenizer(text, padding="max_length")["input_ids"]
