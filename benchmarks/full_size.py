@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import Spread, conditions
-from services.base.config import BaseConfig
+from services.base.families import AnyBaseConfig
 from services.base.model import BaseTransformer
 from services.base.spec import BASE
 from services.decoding.pool import DecodeRequest, Progress
@@ -96,7 +96,7 @@ class Stages:
     base: SlotScheduler[DecodeRequest, Progress]
     superres: SlotScheduler[DecodeRequest, Progress]
     tokenizer: TokenizerEngine
-    base_engine: MaskedEngine[BaseConfig]
+    base_engine: MaskedEngine[AnyBaseConfig]
     superres_engine: MaskedEngine[SuperresConfig]
 
 

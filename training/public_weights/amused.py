@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,6 +78,12 @@ class Imported:
     licence: str
 
 
+class _PublishedBase(NamedTuple):
+    config: UVitConfig
+    parameters: Mapping[str, np.ndarray]  # but for `no_text`
+    file: Path
+
+
 def import_amused(source: str, out: Path) -> Imported:
     """Writes the checkpoints of text encoder, base and tokenizer, each with a golden example.
 
@@ -97,8 +103,8 @@ def import_amused(source: str, out: Path) -> Imported:
         licence = licence_of(place)
         record = {"source": source, "licence": licence}
         clip = read_clip(place / "text_encoder", place / "tokenizer")
-        encoder = _write_text_encoder(folder / "text_encoder", clip, record)
-        config = _base_config(place, clip)
+        base = _read_base(place, clip)
+        config = base.config
         low = folder / "tokenizer" / "low"
         vqgan = import_vqgan(
             place / "vqvae", "diffusers", low, image_size=config.image_size, pixels="unsigned"
@@ -109,8 +115,9 @@ def import_amused(source: str, out: Path) -> Imported:
                 f"transformer says, got one of {vqgan.codebook_size}: the folders are of two "
                 "pipelines"
             )
+        encoder = _write_text_encoder(folder / "text_encoder", clip, record)
         codebook = load_tokenizer(low).fingerprint["codebook"]
-        _write_base(folder / "base", place, config, encoder, codebook, record)
+        _write_base(folder / "base", base, encoder, codebook, record)
     return Imported(config=config, licence=licence)
 
 
@@ -167,6 +174,18 @@ def _mask_id(place: Path, config: UVitConfig, rows: int) -> int:
     return mask_id
 
 
+def _read_base(place: Path, clip: PublishedClip) -> _PublishedBase:
+    config = _base_config(place, clip)
+    file, described = file_in(place / "transformer", WEIGHTS), place / "transformer" / "config.json"
+    rows = read_object(described).get("vocab_size", 8256)
+    if not isinstance(rows, int):
+        raise CheckpointMismatch(f"{described}: expected a number as vocab_size, got {rows!r}")
+    mask_id = _mask_id(place, config, rows)
+    tensors = read_weights(file)
+    parameters = uvit_parameters(tensors, config, rows=rows, mask_id=mask_id, source=file)
+    return _PublishedBase(config, parameters, file)
+
+
 def _write_text_encoder(
     folder: Path, clip: PublishedClip, record: Mapping[str, Any]
 ) -> TextEncoderEngine:
@@ -188,26 +207,20 @@ def _write_text_encoder(
 
 def _write_base(
     folder: Path,
-    place: Path,
-    config: UVitConfig,
+    base: _PublishedBase,
     encoder: TextEncoderEngine,
     codebook: str,
     record: Mapping[str, Any],
 ) -> None:
-    file = file_in(place / "transformer", WEIGHTS)
-    rows = read_object(place / "transformer" / "config.json").get("vocab_size", 8256)
-    mask_id = _mask_id(place, config, rows)
-    tensors = read_weights(file)
-    parameters = uvit_parameters(tensors, config, rows=rows, mask_id=mask_id, source=file)
     text, no_text = encoder.embed([encoder.tokenize(each) for each in (PROMPT, "")])
     save_checkpoint(
         folder,
         stage="base",
         family=UVIT_FAMILY,
-        config=config,
-        parameters={**parameters, "no_text": no_text.astype(np.float32)},
+        config=base.config,
+        parameters={**base.parameters, "no_text": no_text.astype(np.float32)},
         fingerprint={"encoder": encoder.loaded.fingerprint, "codebook": codebook},
-        record=_with_file(record, file),
+        record=_with_file(record, base.file),
     )
     (folder / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n")
     golden_tokens(BASE, folder, {"text": text.astype(np.float32)})

@@ -27,12 +27,13 @@ def check_names(stored: Collection[str], expected: Collection[str], source: Path
     if missing or unknown:
         raise CheckpointMismatch(
             f"{source} holds another network than the layout says: of {len(expected)} tensors "
-            f"{_listed(missing)} missing, and {_listed(unknown)} unknown; give the --layout that "
+            f"{listed(missing)} missing, and {listed(unknown)} unknown; give the --layout that "
             "it was written in"
         )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Returns how many names there are and the first ten, as the subject of a sentence."""
     if not names:
         return "none is"
     shown = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

@@ -8,10 +8,9 @@ from flax import nnx
 
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.integrity import check_finite
+from training.public_weights.conversion import Tensors, listed
 
-Tensors = Mapping[str, np.ndarray]
 Turn = Callable[[np.ndarray], np.ndarray]
-LISTED = 10  # names of tensors in a message
 LAYER = "{layer}"  # in the name of a tensor: the number of its layer
 
 
@@ -56,7 +55,7 @@ def renamed(
     if missing or unknown:
         raise CheckpointMismatch(
             f"{source} holds another network than the config.json beside it describes: of "
-            f"{len(expected)} tensors {_listed(missing)} missing, and {_listed(unknown)} unknown; "
+            f"{len(expected)} tensors {listed(missing)} missing, and {listed(unknown)} unknown; "
             "fetch both files again"
         )
     check_finite(source, tensors)
@@ -96,10 +95,3 @@ def _made_of(
     if made.shape != shape:
         raise mismatch
     return made.astype(np.float32)
-
-
-def _listed(names: list[str]) -> str:
-    if not names:
-        return "none is"
-    shown = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
-    return f"{len(names)} ({shown}) {'is' if len(names) == 1 else 'are'}"

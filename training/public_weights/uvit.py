@@ -15,8 +15,9 @@ from services.base.families import build_base
 from services.base.uvit_config import UVitConfig
 from services.runtime.checkpoints.documents import config_of
 from services.runtime.checkpoints.errors import CheckpointMismatch
+from training.public_weights.conversion import Tensors
 from training.public_weights.described import check_fields
-from training.public_weights.renaming import Tensors, as_kernel, renamed
+from training.public_weights.renaming import as_kernel, renamed
 
 MICRO_CONDITIONS = 5  # width, height, crop from the top and from the left, aesthetic score
 # Field of config.json, ours, and its default in diffusers.

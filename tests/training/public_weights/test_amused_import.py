@@ -36,6 +36,8 @@ from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import load_text_encoder
 from services.tokenizer.families import load_tokenizer
 from tests.training.public_weights.amused import write_pipeline
+from tests.training.public_weights.published import described, write_published
+from tests.training.public_weights.published import drawn as drawn_vqgan
 from training.__main__ import app
 from training.public_weights.amused import FILES, import_amused, licence_of
 from training.tasks.frozen import FrozenTextEncoder
@@ -305,7 +307,7 @@ def test_wrong_tensors_are_one_sentence_and_leave_nothing(
         ("transformer/config.json", {"use_bias": True}, "expected use_bias False, got True"),
         ("transformer/config.json", {"upsample": True}, "expected upsample False, got True"),
         ("transformer/config.json", {"cond_embed_dim": 9}, "expected cond_embed_dim 20, got 9"),
-        ("transformer/config.json", {"codebook_size": 63}, "expected a VQGAN of 63 codes"),
+        ("transformer/config.json", {"vocab_size": "many"}, "a number as vocab_size, got 'many'"),
         ("transformer/config.json", {"sample_size": None}, "is no aMUSEd: expected sample_size"),
         ("transformer/config.json", {"hidden_size": 24}, "channels must differ from hidden"),
         (
@@ -326,6 +328,16 @@ def test_another_configuration_is_one_sentence_and_leaves_nothing(
     fields = json.loads((source / file).read_text())
     (source / file).write_text(json.dumps({**fields, **change}))
     refused(source, message)
+
+
+def test_a_codebook_of_another_size_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    source = write_pipeline(tmp_path / "source")
+    tensors = drawn_vqgan("diffusers")
+    codes = "quantize.embedding.weight"
+    tensors[codes] = tensors[codes][:63].copy()
+    fields = {**described("diffusers"), "num_vq_embeddings": 63}
+    write_published(source / "vqvae", "diffusers", tensors, fields)
+    refused(source, "expected a VQGAN of 64 codes, .* got one of 63")
 
 
 def test_a_truncated_file_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:

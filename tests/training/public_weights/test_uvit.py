@@ -1,5 +1,6 @@
 """aMUSEd's transformer: the logits of diffusers' module, and the tokens of its scheduler."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -108,6 +109,24 @@ def test_a_decode_has_the_tokens_of_diffusers_scheduler_for_the_same_noise(
     np.testing.assert_array_equal(
         np.stack(after), np.where(expected == mask_id, config.vocabulary, expected)
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_heads": 5}, "channels 24 must be a multiple of block_heads 5"),
+        ({"channels": 32}, "channels must differ from hidden, got 32 for both"),
+        ({"halved": True, "grid": 15}, "grid must be even where it is halved, got 15"),
+        ({"condition_width": 7}, "condition_width must be even, got 7"),
+        ({"text_length": 1}, "text_length must be at least 2"),
+        ({"blocks": 0}, "blocks must be at least 1, got 0"),
+    ],
+)
+def test_a_configuration_that_no_network_has_is_refused(
+    changes: dict[str, Any], message: str, model: UVit
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(model.config, **changes)
 
 
 def test_a_step_reads_the_context_and_never_the_text(model: UVit, answers: dict[str, Any]) -> None:
