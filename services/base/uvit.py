@@ -4,7 +4,7 @@ Token embedding, convolutional blocks, transformer layers, convolutional blocks,
 logits. A grid of 32 x 32 tokens (512 px) has half the side from before the first block to after the
 last one. No embedding says where a token is: the convolutions see its neighbours and the border.
 
-Source: Patil et al. 2024, "aMUSEd: An Open MUSE Reproduction", section 3; huggingface/diffusers,
+Source: Patil et al. 2024, "aMUSEd: An Open MUSE Reproduction"; huggingface/diffusers,
 models/unets/uvit_2d.py.
 """
 
@@ -29,8 +29,8 @@ from services.base.uvit_layers import (
 from services.nn.options import LayerOptions
 from services.nn.transformer import RMSNorm, scan_layers, stacked
 
-# Conditions of the picture to draw, besides its width and height: crop and aesthetic
-# score. Source: huggingface/diffusers, pipelines/amused/pipeline_amused.py, the defaults.
+# Conditions of the picture to draw, besides its width and height: crop and aesthetic score. Source:
+# huggingface/diffusers, pipelines/amused/pipeline_amused.py, the defaults.
 CROP = (0, 0)
 AESTHETIC_SCORE = 6
 LONGEST_WAVE = 10_000

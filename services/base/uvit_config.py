@@ -7,7 +7,7 @@ from services.masked.config import MaskedConfig
 
 @dataclass(frozen=True, kw_only=True)
 class UVitConfig(MaskedConfig):
-    """A masked transformer between convolutional blocks (Patil et al. 2024, "aMUSEd", section 3.2).
+    """A masked transformer between convolutional blocks (Patil et al. 2024, "aMUSEd").
 
     `hidden`, `layers`, `heads` and `mlp` are those of the transformer. A text has all `text_length`
     rows: the positions of CLIP, padding included, and its pooled vector as the last row.

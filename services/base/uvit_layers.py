@@ -3,7 +3,7 @@
 What a layer computes from the text alone, and from the vector of conditions, is separate from what
 it computes in a step: the former happens once per decode.
 
-Source: Patil et al. 2024, "aMUSEd: An Open MUSE Reproduction", section 3.2; huggingface/diffusers,
+Source: Patil et al. 2024, "aMUSEd: An Open MUSE Reproduction"; huggingface/diffusers,
 models/unets/uvit_2d.py and models/attention.py.
 """
 
@@ -133,7 +133,7 @@ class TransformerLayer(nnx.Module):
 class ResponseNorm(nnx.Module):
     """Divides each channel's norm over the grid by the mean norm of all channels.
 
-    Source: Woo et al. 2023, "ConvNeXt V2", section 3, Algorithm 1.
+    Source: Woo et al. 2023, "ConvNeXt V2", Algorithm 1.
     """
 
     def __init__(self, width: int, **options: Unpack[LayerOptions]) -> None:
