@@ -20,7 +20,8 @@ def write_goldens(checkpoints: Path, prompt: str) -> list[Path]:
     """Has every stage answer what the stage before it answered, from a prompt on.
 
     Args:
-        checkpoints: Folder of all stages' checkpoints; their former golden examples are replaced.
+        checkpoints: Folder of all stages' checkpoints, without a superres if the system has none;
+            their former golden examples are replaced.
         prompt: Any that the text encoder takes.
 
     Returns:
@@ -30,17 +31,22 @@ def write_goldens(checkpoints: Path, prompt: str) -> list[Path]:
         CheckpointError: a stage has no checkpoint there, or one that cannot be served.
         PromptTooLong: the prompt has too many tokens.
     """
-    places = ("text_encoder", "base", "superres", "tokenizer/low", "tokenizer/high")
+    encoder = TextEncoderEngine(load_text_encoder(checkpoints / "text_encoder"), max_batch_size=1)
+    tokenizers = Tokenizers(checkpoints / "tokenizer").engines
+    masked = ("base", "superres") if "high" in tokenizers else ("base",)
+    places = ("text_encoder", *masked, *(f"tokenizer/{name}" for name in tokenizers))
     files = [checkpoints / place / GOLDEN_FILE for place in places]
     for file in files:
         file.unlink(missing_ok=True)
-    encoder = TextEncoderEngine(load_text_encoder(checkpoints / "text_encoder"), max_batch_size=1)
     ids = np.array(encoder.tokenize(prompt), np.int32)
     text = keep_golden(encoder.loaded.folder, {"tokens": ids}, encoder.answer_golden)["text"]
     low = golden_tokens(BASE, checkpoints / "base", {"text": text})
-    high = golden_tokens(SUPERRES, checkpoints / "superres", {"text": text, "low_tokens": low})
-    tokenizers = Tokenizers(checkpoints / "tokenizer").engines
-    for tokenizer, tokens in ((tokenizers["low"], low), (tokenizers["high"], high)):
+    tokens_of = {"low": low}
+    if "high" in tokenizers:
+        inputs = {"text": text, "low_tokens": low}
+        tokens_of["high"] = golden_tokens(SUPERRES, checkpoints / "superres", inputs)
+    for name, tokens in tokens_of.items():
+        tokenizer = tokenizers[name]
         grid = tokenizer.config.grid
         keep_golden(
             tokenizer.checkpoint.folder,

@@ -1,0 +1,68 @@
+"""A pipeline of aMUSEd's classes with drawn weights, from its import to pictures and edits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from muse_client import Done, GeneratedImage, MuseClient, Progress
+from PIL import Image
+
+from services.runtime.checkpoints.golden import read_golden
+from tests.training.public_weights.amused import write_pipeline
+from tools.local.runner import local_stack
+from training.golden import write_goldens
+from training.public_weights.amused import import_amused
+
+SIDE_PX = 32  # 16 x 16 tokens of a VQGAN that halves the side
+PLACES = ("text_encoder", "base", "tokenizer/low")
+
+
+@pytest.fixture(scope="module")
+def amused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of the whole system."""
+    folder = tmp_path_factory.mktemp("amused")
+    import_amused(str(write_pipeline(folder / "published")), folder / "checkpoints")
+    return folder / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def client(amused: Path, cache: Path) -> Iterator[MuseClient]:
+    """A client of the system as `muse up` runs it."""
+    with (
+        (cache / "amused.log").open("w") as log,
+        local_stack(amused, log) as running,
+        MuseClient(running.address) as found,
+    ):
+        yield found
+
+
+def test_pictures_form_from_previews_and_say_what_made_them(client: MuseClient) -> None:
+    *steps, picture, done = client.events("a fox", seed=1, preview_every=6)
+    (other,) = client.generate("a fox", seed=1, negative_prompt="a red fox")
+    assert isinstance(picture, GeneratedImage)
+    assert isinstance(done, Done)
+    assert picture.image.size == (SIDE_PX, SIDE_PX)
+    assert set(done.provenance.checkpoints) == set(PLACES)
+    assert done.provenance.base.steps == 12
+    assert not np.array_equal(other.image, picture.image)
+    assert any(isinstance(each, Progress) and each.preview for each in steps)
+
+
+def test_every_edit_keeps_what_it_is_to_keep(client: MuseClient) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    picture, mask = Image.fromarray(pixels), np.zeros((40, 50), bool)
+    mask[10:20, 5:25] = True
+    marked = Image.fromarray(mask.astype(np.uint8) * 255)
+    (inpainted,) = client.inpaint(picture, marked, "a fox", seed=1)
+    (varied,) = client.vary(picture, "a fox", seed=1)
+    (edited,) = client.mask_free_edit(picture, "a fox", iterations=6, seed=1)
+    assert (np.asarray(inpainted.image)[~mask] == pixels[~mask]).all()
+    assert (np.asarray(inpainted.image)[mask] != pixels[mask]).any()
+    assert varied.image.size == edited.image.size == (50, 40)
+
+
+def test_its_golden_examples_can_be_written_anew(amused: Path) -> None:
+    files = write_goldens(amused, "a fox")
+    assert [file.parent for file in files] == [amused / place for place in PLACES]
+    assert all(read_golden(amused / place) is not None for place in PLACES)
