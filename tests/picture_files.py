@@ -22,3 +22,13 @@ def pixels_of(png: bytes) -> np.ndarray:
 def noise(height: int = 32, width: int = 32) -> np.ndarray:
     """Returns a picture of noise, darker than what is painted."""
     return np.random.default_rng(0).integers(0, 150, (height, width, 3)).astype(np.uint8)
+
+
+def packet_of(content: bytes) -> str:
+    """Returns the XMP packet of a file, also of a GIF, whose packet Pillow does not read."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        if image.format != "GIF":
+            return image.info["xmp"].decode()
+    begin = content.index(b"\x21\xff\x0bXMP DataXMP") + 14
+    return content[begin : content.index(b"\x01\xff\xfe\xfd", begin)].decode()

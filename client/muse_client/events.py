@@ -5,12 +5,17 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import TypeGuard
 
 from muse.common.v1.stage_pb2 import StageCall, StageTiming
 from muse.common.v1.tensor_pb2 import TokenGrid
 from muse.orchestrator.v1 import orchestrator_pb2
 from PIL import Image
+
+from muse_client.errors import invalid_request
+from muse_client.picture_files import FORMATS, QUALITY, converted
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,28 @@ class GeneratedImage:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The decoded picture; decoded at first use."""
+        """The decoded picture, for Pillow, which writes files without the metadata of `png`."""
         return decode_image(self.png)
+
+    def save(self, file: str | PathLike[str], *, quality: int = QUALITY) -> None:
+        """Writes the picture with what it says of its origin; the suffix gives the format.
+
+        A .png file is `png` unchanged, so a C2PA manifest in it stays valid; a .jpg, .jpeg or .webp
+        file has its XMP packet.
+
+        Args:
+            file: Name of the file.
+            quality: Of JPEG and WebP, 0 to 100.
+
+        Raises:
+            InvalidRequest: the suffix is of another format.
+            OSError: the file cannot be written.
+        """
+        path = Path(file)
+        if (picture_format := FORMATS.get(path.suffix.lower())) is None:
+            expected = ", ".join(FORMATS)
+            raise invalid_request("file", f"expected a name that ends in {expected}, got {path}")
+        path.write_bytes(converted(self.png, picture_format, quality))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,23 @@
-"""The bytes of a picture's file, from whatever a caller has: a name, bytes, a file or an image."""
+"""The bytes of a picture's file: from whatever a caller has, and in the format a caller wants."""
 
 import io
 from os import PathLike
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 from PIL import Image, ImageOps
 
 from muse_client.errors import invalid_request
 
 ImageFile = str | PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
+PictureFormat = Literal["png", "jpeg", "webp"]
+FORMATS: dict[str, PictureFormat] = {  # by suffix of a file's name
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+}
+QUALITY = 95  # of JPEG and WebP
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 # Modes that PNG lacks, and the one that has the same colours and transparency.
 _CONVERTED = {
@@ -52,6 +60,26 @@ def file_bytes(image: ImageFile, field: str = "image") -> bytes:
             f"image, got {type(image).__name__}",
         )
     return content
+
+
+def converted(png: bytes, picture_format: PictureFormat, quality: int = QUALITY) -> bytes:
+    """Returns a received PNG unchanged, or as JPEG or WebP with the same XMP packet.
+
+    A C2PA manifest of the PNG covers its bytes, so other formats cannot keep it.
+
+    Args:
+        png: The PNG file as the server made it.
+        picture_format: Format of the result.
+        quality: Of JPEG and WebP, 0 to 100.
+    """
+    if picture_format == "png":
+        return png
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()  # chunks after the pixels, too
+        xmp = image.info.get("xmp", b"")
+        image.convert("RGB").save(content, picture_format.upper(), quality=quality, xmp=xmp)
+    return content.getvalue()
 
 
 def _png(image: Image.Image, field: str) -> bytes:

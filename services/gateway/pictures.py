@@ -3,15 +3,12 @@
 import asyncio
 import base64
 import io
-from typing import Literal
 
+from muse_client.picture_files import PictureFormat, converted
 from PIL import Image
 
-OutputFormat = Literal["png", "jpeg", "webp"]
-_XMP = "XML:com.adobe.xmp"  # where a PNG has its XMP packet
 
-
-async def encoded(png: bytes, output_format: OutputFormat, quality: int) -> str:
+async def encoded(png: bytes, output_format: PictureFormat, quality: int) -> str:
     """Returns a picture's file in base64.
 
     Args:
@@ -19,9 +16,7 @@ async def encoded(png: bytes, output_format: OutputFormat, quality: int) -> str:
         output_format: Format of the file.
         quality: Of JPEG and WebP, 0 to 100.
     """
-    if output_format == "png":
-        return base64.b64encode(png).decode()
-    content = await asyncio.to_thread(_converted, png, output_format, quality)
+    content = await asyncio.to_thread(converted, png, output_format, quality)
     return base64.b64encode(content).decode()
 
 
@@ -35,12 +30,3 @@ def sides_of(png: bytes) -> tuple[int, int]:
     """Returns a picture's width and height in pixels; reads its header alone."""
     with Image.open(io.BytesIO(png)) as image:
         return image.width, image.height
-
-
-def _converted(png: bytes, output_format: str, quality: int) -> bytes:
-    content = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.load()  # chunks after the pixels, too
-        xmp = image.info.get(_XMP, "").encode()
-        image.convert("RGB").save(content, output_format.upper(), quality=quality, xmp=xmp)
-    return content.getvalue()

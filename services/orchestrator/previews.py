@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import DecodeState
 from muse.orchestrator.v1.orchestrator_pb2 import Preview
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 GREY = 128  # of unknown tokens
 # Writes PNG files, so that they wait for each other only.
@@ -25,19 +26,24 @@ def preview_of(
     pixels: UInt8[np.ndarray, "s s 3"],
     *,
     all_known: bool,
+    metadata: PngInfo,
     show: Show | None = None,
 ) -> Preview:
     """Returns the preview of a decode in progress, grey at unknown tokens.
 
-    Every token of a mask-free edit is shown (`all_known`). `show` turns the decoded square into the
-    picture to send.
+    Args:
+        state: State of the decode.
+        pixels: The decoded square.
+        all_known: Whether every token is shown, as in a mask-free edit.
+        metadata: Text chunks of the PNG.
+        show: Turns the square into the picture to send; the square itself by default.
     """
     tokens = state.tokens
     known = np.ones((tokens.height, tokens.width), bool)
     if not all_known:
         known = np.frombuffer(state.known, np.uint8).reshape(known.shape) != 0
     square = greyed(pixels, known)
-    png = png_file(square if show is None else show(square))
+    png = png_file(square if show is None else show(square), pnginfo=metadata)
     return Preview(tokens=tokens, known=known.astype(np.uint8).tobytes(), png=png)
 
 

@@ -1,16 +1,26 @@
-"""A file's name, its bytes, the open file and the opened image give the same request."""
+"""Pictures of callers give the same request in any form; saved pictures keep their origin."""
 
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from muse_client import InvalidRequest, inpainting, mask_free_editing, outpainting, variation
+from muse_client import (
+    AsyncMuseClient,
+    GeneratedImage,
+    InvalidRequest,
+    inpainting,
+    mask_free_editing,
+    outpainting,
+    variation,
+)
 from muse_client.picture_files import ImageFile, file_bytes
 from PIL import Image
 
 from services.pictures.files import PictureLimits, read_picture
-from tests.picture_files import noise
+from services.pictures.xmp import SOURCE_TYPE
+from tests.picture_files import file_of, noise, packet_of
+from tests.small_stages import House
 
 LIMITS = PictureLimits(min_side_px=1, max_side_px=64, max_pixels=4096)
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -145,3 +155,26 @@ def test_an_image_itself_does_not_change() -> None:
     before = image.tobytes(), image.mode, image.size
     file_bytes(image)
     assert (image.tobytes(), image.mode, image.size) == before
+
+
+@pytest.mark.parametrize("name", ["fox.png", "fox.JPG", "fox.jpeg", "fox.webp"])
+async def test_a_saved_picture_says_where_it_comes_from(
+    house: House, tmp_path: Path, name: str
+) -> None:
+    async with AsyncMuseClient(house.address) as client:
+        (picture,) = await client.generate("a fox", seed=5)
+    file = tmp_path / name
+    picture.save(str(file))
+    with Image.open(file) as image:
+        assert image.format == {".png": "PNG", ".webp": "WEBP"}.get(file.suffix, "JPEG")
+    packet = packet_of(file.read_bytes())
+    assert SOURCE_TYPE in packet
+    assert 'muse:seed="5"' in packet
+    assert (file.read_bytes() == picture.png) == (name == "fox.png")
+
+
+def test_a_picture_is_not_saved_in_another_format(tmp_path: Path) -> None:
+    picture = GeneratedImage(index=0, seed=0, png=file_of(noise()))
+    with pytest.raises(InvalidRequest, match=r"^file: expected .*\.png, \.jpg, .* got .*fox\.gif"):
+        picture.save(tmp_path / "fox.gif")
+    assert not any(tmp_path.iterdir())

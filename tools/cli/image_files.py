@@ -1,6 +1,5 @@
 """Image files: PNG, JPEG or WebP by suffix, and contact sheets."""
 
-import io
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -9,15 +8,14 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from muse_client import GeneratedImage
+from muse_client.picture_files import FORMATS, QUALITY, converted
 from PIL import Image
 
 from services.pictures.sheets import contact_sheet
-
-QUALITY = 95  # of JPEG and WebP
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from services.pictures.xmp import file_with_xmp, joint_packet
 
 
-def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = SUFFIXES) -> None:
+def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = FORMATS) -> None:
     """Checks that the suffix of an option's file, if it gives one, is a supported one.
 
     Raises:
@@ -80,34 +78,48 @@ def write_file(file: Path, content: bytes) -> None:
         raise RuntimeError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def save_image(image: Image.Image, file: Path, **options: Any) -> None:
-    """Writes an image in the format of the file's suffix; options as of Pillow's `save`.
+def save_image(
+    image: Image.Image, shown: Iterable[Image.Image], file: Path, **options: Any
+) -> None:
+    """Writes an image that shows received ones, with an XMP packet of where those come from.
 
     Encoded in memory: Pillow itself does not notice that a full disk took a part of a JPEG only.
+
+    Args:
+        image: The image, or the first frame of an animation.
+        shown: Received images that it shows.
+        file: File whose suffix gives the format.
+        options: Options as of Pillow's `save`.
 
     Raises:
         RuntimeError: the file cannot be written.
     """
-    content = io.BytesIO()
-    image.save(content, Image.registered_extensions()[file.suffix.lower()], **options)
-    write_file(file, content.getvalue())
+    file_format = Image.registered_extensions()[file.suffix.lower()]
+    packet = joint_packet([_fields(each) for each in shown])
+    write_file(file, file_with_xmp(image, file_format, packet, **options))
+
+
+def _fields(received: Image.Image) -> dict[str, str]:
+    """Returns what a received PNG says of its origin, by field: its text chunks but for XMP."""
+    return {
+        name: value
+        for name, value in received.info.items()
+        if isinstance(name, str) and isinstance(value, str) and name.isidentifier()
+    }
 
 
 def save_picture(picture: GeneratedImage, file: Path) -> None:
     """Writes an image: the received PNG unchanged, or another format with the same XMP packet.
 
-    The suffix of the file gives the format. Its folder is created.
+    The suffix of the file gives the format. Its folder is created, and the file is there whole or
+    not at all.
 
     Raises:
         ValueError: the suffix is of no supported format.
         RuntimeError: the file cannot be written.
     """
     check_suffix("out", file)
-    if file.suffix.lower() == ".png":
-        write_file(file, picture.png)
-        return
-    xmp = picture.image.info.get("xmp", b"")
-    save_image(picture.image, file, quality=QUALITY, **({"xmp": xmp} if xmp else {}))
+    write_file(file, converted(picture.png, FORMATS[file.suffix.lower()]))
 
 
 def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:
@@ -117,5 +129,5 @@ def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:
         RuntimeError: the file cannot be written.
     """
     columns = math.ceil(math.sqrt(len(pictures)))
-    sheet = contact_sheet([picture.image for picture in pictures], columns=columns)
-    save_image(sheet, file, quality=QUALITY)
+    images = [picture.image for picture in pictures]
+    save_image(contact_sheet(images, columns=columns), images, file, quality=QUALITY)

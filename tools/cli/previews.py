@@ -9,7 +9,7 @@ from muse_client import GeneratedImage, Progress
 from PIL import Image
 
 from services.pictures.sheets import CAPTION_PX, GAP_PX, sheet_of_rows
-from tools.cli.image_files import check_suffix, save_image
+from tools.cli.image_files import check_suffix, save_image, write_file
 
 FRAME_MS, LAST_FRAME_MS = 120, 2000
 ANIMATIONS = (".gif", ".webp")
@@ -44,7 +44,7 @@ class PreviewFiles:
         if self.folder is not None:
             part = f"-{step.part}" if step.parts > 1 else ""
             name = f"{step.index}-{step.stage}{part}-{step.step:03}.png"
-            save_image(image, self.folder / name)
+            write_file(self.folder / name, step.preview.png)
 
     def finish(self, pictures: Sequence[GeneratedImage]) -> list[Path]:
         """Writes filmstrip and animation of finished images; returns the files written.
@@ -54,10 +54,11 @@ class PreviewFiles:
         """
         if not self._previews:
             return []
+        images = [image for _, image in self._previews] + [each.image for each in pictures]
         files = [file for file in (self.filmstrip, self.animation) if file is not None]
         if self.filmstrip is not None:
             most = MOST_PX_WEBP if self.filmstrip.suffix.lower() == ".webp" else MOST_PX
-            save_image(_strip(self._previews, pictures, most), self.filmstrip)
+            save_image(_strip(self._previews, pictures, most), images, self.filmstrip)
         if self.animation is not None:
             first = pictures[0]
             images = [image for step, image in self._previews if step.index == first.index]
@@ -69,8 +70,8 @@ def _animate(previews: Sequence[Image.Image], picture: GeneratedImage, file: Pat
     size = max(image.size for image in previews)  # all have one aspect
     frames = [_sized(image, size) for image in [*previews, picture.image]]
     durations = [FRAME_MS] * len(previews) + [LAST_FRAME_MS]
-    others = frames[1:]
-    save_image(frames[0], file, save_all=True, append_images=others, duration=durations, loop=0)
+    options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+    save_image(frames[0], [picture.image], file, **options)
 
 
 def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muse_client import GeneratedImage
 
-from services.orchestrator.metadata import well_formed
+from services.pictures.xmp import well_formed
 from tools.cli.image_files import write_file
 from tools.cli.waterfall import KINDS, Row, Segment, total, waterfall
 

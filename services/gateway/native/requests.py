@@ -19,12 +19,12 @@ from muse_client import (
     sampling,
     variation,
 )
+from muse_client.picture_files import PictureFormat
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from services.gateway.errors import invalid
 from services.gateway.native.sampling import SamplingParameters
 from services.gateway.openai.requests import LARGEST_DRAWN
-from services.gateway.pictures import OutputFormat
 from services.sampling import MAX_STEPS, SEEDS
 
 MAX_CHARACTERS, MAX_IMAGES, MAX_ADAPTERS, MAX_CALLER = 4096, 16, 8, 64
@@ -71,7 +71,7 @@ class ImageRequest(BaseModel):
     priority: Literal["interactive", "batch"] | None = Field(
         None, description="Batch requests wait for interactive ones; the caller's policy if absent."
     )
-    output_format: OutputFormat = Field("png", description="Format of pictures and previews.")
+    output_format: PictureFormat = Field("png", description="Format of pictures and previews.")
     quality: int = Field(100, ge=0, le=100, description="Quality of JPEG and WebP.")
     stream: bool = Field(False, description="Answer with server-sent events.")
     preview_every: int = Field(

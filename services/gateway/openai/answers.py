@@ -10,11 +10,12 @@ from typing import Any, Literal
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from muse_client import GeneratedImage, MuseError, Progress, RequestWarning
 from muse_client.events import in_order
+from muse_client.picture_files import PictureFormat
 from pydantic import BaseModel, Field
 
 from services.gateway.errors import api_error
 from services.gateway.openai.requests import ImageOptions
-from services.gateway.pictures import OutputFormat, encoded, size_of
+from services.gateway.pictures import encoded, size_of
 from services.gateway.served import Served
 from services.gateway.streams import Events, with_pings
 
@@ -35,7 +36,7 @@ class ImagesAnswer(BaseModel):
     created: int = Field(description="Seconds since 1970.")
     data: list[ImageData] = Field(description="The pictures, the best first with best_of.")
     background: Literal["opaque"] = "opaque"
-    output_format: OutputFormat = Field(description="Format of the files.")
+    output_format: PictureFormat = Field(description="Format of the files.")
     size: str = Field(description='Width and height of the first picture, such as "256x256".')
     warnings: list[str] | None = Field(None, description="Muse: doubts about the request.")
 

@@ -8,10 +8,10 @@ import secrets
 from typing import Literal
 
 from muse_client import Caller, GenerateOptions, Sampling, sampling
+from muse_client.picture_files import PictureFormat
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from services.gateway.errors import ApiError, invalid
-from services.gateway.pictures import OutputFormat
 from services.gateway.served import Served
 
 MAX_PARTIAL_IMAGES = 3
@@ -29,7 +29,7 @@ class ImageOptions(BaseModel):
     response_format: Literal["b64_json"] | None = Field(
         None, description="Pictures are in the answer, and kept at no address."
     )
-    output_format: OutputFormat = Field("png", description="Format of the files.")
+    output_format: PictureFormat = Field("png", description="Format of the files.")
     output_compression: int = Field(100, ge=0, le=100, description="Quality of JPEG and WebP.")
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: int = Field(0, ge=0, le=MAX_PARTIAL_IMAGES, description="Previews of a stream.")

@@ -13,8 +13,9 @@ from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, Provenance
 from muse_client import GeneratedImage
 from PIL import Image
 
-from services.orchestrator.metadata import SOURCE_TYPE, png_metadata
+from services.orchestrator.metadata import picture_fields, png_metadata
 from services.pictures.sheets import GAP_PX
+from services.pictures.xmp import SOURCE_TYPE
 from tools.cli.image_files import save_picture, save_sheet
 
 PROMPT = 'a "fox" & <two> owls\u2014\u72d0'
@@ -29,7 +30,7 @@ def picture(index: int = 0, shade: int = 200) -> GeneratedImage:
     )
     content = io.BytesIO()
     Image.new("RGB", (16, 8), (shade, 0, 0)).save(
-        content, "PNG", pnginfo=png_metadata(request, 7 + index, provenance)
+        content, "PNG", pnginfo=png_metadata(picture_fields(request, 7 + index, provenance))
     )
     return GeneratedImage(index=index, seed=7 + index, png=content.getvalue())
 
@@ -76,6 +77,17 @@ def test_a_sheet_shows_the_pictures_in_order(tmp_path: Path) -> None:
         centres = [(12, 8), (32, 8), (12, 20), (32, 20)]
         red = np.asarray(sheet)[..., 0]
         assert [red[down, across] for across, down in centres] == [50, 100, 150, 255]
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg", "sheet.webp"])
+def test_a_sheet_says_where_its_pictures_come_from(tmp_path: Path, name: str) -> None:
+    save_sheet([picture(index) for index in range(3)], tmp_path / name)
+    with Image.open(tmp_path / name) as sheet:
+        sheet.load()
+        description = next(ElementTree.fromstring(sheet.info["xmp"]).iter(DESCRIPTION))
+    assert description.get("{urn:muse:picture:1}seed") == "7, 8, 9"
+    assert description.get("{urn:muse:picture:1}prompt") == PROMPT
+    assert SOURCE_TYPE in description.attrib.values()
 
 
 @contextmanager

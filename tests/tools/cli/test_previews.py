@@ -10,7 +10,8 @@ from muse.common.v1.tensor_pb2 import TokenGrid
 from muse_client import Preview, Progress
 from PIL import Image
 
-from tests.picture_files import noise
+from services.pictures.xmp import SOURCE_TYPE
+from tests.picture_files import noise, packet_of
 from tests.small_stages import House
 from tests.tools.cli.running import muse
 from tools.cli import previews
@@ -29,6 +30,11 @@ async def test_the_command_writes_previews_a_filmstrip_and_an_animation(
     names = sorted(file.name for file in (tmp_path / "looks").iterdir())
     assert len(names) == 2 * (5 + 3)
     assert names[0] == "0-base-001.png"
+    for name in ("looks/0-base-001.png", "strip.png", "forming.gif"):
+        packet = packet_of((tmp_path / name).read_bytes())
+        assert SOURCE_TYPE in packet
+        assert 'muse:prompt="a fox"' in packet
+        assert f'muse:seed="{"5, 6" if name == "strip.png" else "5"}"' in packet
     with Image.open(tmp_path / "strip.png") as strip:
         assert strip.width > 9 * 8
         assert strip.height > 2 * 8
