@@ -20,7 +20,7 @@ lock tpu
 lock cuda
 lock train
 lock train-tpu train tpu
-lock orchestrator discovery
+lock orchestrator discovery c2pa
 lock gateway
 
 # Tools with an environment of their own.

@@ -47,6 +47,9 @@ class Settings(CallerSettings):
             transformers saved. None by default.
         hedged_percent: Largest percentage of a stage's calls that are sent to a second replica,
             once they take longer than 99% of calls like them; 0 for none.
+        c2pa_cert: File of the certificate, in PEM and with its intermediate authorities, that signs
+            C2PA manifests in the files of pictures. None by default, for no manifests.
+        c2pa_key: File of its private key, in PEM without a password.
     """
 
     port: int = ORCHESTRATOR_PORT
@@ -61,6 +64,8 @@ class Settings(CallerSettings):
     stage_tls_key: Path | None = None
     scorer: str = ""
     hedged_percent: float = 2.0
+    c2pa_cert: Path | None = None
+    c2pa_key: Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +75,7 @@ class Settings(CallerSettings):
                 "stage_tls_ca: expected the authorities of the stages beside stage_tls_cert, got "
                 "none"
             )
+        check_key_pair("c2pa", self.c2pa_cert, self.c2pa_key)
         if not 0 <= self.hedged_percent <= MAX_HEDGED_PERCENT:
             raise ValueError(
                 f"hedged_percent: expected 0 to {MAX_HEDGED_PERCENT}, got {self.hedged_percent}"
@@ -110,10 +116,12 @@ async def build(settings: Settings) -> Service:
     from services.orchestrator.compatibility import StageCompatibility
     from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import OrchestratorServicer
+    from services.orchestrator.signing import load_signer
     from services.orchestrator.stage_clients import StageClients
 
     try:
         scorer = await asyncio.to_thread(load_scorer, settings.scorer)
+        signer = await asyncio.to_thread(load_signer, settings.c2pa_cert, settings.c2pa_key)
         gate = await asyncio.to_thread(open_gate, settings)
     except ValueError as error:
         raise ServerError(str(error)) from error
@@ -145,7 +153,7 @@ async def build(settings: Settings) -> Service:
                 await asyncio.sleep(PAUSE_S)
         compatibility.watch()
 
-    servicer = OrchestratorServicer(stages, compatibility, scorer)
+    servicer = OrchestratorServicer(stages, compatibility, scorer, signer)
 
     async def close() -> None:
         servicer.close()

@@ -34,9 +34,10 @@ from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest, Resolu
 
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.expected_time import FastestCalls
-from services.orchestrator.metadata import png_metadata
+from services.orchestrator.metadata import picture_fields, png_metadata
 from services.orchestrator.previews import PNG_THREADS, Show, png_file, preview_of
 from services.orchestrator.replicas.work import rows_of
+from services.orchestrator.signing import PictureSigner
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.threads import run_in
 from services.orchestrator.timeline import Call, Timeline, timed
@@ -84,6 +85,7 @@ class RequestContext:
             `best_of`.
         calls: Every answered call of the request, once each.
         fastest: The fastest recent calls, of other requests too.
+        signer: Signs the files of finished images; None for none.
     """
 
     stages: StageClients
@@ -98,6 +100,7 @@ class RequestContext:
     candidates: list[FinishedImage] | None = None
     calls: set[Call] = field(default_factory=set)
     fastest: FastestCalls = field(default_factory=FastestCalls)
+    signer: PictureSigner | None = None
 
     @property
     def has_superres(self) -> bool:
@@ -213,11 +216,8 @@ class ImageTask:
 
         self.report_step("tokenizer", 1, 1)
         height, width = pixels.shape[:2]
-        info = png_metadata(context.request, self.seed, context.provenance)
-        level = 6 if height * width <= LARGE_IMAGE else 1
         with span("png"):  # off the event loop: compressing takes many milliseconds
-            write = partial(png_file, pixels, pnginfo=info, compress_level=level)
-            content = await run_in(PNG_THREADS, write)
+            content = await run_in(PNG_THREADS, partial(self._file, pixels))
         image = GeneratedImage(
             index=self.index,
             seed=self.seed,
@@ -232,6 +232,17 @@ class ImageTask:
             context.events.put_nowait(finished)
         else:
             context.candidates.append(finished)
+
+    def _file(self, pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+        """Returns the PNG file of the finished image, signed if there is a signer."""
+        signer, fields = self.context.signer, self._fields()
+        level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
+        png = png_file(pixels, pnginfo=png_metadata(fields), compress_level=level)
+        return png if signer is None else signer.signed(png, fields)
+
+    def _fields(self) -> dict[str, str]:
+        """Returns what the files of the image and of its previews say of their origin."""
+        return picture_fields(self.context.request, self.seed, self.context.provenance)
 
     async def decode(
         self,
@@ -339,7 +350,14 @@ class ImageTask:
         resampled = isinstance(message, BaseRequest) and message.HasField("mask_free_edit")
         pixels = await self.pixels(progress.state.tokens, concurrent=True)
         # Off the event loop, since `show` may take many milliseconds.
-        write = partial(preview_of, progress.state, pixels, all_known=resampled, show=self.show)
+        write = partial(
+            preview_of,
+            progress.state,
+            pixels,
+            all_known=resampled,
+            metadata=png_metadata(self._fields()),
+            show=self.show,
+        )
         return await run_in(PNG_THREADS, write)
 
 

@@ -35,6 +35,7 @@ from services.orchestrator.image_task import (
 )
 from services.orchestrator.request_log import log_image
 from services.orchestrator.scoring import Scorer
+from services.orchestrator.signing import PictureSigner
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.threads import run_in_thread
 from services.orchestrator.timeline import Call, Timeline, timed
@@ -73,6 +74,7 @@ async def generate(
     calls: set[Call],
     source: Source | None = None,
     scorer: Scorer | None = None,
+    signer: PictureSigner | None = None,
 ) -> AsyncGenerator[GenerateResponse, None]:
     """Runs a request through the stages and yields its events.
 
@@ -88,6 +90,8 @@ async def generate(
         caller: Name of the caller in spans.
         calls: Filled with every answered call of a stage.
         source: Decoded source of an edit; None for a request that generates.
+        scorer: Ranks the candidates of `best_of`.
+        signer: Signs the files of images; None for none.
 
     Raises:
         RequestError: a stage refused, or stayed unavailable.
@@ -112,6 +116,7 @@ async def generate(
         candidates=[] if request.best_of else None,
         calls=calls,
         fastest=fastest,
+        signer=signer,
     )
     for warning in warnings:
         yield GenerateResponse(warning=warning)

@@ -21,6 +21,7 @@ from services.orchestrator.pipeline import generate
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
 from services.orchestrator.scoring import Scorer
+from services.orchestrator.signing import PictureSigner
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageAnswer, StageClients
 from services.orchestrator.threads import run_in_thread
 from services.runtime.observability.tracing import span
@@ -41,11 +42,15 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """Checks each request and runs it through the pipeline."""
 
     def __init__(
-        self, stages: StageClients, compatibility: StageCompatibility, scorer: Scorer | None = None
+        self,
+        stages: StageClients,
+        compatibility: StageCompatibility,
+        scorer: Scorer | None = None,
+        signer: PictureSigner | None = None,
     ) -> None:
-        """Serves these stages; without a scorer it refuses `best_of`."""
+        """Serves these stages; refuses `best_of` without a scorer, signs images with a signer."""
         self._stages, self._compatibility = stages, compatibility
-        self._budget, self._scorer = PixelBudget(), scorer
+        self._budget, self._scorer, self._signer = PixelBudget(), scorer, signer
         self._decoding, self._fastest = DecodingProcesses(), FastestCalls()
 
     def close(self) -> None:
@@ -102,6 +107,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     calls=admitted.record.calls,
                     source=source,
                     scorer=self._scorer,
+                    signer=self._signer,
                 )
                 async with aclosing(responses):
                     async for response in responses:

@@ -29,10 +29,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from PIL import Image
 
-from services.orchestrator.metadata import XMP_CHUNK, png_metadata
+from services.orchestrator.metadata import picture_fields, png_metadata
 from services.orchestrator.previews import png_file
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import MAX_PROMPT_LENGTH
+from services.pictures.xmp import XMP_CHUNK
 from services.runtime.observability import span_attributes, tracing
 from services.runtime.observability.logs import JsonFormatter
 from services.runtime.observability.span_export import CallerProcessor
@@ -63,7 +64,7 @@ def painted(prompt: str, negative: str) -> bytes:
     """Returns the PNG of a request."""
     request = GenerateRequest(prompt=prompt, negative_prompt=negative)
     provenance = Provenance(preset="tiny", adapters=[Adapter(name="fox", weight=1)])
-    return png_file(PIXELS, pnginfo=png_metadata(request, 7, provenance))
+    return png_file(PIXELS, pnginfo=png_metadata(picture_fields(request, 7, provenance)))
 
 
 def received(png: bytes) -> GeneratedImage:

@@ -9,7 +9,7 @@ import pytest
 from muse.orchestrator.v1.orchestrator_pb2 import Inpaint
 from PIL import Image
 
-from services.orchestrator.metadata import EDITED_TYPE
+from services.pictures.xmp import EDITED_TYPE
 from tests.picture_files import file_of, noise, pixels_of
 from tests.small_stages import House
 
