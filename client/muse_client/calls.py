@@ -1,11 +1,11 @@
 """Requests and trace context, shared by both clients."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Adapter, Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, SafetyPolicy
 
 from muse_client.edits import EditOptions
 from muse_client.errors import invalid_request, set_fields
@@ -35,6 +35,8 @@ class GenerateOptions(EditOptions, total=False):
         preview_every: Steps between two previews in `Progress` events; no previews if absent.
         adapters: Weight of each low-rank adapter to apply, by its name: {"fox": 1.0}. None if
             absent.
+        safety_policy: What is done with pictures that the server's classifier takes for explicit:
+            its policy or a stricter one; its policy if absent.
     """
 
     negative_prompt: str
@@ -46,6 +48,7 @@ class GenerateOptions(EditOptions, total=False):
     caller: Caller
     preview_every: int
     adapters: Mapping[str, float]
+    safety_policy: Literal["tag", "blur", "block"]
 
 
 def sampling(**parameters: float | int | None) -> Sampling:
@@ -82,6 +85,8 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
             raise invalid_request(name, f"expected 0 to {largest}, got {value}")
     adapters = [_adapter(*item) for item in options.get("adapters", {}).items()]
     others: Any = {name: value for name, value in options.items() if name != "adapters"}
+    if (policy := options.get("safety_policy")) is not None:
+        others["safety_policy"] = _safety_policy(policy)
     texts = {"prompt": prompt, "negative_prompt": options.get("negative_prompt", "")}
     for name, text in texts.items():
         _check_text(name, text)
@@ -94,6 +99,14 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
             f"{size / 2**20:.1f}: send JPEG or WebP files, or PNG files of 8 bits a channel",
         )
     return request
+
+
+def _safety_policy(name: str) -> SafetyPolicy:
+    try:
+        return SafetyPolicy.Value(f"SAFETY_POLICY_{name.upper()}")
+    except (AttributeError, ValueError) as error:
+        expected = "expected tag, blur or block"
+        raise invalid_request("safety_policy", f"{expected}, got {name!r}") from error
 
 
 def _check_text(name: str, text: object) -> None:

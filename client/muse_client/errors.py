@@ -92,7 +92,7 @@ class Unauthenticated(MuseError):
 
 
 class PermissionDenied(MuseError):
-    """The caller's policy does not allow the request."""
+    """The caller's policy does not allow the request, or the safety policy none of its images."""
 
 
 class Unavailable(MuseError):

@@ -33,10 +33,11 @@ class Accepted:
 
 @dataclass(frozen=True)
 class RequestWarning:
-    """The server serves the request, but doubts that its images show what the prompt says.
+    """The server doubts that its images show what the prompt says, or keeps a part of them back.
 
     Attributes:
-        reason: Kind of the warning, such as "UNKNOWN_WORDS"; a later server may send others.
+        reason: Kind of the warning, such as "UNKNOWN_WORDS" or "PICTURE_BLOCKED"; a later
+            server may send others.
         message: What is doubtful, and what the checkpoint knows.
         words: Words that the checkpoint does not know, with "UNKNOWN_WORDS".
     """
@@ -111,6 +112,8 @@ class GeneratedImage:
         wall_s: Seconds from the arrival of the request until the image was sent.
         overhead_s: Seconds of wall_s during which no call of a stage ran.
         calls: Calls of stages that were made for the image, in the order in which they ended.
+        safety_score: Score of the server's safety classifier, 0 to 1; None without a classifier.
+        blurred: Whether the server blurred the image because of that score.
     """
 
     index: int
@@ -124,6 +127,8 @@ class GeneratedImage:
     wall_s: float = 0.0
     overhead_s: float = 0.0
     calls: tuple[StageCall, ...] = field(default=(), repr=False)
+    safety_score: float | None = None
+    blurred: bool = False
 
     @cached_property
     def image(self) -> Image.Image:
@@ -243,4 +248,6 @@ def _image(made: orchestrator_pb2.GeneratedImage) -> GeneratedImage:
         wall_s=made.wall_s,
         overhead_s=made.overhead_s,
         calls=tuple(made.calls),
+        safety_score=made.safety_score if made.HasField("safety_score") else None,
+        blurred=made.blurred,
     )

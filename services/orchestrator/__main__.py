@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from services.orchestrator.callers.settings import CallerSettings
+from services.orchestrator.safety import PolicyName
 from services.runtime.server.certificates import CertificateFiles
 from services.runtime.server.process import (
     ServerError,
@@ -50,6 +51,11 @@ class Settings(CallerSettings):
         c2pa_cert: File of the certificate, in PEM and with its intermediate authorities, that signs
             C2PA manifests in the files of pictures. None by default, for no manifests.
         c2pa_key: File of its private key, in PEM without a password.
+        safety_policy: What is done with pictures that a classifier takes for explicit: "off" loads
+            none, "tag" writes its score into the picture's file, "blur" blurs them, "block" does
+            not send them. A request may ask for a stricter policy than this one, unless it is off.
+        safety_threshold: Score, more than 0 and at most 1, from which on a picture is blurred or
+            blocked.
     """
 
     port: int = ORCHESTRATOR_PORT
@@ -66,6 +72,8 @@ class Settings(CallerSettings):
     hedged_percent: float = 2.0
     c2pa_cert: Path | None = None
     c2pa_key: Path | None = None
+    safety_policy: PolicyName = "off"
+    safety_threshold: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +84,10 @@ class Settings(CallerSettings):
                 "none"
             )
         check_key_pair("c2pa", self.c2pa_cert, self.c2pa_key)
+        if not 0 < self.safety_threshold <= 1:
+            raise ValueError(
+                f"safety_threshold: expected more than 0 and at most 1, got {self.safety_threshold}"
+            )
         if not 0 <= self.hedged_percent <= MAX_HEDGED_PERCENT:
             raise ValueError(
                 f"hedged_percent: expected 0 to {MAX_HEDGED_PERCENT}, got {self.hedged_percent}"
@@ -114,6 +126,7 @@ async def build(settings: Settings) -> Service:
     from services.orchestrator.callers.opening import open_gate
     from services.orchestrator.calls import Deadline
     from services.orchestrator.compatibility import StageCompatibility
+    from services.orchestrator.safety import load_safety
     from services.orchestrator.scoring import load_scorer
     from services.orchestrator.servicer import OrchestratorServicer
     from services.orchestrator.signing import load_signer
@@ -122,6 +135,8 @@ async def build(settings: Settings) -> Service:
     try:
         scorer = await asyncio.to_thread(load_scorer, settings.scorer)
         signer = await asyncio.to_thread(load_signer, settings.c2pa_cert, settings.c2pa_key)
+        policy, threshold = settings.safety_policy, settings.safety_threshold
+        safety = await asyncio.to_thread(load_safety, policy, threshold)
         gate = await asyncio.to_thread(open_gate, settings)
     except ValueError as error:
         raise ServerError(str(error)) from error
@@ -153,7 +168,7 @@ async def build(settings: Settings) -> Service:
                 await asyncio.sleep(PAUSE_S)
         compatibility.watch()
 
-    servicer = OrchestratorServicer(stages, compatibility, scorer, signer)
+    servicer = OrchestratorServicer(stages, compatibility, scorer, signer, safety)
 
     async def close() -> None:
         servicer.close()

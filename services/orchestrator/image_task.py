@@ -37,6 +37,8 @@ from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.metadata import picture_fields, png_metadata
 from services.orchestrator.previews import PNG_THREADS, Show, png_file, preview_of
 from services.orchestrator.replicas.work import rows_of
+from services.orchestrator.request_log import log_blocked
+from services.orchestrator.safety import Judged, SafetyCheck, blocked_warning
 from services.orchestrator.signing import PictureSigner
 from services.orchestrator.stage_clients import StageClients
 from services.orchestrator.threads import run_in
@@ -86,6 +88,7 @@ class RequestContext:
         calls: Every answered call of the request, once each.
         fastest: The fastest recent calls, of other requests too.
         signer: Signs the files of finished images; None for none.
+        safety: Checks finished images; None on a server without a classifier.
     """
 
     stages: StageClients
@@ -101,6 +104,7 @@ class RequestContext:
     calls: set[Call] = field(default_factory=set)
     fastest: FastestCalls = field(default_factory=FastestCalls)
     signer: PictureSigner | None = None
+    safety: SafetyCheck | None = None
 
     @property
     def has_superres(self) -> bool:
@@ -210,14 +214,23 @@ class ImageTask:
     ) -> None:
         """Sends the finished image to the caller, or adds it to the candidates of `best_of`.
 
-        A mask-free edit names the iteration after which the image was taken.
+        If the safety policy blocks the image, a warning is sent instead. A mask-free edit names the
+        iteration after which the image was taken.
         """
         context = self.context
 
         self.report_step("tokenizer", 1, 1)
+        judged = None if context.safety is None else await context.safety.judge(pixels)
+        if judged is not None:
+            if judged.pixels is None:
+                log_blocked(self.index, self.seed, judged.score)
+                warning = blocked_warning(self.index, self.seed)
+                context.events.put_nowait(GenerateResponse(warning=warning))
+                return
+            pixels = judged.pixels
         height, width = pixels.shape[:2]
         with span("png"):  # off the event loop: compressing takes many milliseconds
-            content = await run_in(PNG_THREADS, partial(self._file, pixels))
+            content = await run_in(PNG_THREADS, partial(self._file, pixels, judged))
         image = GeneratedImage(
             index=self.index,
             seed=self.seed,
@@ -226,6 +239,8 @@ class ImageTask:
             png=content,
             decodes=self.decodes,
             iteration=iteration,
+            safety_score=None if judged is None else judged.score,
+            blurred=judged is not None and judged.blurred,
         )
         finished = FinishedImage(image, pixels, self.timeline)
         if context.candidates is None:
@@ -233,9 +248,12 @@ class ImageTask:
         else:
             context.candidates.append(finished)
 
-    def _file(self, pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    def _file(self, pixels: UInt8[np.ndarray, "h w 3"], judged: Judged | None) -> bytes:
         """Returns the PNG file of the finished image, signed if there is a signer."""
         signer, fields = self.context.signer, self._fields()
+        if judged is not None:
+            fields["safety_score"] = f"{judged.score:.4f}"
+            fields["safety_action"] = "blurred" if judged.blurred else ""
         level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
         png = png_file(pixels, pnginfo=png_metadata(fields), compress_level=level)
         return png if signer is None else signer.signed(png, fields)

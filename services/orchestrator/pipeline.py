@@ -34,6 +34,7 @@ from services.orchestrator.image_task import (
     RequestContext,
 )
 from services.orchestrator.request_log import log_image
+from services.orchestrator.safety import SafetyCheck, all_blocked, previews_warning
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.signing import PictureSigner
 from services.orchestrator.stage_clients import StageClients
@@ -75,6 +76,7 @@ async def generate(
     source: Source | None = None,
     scorer: Scorer | None = None,
     signer: PictureSigner | None = None,
+    safety: SafetyCheck | None = None,
 ) -> AsyncGenerator[GenerateResponse, None]:
     """Runs a request through the stages and yields its events.
 
@@ -92,9 +94,11 @@ async def generate(
         source: Decoded source of an edit; None for a request that generates.
         scorer: Ranks the candidates of `best_of`.
         signer: Signs the files of images; None for none.
+        safety: Checks the images; None on a server without a classifier.
 
     Raises:
-        RequestError: a stage refused, or stayed unavailable.
+        RequestError: a stage refused, or stayed unavailable; PERMISSION_DENIED: the safety policy
+            blocked every image.
     """
     yield GenerateResponse(accepted=Accepted(seed=request.seed, count=request.count))
     with caller_baggage(caller):
@@ -117,16 +121,24 @@ async def generate(
         calls=calls,
         fastest=fastest,
         signer=signer,
+        safety=safety,
     )
+    if safety is not None and safety.hides_pictures and request.preview_every:
+        request.preview_every = 0
+        warnings = [*warnings, previews_warning()]
     for warning in warnings:
         yield GenerateResponse(warning=warning)
     timeline = Timeline(arrived_s, encoding)
     with caller_baggage(caller):
         running = asyncio.create_task(_run_images(context, timeline, source, scorer))
+    sent = 0
     try:
         while (event := await context.events.get()) is not None:
+            sent += isinstance(event, FinishedImage)
             yield _send(event) if isinstance(event, FinishedImage) else event
         await running
+        if not sent:
+            raise all_blocked()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -206,7 +218,7 @@ async def _run_images(
         async with task_group() as group:
             for task in tasks:
                 group.create_task(_run_image(handler, task))
-        if context.candidates is not None and scorer is not None:
+        if context.candidates and scorer is not None:
             await deliver_best(context, context.candidates, scorer)
     finally:
         context.events.put_nowait(None)

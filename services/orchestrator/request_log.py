@@ -37,6 +37,12 @@ def log_image(image: GeneratedImage) -> None:
     )
 
 
+def log_blocked(index: int, seed: int, score: float) -> None:
+    """Logs that the safety policy keeps an image back, and its score."""
+    extra = {"index": index, "seed": seed, "score": score}
+    logger.info("a picture is blocked", extra=extra)
+
+
 @contextmanager
 def log_request(caller: str, arrived_s: float, deadline_s: float = math.inf) -> Iterator[None]:
     """Logs the outcome of a request when its block ends.

@@ -20,6 +20,7 @@ from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.pipeline import generate
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import checked, with_defaults
+from services.orchestrator.safety import SafetySettings, safety_check
 from services.orchestrator.scoring import Scorer
 from services.orchestrator.signing import PictureSigner
 from services.orchestrator.stage_clients import STATUS_TIMEOUT_S, StageAnswer, StageClients
@@ -47,10 +48,20 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         compatibility: StageCompatibility,
         scorer: Scorer | None = None,
         signer: PictureSigner | None = None,
+        safety: SafetySettings | None = None,
     ) -> None:
-        """Serves these stages; refuses `best_of` without a scorer, signs images with a signer."""
+        """Serves these stages.
+
+        Args:
+            stages: Clients of the stages.
+            compatibility: What the stages agreed on.
+            scorer: Ranks the candidates of `best_of`; None refuses such requests.
+            signer: Signs the files of images; None for none.
+            safety: Classifier and policy of the images; None for none.
+        """
         self._stages, self._compatibility = stages, compatibility
         self._budget, self._scorer, self._signer = PixelBudget(), scorer, signer
+        self._safety = safety
         self._decoding, self._fastest = DecodingProcesses(), FastestCalls()
 
     def close(self) -> None:
@@ -74,6 +85,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     grpc.StatusCode.UNIMPLEMENTED,
                     "best_of: this server has no scorer; start it with --scorer clip:FOLDER",
                 )
+            safety = safety_check(valid, self._safety)
             admitted.charge(valid, request.ByteSize())
             source: Source | None = None
             if valid.WhichOneof("edit"):
@@ -108,6 +120,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     source=source,
                     scorer=self._scorer,
                     signer=self._signer,
+                    safety=safety,
                 )
                 async with aclosing(responses):
                     async for response in responses:

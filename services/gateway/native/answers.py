@@ -102,6 +102,8 @@ async def _image(event: muse_client.GeneratedImage, request: ImageRequest) -> Ge
         iteration=event.iteration,
         rank=event.rank,
         score=event.score,
+        safety_score=event.safety_score,
+        blurred=event.blurred,
         width_px=width_px,
         height_px=height_px,
         image=await _content(event.png, request),

@@ -59,6 +59,8 @@ class ImageDetails(BaseModel):
     iteration: int | None = Field(None, description="Iteration of a mask-free edit.")
     rank: int | None = Field(None, description="Number of better pictures, with best_of.")
     score: float | None = Field(None, description="Score of the picture, with best_of.")
+    safety_score: float | None = Field(None, description="Score of the safety classifier.")
+    blurred: bool = Field(False, description="Whether the safety policy blurred the picture.")
     width_px: int = Field(description="Width in pixels.")
     height_px: int = Field(description="Height in pixels.")
     timings: list[StageTiming] = Field(description="Time of the picture in each stage.")

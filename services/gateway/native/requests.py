@@ -81,6 +81,10 @@ class ImageRequest(BaseModel):
         description="Steps of base and superres between two previews of a stream; 0 for none.",
     )
 
+    safety_policy: Literal["tag", "blur", "block"] | None = Field(
+        None, description="What is done with explicit pictures: at least the server's policy."
+    )
+
     @abstractmethod
     def edit(self, files: Mapping[str, bytes]) -> GenerateOptions:
         """Returns the option that is the edit; none for new pictures.
@@ -115,6 +119,8 @@ class ImageRequest(BaseModel):
         )
         if self.best_of is not None:
             options["best_of"] = self.best_of
+        if self.safety_policy is not None:
+            options["safety_policy"] = self.safety_policy
         return options
 
 

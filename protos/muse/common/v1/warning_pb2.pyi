@@ -14,7 +14,7 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
 class RequestWarning(google.protobuf.message.Message):
-    """A doubt about a request that is served nevertheless."""
+    """A doubt about a request that is served nevertheless, or a part of it that is not served."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -22,9 +22,14 @@ class RequestWarning(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     WORDS_FIELD_NUMBER: builtins.int
     reason: builtins.str
-    """Kind of the warning, in capitals: UNKNOWN_WORDS is the only one. Clients must accept others."""
+    """Kind of the warning, in capitals: UNKNOWN_WORDS for words that no training caption had;
+    PICTURE_BLOCKED for a picture that a safety policy does not send; PREVIEWS_WITHHELD where such a policy
+    sends no previews. Clients must accept others.
+    """
     message: builtins.str
-    """The warning in one or several sentences: what is wrong, and what the checkpoint knows instead."""
+    """The warning in one or several sentences: what is wrong, and with UNKNOWN_WORDS what the checkpoint
+    knows instead.
+    """
     @property
     def words(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """With UNKNOWN_WORDS: the words, in lower case, in the order of the texts, each once."""

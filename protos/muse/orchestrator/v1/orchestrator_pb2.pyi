@@ -17,15 +17,57 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import muse.common.v1.caller_pb2
 import muse.common.v1.decoding_pb2
 import muse.common.v1.stage_pb2
 import muse.common.v1.tensor_pb2
 import muse.common.v1.warning_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _SafetyPolicy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SafetyPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SafetyPolicy.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SAFETY_POLICY_UNSPECIFIED: _SafetyPolicy.ValueType  # 0
+    """The server's policy."""
+    SAFETY_POLICY_TAG: _SafetyPolicy.ValueType  # 1
+    """Every picture is sent as it is, with its score."""
+    SAFETY_POLICY_BLUR: _SafetyPolicy.ValueType  # 2
+    """A picture whose score reaches the server's threshold is sent strongly blurred."""
+    SAFETY_POLICY_BLOCK: _SafetyPolicy.ValueType  # 3
+    """A picture whose score reaches the server's threshold is not sent: a `warning` with the reason
+    PICTURE_BLOCKED takes its place. If no picture is left, the call ends as PERMISSION_DENIED.
+    """
+
+class SafetyPolicy(_SafetyPolicy, metaclass=_SafetyPolicyEnumTypeWrapper):
+    """What is done with pictures that the server's safety classifier takes for explicit. Higher numbers are
+    stricter. With BLUR and BLOCK a request has no previews, since these could show what the policy hides; if
+    it asks for some, a `warning` says so.
+    """
+
+SAFETY_POLICY_UNSPECIFIED: SafetyPolicy.ValueType  # 0
+"""The server's policy."""
+SAFETY_POLICY_TAG: SafetyPolicy.ValueType  # 1
+"""Every picture is sent as it is, with its score."""
+SAFETY_POLICY_BLUR: SafetyPolicy.ValueType  # 2
+"""A picture whose score reaches the server's threshold is sent strongly blurred."""
+SAFETY_POLICY_BLOCK: SafetyPolicy.ValueType  # 3
+"""A picture whose score reaches the server's threshold is not sent: a `warning` with the reason
+PICTURE_BLOCKED takes its place. If no picture is left, the call ends as PERMISSION_DENIED.
+"""
+global___SafetyPolicy = SafetyPolicy
 
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
@@ -44,6 +86,7 @@ class GenerateRequest(google.protobuf.message.Message):
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
     BEST_OF_FIELD_NUMBER: builtins.int
     ADAPTERS_FIELD_NUMBER: builtins.int
+    SAFETY_POLICY_FIELD_NUMBER: builtins.int
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
@@ -73,6 +116,11 @@ class GenerateRequest(google.protobuf.message.Message):
     returned, best first, once all are complete. Candidate i has the index i and the seed (seed + i)
     modulo 2^64. A server without a scorer answers UNIMPLEMENTED. Default: 0, which returns every picture
     as soon as it is complete.
+    """
+    safety_policy: global___SafetyPolicy.ValueType
+    """What is done with pictures that the server's safety classifier takes for explicit: the server's policy
+    or a stricter one; one that is less strict is INVALID_ARGUMENT. A server without a classifier answers
+    UNIMPLEMENTED. Default: the server's policy.
     """
     @property
     def base(self) -> muse.common.v1.decoding_pb2.Sampling:
@@ -126,13 +174,14 @@ class GenerateRequest(google.protobuf.message.Message):
         preview_every: builtins.int = ...,
         best_of: builtins.int = ...,
         adapters: collections.abc.Iterable[muse.common.v1.decoding_pb2.Adapter] | None = ...,
+        safety_policy: global___SafetyPolicy.ValueType = ...,
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
         vary: global___Vary | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "adapters", b"adapters", "base", b"base", "best_of", b"best_of", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "adapters", b"adapters", "base", b"base", "best_of", b"best_of", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "safety_policy", b"safety_policy", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
     @typing.overload
@@ -373,7 +422,7 @@ class Accepted(google.protobuf.message.Message):
     seed: builtins.int
     """Seed of the first picture."""
     count: builtins.int
-    """Number of pictures that will be returned."""
+    """Number of pictures that will be returned, less those that a safety policy blocks."""
     def __init__(
         self,
         *,
@@ -485,6 +534,8 @@ class GeneratedImage(google.protobuf.message.Message):
     WALL_S_FIELD_NUMBER: builtins.int
     OVERHEAD_S_FIELD_NUMBER: builtins.int
     CALLS_FIELD_NUMBER: builtins.int
+    SAFETY_SCORE_FIELD_NUMBER: builtins.int
+    BLURRED_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Index of the picture, from 0."""
     seed: builtins.int
@@ -494,8 +545,8 @@ class GeneratedImage(google.protobuf.message.Message):
     height_px: builtins.int
     """Height in pixels."""
     png: builtins.bytes
-    """The picture as a PNG file. Its metadata has the prompt, the seed, the checkpoints, the adapters, and the
-    statement that it was generated.
+    """The picture as a PNG file. Its metadata has the prompt, the seed, the checkpoints, the adapters, the
+    score of the safety classifier, and the statement that it was generated.
     """
     iteration: builtins.int
     """Iteration after which a mask-free edit returned the picture. Pictures of one edit share index and
@@ -509,6 +560,12 @@ class GeneratedImage(google.protobuf.message.Message):
     """Time from the arrival of the request to this event, in seconds."""
     overhead_s: builtins.float
     """Time outside all calls of stages, in seconds: the work of the orchestrator, PNG compression included."""
+    safety_score: builtins.float
+    """Score of the safety classifier, 0 to 1; a higher score is likelier explicit. Not set on a server without
+    a classifier.
+    """
+    blurred: builtins.bool
+    """Whether the picture is blurred because of its score. Default: false."""
     @property
     def timings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageTiming]:
         """Time of the picture in each stage: sums over `calls`. Concurrent calls only count in device_s. The
@@ -541,13 +598,17 @@ class GeneratedImage(google.protobuf.message.Message):
         wall_s: builtins.float = ...,
         overhead_s: builtins.float = ...,
         calls: collections.abc.Iterable[muse.common.v1.stage_pb2.StageCall] | None = ...,
+        safety_score: builtins.float | None = ...,
+        blurred: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "iteration", b"iteration", "rank", b"rank", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_score", b"_score", "calls", b"calls", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "overhead_s", b"overhead_s", "png", b"png", "rank", b"rank", "score", b"score", "seed", b"seed", "timings", b"timings", "wall_s", b"wall_s", "width_px", b"width_px"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_safety_score", b"_safety_score", "_score", b"_score", "iteration", b"iteration", "rank", b"rank", "safety_score", b"safety_score", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_safety_score", b"_safety_score", "_score", b"_score", "blurred", b"blurred", "calls", b"calls", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "overhead_s", b"overhead_s", "png", b"png", "rank", b"rank", "safety_score", b"safety_score", "score", b"score", "seed", b"seed", "timings", b"timings", "wall_s", b"wall_s", "width_px", b"width_px"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_iteration", b"_iteration"]) -> typing.Literal["iteration"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rank", b"_rank"]) -> typing.Literal["rank"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_safety_score", b"_safety_score"]) -> typing.Literal["safety_score"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 

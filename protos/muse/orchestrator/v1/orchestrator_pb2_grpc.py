@@ -53,7 +53,7 @@ class OrchestratorServiceServicer(object):
 
     def Generate(self, request, context):
         """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
-        about the request; `progress` after each step if the request asks for it; `image` for each picture as
+        about the request, and later for each picture that is blocked; `progress` after each step if the request asks for it; `image` for each picture as
         soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
         one picture fails, the call fails, and pictures that were sent before remain valid.
         """

@@ -36,7 +36,7 @@ class OrchestratorServiceStub:
         muse.orchestrator.v1.orchestrator_pb2.GenerateResponse,
     ]
     """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
-    about the request; `progress` after each step if the request asks for it; `image` for each picture as
+    about the request, and later for each picture that is blocked; `progress` after each step if the request asks for it; `image` for each picture as
     soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
     one picture fails, the call fails, and pictures that were sent before remain valid.
     """
@@ -55,7 +55,7 @@ class OrchestratorServiceAsyncStub:
         muse.orchestrator.v1.orchestrator_pb2.GenerateResponse,
     ]
     """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
-    about the request; `progress` after each step if the request asks for it; `image` for each picture as
+    about the request, and later for each picture that is blocked; `progress` after each step if the request asks for it; `image` for each picture as
     soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
     one picture fails, the call fails, and pictures that were sent before remain valid.
     """
@@ -76,7 +76,7 @@ class OrchestratorServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[muse.orchestrator.v1.orchestrator_pb2.GenerateResponse], collections.abc.AsyncIterator[muse.orchestrator.v1.orchestrator_pb2.GenerateResponse]]:
         """Generates one or several pictures, or edits one. The stream is: `accepted`; `warning` for each doubt
-        about the request; `progress` after each step if the request asks for it; `image` for each picture as
+        about the request, and later for each picture that is blocked; `progress` after each step if the request asks for it; `image` for each picture as
         soon as it is complete; `done`. A client that only wants the pictures reads the stream to its end. If
         one picture fails, the call fails, and pictures that were sent before remain valid.
         """
