@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -127,13 +127,21 @@ def _add_field(kind: type[BaseModel], fields: dict[str, Any], name: str, value: 
         fields.setdefault(name, []).append(value)
         return
     elif _is_object(shape):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise invalid(name, f"JSON, or fields {name}[...]", f"{value[:100]!r}") from error
+        value = _object(name, shape, value)
     if not isinstance(fields, dict) or name in fields:
         raise invalid(name, "one value", "several")
     fields[name] = value
+
+
+def _object(name: str, shape: Any, text: str) -> Any:
+    """Returns a field that is an object; its values are of JSON, so that false is no number."""
+    try:
+        return TypeAdapter(shape).validate_python(json.loads(text), strict=True)
+    except ValidationError as error:
+        found = [{**each, "loc": (name, *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(found) from error
+    except ValueError as error:
+        raise invalid(name, f"JSON, or fields {name}[...]", f"{text[:100]!r}") from error
 
 
 def _is_object(shape: Any) -> bool:

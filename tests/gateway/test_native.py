@@ -223,6 +223,8 @@ async def test_previews_without_a_stream_are_refused(gateway: Gateway) -> None:
         (MASK_FREE_EDIT, {"iterations": "3", "strength": "0.5"}, "strength", "iterations"),
         (MASK_FREE_EDIT, {"return_iterations": ["x"]}, "return_iterations.0", "got 'x'"),
         (MASK_FREE_EDIT, {"base": "{"}, "base", "JSON, or fields base[...]"),
+        (MASK_FREE_EDIT, {"base": '{"temperature": false}'}, "base.temperature", "valid number"),
+        (MASK_FREE_EDIT, {"adapters": '{"fox": "1"}'}, "adapters.fox", "valid number"),
         (VARY, {"strength": "0"}, "strength", "got '0'"),
         (INPAINT, {}, "mask", "mask"),
     ],

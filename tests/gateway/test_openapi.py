@@ -20,10 +20,12 @@ from schemathesis import GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from services.orchestrator import scoring
+from services.orchestrator import safety, scoring
+from services.orchestrator.safety import SafetySettings
 from tests.gateway.conftest import running_gateway
 from tests.gateway.pictures import file_of, noise
 from tests.orchestrator.test_best_of import Nearest
+from tests.orchestrator.test_safety import Shade
 from tests.small_stages import open_house
 
 EXAMPLES = 12  # of an operation, of right and of wrong shape
@@ -65,8 +67,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return gateway.url
 
     try:
-        with pytest.MonkeyPatch.context() as patch:  # so that best_of is served
+        with pytest.MonkeyPatch.context() as patch:  # so that all that may be asked for is served
             patch.setattr(scoring, "load_scorer", lambda _: Nearest())
+            tagging = SafetySettings(Shade(), "tag", 0.5)
+            patch.setattr(safety, "load_safety", lambda *_: tagging)
             found = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
         yield found
     finally:
