@@ -101,7 +101,7 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
     return request
 
 
-def _safety_policy(name: str) -> SafetyPolicy:
+def _safety_policy(name: str) -> int:
     try:
         return SafetyPolicy.Value(f"SAFETY_POLICY_{name.upper()}")
     except (AttributeError, ValueError) as error:

@@ -12,13 +12,14 @@ from muse.orchestrator.v1.orchestrator_pb2 import SafetyPolicy
 from muse_client import AsyncMuseClient, InvalidRequest, MuseWarning, PermissionDenied
 
 from services.orchestrator import __main__ as orchestrator
-from services.orchestrator import safety
+from services.orchestrator import safety, scoring
 from services.orchestrator.safety import (
     SafetyCheck,
     SafetySettings,
     load_safety,
 )
 from services.runtime.server.process import ServerError
+from tests.orchestrator.test_best_of import Nearest
 from tests.picture_files import noise, packet_of, pixels_of
 from tests.small_stages import House, open_house
 
@@ -100,6 +101,15 @@ async def test_a_request_none_of_whose_pictures_is_sent_fails(
         statuses = house.stages["base"].statuses
         assert await house.works()
         assert house.stages["base"].statuses == statuses  # stages are not doubted for it
+
+
+async def test_a_blocked_candidate_is_not_among_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "load_scorer", lambda _: Nearest())
+    async with guarded(monkeypatch, "block") as house:
+        events = await house.events(count=3, best_of=3)
+        assert [each.seed for each in images_of(events)] == [9, 7]  # 8 would be the second
+        refused = await house.refusal(seed=EXPLICIT, best_of=1)
+    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_blur_sends_a_blurred_picture_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
