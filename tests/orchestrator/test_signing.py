@@ -19,6 +19,7 @@ from services.pictures.xmp import EDITED_TYPE, SOURCE_TYPE, XMP_CHUNK
 from services.runtime.server.process import ServerError
 from services.runtime.version import package_version
 from tests.document_signers import CLAIMS, DOCUMENTS, EMAIL, SERVER, SigningAuthority
+from tests.orchestrator.test_safety import EXPLICIT, guarded
 from tests.picture_files import file_of, noise
 from tests.small_stages import open_house
 
@@ -98,6 +99,19 @@ async def test_an_edit_is_a_composite_and_a_signed_picture_can_be_edited(
     assert (made["action"], made["digitalSourceType"]) == ("c2pa.created", EDITED_TYPE)
     assert (edited["action"], edited["description"]) == ("c2pa.edited", "inpaint")
     assert said["muse.provenance"]["source"] == "AI-edited"
+
+
+@needs_c2pa
+async def test_the_score_of_the_classifier_is_under_the_signature(
+    tmp_path: Path, authority: SigningAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarded(monkeypatch, "blur", **settings(tmp_path, authority)) as house:
+        events = await house.events(seed=EXPLICIT)
+    (png,) = (each.image.png for each in events if each.HasField("image"))
+    state, said = manifest_of(png, authority)
+    assert state == "Trusted"
+    assert said["muse.provenance"]["safety_score"] == "0.9000"
+    assert said["muse.provenance"]["safety_action"] == "blurred"
 
 
 @needs_c2pa
