@@ -2,7 +2,7 @@
 
 A manifest covers every byte of its PNG file, so that any later change of the file is noticed.
 
-Source: C2PA Technical Specification 2.2, sections "Standard Assertions" (actions) and "Trust Model"
+Source: C2PA Technical Specification, chapters "Standard Assertions" (actions) and "Trust Model"
 (certificates); c2pa-python, which makes and signs the manifests.
 """
 
@@ -31,7 +31,7 @@ from services.runtime.wire.errors import RequestError
 
 PROVENANCE = "muse.provenance"  # the label of the assertion that has the fields of a picture
 _CURVES = {"secp256r1": b"es256", "secp384r1": b"es384", "secp521r1": b"es512"}
-# Purposes of a certificate (EKU) that C2PA's trust list allows: signing claims, documents, e-mail.
+# Purposes of a certificate (EKU), as c2pa-rs lists them: signing C2PA claims, documents, e-mail.
 PURPOSES = ("1.3.6.1.4.1.62558.2.1", "1.3.6.1.5.5.7.3.36", "1.3.6.1.5.5.7.3.4")
 _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},  # the picture itself is there

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from cryptography import x509
@@ -18,6 +19,7 @@ from services.orchestrator.signing import load_signer
 from services.pictures.xmp import EDITED_TYPE, SOURCE_TYPE, XMP_CHUNK
 from services.runtime.server.process import ServerError
 from services.runtime.version import package_version
+from services.runtime.wire.errors import RequestError
 from tests.document_signers import CLAIMS, DOCUMENTS, EMAIL, SERVER, SigningAuthority
 from tests.orchestrator.test_safety import EXPLICIT, guarded
 from tests.picture_files import file_of, noise
@@ -150,6 +152,20 @@ def test_every_kind_of_key_and_purpose_that_c2pa_allows_signs(
     assert signer is not None
     png = signer.signed(file_of(noise(8, 8)), {"prompt": "a \x00\r\n\ufffe\U0001f98a"})
     assert manifest_of(png, authority)[0] == "Trusted"
+
+
+@needs_c2pa
+def test_what_cannot_be_signed_is_an_error_of_one_line(
+    tmp_path: Path, authority: SigningAuthority
+) -> None:
+    signer = load_signer(*authority.issue().write(tmp_path))
+    assert signer is not None
+    with pytest.raises(
+        RequestError, match=r"^the picture cannot be signed \(c2pa_cert\): ."
+    ) as caught:
+        signer.signed(b"no picture", {"prompt": "a fox"})
+    assert caught.value.code is grpc.StatusCode.INTERNAL
+    assert "\n" not in caught.value.message
 
 
 @needs_c2pa
