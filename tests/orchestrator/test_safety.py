@@ -58,13 +58,18 @@ def images_of(events: list[Any]) -> list[Any]:
     return [each.image for each in events if each.HasField("image")]
 
 
+def by_seed(events: list[Any]) -> list[Any]:
+    """Returns the images, which come in any order."""
+    return sorted(images_of(events), key=lambda image: image.seed)
+
+
 def reasons_of(events: list[Any]) -> list[str]:
     return [each.warning.reason for each in events if each.HasField("warning")]
 
 
 async def test_tag_writes_the_score_into_event_and_file(monkeypatch: pytest.MonkeyPatch) -> None:
     async with guarded(monkeypatch, "tag") as house:
-        images = images_of(await house.events(count=2))
+        images = by_seed(await house.events(count=2))
     assert [(each.seed, each.safety_score, each.blurred) for each in images] == [
         (7, 0.1, False),
         (8, 0.9, False),
@@ -114,7 +119,7 @@ async def test_a_blocked_candidate_is_not_among_the_best(monkeypatch: pytest.Mon
 
 async def test_blur_sends_a_blurred_picture_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async with guarded(monkeypatch, "blur") as house:
-        images = images_of(await house.events(count=2))
+        images = by_seed(await house.events(count=2))
     assert [each.blurred for each in images] == [False, True]
     assert "safety_action" not in packet_of(images[0].png)
     assert 'muse:safety_action="blurred"' in packet_of(images[1].png)
