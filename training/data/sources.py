@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from training.data.captioned.batches import CaptionedBatches
 from training.data.captioned.cache import DataCache
+from training.data.captioned.errors import DataError
 from training.data.captioned.files import PictureFiles, open_files
 from training.data.captioned.filters import Filters
 from training.data.captioned.log import SKIPPED_FILE, ExampleLog
@@ -47,9 +48,11 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DataFlags:
-    """Flags of commands that read captioned pictures from files; sprites need none of them.
+    """Flags of commands that read captioned pictures from files, and `objects` for sprites.
 
     Attributes:
+        objects: Of sprites: how many objects of the vocabulary scenes show, from its first; the
+            preset's number by default.
         picture_field: Column (Parquet) or feature (ArrayRecord) of encoded pictures.
         caption_field: Column, feature or JSON field of captions.
         data_cache: Folder of indexes of tars, and of unpacked copies of .tar.gz and Parquet files;
@@ -59,6 +62,7 @@ class DataFlags:
         filters: Examples to leave out.
     """
 
+    objects: int | None = None
     picture_field: str = "image"
     caption_field: str = "caption"
     data_cache: Path | None = None
@@ -73,8 +77,13 @@ class DataFlags:
             out: Folder of the run.
 
         Raises:
-            DataError: the data are missing, of another kind, or cannot be read.
+            DataError: the data are missing, of another kind, or cannot be read, or `objects` is set.
         """
+        if self.objects is not None:
+            raise DataError(
+                f"objects: expected none for pictures from files, got {self.objects}: only scenes "
+                f"that are composed of sprites have a number of objects, and {data} has no sprites"
+            )
         return open_files(
             data,
             DataCache(self.data_cache or out / "data-cache"),
@@ -126,17 +135,22 @@ def open_source(
         batch_size: Pictures a step, of all processes together.
         seed: Of the order and every choice.
         board: Grid that scenes are laid out on; files have none.
-        objects: How many of the vocabulary's objects scenes show, from its first; all if None.
+        objects: How many of the vocabulary's objects scenes show, from its first, unless a flag
+            says it; all if None.
         rows: Those of each batch that this process reads.
 
     Raises:
         SceneDataError: the sprites or their vocabulary are incomplete, or of fewer objects.
         DataError: the data are missing, of another kind, or cannot be read.
-        ResumeError: the run began with other data or filters.
+        ResumeError: the run began with other data, filters or number of objects.
     """
     if has_sprites(Path(data)):
+        shown = objects if flags.objects is None else flags.objects
+        sprites = load_sprites(Path(data), objects=shown)
+        out.mkdir(parents=True, exist_ok=True)
+        check_same_run(out / "data.json", {"objects": len(sprites.vocabulary.objects)})
         return SceneBatches(
-            sprites=load_sprites(Path(data), objects=objects),
+            sprites=sprites,
             board=board,
             side_px=side_px,
             batch_size=batch_size,

@@ -32,7 +32,8 @@ class StageFlags:
         data: Folder of sprites.
         checkpoints: Root of the text encoder and the tokenizers.
         checkpoint: Folder of the transformer, such as a run's export; that of the root by default.
-        preset: System that it belongs to; it gives the board and the objects.
+        preset: System that it belongs to; it gives the board and the number of objects.
+        objects: Objects of the vocabulary that prompts name, from its first, if not the preset's.
         prompts_per_group: Pictures of each group.
         group: Groups of prompts; all if none is named.
         seed: Of the prompts and the pictures.
@@ -46,6 +47,7 @@ class StageFlags:
     checkpoints: Path
     checkpoint: Path | None = None
     preset: str = "demo"
+    objects: int | None = None
     prompts_per_group: int = 20
     group: list[str] | None = None
     seed: int = 0
@@ -83,7 +85,7 @@ def superres(flags: Flags) -> None:
 
 
 def _testbed_and_cases(flags: StageFlags) -> tuple[Testbed, list[PromptCase]]:
-    testbed = open_testbed(flags.preset, flags.data)
+    testbed = open_testbed(flags.preset, flags.data, objects=flags.objects)
     cases = draw_prompt_cases(
         testbed.vocabulary,
         testbed.board,

@@ -37,24 +37,26 @@ class Testbed:
         return Detector(self.sprites, self.board)
 
 
-def open_testbed(preset: str, data: Path) -> Testbed:
+def open_testbed(preset: str, data: Path, *, objects: int | None = None) -> Testbed:
     """Reads the artwork that a preset is evaluated with.
 
     Args:
         preset: Name of the system under evaluation.
         data: Folder of sprites.
+        objects: How many objects of the vocabulary scenes show, from its first; the preset's number
+            if None.
 
     Raises:
         ValueError: no preset has that name.
-        SceneDataError: the folder is incomplete, or has fewer objects than the preset.
+        SceneDataError: the folder is incomplete, or has fewer objects.
     """
     system, recipes = named_preset(preset), RECIPES[preset]
     sprites = load_sprites(data)
-    known = sprites.vocabulary.objects[: recipes.objects]
-    if recipes.objects is not None and len(known) < recipes.objects:
+    shown = recipes.objects if objects is None else objects
+    known = sprites.vocabulary.objects[:shown]
+    if shown is not None and len(known) != max(1, shown):
         raise SceneDataError(
-            f"expected at least {recipes.objects} objects in {data} for preset {preset!r}, "
-            f"got {len(known)}"
+            f"expected 1 to {len(sprites.vocabulary.objects)} objects, as {data} has, got {shown}"
         )
     return Testbed(
         sprites=sprites,

@@ -135,5 +135,9 @@ def test_a_damage_changes_its_object_alone(testbed: Testbed) -> None:
 
 
 def test_a_testbed_needs_the_objects_of_its_preset(artwork: Path) -> None:
-    with pytest.raises(ValueError, match=r"at least 256 objects .* got 8"):
+    with pytest.raises(ValueError, match=r"expected 1 to 8 objects, .* got 256"):
         open_testbed("demo256", artwork)
+    few = open_testbed("demo256", artwork, objects=2)
+    assert few.vocabulary.objects == few.sprites.vocabulary.objects[:2]
+    with pytest.raises(ValueError, match=r"expected 1 to 8 objects, .* got 0"):
+        open_testbed("demo256", artwork, objects=0)
