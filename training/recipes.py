@@ -74,11 +74,11 @@ _DEMO = PresetRecipes(
 
 _DEMO256 = PresetRecipes(
     text_encoder=replace(_DEMO_TEXT, steps=1400, warm_up_steps=100),
-    low_tokenizer=_small(3000, 32, 2e-3, 1e-4),
+    low_tokenizer=_small(2000, 32, 2e-3, 1e-4),
     high_tokenizer=_small(8000, 4, 1e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(perceptual=0.1, edges=0.3, adversarial=0.0),
     base=replace(
-        _small(20_000, 16, 1e-3, 0.045),
+        _small(20_000, 16, 2e-3, 0.045),
         distinct_examples=128_000,
         precision="bfloat16",
         optimizer="muon",

@@ -77,7 +77,7 @@ class DataFlags:
             out: Folder of the run.
 
         Raises:
-            DataError: the data are missing, of another kind, or cannot be read, or `objects` is set.
+            DataError: `objects` is set; the data are missing, of another kind, or cannot be read.
         """
         if self.objects is not None:
             raise DataError(
