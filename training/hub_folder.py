@@ -24,7 +24,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True, kw_only=True)
 class _Stage:
-    """A stage's checkpoint, as the card tells of it."""
+    """A checkpoint of a stage, as the card describes it."""
 
     place: str
     family: str
