@@ -17,8 +17,9 @@ from services.runtime.checkpoints.errors import CheckpointMismatch, CheckpointNo
 from services.runtime.checkpoints.integrity import check_digest, file_digest
 from services.runtime.checkpoints.serialization import OWN_FAMILY, WEIGHTS_FILE, read_header
 from services.runtime.version import package_version
+from services.stages import STAGES
 
-PLACES = ("text_encoder", "tokenizer/low", "tokenizer/high", "base", "superres")
+PLACES = tuple(place for stage in STAGES.values() for place in stage.checkpoints)
 CARD = "README.md"
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import c2pa
 import grpc
 import numpy as np
 import pytest
@@ -24,12 +25,6 @@ from tests.document_signers import CLAIMS, DOCUMENTS, EMAIL, SERVER, SigningAuth
 from tests.orchestrator.test_safety import EXPLICIT, guarded
 from tests.picture_files import file_of, noise
 from tests.small_stages import open_house
-
-try:
-    import c2pa
-except ModuleNotFoundError:
-    c2pa = None
-needs_c2pa = pytest.mark.skipif(c2pa is None, reason="the extra c2pa is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +53,6 @@ def settings(folder: Path, authority: SigningAuthority, **changes: Any) -> dict[
     return {"c2pa_cert": cert, "c2pa_key": key}
 
 
-@needs_c2pa
 async def test_a_picture_says_under_a_signature_how_it_was_made(
     tmp_path: Path, authority: SigningAuthority
 ) -> None:
@@ -82,7 +76,6 @@ async def test_a_picture_says_under_a_signature_how_it_was_made(
         assert json.loads(written["checkpoints"])["base"] == "sha256:base"
 
 
-@needs_c2pa
 async def test_an_edit_is_a_composite_and_a_signed_picture_can_be_edited(
     tmp_path: Path, authority: SigningAuthority
 ) -> None:
@@ -103,7 +96,6 @@ async def test_an_edit_is_a_composite_and_a_signed_picture_can_be_edited(
     assert said["muse.provenance"]["source"] == "AI-edited"
 
 
-@needs_c2pa
 async def test_the_score_of_the_classifier_is_under_the_signature(
     tmp_path: Path, authority: SigningAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +108,6 @@ async def test_the_score_of_the_classifier_is_under_the_signature(
     assert said["muse.provenance"]["safety_action"] == "blurred"
 
 
-@needs_c2pa
 @pytest.mark.parametrize("part", [b"IDAT", b"a fox"])
 def test_a_changed_byte_of_the_picture_or_of_its_text_is_noticed(
     tmp_path: Path, authority: SigningAuthority, part: bytes
@@ -132,7 +123,6 @@ def test_a_changed_byte_of_the_picture_or_of_its_text_is_noticed(
     assert manifest_of(changed, authority)[0] == "Invalid"
 
 
-@needs_c2pa
 def test_a_signature_of_another_authority_is_not_trusted(
     tmp_path: Path, authority: SigningAuthority
 ) -> None:
@@ -142,7 +132,6 @@ def test_a_signature_of_another_authority_is_not_trusted(
     assert manifest_of(png, authority)[0] == "Valid"
 
 
-@needs_c2pa
 @pytest.mark.parametrize("key", ["P-256", "P-384", "Ed25519", "RSA"])
 @pytest.mark.parametrize("purpose", [EMAIL, DOCUMENTS, CLAIMS])
 def test_every_kind_of_key_and_purpose_that_c2pa_allows_signs(
@@ -154,7 +143,6 @@ def test_every_kind_of_key_and_purpose_that_c2pa_allows_signs(
     assert manifest_of(png, authority)[0] == "Trusted"
 
 
-@needs_c2pa
 def test_what_cannot_be_signed_is_an_error_of_one_line(
     tmp_path: Path, authority: SigningAuthority
 ) -> None:
@@ -168,7 +156,6 @@ def test_what_cannot_be_signed_is_an_error_of_one_line(
     assert "\n" not in caught.value.message
 
 
-@needs_c2pa
 def test_several_threads_sign_at_once(tmp_path: Path, authority: SigningAuthority) -> None:
     signer = load_signer(*authority.issue().write(tmp_path))
     assert signer is not None
@@ -180,7 +167,6 @@ def test_several_threads_sign_at_once(tmp_path: Path, authority: SigningAuthorit
         assert (state, said["muse.provenance"]["seed"]) == ("Trusted", str(seed))
 
 
-@needs_c2pa
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -197,7 +183,6 @@ async def test_a_certificate_that_c2pa_refuses_ends_the_start(
     assert "\n" not in str(caught.value)
 
 
-@needs_c2pa
 async def test_the_key_of_another_certificate_ends_the_start(
     tmp_path: Path, authority: SigningAuthority
 ) -> None:
