@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from muse_client import Done, GeneratedImage, MuseClient, Progress
-from PIL import Image
 
 from services.runtime.checkpoints.golden import read_golden
+from tests.integration.every_edit import check_every_edit
 from tests.training.public_weights.amused import write_pipeline
 from tools.local.runner import local_stack
 from training.golden import write_goldens
@@ -49,17 +49,8 @@ def test_pictures_form_from_previews_and_say_what_made_them(client: MuseClient) 
     assert any(isinstance(each, Progress) and each.preview for each in steps)
 
 
-def test_every_edit_keeps_what_it_is_to_keep(client: MuseClient) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
-    picture, mask = Image.fromarray(pixels), np.zeros((40, 50), bool)
-    mask[10:20, 5:25] = True
-    marked = Image.fromarray(mask.astype(np.uint8) * 255)
-    (inpainted,) = client.inpaint(picture, marked, "a fox", seed=1)
-    (varied,) = client.vary(picture, "a fox", seed=1)
-    (edited,) = client.mask_free_edit(picture, "a fox", iterations=6, seed=1)
-    assert (np.asarray(inpainted.image)[~mask] == pixels[~mask]).all()
-    assert (np.asarray(inpainted.image)[mask] != pixels[mask]).any()
-    assert varied.image.size == edited.image.size == (50, 40)
+def test_every_edit_passes_the_whole_stack(client: MuseClient) -> None:
+    check_every_edit(client)
 
 
 def test_its_golden_examples_can_be_written_anew(amused: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Sampling
@@ -23,6 +22,7 @@ from PIL import Image
 from services.presets import preset
 from services.stages import STAGES
 from tests.conftest import Collector
+from tests.integration.every_edit import check_every_edit
 from tests.integration.ports import GATEWAY_OFFSET, SERVICES, free_base_port, http_of, listening
 from tests.waiting import wait_until
 
@@ -189,26 +189,9 @@ def test_a_reader_who_leaves_does_not_disturb_the_next(address: str) -> None:
 
 
 def test_every_edit_passes_the_whole_stack(address: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
-    picture, mask = Image.fromarray(pixels), np.zeros((40, 50), bool)
-    mask[10:20, 5:25] = True
-    marked = Image.fromarray(mask.astype(np.uint8) * 255)
     with MuseClient(address) as client:
-        (inpainted,) = client.inpaint(picture, marked, "a fox", seed=1)
-        (outpainted,) = client.outpaint(picture, "a fox", left_px=30, seed=1)
-        edited = client.mask_free_edit(
-            picture, "a fox", iterations=6, return_iterations=[0, 3], seed=1
-        )
-        varied = [client.vary(picture, prompt, seed=1)[0] for prompt in ("", "a fox")]
-
-    assert (np.asarray(inpainted.image)[~mask] == pixels[~mask]).all()
-    assert (np.asarray(inpainted.image)[mask] != pixels[mask]).any()
-    assert outpainted.image.size == (80, 40)
-    assert (np.asarray(outpainted.image)[:, 30:] == pixels).all()
-    assert [each.iteration for each in edited] == [0, 3, 6]
-    assert [each.decodes[0].steps for each in edited] == [6, 6, 6]
-    assert {each.image.size for each in [*edited, *varied]} == {(50, 40)}
-    assert varied[0].png != varied[1].png
+        for each in check_every_edit(client):
+            assert {decode.stage for decode in each.decodes} == {"base", "superres"}
 
 
 def test_the_file_says_how_it_was_made(address: str) -> None:
