@@ -9,6 +9,7 @@ from services.base.spec import BASE
 from services.decoding.serving import default_serving_config
 from services.masked.engine import MaskedEngine
 from services.masked.spec import Config, MaskedSpec
+from services.runtime.checkpoints.errors import CheckpointNotFound
 from services.runtime.checkpoints.golden import GOLDEN_FILE, Arrays, Golden, write_golden
 from services.superres.spec import SUPERRES
 from services.text_encoder.engine import TextEncoderEngine
@@ -33,6 +34,11 @@ def write_goldens(checkpoints: Path, prompt: str) -> list[Path]:
     """
     encoder = TextEncoderEngine(load_text_encoder(checkpoints / "text_encoder"), max_batch_size=1)
     tokenizers = Tokenizers(checkpoints / "tokenizer").engines
+    if "high" not in tokenizers and (checkpoints / "superres").exists():
+        raise CheckpointNotFound(
+            f"{checkpoints} has a superres and no tokenizer/high, which decodes its tokens: "
+            "expected both or neither"
+        )
     masked = ("base", "superres") if "high" in tokenizers else ("base",)
     places = ("text_encoder", *masked, *(f"tokenizer/{name}" for name in tokenizers))
     files = [checkpoints / place / GOLDEN_FILE for place in places]

@@ -107,7 +107,7 @@ class ClipVocabulary:
 
         def wait(left: int) -> None:
             right = following[left]
-            if left < 0 or right < 0:
+            if right < 0:
                 return
             pair = (str(parts[left]), str(parts[right]))
             if pair in self._ranks:

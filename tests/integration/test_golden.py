@@ -10,7 +10,7 @@ import pytest
 
 from services.base import __main__ as base
 from services.base.config import BaseConfig
-from services.runtime.checkpoints.errors import GoldenMismatch
+from services.runtime.checkpoints.errors import CheckpointNotFound, GoldenMismatch
 from services.runtime.checkpoints.golden import GOLDEN_FILE, read_golden, write_golden
 from services.runtime.checkpoints.serialization import load_checkpoint, save_checkpoint
 from services.runtime.server.process import running_server
@@ -72,3 +72,14 @@ def test_new_weights_leave_no_example_of_the_old_ones(golden: Path, tmp_path: Pa
         record=old.record,
     )
     assert not (tmp_path / "base" / GOLDEN_FILE).exists()
+
+
+def test_a_superres_without_the_tokenizer_of_its_tokens_is_refused_and_nothing_is_removed(
+    golden: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "checkpoints"
+    shutil.copytree(golden, root)
+    shutil.rmtree(root / "tokenizer/high")
+    with pytest.raises(CheckpointNotFound, match="a superres and no tokenizer/high"):
+        write_goldens(root, "a fox")
+    assert read_golden(root / "base") is not None
