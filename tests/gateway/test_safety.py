@@ -7,7 +7,7 @@ import pytest
 
 from tests.gateway.conftest import running_gateway
 from tests.orchestrator.test_safety import EXPLICIT, guarded
-from tests.picture_files import packet_of
+from tests.picture_files import file_of, noise, packet_of
 
 GENERATE = "/v1/muse/generate"
 
@@ -42,6 +42,25 @@ async def test_openais_client_hears_that_every_picture_was_blocked(
     async with guarded(monkeypatch, "block") as house, running_gateway(house) as gateway:
         with pytest.raises(openai.PermissionDeniedError, match="every picture was blocked"):
             await gateway.openai.images.generate(prompt="a fox", extra_body={"seed": EXPLICIT})
+
+
+async def test_openais_client_asks_for_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with guarded(monkeypatch, "tag") as house, running_gateway(house) as gateway:
+        muse = {"seed": 7, "safety_policy": "block"}
+        answer = await gateway.openai.images.generate(prompt="a fox", n=2, extra_body=muse)
+        assert answer.data is not None
+        assert [each.model_extra["seed"] for each in answer.data if each.model_extra] == [7]
+        assert answer.model_extra is not None
+        (warning,) = answer.model_extra["warnings"]
+        assert warning.startswith("picture 1 (seed 8) was not sent")
+        with pytest.raises(openai.BadRequestError, match="safety_policy"):
+            await gateway.openai.images.edit(
+                image=file_of(noise()), prompt="a fox", extra_body={"safety_policy": "off"}
+            )
+        with pytest.raises(openai.PermissionDeniedError, match="every picture was blocked"):
+            await gateway.openai.images.generate(
+                prompt="a fox", extra_body={**muse, "seed": EXPLICIT}
+            )
 
 
 async def test_a_laxer_policy_than_the_servers_is_400(monkeypatch: pytest.MonkeyPatch) -> None:

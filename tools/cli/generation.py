@@ -118,14 +118,21 @@ def _collect(
                 case GeneratedImage():
                     file = _file_of(event, out, several=count > 1, iteration=several_iterations)
                     save_picture(event, file)
-                    score = "" if event.score is None else f"  score {event.score:.4f}"
-                    shown.console.print(
-                        f"{file}  seed {event.seed}{score}", highlight=False, markup=False
-                    )
+                    shown.console.print(f"{file}  {_said_of(event)}", highlight=False, markup=False)
                     images.append(event)
                 case Done():
                     total_s = event.total_s
     return in_order(images), total_s
+
+
+def _said_of(image: GeneratedImage) -> str:
+    """Returns what is printed of an image beside its file."""
+    words = [f"seed {image.seed}"]
+    if image.score is not None:
+        words.append(f"score {image.score:.4f}")
+    if image.safety_score is not None:
+        words.append(f"safety score {image.safety_score:.2f}{', blurred' * image.blurred}")
+    return "  ".join(words)
 
 
 def _file_of(image: GeneratedImage, out: Path, *, several: bool, iteration: bool) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -68,6 +68,8 @@ class CommandOptions:
         count: Number of images, 1 to 16.
         best_of: Number of candidates to rank, up to 16; the best are written, best first. Needs an
             orchestrator with a scorer.
+        safety_policy: What is done with pictures that the server's classifier takes for explicit:
+            at least what the server's own policy says.
         steps: Decoding steps of the base, 1 to 256.
         superres_steps: Decoding steps of the super-resolution, 1 to 256.
         sampling: Sampling parameters of base and, where there is one, of superres.
@@ -89,6 +91,7 @@ class CommandOptions:
     seed: int | None = None
     count: int = 1
     best_of: int = 0
+    safety_policy: Literal["tag", "blur", "block"] | None = None
     steps: int | None = None
     superres_steps: int | None = None
     sampling: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS
@@ -112,7 +115,7 @@ class CommandOptions:
         """
         previews = any((self.preview_dir, self.filmstrip, self.animate))
         every = self.preview_every if self.preview_every is not None else int(previews)
-        return {
+        options: GenerateOptions = {
             "preview_every": every,
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
@@ -121,6 +124,9 @@ class CommandOptions:
             "adapters": _adapters(self.adapter),
             **self.sampling_options(),
         }
+        if self.safety_policy is not None:
+            options["safety_policy"] = self.safety_policy
+        return options
 
     def sampling_options(self, client: "MuseClient | None" = None) -> "GenerateOptions":
         """Returns the sampling parameters of a request; see the function `sampling_options`."""

@@ -51,6 +51,9 @@ class ImageOptions(BaseModel):
     superres: dict[str, FiniteFloat] = Field({}, description="Muse: the same of superres.")
     best_of: int | None = Field(None, ge=1, description="Muse: candidates, of which n are chosen.")
     adapters: dict[str, FiniteFloat] = Field({}, description="Muse: weight of each adapter.")
+    safety_policy: Literal["tag", "blur", "block"] | None = Field(
+        None, description="Muse: for explicit pictures, at least the server's policy."
+    )
 
     def options(self) -> GenerateOptions:
         """Returns the options of the gRPC request, without its edit.
@@ -73,6 +76,8 @@ class ImageOptions(BaseModel):
         )
         if self.best_of is not None:
             options["best_of"] = self.best_of
+        if self.safety_policy is not None:
+            options["safety_policy"] = self.safety_policy
         if user := self.safety_identifier or self.user:
             options["caller"] = Caller(id=user)
         return options
