@@ -17,9 +17,11 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.progress import track
 
+from services.base.families import family_of
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
 from services.runtime.checkpoints.adapters import LowRank
+from services.runtime.checkpoints.serialization import OWN_FAMILY
 from services.text_encoder.known_words import known_words
 from training.data.crops import busy_crops
 from training.data.sources import NO_DATA_FLAGS, DataFlags, ImageSource, open_source
@@ -249,7 +251,8 @@ def transformer_task(
             embeddings at each step.
         workers: Processes that compose all examples that come again before the first step; by
             default each is composed when it first comes.
-        initialize_from: Checkpoint of the same stage and shape to start from.
+        initialize_from: Checkpoint of the same stage to start from: of the preset's shape, or of
+            another family, whose shape is its own.
         low_rank: Size of an adapter that is trained instead, for the checkpoint to start from.
         execution: Devices, parts of a batch, remat; by default one device.
 
@@ -265,22 +268,29 @@ def transformer_task(
             "an adapter belongs to a checkpoint: expected --from beside --adapter-rank, got none"
         )
     high = stage == "superres"
-    config = preset.superres if high else preset.base
+    shape = preset.superres if high else preset.base
     recipes = RECIPES[preset.name]
     recipe = changes.applied(recipes.superres if high else recipes.base)
     execution = execution or one_device()
     frozen = load_frozen_stages(checkpoints, high=high)
     start = None
     if initialize_from is not None:
-        start = transformer_start(initialize_from, stage, config)
+        start = transformer_start(initialize_from, stage, shape)
+        if low_rank is not None and family_of(start.config) != OWN_FAMILY:
+            raise ValueError(
+                f"{initialize_from} is of the family {family_of(start.config)!r}: an adapter can "
+                f"be trained for the family {OWN_FAMILY!r} alone"
+            )
         check_fingerprint(start, frozen, whole=low_rank is None)
     rows = execution.local_rows(recipe.batch_size)
     fresh = precomputed is None and recipe.distinct_examples is None
+    config = shape if start is None else start.config
     source = _source(
         preset,
         data,
         out,
         data_flags,
+        side_px=max(preset.side_px, frozen.low.config.image_size),
         batch_size=recipe.batch_size if fresh else BLOCK,
         seed=seed,
         rows=rows if fresh else slice(None),
@@ -315,7 +325,7 @@ def transformer_task(
     if low_rank is not None and start is not None:
         return AdapterTask(start, low_rank, recipe, execution, frozen, examples, seed=seed)
     step = MaskedTokensStep(config, recipe, execution, seed=seed, initial=initial)
-    return MaskedTokensTask(step, frozen, examples)
+    return MaskedTokensTask(step, frozen, examples, started_from=initialize_from)
 
 
 def _precomputed(
@@ -333,10 +343,10 @@ def _precomputed(
         {"codebook": "codebook"} if high else {}
     )
     for name, called in names.items():
-        if source.made_by[called] != wanted[name]:
+        if (made_by := source.made_by.get(called, "nothing")) != wanted[name]:
             raise ShardError(
-                f"{folder}: expected what {wanted[name]} makes, got what {source.made_by[called]} "
-                "made: run `python -m training.precompute` again, into another folder"
+                f"{folder}: expected what {wanted[name]} makes, got what {made_by} made: run "
+                "`python -m training.precompute` again, into another folder"
             )
     if source.filters != data_flags.filters.description():
         raise ShardError(
@@ -346,7 +356,7 @@ def _precomputed(
     return PrecomputedExamples(
         source,
         high=high,
-        maximum_length=frozen.text_encoder.maximum_length,
+        maximum_rows=frozen.text_encoder.maximum_rows,
         batch_size=batch_size,
         seed=seed,
         rows=rows,
@@ -361,6 +371,7 @@ def _source(
     *,
     batch_size: int,
     seed: int,
+    side_px: int | None = None,
     rows: slice = slice(None),
 ) -> ImageSource:
     recipes = RECIPES[preset.name]
@@ -368,7 +379,7 @@ def _source(
         str(data),
         out=out,
         flags=flags,
-        side_px=preset.side_px,
+        side_px=side_px or preset.side_px,
         batch_size=batch_size,
         seed=seed,
         board=recipes.board,

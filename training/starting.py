@@ -5,14 +5,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from services.base.config import BaseConfig
+from services.base.families import CONFIG_TYPES, AnyBaseConfig, build_base
 from services.base.model import BaseTransformer
+from services.base.uvit import UVit
 from services.nn.parameters import check_parameters, parameters_of
 from services.runtime.checkpoints.errors import CheckpointMismatch
-from services.runtime.checkpoints.serialization import Checkpoint, load_checkpoint
+from services.runtime.checkpoints.families import load_family
+from services.runtime.checkpoints.serialization import OWN_FAMILY, Checkpoint, load_checkpoint
 from services.superres.config import SuperresConfig
 from services.superres.model import SuperresTransformer
 from services.text_encoder.config import TextEncoderConfig
@@ -56,22 +60,26 @@ def tokenizer_start(
 
 def transformer_start(
     folder: Path, stage: str, config: BaseConfig | SuperresConfig
-) -> Checkpoint[BaseConfig | SuperresConfig]:
-    """Returns the checkpoint of a transformer of a shape.
+) -> Checkpoint[AnyBaseConfig | SuperresConfig]:
+    """Returns the checkpoint of a transformer of a shape, or of a base of another family.
 
     Raises:
         CheckpointError: it is missing, or of another shape.
     """
-    checkpoint = load_checkpoint(folder, stage=stage, config_type=type(config))
-    if checkpoint.config != config:
+    families: Mapping[str, type[AnyBaseConfig | SuperresConfig]] = (
+        CONFIG_TYPES if isinstance(config, BaseConfig) else {OWN_FAMILY: SuperresConfig}
+    )
+    checkpoint = load_family(folder, stage=stage, config_types=families)
+    found = checkpoint.config
+    if isinstance(found, type(config)) and found != config:
         raise CheckpointMismatch(
             f"{folder} holds a {stage} of another shape, {checkpoint.config}: expected {config}"
         )
 
-    def build() -> BaseTransformer | SuperresTransformer:
-        if isinstance(config, BaseConfig):
-            return BaseTransformer(config, rngs=nnx.Rngs(0))
-        return SuperresTransformer(config, rngs=nnx.Rngs(0))
+    def build() -> BaseTransformer | UVit | SuperresTransformer:
+        if isinstance(found, SuperresConfig):
+            return SuperresTransformer(found, rngs=nnx.Rngs(0))
+        return build_base(found, jnp.float32)
 
     check_parameters(nnx.eval_shape(build), checkpoint.parameters)
     return checkpoint

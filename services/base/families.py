@@ -10,6 +10,7 @@ from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
 from services.base.uvit import UVit
 from services.base.uvit_config import UVitConfig
+from services.masked.config import MaskedConfig
 from services.runtime.checkpoints.serialization import OWN_FAMILY
 
 UVIT_FAMILY = "uvit"
@@ -19,6 +20,11 @@ CONFIG_TYPES: Mapping[str, type[AnyBaseConfig]] = {
     OWN_FAMILY: BaseConfig,
     UVIT_FAMILY: UVitConfig,
 }
+
+
+def family_of(config: MaskedConfig) -> str:
+    """Returns the family of a configuration."""
+    return UVIT_FAMILY if isinstance(config, UVitConfig) else OWN_FAMILY
 
 
 def build_base(config: AnyBaseConfig, dtype: DTypeLike) -> BaseTransformer | UVit:

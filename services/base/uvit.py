@@ -34,6 +34,7 @@ from services.nn.transformer import RMSNorm, scan_layers, stacked
 CROP = (0, 0)
 AESTHETIC_SCORE = 6
 LONGEST_WAVE = 10_000
+NO_TEXT = "no_text"  # a parameter that never learns: what the encoder makes of the empty text
 
 
 class TextConditions(NamedTuple):

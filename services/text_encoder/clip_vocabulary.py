@@ -12,6 +12,10 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Bool, Int
 
 from services.text_encoder.clip_config import ClipTextConfig
 from services.text_encoder.vocabulary import PromptTooLong
@@ -77,14 +81,30 @@ class ClipVocabulary:
             PromptTooLong: the text has more characters than could fit, so that its tokens are not
                 counted one by one.
         """
-        config, words = self._config, list(self._words(text))
+        most, words = self._config.maximum_length, self._words(text)
         fewest = sum(-(-len(word.encode()) // self._longest) for word in words) + 2
-        if fewest > config.maximum_length:
-            raise PromptTooLong(fewest, config.maximum_length)
-        tokens = [token for word in words for token in self._tokens(word)]
-        text_ids = [self._ids.get(token, config.end_id) for token in tokens]
+        if fewest > most:
+            raise PromptTooLong(fewest, most)
+        return self._padded([*self._text_ids(text)], most)
+
+    def encode_batch(
+        self, texts: Sequence[str], length: int
+    ) -> tuple[Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"], int]:
+        """Encodes texts side by side; see `Vocabulary.encode_batch`. Padding is part of a text."""
+        firsts = [list(islice(self._text_ids(text), length - 1)) for text in texts]
+        ids = np.array([self._padded(first[: length - 2], length) for first in firsts], np.int32)
+        return ids, np.ones(ids.shape, bool), sum(len(first) > length - 2 for first in firsts)
+
+    def _text_ids(self, text: str) -> Iterator[int]:
+        """Yields the ids of a text without begin, end and padding."""
+        for word in self._words(text):
+            for token in self._tokens(word):
+                yield self._ids.get(token, self._config.end_id)
+
+    def _padded(self, text_ids: list[int], length: int) -> list[int]:
+        config = self._config
         ids = [config.begin_id, *text_ids, config.end_id]
-        return ids + [config.padding_id] * (config.maximum_length - len(ids))
+        return ids + [config.padding_id] * (length - len(ids))
 
     def _words(self, text: str) -> Iterator[str]:
         """Yields the names of special tokens in a text, and the words between them."""

@@ -78,8 +78,8 @@ class LoadedTextEncoder:
         """
         if not isinstance(self.vocabulary, Vocabulary):
             raise CheckpointMismatch(
-                f"{self.folder} holds a text encoder of the family 'clip': expected a T5, the one "
-                "that transformers are trained on here"
+                f"{self.folder} holds a text encoder of the family 'clip': expected a T5; on a "
+                "CLIP only a transformer learns that goes on from a checkpoint (--from)"
             )
         return self.vocabulary
 

@@ -47,10 +47,13 @@ def test_every_mesh_of_eight_devices_gives_the_losses_of_one(
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=str(mesh))
 
 
-def test_an_adapter_learns_the_same_on_eight_devices_as_on_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trained", [{"rank": 2}, {"family": "uvit"}], ids=str)
+def test_an_adapter_and_a_uvit_learn_the_same_on_eight_devices_as_on_one(
+    trained: dict[str, Any], tmp_path: Path
+) -> None:
     mixed = {"mesh": "data=2,fsdp=2,tensor=2", "accumulate": 2, "remat": True}
     one, eight = [
-        start(SCRIPT, [{**mesh, "rank": 2, "out": str(tmp_path / str(devices))}], devices=devices)
+        start(SCRIPT, [{**mesh, **trained, "out": str(tmp_path / str(devices))}], devices=devices)
         for devices, mesh in ((1, {"mesh": "data=1"}), (8, mixed))
     ]
     (expected,), (found,) = losses(one), losses(eight)

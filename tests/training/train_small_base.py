@@ -1,9 +1,9 @@
 """Trains a small base on random tokens and prints the losses of each.
 
 Run as a process of its own: `python train_small_base.py '[RUN, ...]' [COORDINATOR PROCESSES ID]`,
-a RUN being {"mesh": ..., "out": ..., "accumulate": ..., "remat": ..., "step_s": ..., "rank": ...}:
-parts of a batch, remat, seconds that each batch takes at least, and the rank of an adapter, which
-is trained instead, may be left out.
+a RUN being {"mesh": ..., "out": ..., "accumulate": ..., "remat": ..., "step_s": ..., "rank": ...,
+"family": ...}: parts of a batch, remat, seconds that each batch takes at least, the rank of an
+adapter, which is trained instead, and "uvit", which is trained instead too, may be left out.
 """
 
 import json
@@ -18,6 +18,7 @@ from flax import nnx
 
 from services.base.config import BaseConfig
 from services.base.model import BaseTransformer
+from services.base.uvit_config import UVitConfig
 from services.nn.parameters import parameters_of
 from services.runtime.checkpoints.adapters import LowRank
 from services.runtime.checkpoints.serialization import Checkpoint
@@ -33,6 +34,23 @@ from training.tasks.masked_tokens import MaskedTokensTask
 BATCH = 16
 CONFIG = BaseConfig(
     grid=4, vocabulary=31, text_hidden=16, text_length=8, hidden=32, layers=2, heads=8, mlp=64
+)
+UVIT = UVitConfig(
+    grid=4,
+    vocabulary=31,
+    text_hidden=16,
+    text_length=8,
+    hidden=32,
+    layers=2,
+    heads=8,
+    mlp=64,
+    image_size=64,
+    embedding=32,
+    channels=16,
+    block_heads=4,
+    blocks=2,
+    halved=True,
+    condition_width=8,
 )
 RECIPE = Recipe(
     steps=20,
@@ -111,7 +129,8 @@ def run(wanted: dict[str, Any]) -> list[float]:
         rank = LowRank(rank=wanted["rank"])
         task = SmallAdapter(fresh_checkpoint(), rank, RECIPE, execution, NoStages(), batch)
     else:
-        task = SmallBase(MaskedTokensStep(CONFIG, RECIPE, execution), NoStages(), batch)
+        config = UVIT if wanted.get("family") == "uvit" else CONFIG
+        task = SmallBase(MaskedTokensStep(config, RECIPE, execution), NoStages(), batch)
     out = Path(wanted["out"])
     train(
         task,

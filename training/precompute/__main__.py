@@ -57,21 +57,24 @@ def tokens(
     batch_size: Batch = 8,
     data_flags: Reading = NO_DATA_FLAGS,
 ) -> None:
-    """Token ids of the pictures of a shard, at both resolutions."""
+    """Token ids of the pictures of a shard, by each tokenizer of the checkpoints."""
     files = _files(data, data_flags, out, batch_size)
-    low, high = (FrozenTokenizer(checkpoints / "tokenizer" / name) for name in ("low", "high"))
+    folder = checkpoints / "tokenizer"
+    low = FrozenTokenizer(folder / "low")
+    high = FrozenTokenizer(folder / "high") if (folder / "high").exists() else None
+    names = {"low_codebook": low.codebook} | ({} if high is None else {"codebook": high.codebook})
     part = Shard(
         kind="tokens",
         index=shard,
         count=shards,
         examples=len(files),
-        made_by={"low_codebook": low.codebook, "codebook": high.codebook},
+        made_by=names,
         filters=data_flags.filters.description(),
     )
     _make(
         part,
         out,
-        _reader(files, data_flags, preset, part, out),
+        _reader(files, data_flags, preset, part, out, least_px=low.config.image_size),
         lambda reader: write_tokens(part, reader, low, high, out, batch_size=batch_size),
     )
 
@@ -128,9 +131,10 @@ def _files(data: str, flags: DataFlags, out: Path, batch_size: int) -> PictureFi
 
 
 def _reader(
-    files: PictureFiles, flags: DataFlags, preset: str, part: Shard, out: Path
+    files: PictureFiles, flags: DataFlags, preset: str, part: Shard, out: Path, *, least_px: int = 0
 ) -> ExampleReader:
-    return flags.reader(files, side_px=named_preset(preset).side_px, log=part.skipped_file(out))
+    side_px = max(named_preset(preset).side_px, least_px)
+    return flags.reader(files, side_px=side_px, log=part.skipped_file(out))
 
 
 def _make(

@@ -20,23 +20,26 @@ def write_tokens(
     shard: Shard,
     reader: ExampleReader,
     low: FrozenTokenizer,
-    high: FrozenTokenizer,
+    high: FrozenTokenizer | None,
     out: Path,
     *,
     batch_size: int,
 ) -> None:
-    """Writes the token ids of a shard's pictures at both resolutions; zeros for unusable ones.
+    """Writes the token ids of a shard's pictures; zeros for unusable ones.
+
+    A system without a superres has those of the low-resolution tokenizer alone.
 
     Raises:
         DataError: too many pictures cannot be used.
         ValueError: a codebook has more codes than 16 bits name.
     """
-    for tokenizer in (low, high):
+    tokenizers = {"low": low} if high is None else {"low": low, "high": high}
+    for tokenizer in tokenizers.values():
         if tokenizer.config.codebook_size - 1 > LARGEST_ID:
             raise ValueError(
                 f"expected at most {LARGEST_ID + 1} codes, got {tokenizer.config.codebook_size}"
             )
-    pieces: dict[str, list[np.ndarray]] = {"low": [], "high": []}
+    pieces: dict[str, list[np.ndarray]] = {name: [] for name in tokenizers}
     usable: list[bool] = []
     blank = np.zeros((reader.side_px, reader.side_px, 3), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -44,10 +47,10 @@ def write_tokens(
             found = list(threads.map(reader.image, rows))
             usable += [image is not None for image in found]
             images = np.stack([blank if image is None else image for image in found])
-            side = low.config.image_size
-            views = np.stack([low_resolution_view(image, side) for image in images])
-            pieces["low"].append(np.asarray(low.ids(views)))
-            pieces["high"].append(np.asarray(high.ids(images)))
+            for name, tokenizer in tokenizers.items():
+                side = tokenizer.config.image_size
+                views = np.stack([low_resolution_view(image, side) for image in images])
+                pieces[name].append(np.asarray(tokenizer.ids(views)))
     tokens = {name: np.concatenate(ids).astype(np.uint16) for name, ids in pieces.items()}
     shard.write(out, {**tokens, "usable": np.array(usable)})
 

@@ -13,18 +13,20 @@ from training.data.order import ExampleOrder
 from training.precompute.shards import Kind, ShardError, find_shards
 from training.tasks.frozen import Examples, padded_length
 
+GRIDS = {"low", "high"}
+
 
 class Row(NamedTuple):
     """One example.
 
     Attributes:
         low: Its low-resolution token ids.
-        high: Its high-resolution token ids.
+        high: Its high-resolution token ids; None of a system without a superres.
         text: The embeddings of the words of its caption.
     """
 
     low: Int[np.ndarray, " Nl"]
-    high: Int[np.ndarray, " N"]
+    high: Int[np.ndarray, " N"] | None
     text: Float[np.ndarray, "T D"]
 
 
@@ -77,12 +79,14 @@ class PrecomputedSource:
             return None
         shard, row = self._place("tokens", index)
         tokens = self._files["tokens"][shard]
-        low, high = (tokens.get_slice(name)[row : row + 1][0] for name in ("low", "high"))
+        grids = {
+            name: tokens.get_slice(name)[row : row + 1][0] for name in GRIDS & {*tokens.keys()}
+        }
         shard, row = self._place("embeddings", index)
         ends = self._ends[shard]
         first = int(ends[row - 1]) if row else 0
         text = self._files["embeddings"][shard].get_slice("text")[first : int(ends[row])]
-        return Row(low, high, text)
+        return Row(grids["low"], grids.get("high"), text)
 
     def _place(self, kind: Kind, index: int) -> tuple[int, int]:
         shard = bisect_right(self._starts[kind], index) - 1
@@ -97,7 +101,7 @@ class PrecomputedExamples:
         source: PrecomputedSource,
         *,
         high: bool,
-        maximum_length: int,
+        maximum_rows: int,
         batch_size: int,
         seed: int,
         rows: slice = slice(None),
@@ -107,12 +111,12 @@ class PrecomputedExamples:
         Args:
             source: The shards.
             high: Whether high-resolution tokens are wanted.
-            maximum_length: Text positions of the encoder.
+            maximum_rows: Rows of the encoder's longest embedding.
             batch_size: Examples a step.
             seed: Of the order, as of `CaptionedBatches`.
             rows: Those of each batch that this process reads.
         """
-        self._high, self._maximum_length, self._batch_size = high, maximum_length, batch_size
+        self._high, self._maximum_rows, self._batch_size = high, maximum_rows, batch_size
         self._places = range(batch_size)[rows]
         self._source, self._order = source, ExampleOrder(len(source), seed)
 
@@ -127,14 +131,16 @@ class PrecomputedExamples:
         lengths = np.array([len(row.text) for row in rows])
         # Of a part of a batch the longest caption is another one, and arrays must be of one length.
         whole = len(rows) == self._batch_size
-        longest = int(lengths.max()) if whole else self._maximum_length
-        length = padded_length(longest, self._maximum_length)
+        longest = int(lengths.max()) if whole else self._maximum_rows
+        length = padded_length(longest, self._maximum_rows)
         text = np.zeros((len(rows), length, rows[0].text.shape[1]), np.float32)
         for place, row in enumerate(rows):
             text[place, : len(row.text)] = row.text
         return Examples(
             low=jnp.asarray(np.stack([row.low for row in rows]), jnp.int32),
-            high=jnp.asarray(np.stack([row.high for row in rows]), jnp.int32)
+            high=jnp.asarray(
+                np.stack([row.high for row in rows if row.high is not None]), jnp.int32
+            )
             if self._high
             else None,
             text=jnp.asarray(text),

@@ -1,6 +1,6 @@
 """One shard: the tokens or the embeddings of a run of consecutive examples, in one file.
 
-    tokens-00003-of-00064.safetensors       low [n, Nl], high [n, N], both uint16
+    tokens-00003-of-00064.safetensors       low [n, Nl], high [n, N] if there is a superres, uint16
     embeddings-00003-of-00064.safetensors   text [words of all n, D] in bfloat16, ends [n]
     tokens-00003-of-00064.skipped.jsonl     file, key and reason of examples that cannot be used
 

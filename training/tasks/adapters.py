@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Int
 from PIL import Image
 
-from services.base.config import BaseConfig
+from services.base.families import AnyBaseConfig
 from services.runtime.checkpoints.adapters import LowRank, save_adapter
 from services.runtime.checkpoints.serialization import Checkpoint, round_to_bfloat16
 from services.superres.config import SuperresConfig
@@ -45,7 +45,7 @@ class AdapterTask:
 
     def __init__(
         self,
-        checkpoint: Checkpoint[BaseConfig | SuperresConfig],
+        checkpoint: Checkpoint[AnyBaseConfig | SuperresConfig],
         low_rank: LowRank,
         recipe: Recipe,
         execution: Execution,

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from services.nn.parameters import with_parameters
 from services.pictures.low_resolution import low_resolution_view
+from services.text_encoder.clip_config import ClipTextConfig
 from services.text_encoder.loading import load_text_encoder
 from services.tokenizer.families import AnyTokenizer, build_tokenizer, load_tokenizer
 from training.pictures import to_float, to_uint8
@@ -70,6 +71,7 @@ class FrozenTextEncoder:
     Attributes:
         fingerprint: Of the encoder.
         maximum_length: Tokens that a caption is cut to.
+        maximum_rows: Rows of the longest embedding: CLIP's has the pooled vector as one more.
         captions_read: Captions embedded so far.
         captions_cut: Captions among them that were too long.
     """
@@ -82,11 +84,12 @@ class FrozenTextEncoder:
             dtype: Of parameters and arithmetic.
 
         Raises:
-            CheckpointError: there is none, or it is of another format or no T5.
+            CheckpointError: there is none, or it is of another format.
         """
         loaded = load_text_encoder(folder, dtype=dtype)
-        self.fingerprint, self._vocabulary = loaded.fingerprint, loaded.pieces
+        self.fingerprint, self._loaded = loaded.fingerprint, loaded
         self.maximum_length = loaded.config.maximum_length
+        self.maximum_rows = self.maximum_length + isinstance(loaded.config, ClipTextConfig)
         self.captions_read = self.captions_cut = 0
         graph, self._parameters = nnx.split(loaded.encoder)
         self._embed = jax.jit(lambda parameters, ids, mask: nnx.merge(graph, parameters)(ids, mask))
@@ -95,7 +98,8 @@ class FrozenTextEncoder:
         self, captions: Sequence[str]
     ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
         """Returns the embeddings of captions, cut to the maximum length, and what is no padding."""
-        ids, mask, cut = self._vocabulary.encode_batch(captions, self.maximum_length)
+        vocabulary = self._loaded.vocabulary
+        ids, mask, cut = vocabulary.encode_batch(captions, self.maximum_length)
         self.captions_read += len(captions)
         self.captions_cut += cut
         # Captions are short: padding them to a short length saves attention to nothing. Of several
@@ -103,14 +107,21 @@ class FrozenTextEncoder:
         longest = int(mask.sum(axis=1).max()) if jax.process_count() == 1 else self.maximum_length
         length = padded_length(longest, self.maximum_length)
         ids, mask = ids[:, :length], mask[:, :length]
-        return self._embed(self._parameters, ids, mask), jnp.asarray(mask)
+        values = self._embed(self._parameters, ids, mask)
+        pooled = values.shape[1] - length
+        return values, jnp.pad(mask, ((0, 0), (0, pooled)), constant_values=True)
 
     def words(
         self, captions: Sequence[str]
     ) -> tuple[Float[np.ndarray, "M D"], Int[np.ndarray, " M"]]:
-        """Returns the embeddings of all words of captions and their ids, no padding."""
+        """Returns the embeddings of all words of captions and their ids, no padding.
+
+        Raises:
+            CheckpointMismatch: the encoder is no T5.
+        """
+        pieces = self._loaded.pieces
         values, mask = self.embeddings(captions)
-        ids, _, _ = self._vocabulary.encode_batch(captions, self.maximum_length)
+        ids, _, _ = pieces.encode_batch(captions, self.maximum_length)
         kept = np.asarray(mask)
         return np.asarray(values)[kept], ids[:, : kept.shape[1]][kept]
 

@@ -15,8 +15,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from services.base.config import BaseConfig
+from services.base.families import AnyBaseConfig
 from services.base.model import BaseTransformer
+from services.base.uvit import NO_TEXT, UVit
+from services.base.uvit_config import UVitConfig
 from services.nn.bf16_matmul import with_bf16_factors
 from services.nn.parameters import parameters_of, with_parameters
 from services.nn.projection import Projection
@@ -36,11 +38,16 @@ SHOWN = 8  # pictures of a report
 
 
 class MaskedTokensStep:
-    """The step of the base or of the super-resolution transformer; its configuration says which."""
+    """The step of the base or of the super-resolution transformer; its configuration says which.
+
+    Attributes:
+        given: Parameters that learn and are not drawn at random, by name.
+        fixed: Parameters that never learn.
+    """
 
     def __init__(
         self,
-        config: BaseConfig | SuperresConfig,
+        config: AnyBaseConfig | SuperresConfig,
         recipe: Recipe,
         execution: Execution,
         *,
@@ -63,22 +70,26 @@ class MaskedTokensStep:
         self.given = {
             name: np.asarray(value, np.float32) for name, value in (initial or {}).items()
         }
+        fixed = self.given.keys() & {NO_TEXT}
+        self.fixed = {name: jnp.asarray(self.given.pop(name)) for name in fixed}
         self.optimizer = transformer_optimizer(recipe)
         self.guess = jax.jit(self._compiled_guess, out_shardings=execution.replicated)
 
-    def _build(self) -> BaseTransformer | SuperresTransformer:
+    def _build(self) -> BaseTransformer | UVit | SuperresTransformer:
         rngs = nnx.Rngs(self.seed)
         bf16 = self.recipe.precision == "bfloat16"
         on_cpu = self.execution.mesh.devices.flat[0].platform == "cpu"
         dtype = jnp.bfloat16 if bf16 and not on_cpu else jnp.float32
-        model = (
-            BaseTransformer(self.config, rngs=rngs, dtype=dtype)
-            if isinstance(self.config, BaseConfig)
-            else SuperresTransformer(self.config, rngs=rngs, dtype=dtype)
-        )
-        model.blocks.wrap = self.execution.layer_wrapper
-        if isinstance(model, SuperresTransformer):
-            model.low_blocks.wrap = self.execution.layer_wrapper
+        model: BaseTransformer | UVit | SuperresTransformer
+        if isinstance(self.config, SuperresConfig):
+            model = SuperresTransformer(self.config, rngs=rngs, dtype=dtype)
+        elif isinstance(self.config, UVitConfig):
+            model = UVit(self.config, rngs=rngs, dtype=dtype)
+        else:
+            model = BaseTransformer(self.config, rngs=rngs, dtype=dtype)
+        for name in STACKS:
+            if hasattr(model, name):
+                getattr(model, name).wrap = self.execution.layer_wrapper
         if bf16 and on_cpu:
             model = with_bf16_factors(model, kind=Projection)
         if self.low_rank is not None:
@@ -91,7 +102,8 @@ class MaskedTokensStep:
 
     def initial_parameters(self, given: Mapping[str, Array]) -> Parameters:
         """Returns the parameters before the first step: those given, and drawn ones."""
-        return parameters_of(self._build()) | dict(given)
+        drawn = parameters_of(self._build())
+        return {name: drawn[name] for name in drawn.keys() - self.fixed.keys()} | dict(given)
 
     def train_step(
         self, state: TrainState, batch: Examples, step: Int[Array, ""], phase: str
@@ -156,21 +168,22 @@ class MaskedTokensStep:
         """Returns the logits of every token.
 
         Args:
-            parameters: All of the transformer's, and of its adapters if it has some.
+            parameters: All of the transformer's that learn, and of its adapters if it has some.
             examples: Tokens and texts.
             hidden: Tokens that are masked.
             conditional: Examples that attend to their text.
         """
+        parameters = self.fixed | parameters
         outside = {name for name in parameters if name.split(".")[0] not in STACKS}
         model = with_parameters(
             self._build,
             parameters | self.execution.gathered({name: parameters[name] for name in outside}),
         )
         tokens = jnp.where(hidden, self.config.vocabulary, targets_of(examples))
-        if isinstance(model, BaseTransformer):
-            context = model.context(examples.text, examples.text_mask)
-        else:
-            context = model.context(examples.low, examples.text, examples.text_mask)
+        conditions: tuple[Array, ...] = (examples.text, examples.text_mask)
+        if isinstance(model, SuperresTransformer):
+            conditions = (examples.low, *conditions)
+        context: Any = model.context(*conditions)
         return model.logits(tokens, context, conditional)
 
     def _compiled_guess(

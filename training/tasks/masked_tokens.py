@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, Int
 from PIL import Image
 
-from services.base.config import BaseConfig
+from services.base.families import family_of
+from services.masked.defaults import FILE_NAME as SAMPLING_FILE
 from services.pictures.sheets import contact_sheet
 from services.runtime.checkpoints.serialization import round_to_bfloat16, save_checkpoint
+from services.superres.config import SuperresConfig
 from training.optimizers import Parameters
 from training.state import TrainState
 from training.tasks.frozen import Examples, FrozenStages, FrozenTokenizer
@@ -26,6 +28,8 @@ class MaskedTokensTask:
         step: MaskedTokensStep,
         frozen: FrozenStages,
         examples: Callable[[int], Examples],
+        *,
+        started_from: Path | None = None,
     ) -> None:
         """Prepares the task.
 
@@ -33,15 +37,19 @@ class MaskedTokensTask:
             step: What is computed.
             frozen: The text encoder and tokenizers it is trained for.
             examples: Gives this process's examples of a step, always the same ones.
+            started_from: Checkpoint that the parameters are of, whose default sampling parameters
+                the exported one has too.
         """
         self.config, self.recipe, self.seed = step.config, step.recipe, step.seed
         self.given = step.given
         self._step, self._frozen, self._examples = step, frozen, examples
+        sampling = None if started_from is None else started_from / SAMPLING_FILE
+        self._sampling = [sampling] if sampling is not None and sampling.is_file() else []
 
     @property
     def name(self) -> str:
         """Of the stage: "base" or "superres"."""
-        return "base" if isinstance(self.config, BaseConfig) else "superres"
+        return "superres" if isinstance(self.config, SuperresConfig) else "base"
 
     def initial_state(self, given: Mapping[str, Array]) -> TrainState:
         """Returns the parameters before the first step."""
@@ -73,8 +81,8 @@ class MaskedTokensTask:
         return self._frozen.high or self._frozen.low
 
     def params(self, state: TrainState) -> Parameters:
-        """Returns the transformer's parameters."""
-        return state.params
+        """Returns the transformer's parameters, also those that never learn."""
+        return self._step.fixed | state.params
 
     @property
     def shape(self) -> Mapping[str, Any]:
@@ -92,10 +100,12 @@ class MaskedTokensTask:
         save_checkpoint(
             folder,
             stage=self.name,
+            family=family_of(self.config),
             config=self.config,
             parameters=round_to_bfloat16(params),
             fingerprint=self._frozen.fingerprint(),
             record=self.full_record(record),
+            files=self._sampling,
         )
 
     def full_record(self, record: Mapping[str, Any]) -> Mapping[str, Any]:

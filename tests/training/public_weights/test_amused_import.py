@@ -25,7 +25,6 @@ from services.nn.sharding import check_divides
 from services.runtime.checkpoints.documents import read_object
 from services.runtime.checkpoints.errors import (
     CheckpointError,
-    CheckpointMismatch,
     CheckpointNotFound,
 )
 from services.runtime.checkpoints.golden import read_golden
@@ -40,7 +39,6 @@ from tests.training.public_weights.published import described, write_published
 from tests.training.public_weights.published import drawn as drawn_vqgan
 from training.__main__ import app
 from training.public_weights.amused import FILES, import_amused, licence_of
-from training.tasks.frozen import FrozenTextEncoder
 
 ROWS, WIDTH = 78, 20  # of an embedding: 77 positions and the pooled vector
 TRANSFORMER = Path("transformer") / "diffusion_pytorch_model.safetensors"
@@ -217,11 +215,6 @@ def test_one_device_has_all_of_it(checkpoints: Path) -> None:
     engine = MaskedEngine.load(BASE, checkpoints / "base", default_serving_config(1))
     with pytest.raises(ValueError, match=r"of the family uvit cannot be divided.*one of model=1"):
         check_divides(2, BASE.sharded(engine.config))
-
-
-def test_training_takes_a_t5(checkpoints: Path) -> None:
-    with pytest.raises(CheckpointMismatch, match="of the family 'clip': expected a T5"):
-        FrozenTextEncoder(checkpoints / "text_encoder")
 
 
 def test_a_hub_id_is_fetched_without_pickles(

@@ -1,0 +1,168 @@
+"""An imported aMUSEd goes on learning: by the training command, and served as before."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.base.families import CONFIG_TYPES
+from services.base.spec import BASE
+from services.base.uvit import NO_TEXT
+from services.decoding.serving import default_serving_config
+from services.masked.defaults import FILE_NAME as SAMPLING_FILE
+from services.masked.engine import MaskedEngine
+from services.presets import preset
+from services.runtime.checkpoints.adapters import LowRank
+from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.families import load_family
+from services.runtime.checkpoints.golden import read_golden
+from services.text_encoder.engine import TextEncoderEngine
+from services.text_encoder.loading import load_text_encoder
+from tests.training.public_weights.amused import write_pipeline
+from training import runs
+from training.__main__ import app
+from training.precompute.__main__ import app as precompute
+from training.public_weights.amused import import_amused
+from training.recipe_changes import RecipeChanges
+from training.tasks.frozen import FrozenTextEncoder
+from training.tasks.masked_tokens import MaskedTokensTask
+
+TINY = preset("tiny")
+LONG = "a red fox beside a blue key, " * 30
+SIDE_PX = 256
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("amused")
+    import_amused(str(write_pipeline(folder / "source")), folder / "checkpoints")
+    return folder / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four captioned pictures, one caption of which is longer than CLIP's 77 positions."""
+    folder, random = tmp_path_factory.mktemp("tars"), np.random.default_rng(0)
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for row in range(4):
+            picture = io.BytesIO()
+            pixels = random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8)
+            Image.fromarray(pixels).save(picture, "PNG")
+            caption = LONG if row == 3 else f"{row} foxes"
+            for suffix, content in (("png", picture.getvalue()), ("txt", caption.encode())):
+                member = tarfile.TarInfo(f"{row}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def task_of(
+    data: Path, root: Path, out: Path, steps: int = 2, precomputed: Path | None = None
+) -> MaskedTokensTask:
+    task = runs.transformer_task(
+        TINY,
+        "base",
+        data,
+        root,
+        out,
+        seed=0,
+        changes=RecipeChanges(steps=steps, batch_size=4, learning_rate=1e-2, warm_up_steps=1),
+        initialize_from=root / "base",
+        precomputed=precomputed,
+    )
+    assert isinstance(task, MaskedTokensTask)
+    return task
+
+
+def test_captions_are_embedded_as_when_serving_and_cut_where_serving_refuses(
+    checkpoints: Path,
+) -> None:
+    folder = checkpoints / "text_encoder"
+    encoder = FrozenTextEncoder(folder)
+    values, mask = encoder.embeddings(["a fox", LONG])
+    engine = TextEncoderEngine(load_text_encoder(folder), max_batch_size=1)
+    (served,) = engine.embed([engine.tokenize("a fox")])
+    np.testing.assert_allclose(values[0], served, rtol=2**-8)  # sent in bfloat16
+    assert mask.shape == (2, encoder.maximum_rows)
+    assert mask.all()
+    assert (encoder.captions_read, encoder.captions_cut) == (2, 1)
+    ids, _, _ = encoder._loaded.vocabulary.encode_batch([LONG, "a fox"], 77)
+    assert ids.shape == (2, 77)
+    assert ids[0, -1] == ids[1].max()  # what is cut has an end too
+
+
+def test_what_was_imported_learns_by_the_command_and_is_served_as_before(
+    checkpoints: Path, tars: Path, tmp_path: Path
+) -> None:
+    start, root, run = checkpoints / "base", tmp_path / "root", tmp_path / "run"
+    root.mkdir()
+    for name in ("text_encoder", "tokenizer"):
+        (root / name).symlink_to(checkpoints / name)
+    command = f"base --preset tiny --data {tars} --checkpoints {root} --out {run} --from {start}"
+    flags = "--steps 40 --batch-size 4 --warm-up-steps 1 --learning-rate 1e-2"
+    app([*command.split(), *flags.split()], result_action="return_value")
+
+    before, after = (
+        load_family(folder, stage="base", config_types=CONFIG_TYPES)
+        for folder in (start, root / "base")
+    )
+    assert after.config == before.config
+    *_, last = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert last["loss"] < 0.8 * np.log(after.config.vocabulary)  # four pictures, learned by heart
+    assert after.fingerprint == before.fingerprint
+    assert after.parameters.keys() == before.parameters.keys()
+    changed = {
+        name
+        for name, value in before.parameters.items()
+        if np.abs(after.parameters[name] - value).max() > 0.01 * np.abs(value).max()
+    }
+    assert {"tokens", "blocks.attention.project.kernel", "down_blocks.depthwise.kernel"} <= changed
+    assert NO_TEXT not in changed
+    assert (root / "base" / SAMPLING_FILE).read_bytes() == (start / SAMPLING_FILE).read_bytes()
+
+    engine = MaskedEngine.load(BASE, root / "base", default_serving_config(1, precision="float32"))
+    engine.pool.warm_up()
+    golden = read_golden(start)
+    assert golden is not None
+    tokens = engine.answer_golden(golden.inputs)["tokens"]
+    assert 0 <= tokens.min() <= tokens.max() < after.config.vocabulary
+
+
+def test_shards_of_a_system_without_a_superres_are_what_training_reads(
+    checkpoints: Path, tars: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    common = f"--data {tars} --checkpoints {checkpoints} --out {shards} --preset tiny"
+    for kind in ("tokens", "embeddings"):
+        words = [kind, *common.split(), "--shard", "0", "--shards", "1"]
+        precompute(words, result_action="return_value")
+    read, computed = (
+        task_of(tars, checkpoints, tmp_path / "run", precomputed=each).batch(0)
+        for each in (shards, None)
+    )
+    assert read.high is computed.high is None
+    np.testing.assert_array_equal(read.low, computed.low)
+    np.testing.assert_array_equal(read.text_mask, computed.text_mask)
+    np.testing.assert_allclose(read.text, computed.text, rtol=2**-7, atol=1e-6)
+
+
+def test_an_adapter_and_a_new_transformer_are_refused(
+    checkpoints: Path, artwork: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"of the family 'uvit': an adapter can be trained for"):
+        runs.transformer_task(
+            TINY,
+            "base",
+            artwork,
+            checkpoints,
+            tmp_path,
+            seed=0,
+            initialize_from=checkpoints / "base",
+            low_rank=LowRank(rank=2, alpha=2),
+        )
+    with pytest.raises(CheckpointMismatch, match="of the family 'clip': expected a T5; on a CLIP"):
+        runs.transformer_task(TINY, "base", artwork, checkpoints, tmp_path, seed=0)
