@@ -56,6 +56,11 @@ app.command(
     name="keys",
     help="Makes API keys of an orchestrator.",
 )
+app.command(
+    "training.public_weights.import_commands:app",  # as `python -m training import`
+    name="import",
+    help="Writes checkpoints of weights that others have published.",
+)
 for _command in COMMANDS:
     app.command(_command)
 app.register_install_completion_command()
@@ -208,6 +213,7 @@ def main() -> None:
     """Runs the command line; a failure is one line and a non-zero exit."""
     from muse_client import MuseError
 
+    from services.runtime.checkpoints.errors import CheckpointError
     from services.runtime.observability.otel_variables import check_variables
     from services.runtime.wire.errors import RequestError
 
@@ -222,5 +228,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output has gone, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (MuseError, RequestError, ValueError, OSError, RuntimeError) as error:
+    except (
+        MuseError,
+        RequestError,
+        CheckpointError,
+        ValueError,
+        OSError,
+        RuntimeError,
+    ) as error:
         sys.exit(f"muse: {error}")

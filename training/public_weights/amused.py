@@ -107,7 +107,12 @@ def import_amused(source: str, out: Path) -> Imported:
         config = base.config
         low = folder / "tokenizer" / "low"
         vqgan = import_vqgan(
-            place / "vqvae", "diffusers", low, image_size=config.image_size, pixels="unsigned"
+            place / "vqvae",
+            "diffusers",
+            low,
+            image_size=config.image_size,
+            pixels="unsigned",
+            record=record,
         )
         if vqgan.codebook_size != config.vocabulary:
             raise CheckpointMismatch(

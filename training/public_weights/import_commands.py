@@ -1,6 +1,6 @@
-"""`python -m training import`: published weights as checkpoints that the servers read."""
+"""`muse import`, also `python -m training import`: published weights as our checkpoints."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cyclopts import App
 from rich.console import Console
@@ -52,7 +52,7 @@ def vqgan(
 
 
 @app.command
-def amused(source: str, *, out: Path) -> None:
+def amused(source: str, *, out: Path | None = None) -> None:
     """Writes aMUSEd as the checkpoints of a system: text encoder, base and tokenizer.
 
     Parameters
@@ -61,8 +61,10 @@ def amused(source: str, *, out: Path) -> None:
         Folder of the pipeline as diffusers writes it, or a hub id, also with a revision:
         amused/amused-512@main.
     out
-        Folder of the new checkpoints, such as checkpoints/amused-512.
+        Folder of the new checkpoints, by default checkpoints/NAME with the last name of the source.
     """
+    if out is None:
+        out = Path("checkpoints") / PurePosixPath(source).name.partition("@")[0]
     imported = import_amused(source, out)
     config = imported.config
     console.print(

@@ -1,6 +1,8 @@
 """Import of a published VQGAN as a checkpoint of the tokenizer stage."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,6 +25,7 @@ def import_vqgan(
     *,
     image_size: int,
     pixels: Pixels | None = None,
+    record: Mapping[str, str] = MappingProxyType({}),
 ) -> VqganConfig:
     """Writes a checkpoint of a published VQGAN, with a golden example.
 
@@ -34,6 +37,7 @@ def import_vqgan(
         out: Folder of the new checkpoint; written whole or not at all.
         image_size: Side in pixels that is to be served.
         pixels: Range of the network's pixels; None for that of the layout.
+        record: What training.json says besides layout, file and digest, such as a licence.
 
     Returns:
         Its configuration.
@@ -54,6 +58,7 @@ def import_vqgan(
             fingerprint={"codebook": codebook_fingerprint(read.parameters[CODEBOOK])},
             record={
                 "imported": {
+                    **record,
                     "layout": layout,
                     "file": read.file.name,
                     "digest": file_digest(read.file),
