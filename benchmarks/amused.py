@@ -1,101 +1,134 @@
-"""One image at the size of aMUSEd-256, to its pixels: ours, and diffusers' own pipeline.
+"""One image of aMUSEd-256, to its pixels: ours, and diffusers' own pipeline.
 
-`python -m benchmarks.amused` (`--tiny` to see that it runs). Random weights, float32, two CPUs, in
-turns. How to install the peer: benchmarks/README.md.
+`python -m benchmarks.amused` (`--tiny` to see that it runs; `--precision bfloat16`). The same two
+networks at the published size, random weights, two CPUs, in turns. How to install the peer:
+benchmarks/README.md.
 
-Equal: about 603 M parameters in the transformer, 22 layers 1024 wide with 16 heads, 256 tokens of
-8192 codes, a text of 77 x 768, 12 steps with guidance, a VQGAN of the same channels to 256 x 256
-pixels. Not equal: aMUSEd has convolutions before and after its layers, and a quarter of each
-layer's parameters modulate norms, which costs next to nothing an image; ours has them in a wider
-MLP, so ours computes more. aMUSEd makes the text's keys and values at every step, hears an empty
-prompt in its other branch, and has two residual blocks more at the VQGAN's lowest resolution. The
-text encoders are not part of either.
+Equal: the U-ViT and the VQGAN, 256 tokens of 8192 codes, a text of 77 x 768 and a pooled vector, 12
+steps with guidance, 256 x 256 pixels. Not equal: ours computes once an image what layers get of the
+text, diffusers at every step; ours multiplies by the last matrix once a step, after guidance,
+diffusers twice. The text encoder is not part of either.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from cyclopts import App
 from flax import nnx
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Int
 
 from benchmarks.measuring import conditions, in_turns, limit_cpus
-from benchmarks.ours import OurDecode, random_text
-from services.base.config import BaseConfig
+from benchmarks.ours import OurDecode, Text, random_text
+from services.base.uvit_config import UVitConfig
 from services.decoding.state import Sampling
-from services.tokenizer.config import TokenizerConfig
-from services.tokenizer.model import Tokenizer
-from tools.description import arithmetic
+from services.runtime.checkpoints.precision import Precision
+from services.tokenizer.programs import served_tokenizer, tokenizer_programs
+from services.tokenizer.vqgan_config import VqganConfig
+from training.flops import flops_of
 
-BASE = BaseConfig(
+BASE = UVitConfig(
     grid=16,
     vocabulary=8192,
+    text_hidden=768,
+    text_length=78,
     hidden=1024,
     layers=22,
     heads=16,
-    mlp=8896,
-    text_hidden=768,
-    text_length=77,
-)
-TOKENIZER = TokenizerConfig(
+    mlp=2816,
     image_size=256,
-    base_channels=128,
-    channel_multipliers=(1, 2, 2, 4, 6),
-    residual_blocks=2,
-    encoder_kernels=(3, 3, 3, 3, 3),
-    decoder_base_channels=128,
-    decoder_residual_blocks=3,
-    codebook_size=8192,
-    code_dim=64,
+    embedding=768,
+    channels=768,
+    block_heads=12,
+    blocks=3,
+    halved=False,
+    condition_width=256,
 )
-TINY_BASE = BaseConfig(
+TINY_BASE = UVitConfig(
     grid=16,
     vocabulary=8192,
-    hidden=32,
+    text_hidden=768,
+    text_length=78,
+    hidden=64,
     layers=2,
     heads=2,
     mlp=64,
-    text_hidden=768,
-    text_length=77,
-)
-TINY_TOKENIZER = TokenizerConfig(
     image_size=256,
-    base_channels=8,
-    channel_multipliers=(1, 1, 1, 1, 1),
-    residual_blocks=1,
-    encoder_kernels=(3, 3, 3, 3, 3),
-    decoder_base_channels=8,
-    decoder_residual_blocks=1,
-    codebook_size=8192,
-    code_dim=64,
+    embedding=64,
+    channels=32,
+    block_heads=2,
+    blocks=1,
+    halved=False,
+    condition_width=256,
 )
+
+
+def _tokenizer(channels: tuple[int, ...], residual_blocks: int) -> VqganConfig:
+    return VqganConfig(
+        image_size=256,
+        stem_channels=channels[0],
+        channels=channels,
+        residual_blocks=residual_blocks,
+        decoder_residual_blocks=residual_blocks + 1,
+        attention_levels=(),
+        middle_attention=False,
+        latent_channels=64,
+        codebook_size=8192,
+        code_dim=64,
+        l2_normalised_codes=False,
+        signed_pixels=False,
+    )
+
+
+TOKENIZER = _tokenizer((128, 256, 256, 512, 768), 2)
+TINY_TOKENIZER = _tokenizer((32,) * 5, 1)
 CPUS = 2
 STEPS, GUIDANCE = 12, 9.0  # the pipeline's own: 12 and a scale of 10
+TARGETS = {"float32": 0.35, "bfloat16": 0.9}  # of ours in bfloat16 over diffusers' in each
 
 app = App(help=__doc__)
 
 
-def pixels_of(config: TokenizerConfig) -> Callable[[Int[np.ndarray, " N"]], np.ndarray]:
-    """Returns a tokenizer's decoding of one grid, compiled at its first call, as its engine has it.
+class Pixels:
+    """A tokenizer's decoding of one grid, compiled at its first call, as its engine has it."""
 
-    Args:
-        config: Its shape; weights are random.
-    """
-    graph, state = nnx.split(Tokenizer(config, rngs=nnx.Rngs(0)))
+    def __init__(self, config: VqganConfig, precision: Precision) -> None:
+        """Draws its weights at random."""
+        graph, self._state = nnx.split(served_tokenizer(config, precision))
+        self._grid, self._program = config.grid, tokenizer_programs(graph, self._state, config)
+        self._decode = self._program.decode.jit()
 
-    @jax.jit
-    def decode(state: nnx.State, ids: Int[Array, "h w"]) -> UInt8[Array, "h w 3"]:
-        image = nnx.merge(graph, state).decode(ids[None])[0]
-        return jnp.round((image + 1.0) * 127.5).astype(jnp.uint8)
+    def __call__(self, ids: Int[np.ndarray, " N"]) -> np.ndarray:
+        """Returns the pixels of a grid of tokens."""
+        return np.asarray(self._decode(self._state, ids.reshape(self._grid, self._grid)))
 
-    return lambda ids: np.asarray(decode(state, ids.reshape(config.grid, config.grid)))
+    @property
+    def flops(self) -> float:
+        """Operations of a decode."""
+        return flops_of(self._program.decode.function, *self._program.decode.shapes)
+
+
+def base_flops(ours: OurDecode, text: Text) -> float:
+    """Returns the operations of a decode: its context, and each step with both branches."""
+    model: Any = ours.model
+    inputs = (jnp.asarray(text.embedding)[None], jnp.asarray(text.mask)[None])
+    context = jax.eval_shape(model.context, *inputs)
+
+    def step(tokens: Int[Array, "1 N"], context: Any) -> Array:
+        features = model.cfg_batch_features(tokens, context)
+        return model.last_layer(features[:1])
+
+    tokens = jax.ShapeDtypeStruct((1, ours.config.tokens), jnp.int32)
+    return flops_of(model.context, *inputs) + STEPS * flops_of(step, tokens, context)
 
 
 @app.default
-def main(*, rounds: int = 3, tiny: bool = False) -> None:
+def main(*, rounds: int = 3, tiny: bool = False, precision: Precision = "float32") -> None:
     """Prints seconds an image of both, their ratio and what each computes.
+
+    diffusers in float32 takes part in either precision.
 
     Parameters
     ----------
@@ -103,6 +136,8 @@ def main(*, rounds: int = 3, tiny: bool = False) -> None:
         Timed images of each.
     tiny
         Tiny shapes, to see that it runs; its figures mean nothing.
+    precision
+        Of the factors of our products, and of diffusers' weights and arithmetic.
     """
     limit_cpus(CPUS)
     import torch
@@ -112,25 +147,33 @@ def main(*, rounds: int = 3, tiny: bool = False) -> None:
     torch.set_num_threads(CPUS)
     base, tokenizer = (TINY_BASE, TINY_TOKENIZER) if tiny else (BASE, TOKENIZER)
     print(conditions("jax", "flax", "torch", "diffusers"))
-    print(f"{STEPS} steps, guidance {GUIDANCE:g}, float32, random weights, {base}, {tokenizer}")
-    ours, text, decode = OurDecode(base), random_text(base), pixels_of(tokenizer)
-    theirs = AmusedDecode(SMALL if tiny else PUBLISHED)
-    sampling = Sampling(steps=STEPS, guidance_scale=GUIDANCE)
-    parameters = sum(value.size for value in ours.parameters.values())
-    flops = arithmetic.base_decode(base).image(STEPS) + arithmetic.tokenizer_decode(tokenizer)
-    their_flops = theirs.flops(steps=STEPS, guidance_scale=GUIDANCE)
-    print(
-        f"ours: {parameters / 1e6:.1f} M parameters, {flops / 1e9:.0f} GFLOP an image; "
-        f"aMUSEd: {theirs.parameters / 1e6:.1f} M, {their_flops / 1e9:.0f} GFLOP"
-    )
+    print(f"{STEPS} steps, guidance {GUIDANCE:g}, {precision}, random weights, {base}, {tokenizer}")
+    ours, text = OurDecode(base, precision=precision), random_text(base)
+    pixels = Pixels(tokenizer, precision)
+    sampling = Sampling(steps=STEPS, guidance_scale=GUIDANCE, guidance_scale_start=GUIDANCE)
     contenders: dict[str, Callable[[], np.ndarray]] = {
-        "ours": lambda: decode(ours.image(text, sampling)),
-        "diffusers": lambda: theirs.image(steps=STEPS, guidance_scale=GUIDANCE),
+        "ours": lambda: pixels(ours.image(text, sampling))
     }
+    theirs = {
+        each: AmusedDecode(SMALL if tiny else PUBLISHED, getattr(torch, each))
+        for each in dict.fromkeys((precision, "float32"))
+    }
+    for name, peer in theirs.items():
+        contenders[name] = lambda peer=peer: peer.image(steps=STEPS, guidance_scale=GUIDANCE)
+    flops = base_flops(ours, text) + pixels.flops
+    their_flops = theirs[precision].flops(steps=STEPS, guidance_scale=GUIDANCE)
+    parameters = sum(each.size for each in ours.parameters.values())
+    print(f"transformer: {parameters / 1e6:.1f} M parameters, ", end="")
+    print(f"diffusers' {theirs[precision].parameters / 1e6:.1f} M")
+    print(f"an image: ours {flops / 1e9:.0f} GFLOP, diffusers {their_flops / 1e9:.0f} GFLOP")
     seconds = in_turns(contenders, rounds=rounds)
     for name, spread in seconds.items():
-        print(f"{name:10} {spread:.2f} s an image, median (min-max) of {rounds}")
-    print(f"ratio ours / diffusers: {seconds['ours'].median / seconds['diffusers'].median:.2f}")
+        shown = name if name == "ours" else f"diffusers {name}"
+        print(f"{shown:18} {spread:.2f} s an image, median (min-max) of {rounds}")
+    for name in theirs:
+        ratio = seconds["ours"].median / seconds[name].median
+        target = f" (target <= {TARGETS[name]:g})" if precision == "bfloat16" else ""
+        print(f"ratio ours / diffusers {name}: {ratio:.2f}{target}")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from services.base.config import BaseConfig
-from services.base.model import BaseTransformer
+from services.base.families import AnyBaseConfig, build_base
 from services.decoding.adapters import adapter_scales, factors_side_by_side
 from services.decoding.pool import DecodePool, DecodeRequest, Progress
 from services.decoding.serving import default_serving_config
 from services.decoding.state import Sampling, fresh_row
 from services.nn.low_rank import with_adapters
 from services.nn.parameters import parameters_of, with_parameters
+from services.nn.precision import build_in
 from services.runtime.checkpoints.adapters import Adapter
+from services.runtime.checkpoints.precision import Precision
 from services.runtime.scheduling.scheduler import SlotScheduler
 from services.runtime.wire.timing import Timed
 
@@ -38,7 +40,7 @@ class Text:
     mask: np.ndarray
 
 
-def random_text(config: BaseConfig) -> Text:
+def random_text(config: AnyBaseConfig) -> Text:
     """Returns an embedding of random numbers, a quarter of it text."""
     mask = np.arange(config.text_length) < WORDS_SHARE * config.text_length
     shape = config.text_length, config.text_hidden
@@ -49,12 +51,23 @@ def random_text(config: BaseConfig) -> Text:
 class OurDecode:
     """The base's pool behind the servers' scheduler."""
 
-    def __init__(self, config: BaseConfig, adapters: Mapping[str, Adapter] = NO_ADAPTERS) -> None:
-        """Builds it with random weights, and adapters by name, and compiles everything."""
+    def __init__(
+        self,
+        config: AnyBaseConfig,
+        adapters: Mapping[str, Adapter] = NO_ADAPTERS,
+        precision: Precision = "float32",
+    ) -> None:
+        """Builds it with random weights, and compiles everything.
+
+        Args:
+            config: Its shape.
+            adapters: By name.
+            precision: Of the factors of products.
+        """
         self.config, serving = config, default_serving_config()
         self.parameters = _random_parameters(config)
         self.model = with_parameters(
-            lambda: BaseTransformer(config, rngs=nnx.Rngs(0)), self.parameters
+            lambda: build_in(jnp.dtype(precision), partial(build_base, config)), self.parameters
         )
         inputs = (
             jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),
@@ -99,9 +112,9 @@ class OurDecode:
         return events[-1].result.tokens
 
 
-def _random_parameters(config: BaseConfig) -> dict[str, np.ndarray]:
+def _random_parameters(config: AnyBaseConfig) -> dict[str, np.ndarray]:
     """Returns fresh parameters, spread a little so that no scale is 1 and no bias 0."""
-    fresh = parameters_of(BaseTransformer(config, rngs=nnx.Rngs(0)))
+    fresh = parameters_of(build_base(config, jnp.float32))
     random = np.random.default_rng(2)
     return {
         name: np.asarray(value) + 0.02 * random.standard_normal(value.shape, dtype=np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.peers.torch_training import MaskedTokensTwin, TokenizerTwin
 from services.base.config import BaseConfig
 from services.presets import Preset
+from services.runtime.checkpoints.precision import Precision
 from services.superres.config import SuperresConfig
 from training.compilation.step import Stage
 from training.loop import Task
@@ -53,7 +54,7 @@ class Contest:
 
     task: Task
     twin: Callable[..., MaskedTokensTwin | TokenizerTwin]
-    precision: str
+    precision: Precision
 
 
 def contest_of(system: Preset, stage: Stage) -> Contest:

@@ -17,19 +17,16 @@ Targets: at most 1.0 of PyTorch's faster way, half of the ceiling, at most 3% fo
 import argparse
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.ceiling import matrix_ceiling
 from benchmarks.measuring import conditions, in_turns
 from benchmarks.training_contests import contest_of
 from services.presets import preset
-from tools.description.arithmetic import product
 from training.compilation.step import Stage
 from training.flops import flops_of_jaxpr
 from training.loop import LoopSettings, Task, train
@@ -60,24 +57,6 @@ def flops_of_step(task: Task) -> float:
     step = ShardedStep(task, one_device())
     traced = step.trace(step.template, task.batch(0), 0, task.phase(0))
     return flops_of_jaxpr(traced.jaxpr.jaxpr)
-
-
-def ceiling(precision: str) -> float:
-    """Returns the most FLOPs a second of a product of this precision, with a float32 result."""
-    if precision == "float32":
-        return max(matrix_ceiling().values())
-    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
-    best = 0.0
-    for side in (1024, 2048, 4096):
-        left = jnp.ones((side, side), jnp.bfloat16)
-        call = partial(_product, multiply, left)
-        seconds = in_turns({"": call}, rounds=8)
-        best = max(best, product(side, side, side) / min(seconds[""].values))
-    return best
-
-
-def _product(multiply: Any, matrix: jax.Array) -> None:
-    multiply(matrix, matrix).block_until_ready()
 
 
 def loop_share(task: Task, bare_step: Callable[[], None]) -> float:
@@ -129,7 +108,7 @@ def main() -> None:
     ours = seconds["ours"].median
     fastest = min(seconds["PyTorch"].median, seconds["PyTorch compiled"].median)
     print(f"ours / PyTorch's faster: {ours / fastest:.2f}")
-    most = ceiling(contest.precision)
+    most = max(matrix_ceiling(precision=contest.precision).values())
     print(f"ceiling {most / 1e9:.0f} GFLOP/s; share of it: {flops / ours / most:.0%}")
     print(f"the loop besides the step: {loop_share(task, bare_step):+.1%}")
 

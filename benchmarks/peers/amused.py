@@ -37,18 +37,20 @@ SMALL: Mapping[str, Any] = {
 class AmusedDecode:
     """A pipeline that is handed the text's embedding."""
 
-    def __init__(self, shapes: Mapping[str, Any]) -> None:
+    def __init__(self, shapes: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
         """Builds it.
 
         Args:
             shapes: PUBLISHED or SMALL.
+            dtype: Of weights and arithmetic.
         """
         import_torchvision()
         logging.getLogger("diffusers").setLevel(logging.ERROR)
         from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel, VQModel
 
-        self.transformer = UVit2DModel(sample_size=GRID, **shapes["transformer"]).eval()
-        self.tokenizer = VQModel(
+        transformer = UVit2DModel(sample_size=GRID, **shapes["transformer"])
+        self.transformer = transformer.to(dtype).eval()
+        tokenizer = VQModel(
             down_block_types=("DownEncoderBlock2D",) * 5,
             up_block_types=("UpDecoderBlock2D",) * 5,
             latent_channels=64,
@@ -56,7 +58,8 @@ class AmusedDecode:
             mid_block_add_attention=False,
             lookup_from_codebook=True,
             **shapes["tokenizer"],
-        ).eval()
+        )
+        self.tokenizer = tokenizer.to(dtype).eval()
         self._pipeline: Any = AmusedPipeline(
             vqvae=self.tokenizer,
             tokenizer=None,
@@ -66,8 +69,8 @@ class AmusedDecode:
         )
         self._pipeline.set_progress_bar_config(disable=True)
         random = torch.Generator().manual_seed(0)
-        self._text = torch.randn(2, 1, TEXT_LENGTH, TEXT_HIDDEN, generator=random)
-        self._pooled = torch.randn(2, 1, TEXT_HIDDEN, generator=random)
+        self._text = torch.randn(2, 1, TEXT_LENGTH, TEXT_HIDDEN, generator=random).to(dtype)
+        self._pooled = torch.randn(2, 1, TEXT_HIDDEN, generator=random).to(dtype)
 
     @property
     def parameters(self) -> int:

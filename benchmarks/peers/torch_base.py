@@ -78,16 +78,26 @@ class TorchBase(nn.Module):
 class TorchDecode:
     """A network and its decode of one image."""
 
-    def __init__(self, config: BaseConfig, parameters: Mapping[str, Any], *, compiled: bool):
+    def __init__(
+        self,
+        config: BaseConfig,
+        parameters: Mapping[str, Any],
+        *,
+        compiled: bool,
+        dtype: torch.dtype = torch.float32,
+    ):
         """Builds the peer from our parameters.
 
         Args:
             config: Its shape.
             parameters: Of our model, by dotted name (`services.nn.parameters.parameters_of`).
             compiled: Whether everything but the choice of tokens goes through `torch.compile`.
+            dtype: Of weights and arithmetic; logits and what follows them are float32.
         """
         self.config, self.network = config, TorchBase(config).eval()
         self.network.load_state_dict(converted(parameters))
+        self.network.to(dtype)
+        self._dtype = dtype
         propose: Any = self.propose
         self._propose = torch.compile(propose, dynamic=False) if compiled else propose
 
@@ -96,10 +106,11 @@ class TorchDecode:
         self, tokens: np.ndarray, text: np.ndarray, text_mask: np.ndarray, conditional: np.ndarray
     ) -> np.ndarray:
         """Returns the logits of a batch, as our model's `context` and `logits` do."""
-        keys, values = self.network.context(torch.from_numpy(text))
+        keys, values = self.network.context(torch.from_numpy(text).to(self._dtype))
         mask = torch.from_numpy(text_mask)[:, None, None]
-        gate = torch.from_numpy(conditional)[:, None, None].float()
-        return self.network(torch.from_numpy(tokens), keys, values, mask, gate).numpy()
+        gate = torch.from_numpy(conditional)[:, None, None].to(self._dtype)
+        logits = self.network(torch.from_numpy(tokens), keys, values, mask, gate)
+        return logits.float().numpy()
 
     def flops(self, text: np.ndarray, text_mask: np.ndarray, **parameters: Any) -> int:
         """Returns the FLOPs of an image as PyTorch counts them: products and attention.
@@ -136,7 +147,7 @@ class TorchDecode:
             scale: Of guidance.
             temperature: 0 takes the likeliest.
         """
-        logits = self.network(tokens, keys, values, mask, gate)
+        logits = self.network(tokens, keys, values, mask, gate).float()
         cond, uncond = logits[0], logits[-1]  # of a single row, the same
         logits = torch.lerp(uncond, cond, 1 + scale)  # (1+t) cond - t uncond
         if temperature == 0:
@@ -166,10 +177,10 @@ class TorchDecode:
             temperature: Of sampling ids.
             choice_temperature: Scale of the Gumbel noise on confidences, fading to 0.
         """
-        keys, values = self.network.context(torch.from_numpy(text)[None])
+        keys, values = self.network.context(torch.from_numpy(text)[None].to(self._dtype))
         both = [[tensor.repeat(2, 1, 1, 1) for tensor in each] for each in (keys, values)]
         mask = torch.from_numpy(text_mask)[None, None, None]
-        gate = torch.tensor([1.0, 0.0])[:, None, None]
+        gate = torch.tensor([1.0, 0.0], dtype=self._dtype)[:, None, None]
         count = self.config.tokens
         tokens = torch.full((count,), self.config.vocabulary)
         known = torch.zeros(count, dtype=torch.bool)

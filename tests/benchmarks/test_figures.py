@@ -119,14 +119,16 @@ def test_every_library_multiplies_and_the_share_is_of_the_best(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert all(rate > 0 for rate in matrix_ceiling((8, 16)).values())
+    assert matrix_ceiling((8,), precision="bfloat16").keys() == {"jax"}
     flops = arithmetic.base_decode(TINY).image(4)
-    print_share(TINY, 4, Spread([2.0]), {"numpy": flops / 8, "jax": flops})
+    print_share(TINY, 4, Spread([2.0]), {"numpy": flops / 8, "jax": flops}, "float32")
     assert "share of the ceiling: 50% (target >= 85%)" in capsys.readouterr().out
 
 
 def test_the_faster_of_a_kind_of_peer_counts(capsys: pytest.CaptureFixture[str]) -> None:
     print_ratios(
-        {name: Spread([s]) for name, s in (("ours", 1), ("torch eager", 4), ("torch compiled", 2))}
+        {name: Spread([s]) for name, s in (("ours", 1), ("torch eager", 4), ("torch compiled", 2))},
+        "float32",
     )
     assert capsys.readouterr().out == "ratio ours / torch compiled: 0.50 (target <= 0.8)\n"
 
