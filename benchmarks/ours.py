@@ -66,8 +66,9 @@ class OurDecode:
         """
         self.config, serving = config, default_serving_config()
         self.parameters = _random_parameters(config)
+        dtype = jnp.dtype(precision)
         self.model = with_parameters(
-            lambda: build_in(jnp.dtype(precision), partial(build_base, config)), self.parameters
+            lambda: build_in(dtype, partial(build_base, config)), self.parameters, dtype=dtype
         )
         inputs = (
             jax.ShapeDtypeStruct((1, config.text_length, config.text_hidden), np.float32),

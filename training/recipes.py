@@ -75,7 +75,7 @@ _DEMO = PresetRecipes(
 _DEMO256 = PresetRecipes(
     text_encoder=replace(_DEMO_TEXT, steps=1400, warm_up_steps=100),
     low_tokenizer=_small(2000, 32, 2e-3, 1e-4),
-    high_tokenizer=_small(8000, 4, 1e-3, 1e-4),
+    high_tokenizer=_small(5000, 4, 1e-3, 1e-4),
     tokenizer_losses=TokenizerLosses(perceptual=0.1, edges=0.3, adversarial=0.0),
     base=replace(
         _small(20_000, 16, 2e-3, 0.045),
@@ -85,7 +85,12 @@ _DEMO256 = PresetRecipes(
         first_decay=0.95,
     ),
     superres=replace(
-        _small(25_000, 8, 1e-3, 0.045), distinct_examples=64_000, precision="bfloat16"
+        _small(6000, 8, 2e-3, 0.045),
+        distinct_examples=32_000,
+        low_corruption=0.05,
+        precision="bfloat16",
+        optimizer="muon",
+        first_decay=0.95,
     ),
     tokenizer_crop=2,
     board=BOARD_16,
