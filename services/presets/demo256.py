@@ -44,5 +44,5 @@ PRESET = preset_of(
     low_tokenizer=_LOW_TOKENIZER,
     high_tokenizer=_HIGH_TOKENIZER,
     base={"hidden": 256, "layers": 6, "heads": 4, "mlp": 1024},
-    superres={"hidden": 192, "layers": 4, "low_layers": 2, "heads": 3, "mlp": 768, "block": 8},
+    superres={"hidden": 192, "layers": 4, "low_layers": 2, "heads": 4, "mlp": 768, "block": 8},
 )
