@@ -246,10 +246,13 @@ def digest(content: bytes) -> str:
 
 
 def cpu_kind() -> str:
-    """Returns the flags of this CPU that change how matrix products round."""
+    """Returns maker and flags of this CPU that change how matrix products round."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    flags = next(line for line in lines if line.startswith("flags")).split()
-    return " ".join(sorted(ROUNDING_FLAGS & set(flags)))
+    flags, (*_, maker) = (
+        next(line for line in lines if line.startswith(name)).split()
+        for name in ("flags", "vendor_id")
+    )
+    return " ".join([maker, *sorted(ROUNDING_FLAGS & set(flags))])
 
 
 def paint(address: str) -> dict[str, dict[str, str]]:

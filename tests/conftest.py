@@ -50,7 +50,7 @@ LONGEST = (
 
 @pytest.fixture(autouse=True, scope="session")
 def plain_cpu() -> Iterator[None]:
-    """Has servers of this process choose what suits a CPU without matrix units."""
+    """Has servers of this process choose what suits a CPU that multiplies float32 faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.nn.precision.CPU_INFO", Path(os.devnull))
         yield

@@ -151,6 +151,34 @@ class ResponseNorm(nnx.Module):
         return (scale * (wide * share) + shift + wide).astype(self.dtype)
 
 
+class DepthwiseConvolution(nnx.Module):
+    """A convolution of 3 x 3 of each channel by itself, with zeros around the grid.
+
+    It is nine shifted products: XLA's own takes 37 times as long on a CPU (768 channels, two grids
+    of 16 x 16).
+    """
+
+    def __init__(self, channels: int, **options: Unpack[LayerOptions]) -> None:
+        """Draws the kernel."""
+        self.dtype = options["dtype"]
+        drawn = nnx.initializers.lecun_normal()(
+            options["rngs"].params(), (3, 3, 1, channels), options["param_dtype"]
+        )
+        self.kernel = nnx.Param(drawn)
+
+    def __call__(self, grid: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
+        """Returns a grid of the same shape, summed up in float32."""
+        height, width = grid.shape[1:3]
+        padded = jnp.pad(grid.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        kernel = self.kernel[...].astype(jnp.float32)
+        total = sum(
+            padded[:, row : row + height, column : column + width] * kernel[row, column, 0]
+            for row in range(3)
+            for column in range(3)
+        )
+        return jnp.asarray(total, self.dtype)
+
+
 class ConvolutionalBlock(nnx.Module):
     """A ConvNeXt block that the conditions adapt, and two cross-attentions to the text."""
 
@@ -160,9 +188,7 @@ class ConvolutionalBlock(nnx.Module):
         self, channels: int, heads: int, hidden: int, **options: Unpack[LayerOptions]
     ) -> None:
         """Builds the block; text and conditions are `hidden` wide."""
-        self.depthwise = nnx.Conv(
-            channels, channels, (3, 3), feature_group_count=channels, use_bias=False, **options
-        )
+        self.depthwise = DepthwiseConvolution(channels, **options)
         self.norm = RMSNorm(channels, **options)
         self.expand = Linear(channels, WIDER * channels, **options)
         self.response_norm = ResponseNorm(WIDER * channels, **options)

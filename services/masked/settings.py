@@ -18,8 +18,8 @@ class MaskedSettings(StageSettings):
         adapter: A low-rank adapter that requests may name, as NAME=FOLDER; repeat the flag for each
             one. Those in the subfolders adapters/NAME of the checkpoint need no flag.
         weights: int8 keeps the matrices of the blocks in one byte per number.
-        precision: Type of weights and of the factors of matrix products. By default bfloat16 where
-            the device has matrix units for it, and float32 on other CPUs.
+        precision: Type of weights and of the factors of matrix products. By default bfloat16 on
+            accelerators and on CPUs that multiply it faster, and float32 on others.
         rows: Decodes that one call of the network computes, 1 to max_batch_size. More than 1 fills
             a device that one decode leaves waiting; a lone decode then takes as long as that many.
     """

@@ -18,8 +18,8 @@ class Settings(BatchedServerSettings):
         encoder: T5 to serve in place of that checkpoint: a folder in the layout of transformers or
             diffusers, or a hub id such as google/flan-t5-xxl, also as ID@REVISION.
         weights: int8 keeps the matrices of the layers in one byte per number.
-        precision: Type of weights and of the factors of matrix products. By default bfloat16 where
-            the device has matrix units for it, and float32 on other CPUs.
+        precision: Type of weights and of the factors of matrix products. By default bfloat16 on
+            accelerators and on CPUs that multiply it faster, and float32 on others.
         port: Port to listen on; 0 takes a free one.
     """
 

@@ -17,7 +17,7 @@ class Settings(BatchedServerSettings):
         checkpoints: Folder whose subfolder `tokenizer` holds `low`, and `high` in a system with a
             superres.
         precision: Type of the factors of the decoders' products; encoding is float32. By default
-            bfloat16 where the device has matrix units for it, and float32 on other CPUs.
+            bfloat16 on accelerators and on CPUs that multiply it faster, float32 on others.
         port: Port to listen on; 0 takes a free one.
     """
 

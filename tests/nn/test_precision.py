@@ -11,12 +11,14 @@ from services.base.model import BaseTransformer
 from services.nn import precision
 from services.nn.bf16_matmul import RoundsFactors
 from services.nn.compiling import traced_for
-from services.nn.precision import build_in, has_matrix_unit, precision_to_serve
+from services.nn.precision import build_in, multiplies_bfloat16_faster, precision_to_serve
 from services.presets import preset
 
 TINY = preset("tiny").base
-WITH_UNIT = "processor\t: 0\nflags\t\t: fpu sse2 amx_bf16 avx512_bf16 amx_tile amx_int8\n"
-WITHOUT_UNIT = "processor\t: 0\nflags\t\t: fpu sse2 avx512_bf16\n"
+WITH_UNIT = "vendor_id : GenuineIntel\nflags\t\t: fpu sse2 amx_bf16 avx512_bf16 amx_tile amx_int8\n"
+AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse2 avx512_bf16\n"
+OLDER_AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu sse2 avx2\n"
+WITHOUT_UNIT = "vendor_id\t: GenuineIntel\nflags\t\t: fpu sse2 avx512_bf16\n"
 
 
 @pytest.fixture
@@ -29,21 +31,28 @@ def cpu_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("content", "unit"),
-    [(WITH_UNIT, True), (WITHOUT_UNIT, False), ("", False), (None, False)],
-    ids=["AMX", "AVX512-BF16", "no flags", "no file"],
+    [
+        (WITH_UNIT, True),
+        (AMD, True),
+        (OLDER_AMD, False),
+        (WITHOUT_UNIT, False),
+        ("", False),
+        (None, False),
+    ],
+    ids=["AMX", "AMD's AVX512-BF16", "AMD's AVX2", "Intel's AVX512-BF16", "no flags", "no file"],
 )
-def test_a_cpu_serves_bfloat16_if_it_has_a_matrix_unit_for_it(
+def test_a_cpu_serves_bfloat16_if_it_multiplies_that_faster(
     cpu_info: Path, content: str | None, unit: bool
 ) -> None:
     if content is not None:
         cpu_info.write_text(content)
-    assert has_matrix_unit() == unit
+    assert multiplies_bfloat16_faster() == unit
     assert precision_to_serve(None) == ("bfloat16" if unit else "float32")
     assert precision_to_serve("float32") == "float32"
 
 
 @pytest.mark.parametrize("content", [WITH_UNIT, WITHOUT_UNIT])
-def test_bfloat16_on_a_cpu_without_a_matrix_unit_works_and_warns(
+def test_bfloat16_on_a_cpu_that_multiplies_float32_faster_works_and_warns(
     cpu_info: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cpu_info.write_text(content)
@@ -53,7 +62,7 @@ def test_bfloat16_on_a_cpu_without_a_matrix_unit_works_and_warns(
         []
         if content == WITH_UNIT
         else [
-            "precision bfloat16: this CPU has no matrix unit for it (amx_bf16, amx_tile), so it is "
+            "precision bfloat16: this CPU has neither AMX nor an AMD's AVX512-BF16, so it is "
             "slower than float32 here"
         ]
     )

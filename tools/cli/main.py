@@ -108,8 +108,8 @@ def up(
     weights
         Storage of the matrices of text encoder, base and superres; int8 takes one byte a number.
     precision
-        Type of the factors of every stage's products. By default bfloat16 where the device has
-        matrix units for it, and float32 on other CPUs.
+        Type of the factors of every stage's products. By default bfloat16 on accelerators and on
+        CPUs that multiply it faster, and float32 on others.
     rows
         Decodes that one call of base's or superres's network computes; 1 by default. More fill a
         device that one decode leaves waiting.
