@@ -11,6 +11,7 @@ diffusers twice. The text encoder is not part of either.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -46,22 +47,16 @@ BASE = UVitConfig(
     halved=False,
     condition_width=256,
 )
-TINY_BASE = UVitConfig(
-    grid=16,
-    vocabulary=8192,
-    text_hidden=768,
-    text_length=78,
+TINY_BASE = replace(
+    BASE,
     hidden=64,
     layers=2,
     heads=2,
     mlp=64,
-    image_size=256,
     embedding=64,
     channels=32,
     block_heads=2,
     blocks=1,
-    halved=False,
-    condition_width=256,
 )
 
 

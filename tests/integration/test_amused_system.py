@@ -9,10 +9,9 @@ from muse_client import Done, GeneratedImage, MuseClient, Progress
 
 from services.runtime.checkpoints.golden import read_golden
 from tests.integration.every_edit import check_every_edit
-from tests.training.public_weights.amused import write_pipeline
+from tests.training.public_weights.amused import imported
 from tools.local.runner import local_stack
 from training.golden import write_goldens
-from training.public_weights.amused import import_amused
 
 SIDE_PX = 32  # 16 x 16 tokens of a VQGAN that halves the side
 PLACES = ("text_encoder", "base", "tokenizer/low")
@@ -21,9 +20,7 @@ PLACES = ("text_encoder", "base", "tokenizer/low")
 @pytest.fixture(scope="module")
 def amused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of the whole system."""
-    folder = tmp_path_factory.mktemp("amused")
-    import_amused(str(write_pipeline(folder / "published")), folder / "checkpoints")
-    return folder / "checkpoints"
+    return imported(tmp_path_factory.mktemp("amused"))
 
 
 @pytest.fixture(scope="module")

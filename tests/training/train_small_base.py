@@ -9,6 +9,7 @@ adapter, which is trained instead, and "uvit", which is trained instead too, may
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,7 @@ CONFIG = BaseConfig(
     grid=4, vocabulary=31, text_hidden=16, text_length=8, hidden=32, layers=2, heads=8, mlp=64
 )
 UVIT = UVitConfig(
-    grid=4,
-    vocabulary=31,
-    text_hidden=16,
-    text_length=8,
-    hidden=32,
-    layers=2,
-    heads=8,
-    mlp=64,
+    **asdict(CONFIG),
     image_size=64,
     embedding=32,
     channels=16,

@@ -15,6 +15,7 @@ from services.base.uvit_config import UVitConfig
 from services.nn.parameters import with_parameters
 from tests.drawn_tensors import drawn_tensors
 from tests.training.public_weights.published import write_published
+from training.public_weights.amused import import_amused
 from training.public_weights.uvit import uvit_config, uvit_parameters
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "amused"
@@ -60,6 +61,12 @@ def write_pipeline(folder: Path, name: str = "uvit_256") -> Path:
     save_file(drawn(name), folder / "transformer" / "diffusion_pytorch_model.safetensors")
     (folder / "README.md").write_text("---\nlibrary_name: x\nlicense: mit\n---\nlicense: other\n")
     return folder
+
+
+def imported(folder: Path) -> Path:
+    """Imports such a pipeline, written into a folder; returns its checkpoints."""
+    import_amused(str(write_pipeline(folder / "source")), folder / "checkpoints")
+    return folder / "checkpoints"
 
 
 def drawn_texts(config: UVitConfig) -> np.ndarray:

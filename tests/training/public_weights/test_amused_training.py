@@ -1,13 +1,10 @@
 """An imported aMUSEd goes on learning: by the training command, and served as before."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from services.base.families import CONFIG_TYPES
 from services.base.spec import BASE
@@ -22,11 +19,11 @@ from services.runtime.checkpoints.families import load_family
 from services.runtime.checkpoints.golden import read_golden
 from services.text_encoder.engine import TextEncoderEngine
 from services.text_encoder.loading import load_text_encoder
-from tests.training.public_weights.amused import write_pipeline
+from tests.picture_files import file_of, noise
+from tests.training.public_weights.amused import imported
 from training import runs
 from training.__main__ import app
 from training.precompute.__main__ import app as precompute
-from training.public_weights.amused import import_amused
 from training.recipe_changes import RecipeChanges
 from training.tasks.frozen import FrozenTextEncoder
 from training.tasks.masked_tokens import MaskedTokensTask
@@ -38,25 +35,17 @@ SIDE_PX = 256
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("amused")
-    import_amused(str(write_pipeline(folder / "source")), folder / "checkpoints")
-    return folder / "checkpoints"
+    return imported(tmp_path_factory.mktemp("amused"))
 
 
 @pytest.fixture(scope="module")
-def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four captioned pictures, one caption of which is longer than CLIP's 77 positions."""
-    folder, random = tmp_path_factory.mktemp("tars"), np.random.default_rng(0)
-    with tarfile.open(folder / "a.tar", "w") as archive:
-        for row in range(4):
-            picture = io.BytesIO()
-            pixels = random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8)
-            Image.fromarray(pixels).save(picture, "PNG")
-            caption = LONG if row == 3 else f"{row} foxes"
-            for suffix, content in (("png", picture.getvalue()), ("txt", caption.encode())):
-                member = tarfile.TarInfo(f"{row}.{suffix}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
+    folder = tmp_path_factory.mktemp("pictures")
+    for row in range(4):
+        picture = np.roll(noise(SIDE_PX, SIDE_PX), row, axis=0)
+        (folder / f"{row}.png").write_bytes(file_of(picture))
+        (folder / f"{row}.txt").write_text(LONG if row == 3 else f"{row} foxes")
     return folder
 
 
@@ -90,19 +79,21 @@ def test_captions_are_embedded_as_when_serving_and_cut_where_serving_refuses(
     assert mask.shape == (2, encoder.maximum_rows)
     assert mask.all()
     assert (encoder.captions_read, encoder.captions_cut) == (2, 1)
-    ids, _, _ = encoder._loaded.vocabulary.encode_batch([LONG, "a fox"], 77)
+    ids, _, _ = engine.loaded.vocabulary.encode_batch([LONG, "a fox"], 77)
     assert ids.shape == (2, 77)
     assert ids[0, -1] == ids[1].max()  # what is cut has an end too
 
 
 def test_what_was_imported_learns_by_the_command_and_is_served_as_before(
-    checkpoints: Path, tars: Path, tmp_path: Path
+    checkpoints: Path, pictures: Path, tmp_path: Path
 ) -> None:
     start, root, run = checkpoints / "base", tmp_path / "root", tmp_path / "run"
     root.mkdir()
     for name in ("text_encoder", "tokenizer"):
         (root / name).symlink_to(checkpoints / name)
-    command = f"base --preset tiny --data {tars} --checkpoints {root} --out {run} --from {start}"
+    command = (
+        f"base --preset tiny --data {pictures} --checkpoints {root} --out {run} --from {start}"
+    )
     flags = "--steps 40 --batch-size 4 --warm-up-steps 1 --learning-rate 1e-2"
     app([*command.split(), *flags.split()], result_action="return_value")
 
@@ -133,15 +124,15 @@ def test_what_was_imported_learns_by_the_command_and_is_served_as_before(
 
 
 def test_shards_of_a_system_without_a_superres_are_what_training_reads(
-    checkpoints: Path, tars: Path, tmp_path: Path
+    checkpoints: Path, pictures: Path, tmp_path: Path
 ) -> None:
     shards = tmp_path / "shards"
-    common = f"--data {tars} --checkpoints {checkpoints} --out {shards} --preset tiny"
+    common = f"--data {pictures} --checkpoints {checkpoints} --out {shards} --preset tiny"
     for kind in ("tokens", "embeddings"):
         words = [kind, *common.split(), "--shard", "0", "--shards", "1"]
         precompute(words, result_action="return_value")
     read, computed = (
-        task_of(tars, checkpoints, tmp_path / "run", precomputed=each).batch(0)
+        task_of(pictures, checkpoints, tmp_path / "run", precomputed=each).batch(0)
         for each in (shards, None)
     )
     assert read.high is computed.high is None
