@@ -2,14 +2,13 @@
 
 `python -m benchmarks.base_decode` (`--tiny` to see that it runs; `--no-peers` without PyTorch;
 `--precision bfloat16`). Random weights, two CPUs, every contender in turn; `muse-maskgit-pytorch`
-as it ships, in float32, if it is installed. Ours is driven as the server drives it:
+as it ships, in float32. Ours is driven as the server drives it:
 the scheduler over the pool, the text's context made for each image, eight slots of which one is
 taken. How to install the peers: benchmarks/README.md.
 """
 
 import shutil
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -75,6 +74,7 @@ def peers_of(
     """
     import torch
 
+    from benchmarks.peers.lucidrains import LucidrainsDecode
     from benchmarks.peers.torch_base import TorchDecode
 
     torch.set_num_threads(CPUS)
@@ -109,11 +109,6 @@ def peers_of(
     else:
         compiled = TorchDecode(config, ours.parameters, compiled=True, dtype=dtype)
         contenders["torch compiled"] = timed(compiled)
-    if find_spec("muse_maskgit_pytorch") is None:
-        print("muse-maskgit-pytorch is left out: it is not installed")
-        return contenders
-    from benchmarks.peers.lucidrains import LucidrainsDecode
-
     for flash in (True, False):
         theirs = LucidrainsDecode(config, flash=flash)
         contenders[f"lucidrains flash={flash}"] = lambda theirs=theirs: theirs.image(

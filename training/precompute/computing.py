@@ -47,10 +47,11 @@ def write_tokens(
             found = list(threads.map(reader.image, rows))
             usable += [image is not None for image in found]
             images = np.stack([blank if image is None else image for image in found])
-            for name, tokenizer in tokenizers.items():
-                side = tokenizer.config.image_size
-                views = np.stack([low_resolution_view(image, side) for image in images])
-                pieces[name].append(np.asarray(tokenizer.ids(views)))
+            side = low.config.image_size
+            views = np.stack([low_resolution_view(image, side) for image in images])
+            pieces["low"].append(np.asarray(low.ids(views)))
+            if high is not None:
+                pieces["high"].append(np.asarray(high.ids(images)))
     tokens = {name: np.concatenate(ids).astype(np.uint16) for name, ids in pieces.items()}
     shard.write(out, {**tokens, "usable": np.array(usable)})
 
