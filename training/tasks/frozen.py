@@ -20,6 +20,7 @@ from services.tokenizer.families import AnyTokenizer, build_tokenizer, load_toke
 from training.pictures import to_float, to_uint8
 
 LENGTH_STEP = 32  # captions are padded to a multiple of this, so that few shapes are compiled
+PICTURES_AT_ONCE = 32  # a block of 512 takes 16 GB of the demo's high-resolution tokenizer
 
 
 def padded_length(longest: int, maximum: int) -> int:
@@ -177,8 +178,8 @@ class FrozenStages:
         side = self.low.config.image_size
         low_images = np.stack([low_resolution_view(image, side) for image in images])
         return TokenisedBatch(
-            low=np.asarray(self.low.ids(low_images)),
-            high=None if self.high is None else np.asarray(self.high.ids(images)),
+            low=_ids(self.low, low_images),
+            high=None if self.high is None else _ids(self.high, images),
             captions=tuple(captions),
         )
 
@@ -198,6 +199,14 @@ class FrozenStages:
         if self.high is None:
             return names | {"codebook": self.low.codebook}
         return names | {"low_codebook": self.low.codebook, "codebook": self.high.codebook}
+
+
+def _ids(
+    tokenizer: FrozenTokenizer, images: UInt8[np.ndarray, "B h w 3"]
+) -> Int[np.ndarray, "B N"]:
+    """Returns the token ids of any number of pictures, a few at once."""
+    starts = range(0, len(images), PICTURES_AT_ONCE)
+    return np.concatenate([tokenizer.ids(images[at : at + PICTURES_AT_ONCE]) for at in starts])
 
 
 def load_frozen_stages(checkpoints: Path, *, high: bool) -> FrozenStages:
