@@ -20,7 +20,7 @@ from services.tokenizer.families import AnyTokenizer, build_tokenizer, load_toke
 from training.pictures import to_float, to_uint8
 
 LENGTH_STEP = 32  # captions are padded to a multiple of this, so that few shapes are compiled
-PICTURES_AT_ONCE = 32  # a block of 512 takes 16 GB of the demo's high-resolution tokenizer
+PICTURES_AT_ONCE = 32  # of 512 at once a run of demo256's superres took 17 GB
 
 
 def padded_length(longest: int, maximum: int) -> int:
