@@ -40,10 +40,10 @@ def with_bf16_factors(model: Module, *, kind: type[RoundsFactors] = RoundsFactor
     return model
 
 
-def _contract(
+def contract(
     left: Float[Array, "A C"], right: Float[Array, "..."], *, right_axis: int
 ) -> Float[Array, "A B"]:
-    """Contracts the last axis of `left` with an axis of `right`."""
+    """Contracts the last axis of `left` with an axis of `right`, both rounded to bfloat16."""
     return lax.dot_general(
         left.astype(jnp.bfloat16),
         right.astype(jnp.bfloat16),
@@ -52,10 +52,23 @@ def _contract(
     )
 
 
+def transposed(matrix: Float[Array, "A B"]) -> Float[Array, "B A"]:
+    """Rounds a matrix to bfloat16 and transposes it, by products with an identity.
+
+    XLA folds any other transpose into the products beside it, which then have no place on the
+    matrix unit.
+    """
+    parts = [matrix[:, first : first + 64] for first in range(0, matrix.shape[1], 64)]
+    identities = (jnp.eye(part.shape[1], dtype=jnp.bfloat16) for part in parts)
+    return jnp.concatenate(
+        [contract(one, part, right_axis=1) for one, part in zip(identities, parts, strict=True)]
+    )
+
+
 @jax.custom_vjp
 def bf16_matmul(inputs: Float[Array, "N D"], kernel: Float[Array, "D M"]) -> Float[Array, "N M"]:
     """Multiplies two matrices; so do its gradients, each rounded to bfloat16 before."""
-    return _contract(inputs, kernel, right_axis=0)
+    return contract(inputs, kernel, right_axis=0)
 
 
 def _forward(
@@ -70,29 +83,8 @@ def _backward(
 ) -> tuple[Float[Array, "N D"], Float[Array, "D M"]]:
     inputs, kernel = kept
     gradient = gradient.astype(jnp.bfloat16)
-    if inputs.shape[1] <= gradient.shape[1]:  # the narrower one is cheaper to transpose
-        of_kernel = _over_rows(inputs, gradient)
-    else:
-        of_kernel = _over_rows(gradient, inputs).T
-    return _contract(gradient, kernel, right_axis=1), of_kernel
-
-
-def _over_rows(left: Float[Array, "N A"], right: Float[Array, "N B"]) -> Float[Array, "A B"]:
-    """Contracts the rows of both, in two halves.
-
-    A transpose right before a product is folded into it by XLA, and the product then has no place
-    on the matrix unit; into a loop it is not.
-    """
-    rows = left.shape[0]
-    halves = 2 if rows % 2 == 0 else 1
-    lefts = left.reshape(halves, rows // halves, -1).transpose(0, 2, 1)
-    rights = right.reshape(halves, rows // halves, -1)
-
-    def add(total: Array, half: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + _contract(*half, right_axis=0), None
-
-    start = jnp.zeros((left.shape[1], right.shape[1]), jnp.float32)
-    return lax.scan(add, start, (lefts, rights))[0]
+    of_kernel = contract(transposed(inputs), gradient, right_axis=0)
+    return contract(gradient, kernel, right_axis=1), of_kernel
 
 
 bf16_matmul.defvjp(_forward, _backward)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from services.base.model import BaseTransformer
 from services.nn.attention import HeadNorm
-from services.nn.bf16_matmul import RoundsFactors, bf16_matmul, with_bf16_factors
+from services.nn.bf16_matmul import RoundsFactors, bf16_matmul, transposed, with_bf16_factors
 from services.nn.projection import Projection
 from services.presets import preset
 
@@ -34,6 +34,12 @@ def test_a_product_and_its_gradients_sum_the_rounded_factors_in_float32(
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
     assert not np.allclose(made, np.asarray(inputs) @ np.asarray(kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 100), (3, 64), (1, 1)])
+def test_a_matrix_is_transposed_and_rounded_to_bfloat16(shape: tuple[int, int]) -> None:
+    matrix = jax.random.normal(jax.random.key(0), shape)
+    np.testing.assert_array_equal(transposed(matrix), matrix.T.astype(jnp.bfloat16))
 
 
 def logits(model: BaseTransformer) -> jax.Array:

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training.optimizers import Recipe, adafactor, clip_by_matrix_rms, muon, transformer_optimizer
+from training.optimizers import (
+    Recipe,
+    adafactor,
+    clip_by_matrix_rms,
+    muon,
+    orthogonal,
+    transformer_optimizer,
+)
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -84,6 +91,17 @@ def test_muon_moves_every_direction_of_each_layer_alike_and_scales_by_adam() -> 
         size = float(jnp.abs(step[name]).mean())  # above the rate by Nesterov's momentum
         assert 0.5 <= size < 0.6
         np.testing.assert_allclose(step[name], -size * np.sign(gradients[name]), rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
+def test_an_orthogonal_matrix_has_the_directions_of_the_given_one(shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(1).normal(size=shape)
+    left, stretched, right = np.linalg.svd(matrix, full_matrices=False)
+    made = np.asarray(orthogonal(jnp.asarray(matrix * 1e-3, jnp.float32)))
+    along = left.T @ made @ right.T
+    np.testing.assert_allclose(along, np.diag(np.diag(along)), atol=0.05)
+    large = stretched > 0.1 * stretched[0]
+    assert (np.abs(np.diag(along)[large] - 0.95) < 0.3).all()
 
 
 def test_muon_shrinks_weights_by_rate_times_decay() -> None:
