@@ -6,35 +6,36 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-# Vectors searched at a time. The table of distances is this by the codebook's size: 8192 codes
-# take 32 MB in float32, where a whole 64x64 grid would take 134 MB an image.
-SEARCH_CHUNK = 1024
+# Positions of each image searched at a time. The table of distances is this by the codebook's size:
+# 8192 codes take 4 MB an image in float32, where a whole 64x64 grid would take 134 MB.
+SEARCH_CHUNK = 128
 
 
 def nearest_codes(
-    vectors: Float[Array, "M C"], codebook: Float[Array, "V C"], *, chunk: int = SEARCH_CHUNK
-) -> Int[Array, " M"]:
+    vectors: Float[Array, "B N C"], codebook: Float[Array, "V C"], *, chunk: int = SEARCH_CHUNK
+) -> Int[Array, "B N"]:
     """Finds the code at the least Euclidean distance to each vector, ties to the lower id.
 
-    It searches `chunk` vectors at a time, which bounds memory. No device rounds the factors of its
-    products, as a TPU by default does to bfloat16 and a GPU to TF32: other codes would be nearest.
+    It searches `chunk` positions of every image at a time, which bounds memory and leaves each
+    image on the device that has it. No device rounds the factors of its products, as a TPU by
+    default does to bfloat16 and a GPU to TF32: other codes would be nearest.
 
     Source: van den Oord et al. 2017, "Neural Discrete Representation Learning", equation 1.
     """
     vectors, codebook = vectors.astype(jnp.float32), codebook.astype(jnp.float32)
     half_norms = 0.5 * jnp.sum(codebook**2, axis=-1)
 
-    def search(block: Float[Array, "chunk C"]) -> Int[Array, "chunk"]:
+    def search(block: Float[Array, "B chunk C"]) -> Int[Array, "B chunk"]:
         # |v - c|^2 / 2 without |v|^2, which is the same for every code.
         products = jnp.matmul(block, codebook.T, precision=jax.lax.Precision.HIGHEST)
         return jnp.argmin(half_norms - products, axis=-1).astype(jnp.int32)
 
-    count = vectors.shape[0]
+    images, count, width = vectors.shape
     if count <= chunk:
         return search(vectors)
-    padded = jnp.pad(vectors, ((0, -count % chunk), (0, 0)))
-    blocks = padded.reshape(-1, chunk, vectors.shape[-1])
-    return jax.lax.map(search, blocks).reshape(-1)[:count]
+    padded = jnp.pad(vectors, ((0, 0), (0, -count % chunk), (0, 0)))
+    blocks = padded.reshape(images, -1, chunk, width).swapaxes(0, 1)
+    return jax.lax.map(search, blocks).swapaxes(0, 1).reshape(images, -1)[:, :count]
 
 
 class Quantizer(nnx.Module):
@@ -49,8 +50,8 @@ class Quantizer(nnx.Module):
 
     def ids(self, features: Float[Array, "B h w C"]) -> Int[Array, "B h w"]:
         """Returns the id of the nearest code at each position."""
-        flat = features.reshape(-1, features.shape[-1])
-        return nearest_codes(flat, self.codebook[...]).reshape(features.shape[:-1])
+        vectors = features.reshape(features.shape[0], -1, features.shape[-1])
+        return nearest_codes(vectors, self.codebook[...]).reshape(features.shape[:-1])
 
     def codes(self, ids: Int[Array, "B h w"]) -> Float[Array, "B h w C"]:
         """Returns the code of each id."""

@@ -113,9 +113,9 @@ def test_no_layer_attends() -> None:
 
 
 def test_the_nearest_code_is_found_the_same_in_chunks_and_by_brute_force() -> None:
-    vectors = jax.random.normal(jax.random.key(3), (70, 5))
+    vectors = jax.random.normal(jax.random.key(3), (3, 70, 5))
     codebook = jax.random.normal(jax.random.key(4), (19, 5))
-    distances = np.sum((np.asarray(vectors)[:, None] - np.asarray(codebook)[None]) ** 2, axis=-1)
+    distances = np.sum((np.asarray(vectors)[..., None, :] - np.asarray(codebook)) ** 2, axis=-1)
     for chunk in (1, 16, 70, 128):
         found = nearest_codes(vectors, codebook, chunk=chunk)
         np.testing.assert_array_equal(found, np.argmin(distances, axis=-1))
@@ -123,12 +123,12 @@ def test_the_nearest_code_is_found_the_same_in_chunks_and_by_brute_force() -> No
 
 def test_ties_go_to_the_lower_id() -> None:
     codebook = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert nearest_codes(jnp.array([[2.0, 0.0]]), codebook).tolist() == [0]
+    assert nearest_codes(jnp.array([[[2.0, 0.0]]]), codebook).tolist() == [[0]]
 
 
 def test_a_grid_of_64_by_64_never_builds_the_whole_table_of_distances() -> None:
     codebook = jnp.zeros((8192, 4))
-    program = jax.jit(nearest_codes).lower(jnp.zeros((4096, 4)), codebook).compile()
+    program = jax.jit(nearest_codes).lower(jnp.zeros((1, 4096, 4)), codebook).compile()
     analysis = program.memory_analysis()
     assert analysis is not None
     assert analysis.temp_size_in_bytes < 4096 * 8192 * 4 / 2

@@ -33,7 +33,7 @@ def test_a_product_s_factors_are_rounded_unless_it_asks_for_all_of_them() -> Non
 
 
 def test_the_nearest_code_is_that_of_float32() -> None:
-    vectors = jax.random.normal(jax.random.key(2), (3000, 8))
+    vectors = jax.random.normal(jax.random.key(2), (3, 1000, 8))
     codebook = jax.random.normal(jax.random.key(3), (2048, 8))
 
     found = as_a_chip_computes(nearest_codes)(vectors, codebook)
