@@ -278,7 +278,7 @@ def compile_for_tpu(
         Parts that the batch is divided into.
     remat
         "layer" computes the inside of each layer again in the backward pass; "none" keeps it. By
-        default "layer", and "none" of tokenizers, which have no such layers.
+        default "layer", and "none" of tokenizers.
     precision
         Of the factors of matrix products; by default the recipe's.
     """

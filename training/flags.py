@@ -97,7 +97,7 @@ class DeviceFlags:
         mesh: How all devices of all processes are arranged, such as data=2,fsdp=64,tensor=2; by
             default the examples are divided among all.
         accumulate: Parts that a batch is divided into, computed one after the other to save memory.
-        remat: "layer" computes the inside of each transformer layer again in the backward pass,
+        remat: "layer" computes the inside of each layer again in the backward pass,
             for less memory; "none" keeps it.
         coordinator: Address of the first of several processes, such as host-0:8476; "auto" finds
             processes as TPU pods, Slurm and MPI start them. All write to one shared --out.

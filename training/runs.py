@@ -86,13 +86,13 @@ def tokenizer_task(
         finetune_decoder: Whether only the decoder is trained: `initialize_from` gives encoder and
             codebook, and the decoder too if it has the same shape.
         perceptual: LPIPS file of the perceptual loss; None leaves that loss out, with a warning.
-        execution: Devices and parts of a batch; by default one device.
+        execution: Devices, parts of a batch, remat; by default one device.
 
     Raises:
         CheckpointError: `initialize_from` holds no checkpoint of a tokenizer of that shape.
         LpipsError: the LPIPS file is missing or wrong.
         ValueError: a change is not valid, a decoder is to be fine-tuned of no checkpoint, or the
-            mesh or remat is none of tokenizers.
+            mesh is none of tokenizers.
     """
     distance = None if perceptual is None else read_lpips(perceptual)
     recipes = RECIPES[preset.name]

@@ -7,6 +7,7 @@ each pixel is normalised by itself (`Normalise`).
 Source: Esser et al. 2021, "Taming Transformers"; Muse, section 2.2, Table 5 and appendix A.2.
 """
 
+from collections.abc import Callable
 from typing import Literal, Unpack
 
 import jax
@@ -154,8 +155,18 @@ class ResidualBlock(nnx.Module):
         return residual + (features if self.shortcut is None else self.shortcut(features))
 
 
+Layer = Callable[[Float[Array, "B h w C"]], Float[Array, "B h2 w2 D"]]
+
+
+def as_it_is(layer: Layer) -> Layer:
+    """Returns a layer unchanged, as serving computes it."""
+    return layer
+
+
 class Encoder(nnx.Module):
     """Image to features at 1/f of its size."""
+
+    wrap: Callable[[Layer], Layer] = staticmethod(as_it_is)  # training sets another one
 
     def __init__(self, config: TokenizerConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds the layers, full resolution first."""
@@ -179,12 +190,14 @@ class Encoder(nnx.Module):
         """Returns the features to quantise, in float32."""
         features = self.stem(images)
         for layer in self.layers:
-            features = layer(features)
+            features = self.wrap(layer)(features)
         return self.head(self.head_norm(features)).astype(jnp.float32)
 
 
 class Decoder(nnx.Module):
     """Codes to an image f times their size."""
+
+    wrap: Callable[[Layer], Layer] = staticmethod(as_it_is)  # as of Encoder
 
     def __init__(self, config: TokenizerConfig, **options: Unpack[LayerOptions]) -> None:
         """Builds the layers, lowest resolution first."""
@@ -207,7 +220,7 @@ class Decoder(nnx.Module):
         """Returns images, about in [-1, 1], in float32."""
         features = self.stem(codes)
         for layer in self.layers:
-            features = layer(features)
+            features = self.wrap(layer)(features)
         return self.head(self.head_norm(features)).astype(jnp.float32)
 
 

@@ -1,7 +1,6 @@
 """Both tokenizers learn the same on one device and on meshes of eight."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,15 +9,14 @@ import pytest
 
 from services.presets import preset
 from tests.training.virtual_devices import losses, start
-from training import runs
-from training.mesh import AXES, Execution, one_device
+from training.mesh import AXES, Execution
 from training.recipes import RECIPES
 from training.tasks.tokenizer import TokenizerTask
 
 SCRIPT = "train_small_tokenizer.py"
 MESHES: list[dict[str, Any]] = [
     {"resolution": "low", "mesh": "fsdp=8"},
-    {"resolution": "high", "mesh": "data=2,fsdp=4", "accumulate": 2},
+    {"resolution": "high", "mesh": "data=2,fsdp=4", "accumulate": 2, "remat": True},
 ]
 STEPS = 4  # as the script's; the discriminator learns in half of them
 
@@ -51,16 +49,4 @@ def test_a_mesh_that_would_divide_matrices_is_refused() -> None:
             lambda _: np.zeros((4, 16, 16, 3), np.uint8),
             resolution="low",
             execution=execution,
-        )
-
-
-def test_remat_of_a_tokenizer_is_refused(artwork: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="remat: expected none of a tokenizer, got layer"):
-        runs.tokenizer_task(
-            preset("tiny"),
-            artwork,
-            tmp_path,
-            resolution="low",
-            seed=0,
-            execution=replace(one_device(), remat=True),
         )

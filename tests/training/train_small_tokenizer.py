@@ -1,8 +1,9 @@
 """Trains small tokenizers on random pictures and prints the losses of each.
 
 Run as a process of its own: `python train_small_tokenizer.py '[RUN, ...]'`, a RUN being
-{"resolution": "low" or "high", "mesh": ..., "accumulate": ...}; parts of a batch may be
-left out. The second half of a run's steps trains the discriminator too, whose losses come last.
+{"resolution": "low" or "high", "mesh": ..., "accumulate": ..., "remat": ...}; parts of a batch and
+remat may be left out. The second half of a run's steps trains the discriminator too, whose losses
+come last.
 """
 
 import json
@@ -37,7 +38,9 @@ def run(wanted: dict[str, Any]) -> list[float]:
         code_dim=4,
     )
     execution = Execution(
-        mesh=training_mesh(wanted["mesh"], jax.devices()), accumulate=wanted.get("accumulate", 1)
+        mesh=training_mesh(wanted["mesh"], jax.devices()),
+        accumulate=wanted.get("accumulate", 1),
+        remat=wanted.get("remat", False),
     )
     shape = (BATCH, config.image_size, config.image_size, 3)
     task = TokenizerTask(

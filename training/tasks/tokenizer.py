@@ -92,11 +92,10 @@ class TokenizerTask:
             perceptual: Distance of the perceptual loss; None leaves that loss out.
             initial: Parameters to start from by name; those it lacks are drawn at random.
             frozen: Encoder and codebook of a trained tokenizer, if only a decoder is trained.
-            execution: Devices and parts of a batch; by default one device.
+            execution: Devices, parts of a batch, remat; by default one device.
 
         Raises:
-            ValueError: the mesh has an axis that divides no tokenizer, or `execution` asks for
-                remat.
+            ValueError: the mesh has an axis that divides no tokenizer.
         """
         self.config, self.recipe, self.losses = config, recipe, losses
         self.resolution, self.seed = resolution, seed
@@ -116,11 +115,6 @@ class TokenizerTask:
                 f"tensor={self._execution.mesh.shape['tensor']}: its convolutions have no heads "
                 "to divide"
             )
-        if self._execution.remat:
-            raise ValueError(
-                "remat: expected none of a tokenizer, got layer: it has no transformer layers to "
-                "compute again"
-            )
         self._optimizer = adam(recipe)
         self._adversary = Adversary(losses, self._optimizer, seed=seed + 1)
         self._reconstruct = jax.jit(
@@ -134,6 +128,8 @@ class TokenizerTask:
 
     def _build(self) -> Tokenizer:
         tokenizer = Tokenizer(self.config, rngs=nnx.Rngs(self.seed))
+        if self._execution.remat:
+            tokenizer.encoder.wrap = tokenizer.decoder.wrap = jax.checkpoint
         on_cpu = self._execution.mesh.devices.flat[0].platform == "cpu"
         for _, module in nnx.iter_graph(tokenizer):
             if isinstance(module, Convolution):
