@@ -163,13 +163,13 @@ def muon(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def _orthogonal_layers(layers: Float[Array, "L A B"]) -> Float[Array, "L A B"]:
-    """Makes each layer's matrix orthogonal, with a root mean square of 0.2."""
+    """Makes each layer's matrix nearly orthogonal, with a root mean square of 0.2."""
     scale = 0.2 * max(layers.shape[1:]) ** 0.5
     return scale * lax.map(orthogonal, layers)
 
 
 def orthogonal(matrix: Float[Array, "A B"]) -> Float[Array, "A B"]:
-    """Brings the singular values of a matrix, whatever they were, to between 0.7 and 1.2.
+    """Brings all but the smallest singular values of a matrix to between 0.7 and 1.2.
 
     Five Newton-Schulz steps, of bfloat16 factors as Jordan's. `optax.contrib.muon` computes them in
     the gradients' float32, which takes longer.

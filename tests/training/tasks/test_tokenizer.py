@@ -249,3 +249,18 @@ def test_training_multiplies_matrices_in_all_convolutions_and_serving_agrees(
     assert all(products[0])
     assert not all(products[1])
     np.testing.assert_allclose(mine.encoder(images), served.encoder(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_backward_pass_computes_every_layer_again_where_asked_to(
+    small_preset: Preset, artwork: Path, remat: bool
+) -> None:
+    execution = replace(one_device(), remat=remat)
+    trained = runs.tokenizer_task(
+        small_preset, artwork, artwork / "run", resolution="low", seed=0, execution=execution
+    )
+    step = ShardedStep(trained, execution)
+    traced = step.trace(step.template, trained.batch(0), 0, "reconstruction")
+    coders = trained._build().encoder, trained._build().decoder
+    layers = sum(len(coder.layers) for coder in coders)
+    assert str(traced.jaxpr).count("differentiated=True") == remat * layers
