@@ -185,6 +185,8 @@ async def test_the_bases_codebook_must_be_one_of_the_tokenizers() -> None:
     async with open_house(superres=NO_STAGE) as house:
         house.stages["base"].fingerprints["codebook"] = "codebook:other"
         await house.lines["base"].cut()
+        away = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert (await house.refusal(timeout_s=1)).code in away  # by now base is missed
         await house.lines["base"].restore()
         refusal = await house.refusal()
         while refusal.code is grpc.StatusCode.UNAVAILABLE:  # until the line is there again
