@@ -5,10 +5,12 @@ from typing import Any, Literal
 
 from muse.common.v1.caller_pb2 import Caller
 from muse.common.v1.decoding_pb2 import Adapter, Sampling
-from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest, SafetyPolicy
+from muse.orchestrator.v1 import orchestrator_pb2
+from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from muse_client.edits import EditOptions
 from muse_client.errors import invalid_request, set_fields
+from muse_client.picture_files import PictureFormat
 
 DEFAULT_PORT = 50050
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
@@ -17,7 +19,14 @@ STATUS_TIMEOUT_S = 15.0
 # What an orchestrator accepts by default. The largest picture and its mask fit in, as PNG files too
 # that cannot be compressed.
 MAX_REQUEST_BYTES = 88 * 2**20
-_LARGEST = {"seed": 2**64 - 1, "count": 2**32 - 1, "best_of": 2**32 - 1, "preview_every": 2**32 - 1}
+_LARGEST = {
+    "seed": 2**64 - 1,
+    **dict.fromkeys(("count", "best_of", "preview_every", "quality"), 2**32 - 1),
+}
+_ENUMS = {  # by field, whose name their values begin with
+    "safety_policy": orchestrator_pb2.SafetyPolicy,
+    "picture_format": orchestrator_pb2.PictureFormat,
+}
 
 
 class GenerateOptions(EditOptions, total=False):
@@ -37,6 +46,8 @@ class GenerateOptions(EditOptions, total=False):
             absent.
         safety_policy: What is done with pictures that the server's classifier takes for explicit:
             its policy or a stricter one; its policy if absent.
+        picture_format: Format of the images' files; PNG if absent.
+        quality: Of JPEG and WebP, 0 to 100; 95 if absent.
     """
 
     negative_prompt: str
@@ -49,6 +60,8 @@ class GenerateOptions(EditOptions, total=False):
     preview_every: int
     adapters: Mapping[str, float]
     safety_policy: Literal["tag", "blur", "block"]
+    picture_format: PictureFormat
+    quality: int
 
 
 def sampling(**parameters: float | int | None) -> Sampling:
@@ -85,8 +98,9 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
             raise invalid_request(name, f"expected 0 to {largest}, got {value}")
     adapters = [_adapter(*item) for item in options.get("adapters", {}).items()]
     others: Any = {name: value for name, value in options.items() if name != "adapters"}
-    if (policy := options.get("safety_policy")) is not None:
-        others["safety_policy"] = _safety_policy(policy)
+    for name, enum in _ENUMS.items():
+        if (choice := others.get(name)) is not None:
+            others[name] = _value(enum, name, choice)
     texts = {"prompt": prompt, "negative_prompt": options.get("negative_prompt", "")}
     for name, text in texts.items():
         _check_text(name, text)
@@ -101,12 +115,12 @@ def generate_request(prompt: str, options: GenerateOptions, *, progress: bool) -
     return request
 
 
-def _safety_policy(name: str) -> int:
-    try:
-        return SafetyPolicy.Value(f"SAFETY_POLICY_{name.upper()}")
-    except (AttributeError, ValueError) as error:
-        expected = "expected tag, blur or block"
-        raise invalid_request("safety_policy", f"{expected}, got {name!r}") from error
+def _value(enum: Any, name: str, choice: str) -> int:
+    """Returns the number of a choice, such as "block" of SAFETY_POLICY_BLOCK."""
+    choices = [each.removeprefix(f"{name.upper()}_").lower() for each in enum.keys()[1:]]
+    if choice not in choices:
+        raise invalid_request(name, f"expected {' or '.join(choices)}, got {choice!r}")
+    return int(enum.Value(f"{name.upper()}_{choice.upper()}"))
 
 
 def _check_text(name: str, text: object) -> None:

@@ -102,7 +102,7 @@ class GeneratedImage:
     Attributes:
         index: Index of the image, from 0.
         seed: Seed of the image; the same request with this seed makes the same image.
-        png: PNG file with metadata.
+        file: The picture's file in the format that was asked for, with metadata.
         timings: Timing of each stage; the sum of their queue_s, compute_s and transfer_s and of
             overhead_s is wall_s.
         decodes: Steps, and digest of the tokens, of base and superres.
@@ -118,7 +118,7 @@ class GeneratedImage:
 
     index: int
     seed: int
-    png: bytes = field(repr=False)
+    file: bytes = field(repr=False)
     timings: tuple[StageTiming, ...] = field(default=(), repr=False)
     decodes: tuple[orchestrator_pb2.DecodeProvenance, ...] = field(default=(), repr=False)
     iteration: int | None = None
@@ -132,28 +132,33 @@ class GeneratedImage:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The decoded picture, for Pillow, which writes files without the metadata of `png`."""
-        return decode_image(self.png)
+        """The decoded picture, for Pillow, which writes files without the metadata of `file`."""
+        return decode_image(self.file)
+
+    @cached_property
+    def png(self) -> bytes:
+        """A PNG file of the picture: `file` itself, or made of it if that has another format."""
+        return converted(self.file, "png")
 
     def save(self, file: str | PathLike[str], *, quality: int = QUALITY) -> None:
         """Writes the picture with what it says of its origin; the suffix gives the format.
 
-        A .png file is `png` unchanged, so a C2PA manifest in it stays valid; a .jpg, .jpeg or .webp
-        file has its XMP packet.
+        In the format that was asked for (`picture_format`) it is `file` unchanged, so a C2PA
+        manifest in it stays valid; in another one it has the same XMP packet.
 
         Args:
             file: Name of the file.
-            quality: Of JPEG and WebP, 0 to 100.
+            quality: Of JPEG and WebP, 0 to 100, in another format than that of `file`.
 
         Raises:
-            InvalidRequest: the suffix is of another format.
+            InvalidRequest: the suffix is of another format, or that cannot hold the picture.
             OSError: the file cannot be written.
         """
         path = Path(file)
         if (picture_format := FORMATS.get(path.suffix.lower())) is None:
             expected = ", ".join(FORMATS)
             raise invalid_request("file", f"expected a name that ends in {expected}, got {path}")
-        path.write_bytes(converted(self.png, picture_format, quality))
+        path.write_bytes(converted(self.file, picture_format, quality))
 
 
 @dataclass(frozen=True)
@@ -212,9 +217,9 @@ def read_event(response: orchestrator_pb2.GenerateResponse) -> Event:
     raise ValueError(f"the server sent an event this client does not know: {response}")
 
 
-def decode_image(png: bytes) -> Image.Image:
-    """Decodes a PNG file."""
-    image = Image.open(io.BytesIO(png))
+def decode_image(file: bytes) -> Image.Image:
+    """Decodes a received file."""
+    image = Image.open(io.BytesIO(file))
     image.load()
     return image
 
@@ -239,7 +244,7 @@ def _image(made: orchestrator_pb2.GeneratedImage) -> GeneratedImage:
     return GeneratedImage(
         index=made.index,
         seed=made.seed,
-        png=made.png,
+        file=made.file or made.png,
         timings=tuple(made.timings),
         decodes=tuple(made.decodes),
         iteration=made.iteration if made.HasField("iteration") else None,

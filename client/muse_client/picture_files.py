@@ -3,9 +3,10 @@
 import io
 from os import PathLike
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from muse_client.errors import invalid_request
 
@@ -18,6 +19,7 @@ FORMATS: dict[str, PictureFormat] = {  # by suffix of a file's name
     ".webp": "webp",
 }
 QUALITY = 95  # of JPEG and WebP
+MAX_WEBP_SIDE_PX = 2**14 - 1
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 # Modes that PNG lacks, and the one that has the same colours and transparency.
 _CONVERTED = {
@@ -62,23 +64,34 @@ def file_bytes(image: ImageFile, field: str = "image") -> bytes:
     return content
 
 
-def converted(png: bytes, picture_format: PictureFormat, quality: int = QUALITY) -> bytes:
-    """Returns a received PNG unchanged, or as JPEG or WebP with the same XMP packet.
+def converted(file: bytes, picture_format: PictureFormat, quality: int = QUALITY) -> bytes:
+    """Returns a received file unchanged, or in another format with the same XMP packet.
 
-    A C2PA manifest of the PNG covers its bytes, so other formats cannot keep it.
+    A C2PA manifest covers the bytes of its file, so another format cannot keep it.
 
     Args:
-        png: The PNG file as the server made it.
+        file: The file as the server made it.
         picture_format: Format of the result.
-        quality: Of JPEG and WebP, 0 to 100.
+        quality: Of JPEG and WebP, 0 to 100, where the file has another format.
+
+    Raises:
+        InvalidRequest: WebP cannot hold a side as long as the picture's.
     """
-    if picture_format == "png":
-        return png
-    content = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(file)) as image:
+        if image.format == picture_format.upper():
+            return file
         image.load()  # chunks after the pixels, too
+        if picture_format == "webp" and max(image.size) > MAX_WEBP_SIDE_PX:
+            expected = f"png or jpeg with a side of more than {MAX_WEBP_SIDE_PX} pixels"
+            sides = f"{image.width} x {image.height}"
+            raise invalid_request("picture_format", f"expected {expected}, got webp and {sides}")
         xmp = image.info.get("xmp", b"")
-        image.convert("RGB").save(content, picture_format.upper(), quality=quality, xmp=xmp)
+        options: dict[str, Any] = {"quality": quality, "xmp": xmp}
+        if picture_format == "png":
+            options = {"pnginfo": PngInfo()}
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+        content = io.BytesIO()
+        image.convert("RGB").save(content, picture_format.upper(), **options)
     return content.getvalue()
 
 

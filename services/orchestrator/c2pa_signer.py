@@ -1,6 +1,6 @@
 """Content Credentials: C2PA manifests, which say under a signature how a picture was made.
 
-A manifest covers every byte of its PNG file, so that any later change of the file is noticed.
+A manifest covers every byte of its file, so that any later change of the file is noticed.
 
 Source: C2PA Technical Specification, chapters "Standard Assertions" (actions) and "Trust Model"
 (certificates); c2pa-python, which makes and signs the manifests.
@@ -64,30 +64,31 @@ class C2paSigner:
         probe = io.BytesIO()
         Image.new("RGB", (1, 1)).save(probe, "PNG")
         try:
-            self._signed(probe.getvalue(), {})
+            self._signed(probe.getvalue(), "PNG", {})
         except c2pa.C2paError as error:
             raise ValueError(
                 "c2pa_cert: expected an end-entity certificate for C2PA claims, documents or "
                 f"e-mail, got {cert}: {_line(error)}"
             ) from error
 
-    def signed(self, png: bytes, fields: Mapping[str, str]) -> bytes:
-        """Returns a PNG file with a signed manifest in it.
+    def signed(self, content: bytes, file_format: str, fields: Mapping[str, str]) -> bytes:
+        """Returns a picture's file with a signed manifest in it.
 
         Args:
-            png: The complete file.
+            content: The complete file.
+            file_format: "PNG", "JPEG" or "WEBP".
             fields: Fields of `picture_fields`; those with a value become an assertion.
 
         Raises:
             RequestError: INTERNAL: it cannot be signed, such as after the certificate's end.
         """
         try:
-            return self._signed(png, fields)
+            return self._signed(content, file_format, fields)
         except c2pa.C2paError as error:
             message = f"the picture cannot be signed (c2pa_cert): {_line(error)}"
             raise RequestError(grpc.StatusCode.INTERNAL, message) from error
 
-    def _signed(self, png: bytes, fields: Mapping[str, str]) -> bytes:
+    def _signed(self, content: bytes, file_format: str, fields: Mapping[str, str]) -> bytes:
         manifest = {
             "claim_generator_info": [{"name": "Muse", "version": package_version()}],
             "assertions": [
@@ -98,14 +99,14 @@ class C2paSigner:
                 },
             ],
         }
-        content = io.BytesIO()
+        signed = io.BytesIO()
         with (
             c2pa.Signer.from_info(self._info) as signer,
             c2pa.Context.from_dict(_SETTINGS) as context,
             c2pa.Builder(manifest, context) as builder,
         ):
-            builder.sign(signer, "image/png", io.BytesIO(png), content)
-        return content.getvalue()
+            builder.sign(signer, f"image/{file_format.lower()}", io.BytesIO(content), signed)
+        return signed.getvalue()
 
 
 def _actions(fields: Mapping[str, str]) -> list[dict[str, Any]]:

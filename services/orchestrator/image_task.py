@@ -1,4 +1,4 @@
-"""The task of making one image: its calls of base, superres and tokenizer, and its PNG file."""
+"""The task of making one image: its calls of base, superres and tokenizer, and its file."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,8 @@ from muse.tokenizer.v1.tokenizer_pb2 import DecodeRequest, EncodeRequest, Resolu
 from services.orchestrator.calls import Deadline, Retries, events
 from services.orchestrator.expected_time import FastestCalls
 from services.orchestrator.metadata import picture_fields, png_metadata
-from services.orchestrator.previews import PNG_THREADS, Show, png_file, preview_of
+from services.orchestrator.picture_files import FILE_THREADS, FORMATS, picture_file
+from services.orchestrator.previews import Show, preview_of
 from services.orchestrator.replicas.work import rows_of
 from services.orchestrator.request_log import log_blocked
 from services.orchestrator.safety import Judged, SafetyCheck, blocked_warning
@@ -48,8 +49,6 @@ from services.runtime.observability.tracing import span
 from services.runtime.wire.errors import RequestError, unavailable
 from services.runtime.wire.tensors import UINT8, pack_tensor, unpack_tensor
 from services.stages import StageName
-
-LARGE_IMAGE = 2**20  # pixels above which PNGs are compressed with less effort, to save seconds
 
 StepCallback = Callable[[DecodeProgress], Awaitable[None]]
 
@@ -229,14 +228,16 @@ class ImageTask:
                 return
             pixels = judged.pixels
         height, width = pixels.shape[:2]
-        with span("png"):  # off the event loop: compressing takes many milliseconds
-            content = await run_in(PNG_THREADS, partial(self._file, pixels, judged))
+        with span("picture file"):  # off the event loop: compressing takes many milliseconds
+            content = await run_in(FILE_THREADS, partial(self._file, pixels, judged))
+        is_png = FORMATS[context.request.picture_format] == "PNG"
         image = GeneratedImage(
             index=self.index,
             seed=self.seed,
             width_px=width,
             height_px=height,
-            png=content,
+            png=content if is_png else b"",
+            file=b"" if is_png else content,
             decodes=self.decodes,
             iteration=iteration,
             safety_score=None if judged is None else judged.score,
@@ -249,14 +250,15 @@ class ImageTask:
             context.candidates.append(finished)
 
     def _file(self, pixels: UInt8[np.ndarray, "h w 3"], judged: Judged | None) -> bytes:
-        """Returns the PNG file of the finished image, signed if there is a signer."""
-        signer, fields = self.context.signer, self._fields()
+        """Returns the file of the finished image, signed if there is a signer."""
+        request, signer, fields = self.context.request, self.context.signer, self._fields()
         if judged is not None:
             fields["safety_score"] = f"{judged.score:.4f}"
             fields["safety_action"] = "blurred" if judged.blurred else ""
-        level = 6 if pixels[..., 0].size <= LARGE_IMAGE else 1
-        png = png_file(pixels, pnginfo=png_metadata(fields), compress_level=level)
-        return png if signer is None else signer.signed(png, fields)
+        content = picture_file(pixels, fields, request)
+        if signer is None:
+            return content
+        return signer.signed(content, FORMATS[request.picture_format], fields)
 
     def _fields(self) -> dict[str, str]:
         """Returns what the files of the image and of its previews say of their origin."""
@@ -376,7 +378,7 @@ class ImageTask:
             metadata=png_metadata(self._fields()),
             show=self.show,
         )
-        return await run_in(PNG_THREADS, write)
+        return await run_in(FILE_THREADS, write)
 
 
 def _stage_of(message: BaseRequest | SuperresRequest) -> str:

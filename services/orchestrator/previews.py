@@ -1,21 +1,16 @@
 """Previews: pictures of a decode between two steps."""
 
-import io
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from muse.common.v1.decoding_pb2 import DecodeState
 from muse.orchestrator.v1.orchestrator_pb2 import Preview
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from services.orchestrator.picture_files import png_file
+
 GREY = 128  # of unknown tokens
-# Writes PNG files, so that they wait for each other only.
-PNG_THREADS = ThreadPoolExecutor(os.cpu_count(), "png")
 
 Show = Callable[[UInt8[np.ndarray, "s s 3"]], UInt8[np.ndarray, "h w 3"]]
 """Turns a decoded square of either resolution into the picture of a preview."""
@@ -54,10 +49,3 @@ def greyed(
     cell = len(pixels) // len(known)
     shown = np.kron(known, np.ones((cell, cell), bool))
     return np.where(shown[..., None], pixels, np.uint8(GREY))
-
-
-def png_file(pixels: UInt8[np.ndarray, "h w 3"], **options: Any) -> bytes:
-    """Returns the PNG file of a picture; options as of Pillow's `save`."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", **options)
-    return file.getvalue()

@@ -7,6 +7,7 @@ from muse.common.v1.decoding_pb2 import Sampling
 from muse.orchestrator.v1.orchestrator_pb2 import GenerateRequest
 
 from services.orchestrator.edits.registry import edit_kind
+from services.orchestrator.picture_files import set_format
 from services.runtime.wire.adapters import unpack_adapters
 from services.runtime.wire.caller import unpack_caller
 from services.runtime.wire.errors import invalid_field
@@ -19,7 +20,7 @@ MAX_IMAGES = 16
 
 
 def checked(request: GenerateRequest, decoding: Collection[StageName]) -> GenerateRequest:
-    """Returns a copy of a request with count, seed and weights set, after checking every range.
+    """Returns a copy of a request with count, seed, weights and format set; checks every range.
 
     `edits.sources` checks the picture of an edit, since decoding it takes longer. The text encoder
     checks the number of tokens of a prompt, since only it can count them.
@@ -69,6 +70,7 @@ def checked(request: GenerateRequest, decoding: Collection[StageName]) -> Genera
     if not 1 <= full.count <= MAX_IMAGES:
         raise invalid_field("count", expected=f"1 to {MAX_IMAGES}", got=full.count)
     _check_best_of(full)
+    set_format(full)
     if not request.HasField("seed"):
         full.seed = secrets.randbits(64)
     return full

@@ -25,7 +25,7 @@ from services.runtime.wire.errors import RequestError, invalid_field
 PolicyName = Literal["off", "tag", "blur", "block"]
 POLICIES: Sequence[str] = get_args(PolicyName)  # from the least to the most strict
 BLURRED_SHARE = 1 / 12  # standard deviation of the blur, of the shorter side
-# Bounded apart from PNG_THREADS, so that a slow classifier does not hold up finished files.
+# Bounded apart from FILE_THREADS, so that a slow classifier does not hold up finished files.
 THREADS = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "safety")
 
 

@@ -8,11 +8,12 @@ from typing import Protocol
 class PictureSigner(Protocol):
     """Signs how pictures were made; may be used by several threads at once."""
 
-    def signed(self, png: bytes, fields: Mapping[str, str]) -> bytes:
-        """Returns a PNG file with a signed manifest in it; runs in a thread.
+    def signed(self, content: bytes, file_format: str, fields: Mapping[str, str]) -> bytes:
+        """Returns a picture's file with a signed manifest in it; runs in a thread.
 
         Args:
-            png: The complete file.
+            content: The complete file.
+            file_format: "PNG", "JPEG" or "WEBP".
             fields: Fields of `picture_fields`.
 
         Raises:

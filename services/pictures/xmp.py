@@ -8,14 +8,18 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+_DESCRIPTION = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
+_NAMESPACE = "{urn:muse:picture:1}"
 _TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = _TYPES + "trainedAlgorithmicMedia"
 EDITED_TYPE = _TYPES + "compositeWithTrainedAlgorithmicMedia"
+_MAX_BYTES = 65_502  # of a packet in a JPEG
 CR = "\r"  # a reader of XML takes it for a newline unless it is escaped
 XMP_CHUNK = "XML:com.adobe.xmp"  # the keyword of PNG's text chunk
 _GIF_HEADER_BYTES = 13  # with the screen descriptor, after which the global palette comes
@@ -43,7 +47,15 @@ def source_type(fields: Mapping[str, str]) -> str:
 
 
 def xmp_packet(fields: Mapping[str, str]) -> str:
-    """Returns an XMP packet: the prompt, the IPTC source type, and every field with a value."""
+    """Returns an XMP packet: the prompt, the IPTC source type, and every field with a value.
+
+    A packet that a JPEG could not hold lacks the description, which repeats the prompt.
+    """
+    packet = _packet(fields, fields.get("prompt", ""))
+    return packet if len(packet.encode()) <= _MAX_BYTES else _packet(fields, "")
+
+
+def _packet(fields: Mapping[str, str], description: str) -> str:
     own = "".join(
         f" muse:{name}={quoteattr(well_formed(value))}" for name, value in fields.items() if value
     )
@@ -57,10 +69,28 @@ def xmp_packet(fields: Mapping[str, str]) -> str:
         ' xmlns:muse="urn:muse:picture:1"'
         f" Iptc4xmpExt:DigitalSourceType={quoteattr(source_type(fields))}{own}>"
         '<dc:description><rdf:Alt><rdf:li xml:lang="x-default">'
-        f"{escape(well_formed(fields.get('prompt', '')), {CR: '&#13;'})}"
+        f"{escape(well_formed(description), {CR: '&#13;'})}"
         "</rdf:li></rdf:Alt></dc:description>"
         '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     )
+
+
+def fields_of(image: Image.Image) -> dict[str, str]:
+    """Returns the fields of a picture's own XMP packet; none without a packet.
+
+    Args:
+        image: What Pillow read of a file, its pixels included: a PNG may have them first.
+    """
+    packet = image.info.get("xmp", b"").decode()
+    begin, end = packet.find("<x:xmpmeta"), packet.find("<?xpacket end")
+    if begin < 0:
+        return {}
+    description = next(ElementTree.fromstring(packet[begin:end]).iter(_DESCRIPTION))
+    return {
+        name.removeprefix(_NAMESPACE): value
+        for name, value in description.attrib.items()
+        if name.startswith(_NAMESPACE)
+    }
 
 
 def joint_packet(pictures: Sequence[Mapping[str, str]]) -> str:

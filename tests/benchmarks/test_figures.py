@@ -138,7 +138,7 @@ def test_overhead_is_what_the_stages_do_not_compute_and_its_parts_sum_up() -> No
         StageTiming(stage=stage, queue_s=0.001, compute_s=0.04, transfer_s=0.002)
         for stage in ("base", "superres")
     )
-    picture = GeneratedImage(index=0, seed=1, png=b"", timings=timings)
+    picture = GeneratedImage(index=0, seed=1, file=b"", timings=timings)
     request = account(0.1, picture)
     assert request.overhead == pytest.approx(20)
     assert request.rest == pytest.approx(request.overhead - request.queue - request.transfer) == 14

@@ -14,7 +14,7 @@ from muse_client import (
     outpainting,
     variation,
 )
-from muse_client.picture_files import ImageFile, file_bytes
+from muse_client.picture_files import ImageFile, PictureFormat, file_bytes
 from PIL import Image
 
 from services.pictures.files import PictureLimits, read_picture
@@ -173,8 +173,40 @@ async def test_a_saved_picture_says_where_it_comes_from(
     assert (file.read_bytes() == picture.png) == (name == "fox.png")
 
 
+@pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
+async def test_a_picture_is_saved_as_it_came_in_the_format_that_was_asked_for(
+    house: House, tmp_path: Path, picture_format: PictureFormat
+) -> None:
+    async with AsyncMuseClient(house.address) as client:
+        (picture,) = await client.generate("a fox", seed=5, picture_format=picture_format)
+    file = tmp_path / f"fox.{picture_format}"
+    picture.save(file)
+    assert file.read_bytes() == picture.file
+    assert picture.image.format == picture_format.upper()
+    with Image.open(io.BytesIO(picture.png)) as png:
+        assert png.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(png), np.asarray(picture.image.convert("RGB")))
+    assert packet_of(picture.png) == packet_of(picture.file)
+
+
+async def test_a_format_that_there_is_not_is_refused_before_it_is_sent(house: House) -> None:
+    async with AsyncMuseClient(house.address) as client:
+        with pytest.raises(
+            InvalidRequest, match=r"^picture_format: expected png or jpeg or webp, got 'gif'$"
+        ):
+            await client.generate("a fox", picture_format="gif")  # type: ignore[arg-type]
+
+
+def test_a_picture_that_webp_cannot_hold_is_not_saved_so(tmp_path: Path) -> None:
+    wide = GeneratedImage(index=0, seed=0, file=file_of(noise(1, 2**14)))
+    with pytest.raises(InvalidRequest, match="than 16383 pixels, got webp and 16384 x 1"):
+        wide.save(tmp_path / "wide.webp")
+    wide.save(tmp_path / "wide.jpg")
+    assert [each.name for each in tmp_path.iterdir()] == ["wide.jpg"]
+
+
 def test_a_picture_is_not_saved_in_another_format(tmp_path: Path) -> None:
-    picture = GeneratedImage(index=0, seed=0, png=file_of(noise()))
+    picture = GeneratedImage(index=0, seed=0, file=file_of(noise()))
     with pytest.raises(InvalidRequest, match=r"^file: expected .*\.png, \.jpg, .* got .*fox\.gif"):
         picture.save(tmp_path / "fox.gif")
     assert not any(tmp_path.iterdir())

@@ -66,14 +66,19 @@ async def test_a_drawn_seed_is_a_whole_number_in_javascript(gateway: Gateway) ->
 
 @pytest.mark.parametrize("output_format", ["jpeg", "webp"])
 async def test_other_formats_keep_the_mark_of_generated_pictures(
-    gateway: Gateway, output_format: Any
+    house: House, gateway: Gateway, output_format: Any
 ) -> None:
     answer = await gateway.openai.images.generate(
-        prompt="a fox", output_format=output_format, output_compression=90
+        prompt="a fox", output_format=output_format, output_compression=90, extra_body={"seed": 7}
     )
+    async with AsyncMuseClient(house.address) as client:
+        (picture,) = await client.generate(
+            "a fox", seed=7, picture_format=output_format, quality=90
+        )
 
     assert answer.data is not None
     assert answer.data[0].b64_json is not None
+    assert base64.b64decode(answer.data[0].b64_json) == picture.file  # with its signature, if any
     with opened(answer.data[0].b64_json) as image:
         image.load()
         assert image.format == output_format.upper()

@@ -12,12 +12,12 @@ import grpc
 import numpy as np
 import pytest
 from cryptography import x509
-from muse.orchestrator.v1.orchestrator_pb2 import Inpaint
+from muse.orchestrator.v1.orchestrator_pb2 import Inpaint, PictureFormat
 from PIL import Image
 
 from services.orchestrator import __main__ as orchestrator
 from services.orchestrator.signing import load_signer
-from services.pictures.xmp import EDITED_TYPE, SOURCE_TYPE, XMP_CHUNK
+from services.pictures.xmp import EDITED_TYPE, SOURCE_TYPE, XMP_CHUNK, fields_of
 from services.runtime.server.process import ServerError
 from services.runtime.version import package_version
 from services.runtime.wire.errors import RequestError
@@ -32,7 +32,9 @@ def authority() -> SigningAuthority:
     return SigningAuthority()
 
 
-def manifest_of(png: bytes, authority: SigningAuthority) -> tuple[str, dict[str, Any]]:
+def manifest_of(
+    content: bytes, authority: SigningAuthority, file_format: str = "PNG"
+) -> tuple[str, dict[str, Any]]:
     """Returns C2PA's judgement of a picture and what its manifest says, by label."""
     trust = {
         "trust_anchors": authority.pem.decode(),
@@ -40,7 +42,7 @@ def manifest_of(png: bytes, authority: SigningAuthority) -> tuple[str, dict[str,
     }
     with (
         c2pa.Context.from_dict({"trust": trust}) as context,
-        c2pa.Reader("image/png", io.BytesIO(png), context=context) as reader,
+        c2pa.Reader(f"image/{file_format.lower()}", io.BytesIO(content), context=context) as reader,
     ):
         manifest = reader.get_active_manifest()
         said = {each["label"]: each["data"] for each in manifest["assertions"]}
@@ -76,13 +78,31 @@ async def test_a_picture_says_under_a_signature_how_it_was_made(
         assert json.loads(written["checkpoints"])["base"] == "sha256:base"
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "WEBP"])
+async def test_a_picture_of_another_format_is_signed_too(
+    tmp_path: Path, authority: SigningAuthority, file_format: str
+) -> None:
+    asked = PictureFormat.Value(f"PICTURE_FORMAT_{file_format}")
+    async with open_house(**settings(tmp_path, authority)) as house:
+        events = await house.events(picture_format=asked)
+    (content,) = (event.image.file for event in events if event.HasField("image"))
+    state, said = manifest_of(content, authority, file_format)
+    assert state == "Trusted"
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == file_format
+        assert said["muse.provenance"] == fields_of(image)
+
+    changed = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    assert manifest_of(changed, authority, file_format)[0] == "Invalid"
+
+
 async def test_an_edit_is_a_composite_and_a_signed_picture_can_be_edited(
     tmp_path: Path, authority: SigningAuthority
 ) -> None:
     given = settings(tmp_path, authority)
     signer = load_signer(*given.values())
     assert signer is not None
-    signed = signer.signed(file_of(noise(32, 32)), {"prompt": "a fox"})
+    signed = signer.signed(file_of(noise(32, 32)), "PNG", {"prompt": "a fox"})
     mask = np.zeros((32, 32), np.uint8)
     mask[:16] = 255
     async with open_house(**given) as house:
@@ -114,7 +134,7 @@ def test_a_changed_byte_of_the_picture_or_of_its_text_is_noticed(
 ) -> None:
     signer = load_signer(*authority.issue().write(tmp_path))
     assert signer is not None
-    png = signer.signed(file_of(noise(32, 32)), {"prompt": "a fox", "seed": "7"})
+    png = signer.signed(file_of(noise(32, 32)), "PNG", {"prompt": "a fox", "seed": "7"})
     assert manifest_of(png, authority)[0] == "Trusted"
 
     place = png.index(part) + len(part) + 40 if part == b"IDAT" else png.index(part)
@@ -128,7 +148,7 @@ def test_a_signature_of_another_authority_is_not_trusted(
 ) -> None:
     signer = load_signer(*SigningAuthority().issue().write(tmp_path))
     assert signer is not None
-    png = signer.signed(file_of(noise(8, 8)), {"prompt": "a fox"})
+    png = signer.signed(file_of(noise(8, 8)), "PNG", {"prompt": "a fox"})
     assert manifest_of(png, authority)[0] == "Valid"
 
 
@@ -139,7 +159,7 @@ def test_every_kind_of_key_and_purpose_that_c2pa_allows_signs(
 ) -> None:
     signer = load_signer(*authority.issue(purpose, key).write(tmp_path))
     assert signer is not None
-    png = signer.signed(file_of(noise(8, 8)), {"prompt": "a \x00\r\n\ufffe\U0001f98a"})
+    png = signer.signed(file_of(noise(8, 8)), "PNG", {"prompt": "a \x00\r\n\ufffe\U0001f98a"})
     assert manifest_of(png, authority)[0] == "Trusted"
 
 
@@ -151,7 +171,7 @@ def test_what_cannot_be_signed_is_an_error_of_one_line(
     with pytest.raises(
         RequestError, match=r"^the picture cannot be signed \(c2pa_cert\): ."
     ) as caught:
-        signer.signed(b"no picture", {"prompt": "a fox"})
+        signer.signed(b"no picture", "PNG", {"prompt": "a fox"})
     assert caught.value.code is grpc.StatusCode.INTERNAL
     assert "\n" not in caught.value.message
 
@@ -161,7 +181,8 @@ def test_several_threads_sign_at_once(tmp_path: Path, authority: SigningAuthorit
     assert signer is not None
     png = file_of(noise(16, 16))
     with ThreadPoolExecutor(4) as threads:
-        signed = list(threads.map(lambda seed: signer.signed(png, {"seed": str(seed)}), range(16)))
+        seeds = [{"seed": str(seed)} for seed in range(16)]
+        signed = list(threads.map(lambda fields: signer.signed(png, "PNG", fields), seeds))
     for seed, each in enumerate(signed):
         state, said = manifest_of(each, authority)
         assert (state, said["muse.provenance"]["seed"]) == ("Trusted", str(seed))

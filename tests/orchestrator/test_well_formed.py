@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from PIL import Image
 
 from services.orchestrator.metadata import picture_fields, png_metadata
-from services.orchestrator.previews import png_file
+from services.orchestrator.picture_files import png_file
 from services.orchestrator.request_log import log_request
 from services.orchestrator.requests import MAX_PROMPT_LENGTH
 from services.pictures.xmp import XMP_CHUNK

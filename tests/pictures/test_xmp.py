@@ -10,6 +10,7 @@ from PIL import Image
 from services.pictures.xmp import (
     EDITED_TYPE,
     SOURCE_TYPE,
+    fields_of,
     file_with_xmp,
     joint_packet,
     xmp_packet,
@@ -70,6 +71,29 @@ def test_the_packet_of_several_pictures_lists_what_differs() -> None:
     assert found[MUSE + "seed"] == "7, 8"
     assert (found[MUSE + "prompt"], found[MUSE + "preset"]) == ("a fox", "tiny")
     assert SOURCE_TYPE in found.values()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_fields_are_read_again_from_a_file(file_format: str) -> None:
+    fields = {"prompt": "a \U0001f98a & <fox>\n'\"", "seed": "7"}
+    packet = xmp_packet({**fields, "negative_prompt": ""})
+    content = file_with_xmp(Image.fromarray(noise(8, 8)), file_format, packet)
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        assert fields_of(image) == fields
+
+
+def test_a_file_without_a_packet_has_no_fields() -> None:
+    assert fields_of(Image.fromarray(noise(8, 8))) == {}
+
+
+def test_a_jpeg_holds_the_longest_prompts() -> None:
+    fields = {"prompt": "&" * 4096, "negative_prompt": "&" * 4096, "checkpoints": "0" * 4096}
+    content = file_with_xmp(Image.fromarray(noise(8, 8)), "JPEG", xmp_packet(fields))
+    with Image.open(io.BytesIO(content)) as image:
+        assert fields_of(image) == fields
+    assert "&amp;</rdf:li>" not in xmp_packet(fields)
+    assert "&amp;</rdf:li>" in xmp_packet({**fields, "checkpoints": ""})  # where it fits
 
 
 def test_the_packet_of_an_edit_without_a_prompt_says_so() -> None:

@@ -21,6 +21,7 @@ from muse_client import (
 )
 from muse_client.edits import EditOptions
 from muse_client.events import in_order
+from muse_client.picture_files import FORMATS
 from rich import progress as bars
 from rich.console import Console
 from rich.text import Text
@@ -59,6 +60,7 @@ def run_request(prompt: str, command: CommandOptions, **edit: Unpack[EditOptions
         folder=command.preview_dir, filmstrip=command.filmstrip, animation=command.animate
     )
     options: GenerateOptions = {**command.generate_options(), **edit}
+    options["picture_format"] = FORMATS[command.out.suffix.lower()]
     for name in ("out", "trace_html", "filmstrip", "animate"):
         check_file(name, getattr(command, name))
     check_folder("preview_dir", command.preview_dir)

@@ -12,7 +12,7 @@ from muse_client.picture_files import FORMATS, QUALITY, converted
 from PIL import Image
 
 from services.pictures.sheets import contact_sheet
-from services.pictures.xmp import file_with_xmp, joint_packet
+from services.pictures.xmp import fields_of, file_with_xmp, joint_packet
 
 
 def check_suffix(option: str, file: Path | None, suffixes: Iterable[str] = FORMATS) -> None:
@@ -95,21 +95,12 @@ def save_image(
         RuntimeError: the file cannot be written.
     """
     file_format = Image.registered_extensions()[file.suffix.lower()]
-    packet = joint_packet([_fields(each) for each in shown])
+    packet = joint_packet([fields_of(each) for each in shown])
     write_file(file, file_with_xmp(image, file_format, packet, **options))
 
 
-def _fields(received: Image.Image) -> dict[str, str]:
-    """Returns what a received PNG says of its origin, by field: its text chunks but for XMP."""
-    return {
-        name: value
-        for name, value in received.info.items()
-        if isinstance(name, str) and isinstance(value, str) and name.isidentifier()
-    }
-
-
 def save_picture(picture: GeneratedImage, file: Path) -> None:
-    """Writes an image: the received PNG unchanged, or another format with the same XMP packet.
+    """Writes an image: the received file unchanged, or another format with the same XMP packet.
 
     The suffix of the file gives the format. Its folder is created, and the file is there whole or
     not at all.
@@ -119,7 +110,7 @@ def save_picture(picture: GeneratedImage, file: Path) -> None:
         RuntimeError: the file cannot be written.
     """
     check_suffix("out", file)
-    write_file(file, converted(picture.png, FORMATS[file.suffix.lower()]))
+    write_file(file, converted(picture.file, FORMATS[file.suffix.lower()]))
 
 
 def save_sheet(pictures: Sequence[GeneratedImage], file: Path) -> None:

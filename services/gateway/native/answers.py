@@ -95,7 +95,7 @@ async def _progress(event: muse_client.Progress, request: ImageRequest) -> Progr
 
 
 async def _image(event: muse_client.GeneratedImage, request: ImageRequest) -> GeneratedImage:
-    width_px, height_px = sides_of(event.png)
+    width_px, height_px = sides_of(event.file)
     return GeneratedImage(
         index=event.index,
         seed=event.seed,
@@ -106,7 +106,7 @@ async def _image(event: muse_client.GeneratedImage, request: ImageRequest) -> Ge
         blurred=event.blurred,
         width_px=width_px,
         height_px=height_px,
-        image=await _content(event.png, request),
+        image=await _content(event.file, request),
         timings=[
             StageTiming(
                 stage=each.stage,
@@ -128,8 +128,8 @@ def _done(event: muse_client.Done) -> Done:
     )
 
 
-async def _content(png: bytes, request: ImageRequest) -> str:
-    return await encoded(png, request.output_format, request.quality)
+async def _content(file: bytes, request: ImageRequest) -> str:
+    return await encoded(file, request.output_format, request.quality)
 
 
 def _sent(data: BaseModel) -> bytes:

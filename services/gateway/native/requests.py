@@ -116,6 +116,8 @@ class ImageRequest(BaseModel):
             adapters=self.adapters,
             preview_every=self.preview_every,
             caller=caller,
+            picture_format=self.output_format,
+            quality=self.quality,
         )
         if self.best_of is not None:
             options["best_of"] = self.best_of

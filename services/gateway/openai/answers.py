@@ -68,11 +68,11 @@ async def whole(events: Events, options: ImageOptions) -> ImagesAnswer:
     return ImagesAnswer(
         created=int(time.time()),
         data=[
-            ImageData(b64_json=await _content(each.png, options), **_origin(each))
+            ImageData(b64_json=await _content(each.file, options), **_origin(each))
             for each in in_order(images)
         ],
         output_format=options.output_format,
-        size=size_of(images[0].png),
+        size=size_of(images[0].file),
         warnings=warnings or None,
     )
 
@@ -94,7 +94,7 @@ async def streamed(events: Events, options: ImageOptions, kind: Kind) -> AsyncIt
                 elif isinstance(event, RequestWarning):
                     yield _sent(f"{kind}.warning", {"message": event.message})
                 elif isinstance(event, GeneratedImage):
-                    fields = await _event_of(event.png, options)
+                    fields = await _event_of(event.file, options)
                     yield _sent(f"{kind}.completed", fields | _origin(event))
                 elif isinstance(event, Progress) and _is_partial(event, previews, options):
                     assert event.preview is not None
@@ -114,20 +114,20 @@ def _is_partial(event: Progress, previews: int, options: ImageOptions) -> bool:
     )
 
 
-async def _content(png: bytes, options: ImageOptions) -> str:
-    return await encoded(png, options.output_format, options.output_compression)
+async def _content(file: bytes, options: ImageOptions) -> str:
+    return await encoded(file, options.output_format, options.output_compression)
 
 
 def _origin(image: GeneratedImage) -> dict[str, Any]:
     return {"seed": image.seed, "index": image.index}
 
 
-async def _event_of(png: bytes, options: ImageOptions) -> dict[str, Any]:
+async def _event_of(file: bytes, options: ImageOptions) -> dict[str, Any]:
     """Returns what an event says of a picture."""
     return {
-        "b64_json": await _content(png, options),
+        "b64_json": await _content(file, options),
         "created_at": int(time.time()),
-        "size": size_of(png),
+        "size": size_of(file),
         "quality": "auto",
         "background": "opaque",
         "output_format": options.output_format,

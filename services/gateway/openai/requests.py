@@ -73,6 +73,8 @@ class ImageOptions(BaseModel):
             adapters=self.adapters,
             base=_sampling("base", {**self.base, **given}),
             superres=_sampling("superres", self.superres),
+            picture_format=self.output_format,
+            quality=self.output_compression,
         )
         if self.best_of is not None:
             options["best_of"] = self.best_of

@@ -6,6 +6,7 @@ from services.orchestrator.edits.kind import Source
 from services.orchestrator.edits.limits import MAX_EDITED_PIXELS, MAX_PIXELS, MAX_SIDE_PX
 from services.orchestrator.edits.pictures import declared_size, read_picture
 from services.orchestrator.edits.registry import EDITS
+from services.orchestrator.picture_files import check_sides
 from services.pictures import files
 from services.pictures.files import ReadPicture
 from services.runtime.wire.errors import invalid_field
@@ -40,7 +41,8 @@ def read_source(request: GenerateRequest, read: ReadPicture = files.read_picture
     """Decodes the picture and the mask of an edit by `read`.
 
     Raises:
-        RequestError: INVALID_ARGUMENT: the picture or the mask is out of the limits or broken.
+        RequestError: INVALID_ARGUMENT: the picture or the mask is out of the limits or broken, or
+            the format of the result cannot hold it.
     """
     kind = EDITS[request.WhichOneof("edit") or ""]
     picture = read_picture(getattr(request, kind.name).image, f"{kind.name}.image", read)
@@ -52,6 +54,7 @@ def read_source(request: GenerateRequest, read: ReadPicture = files.read_picture
             got=f"{width} x {height}",
             advice="extend it by less",
         )
+    check_sides(request, height, width)
     return Source(edit=kind.name, rgb=picture.rgb, mask=kind.read_mask(request, picture, read))
 
 

@@ -17,6 +17,7 @@ from muse.orchestrator.v1.orchestrator_pb2 import (
     Inpaint,
     MaskFreeEdit,
     Outpaint,
+    PictureFormat,
     Vary,
 )
 
@@ -115,6 +116,7 @@ def good_requests() -> dict[str, list[Message]]:
                 adapters=[Adapter(name="owl", weight=0.5)],
             ),
             GenerateRequest(**common, best_of=2, count=1),
+            GenerateRequest(**common, picture_format=PictureFormat.PICTURE_FORMAT_WEBP, quality=1),
             *(GenerateRequest(**common, **edit) for edit in edits),
         ],
         STATUS: [GetStatusRequest()],

@@ -32,7 +32,7 @@ def picture(index: int = 0, shade: int = 200) -> GeneratedImage:
     Image.new("RGB", (16, 8), (shade, 0, 0)).save(
         content, "PNG", pnginfo=png_metadata(picture_fields(request, 7 + index, provenance))
     )
-    return GeneratedImage(index=index, seed=7 + index, png=content.getvalue())
+    return GeneratedImage(index=index, seed=7 + index, file=content.getvalue())
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.jpg", "c.JPEG", "d.webp"])

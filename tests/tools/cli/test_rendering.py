@@ -21,7 +21,7 @@ def lines(table: Table, width: int = 200) -> list[list[str]]:
 
 def picture(index: int, compute_s: float) -> GeneratedImage:
     timings = (StageTiming(stage="base", queue_s=0.002, compute_s=compute_s, transfer_s=0.0005),)
-    return GeneratedImage(index=index, seed=index, png=b"", timings=timings)
+    return GeneratedImage(index=index, seed=index, file=b"", timings=timings)
 
 
 def test_the_timings_are_milliseconds_and_the_mean_of_several_pictures() -> None:

@@ -35,7 +35,7 @@ def picture(*calls: StageCall, wall_s: float = 1.0) -> GeneratedImage:
     return GeneratedImage(
         index=0,
         seed=7,
-        png=file_of(np.zeros((1, 1, 3), np.uint8)),
+        file=file_of(np.zeros((1, 1, 3), np.uint8)),
         timings=timings,
         wall_s=wall_s,
         overhead_s=wall_s - spent_s,

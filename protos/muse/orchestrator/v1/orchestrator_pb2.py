@@ -29,7 +29,7 @@ from muse.common.v1 import tensor_pb2 as muse_dot_common_dot_v1_dot_tensor__pb2
 from muse.common.v1 import warning_pb2 as muse_dot_common_dot_v1_dot_warning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'muse/orchestrator/v1/orchestrator.proto\x12\x14muse.orchestrator.v1\x1a\x1bmuse/common/v1/caller.proto\x1a\x1dmuse/common/v1/decoding.proto\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\x1a\x1cmuse/common/v1/warning.proto\"\xe8\x04\n\x0fGenerateRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x02 \x01(\t\x12\x12\n\x05\x63ount\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x02\x88\x01\x01\x12&\n\x04\x62\x61se\x18\x05 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12*\n\x08superres\x18\x06 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12\x10\n\x08progress\x18\x07 \x01(\x08\x12&\n\x06\x63\x61ller\x18\x08 \x01(\x0b\x32\x16.muse.common.v1.Caller\x12\x15\n\rpreview_every\x18\t \x01(\r\x12\x0f\n\x07\x62\x65st_of\x18\n \x01(\r\x12)\n\x08\x61\x64\x61pters\x18\x0b \x03(\x0b\x32\x17.muse.common.v1.Adapter\x12\x39\n\rsafety_policy\x18\x0c \x01(\x0e\x32\".muse.orchestrator.v1.SafetyPolicy\x12\x30\n\x07inpaint\x18\x10 \x01(\x0b\x32\x1d.muse.orchestrator.v1.InpaintH\x00\x12\x32\n\x08outpaint\x18\x11 \x01(\x0b\x32\x1e.muse.orchestrator.v1.OutpaintH\x00\x12<\n\x0emask_free_edit\x18\x12 \x01(\x0b\x32\".muse.orchestrator.v1.MaskFreeEditH\x00\x12*\n\x04vary\x18\x13 \x01(\x0b\x32\x1a.muse.orchestrator.v1.VaryH\x00\x42\x06\n\x04\x65\x64itB\x08\n\x06_countB\x07\n\x05_seed\"\x8b\x01\n\x07Inpaint\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0c\n\x04mask\x18\x02 \x01(\x0c\x12\x17\n\nfeather_px\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x16\n\tcomposite\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\rmask_is_alpha\x18\x05 \x01(\x08\x42\r\n\x0b_feather_pxB\x0c\n\n_composite\"_\n\x08Outpaint\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0f\n\x07left_px\x18\x02 \x01(\r\x12\x0e\n\x06top_px\x18\x03 \x01(\r\x12\x10\n\x08right_px\x18\x04 \x01(\r\x12\x11\n\tbottom_px\x18\x05 \x01(\r\"\xa8\x01\n\x0cMaskFreeEdit\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x17\n\niterations\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08\x66raction\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x19\n\x11return_iterations\x18\x04 \x03(\r\x12\x15\n\x08strength\x18\x05 \x01(\x02H\x02\x88\x01\x01\x42\r\n\x0b_iterationsB\x0b\n\t_fractionB\x0b\n\t_strength\"9\n\x04Vary\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x15\n\x08strength\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\x99\x02\n\x10GenerateResponse\x12\x32\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1e.muse.orchestrator.v1.AcceptedH\x00\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32\x1e.muse.orchestrator.v1.ProgressH\x00\x12\x35\n\x05image\x18\x03 \x01(\x0b\x32$.muse.orchestrator.v1.GeneratedImageH\x00\x12*\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1a.muse.orchestrator.v1.DoneH\x00\x12\x31\n\x07warning\x18\x05 \x01(\x0b\x32\x1e.muse.common.v1.RequestWarningH\x00\x42\x07\n\x05\x65vent\"\'\n\x08\x41\x63\x63\x65pted\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xa3\x01\n\x08Progress\x12\r\n\x05image\x18\x01 \x01(\r\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\r\n\x05total\x18\x04 \x01(\r\x12\x0c\n\x04part\x18\x05 \x01(\r\x12\r\n\x05parts\x18\x06 \x01(\r\x12\x33\n\x07preview\x18\x07 \x01(\x0b\x32\x1d.muse.orchestrator.v1.PreviewH\x00\x88\x01\x01\x42\n\n\x08_preview\"P\n\x07Preview\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12\r\n\x05known\x18\x02 \x01(\x0c\x12\x0b\n\x03png\x18\x03 \x01(\x0c\"\xb1\x03\n\x0eGeneratedImage\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x10\n\x08width_px\x18\x03 \x01(\r\x12\x11\n\theight_px\x18\x04 \x01(\r\x12\x0b\n\x03png\x18\x05 \x01(\x0c\x12,\n\x07timings\x18\x06 \x03(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x37\n\x07\x64\x65\x63odes\x18\x07 \x03(\x0b\x32&.muse.orchestrator.v1.DecodeProvenance\x12\x16\n\titeration\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04rank\x18\t \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05score\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06wall_s\x18\x0b \x01(\x01\x12\x12\n\noverhead_s\x18\x0c \x01(\x01\x12(\n\x05\x63\x61lls\x18\r \x03(\x0b\x32\x19.muse.common.v1.StageCall\x12\x19\n\x0csafety_score\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x0f\n\x07\x62lurred\x18\x0f \x01(\x08\x42\x0c\n\n_iterationB\x07\n\x05_rankB\x08\n\x06_scoreB\x0f\n\r_safety_score\"@\n\x10\x44\x65\x63odeProvenance\x12\r\n\x05stage\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x01(\t\"\xb8\x01\n\x04\x44one\x12\x0f\n\x07total_s\x18\x01 \x01(\x01\x12\x34\n\nprovenance\x18\x02 \x01(\x0b\x32 .muse.orchestrator.v1.Provenance\x12\x39\n\x08\x64\x65vice_s\x18\x03 \x03(\x0b\x32\'.muse.orchestrator.v1.Done.DeviceSEntry\x1a.\n\x0c\x44\x65viceSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x97\x02\n\nProvenance\x12\x0e\n\x06preset\x18\x01 \x01(\t\x12\x46\n\x0b\x63heckpoints\x18\x02 \x03(\x0b\x32\x31.muse.orchestrator.v1.Provenance.CheckpointsEntry\x12&\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12*\n\x08superres\x18\x04 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12)\n\x08\x61\x64\x61pters\x18\x05 \x03(\x0b\x32\x17.muse.common.v1.Adapter\x1a\x32\n\x10\x43heckpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x12\n\x10GetStatusRequest\"h\n\x11GetStatusResponse\x12\x31\n\x06stages\x18\x01 \x03(\x0b\x32!.muse.orchestrator.v1.StageReport\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07side_px\x18\x03 \x01(\r\"\xd5\x01\n\x0bStageReport\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07serving\x18\x03 \x01(\x08\x12\x30\n\x06status\x18\x04 \x01(\x0b\x32\x1b.muse.common.v1.StageStatusH\x00\x88\x01\x01\x12\x1a\n\x12unavailable_reason\x18\x05 \x01(\t\x12/\n\x08\x64\x65\x66\x61ults\x18\x06 \x01(\x0b\x32\x18.muse.common.v1.SamplingH\x01\x88\x01\x01\x42\t\n\x07_statusB\x0b\n\t_defaults*u\n\x0cSafetyPolicy\x12\x1d\n\x19SAFETY_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11SAFETY_POLICY_TAG\x10\x01\x12\x16\n\x12SAFETY_POLICY_BLUR\x10\x02\x12\x17\n\x13SAFETY_POLICY_BLOCK\x10\x03\x32\xd0\x01\n\x13OrchestratorService\x12[\n\x08Generate\x12%.muse.orchestrator.v1.GenerateRequest\x1a&.muse.orchestrator.v1.GenerateResponse0\x01\x12\\\n\tGetStatus\x12&.muse.orchestrator.v1.GetStatusRequest\x1a\'.muse.orchestrator.v1.GetStatusResponseB=\n\x14muse.orchestrator.v1P\x01Z#muse/orchestrator/v1;orchestratorv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'muse/orchestrator/v1/orchestrator.proto\x12\x14muse.orchestrator.v1\x1a\x1bmuse/common/v1/caller.proto\x1a\x1dmuse/common/v1/decoding.proto\x1a\x1amuse/common/v1/stage.proto\x1a\x1bmuse/common/v1/tensor.proto\x1a\x1cmuse/common/v1/warning.proto\"\xc7\x05\n\x0fGenerateRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x02 \x01(\t\x12\x12\n\x05\x63ount\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x02\x88\x01\x01\x12&\n\x04\x62\x61se\x18\x05 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12*\n\x08superres\x18\x06 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12\x10\n\x08progress\x18\x07 \x01(\x08\x12&\n\x06\x63\x61ller\x18\x08 \x01(\x0b\x32\x16.muse.common.v1.Caller\x12\x15\n\rpreview_every\x18\t \x01(\r\x12\x0f\n\x07\x62\x65st_of\x18\n \x01(\r\x12)\n\x08\x61\x64\x61pters\x18\x0b \x03(\x0b\x32\x17.muse.common.v1.Adapter\x12\x39\n\rsafety_policy\x18\x0c \x01(\x0e\x32\".muse.orchestrator.v1.SafetyPolicy\x12;\n\x0epicture_format\x18\r \x01(\x0e\x32#.muse.orchestrator.v1.PictureFormat\x12\x14\n\x07quality\x18\x0e \x01(\rH\x03\x88\x01\x01\x12\x30\n\x07inpaint\x18\x10 \x01(\x0b\x32\x1d.muse.orchestrator.v1.InpaintH\x00\x12\x32\n\x08outpaint\x18\x11 \x01(\x0b\x32\x1e.muse.orchestrator.v1.OutpaintH\x00\x12<\n\x0emask_free_edit\x18\x12 \x01(\x0b\x32\".muse.orchestrator.v1.MaskFreeEditH\x00\x12*\n\x04vary\x18\x13 \x01(\x0b\x32\x1a.muse.orchestrator.v1.VaryH\x00\x42\x06\n\x04\x65\x64itB\x08\n\x06_countB\x07\n\x05_seedB\n\n\x08_quality\"\x8b\x01\n\x07Inpaint\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0c\n\x04mask\x18\x02 \x01(\x0c\x12\x17\n\nfeather_px\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x16\n\tcomposite\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\rmask_is_alpha\x18\x05 \x01(\x08\x42\r\n\x0b_feather_pxB\x0c\n\n_composite\"_\n\x08Outpaint\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0f\n\x07left_px\x18\x02 \x01(\r\x12\x0e\n\x06top_px\x18\x03 \x01(\r\x12\x10\n\x08right_px\x18\x04 \x01(\r\x12\x11\n\tbottom_px\x18\x05 \x01(\r\"\xa8\x01\n\x0cMaskFreeEdit\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x17\n\niterations\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08\x66raction\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x19\n\x11return_iterations\x18\x04 \x03(\r\x12\x15\n\x08strength\x18\x05 \x01(\x02H\x02\x88\x01\x01\x42\r\n\x0b_iterationsB\x0b\n\t_fractionB\x0b\n\t_strength\"9\n\x04Vary\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x15\n\x08strength\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\x99\x02\n\x10GenerateResponse\x12\x32\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1e.muse.orchestrator.v1.AcceptedH\x00\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32\x1e.muse.orchestrator.v1.ProgressH\x00\x12\x35\n\x05image\x18\x03 \x01(\x0b\x32$.muse.orchestrator.v1.GeneratedImageH\x00\x12*\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1a.muse.orchestrator.v1.DoneH\x00\x12\x31\n\x07warning\x18\x05 \x01(\x0b\x32\x1e.muse.common.v1.RequestWarningH\x00\x42\x07\n\x05\x65vent\"\'\n\x08\x41\x63\x63\x65pted\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xa3\x01\n\x08Progress\x12\r\n\x05image\x18\x01 \x01(\r\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\r\n\x05total\x18\x04 \x01(\r\x12\x0c\n\x04part\x18\x05 \x01(\r\x12\r\n\x05parts\x18\x06 \x01(\r\x12\x33\n\x07preview\x18\x07 \x01(\x0b\x32\x1d.muse.orchestrator.v1.PreviewH\x00\x88\x01\x01\x42\n\n\x08_preview\"P\n\x07Preview\x12)\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.muse.common.v1.TokenGrid\x12\r\n\x05known\x18\x02 \x01(\x0c\x12\x0b\n\x03png\x18\x03 \x01(\x0c\"\xbf\x03\n\x0eGeneratedImage\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x10\n\x08width_px\x18\x03 \x01(\r\x12\x11\n\theight_px\x18\x04 \x01(\r\x12\x0b\n\x03png\x18\x05 \x01(\x0c\x12,\n\x07timings\x18\x06 \x03(\x0b\x32\x1b.muse.common.v1.StageTiming\x12\x37\n\x07\x64\x65\x63odes\x18\x07 \x03(\x0b\x32&.muse.orchestrator.v1.DecodeProvenance\x12\x16\n\titeration\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04rank\x18\t \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05score\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06wall_s\x18\x0b \x01(\x01\x12\x12\n\noverhead_s\x18\x0c \x01(\x01\x12(\n\x05\x63\x61lls\x18\r \x03(\x0b\x32\x19.muse.common.v1.StageCall\x12\x19\n\x0csafety_score\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x0f\n\x07\x62lurred\x18\x0f \x01(\x08\x12\x0c\n\x04\x66ile\x18\x10 \x01(\x0c\x42\x0c\n\n_iterationB\x07\n\x05_rankB\x08\n\x06_scoreB\x0f\n\r_safety_score\"@\n\x10\x44\x65\x63odeProvenance\x12\r\n\x05stage\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x01(\t\"\xb8\x01\n\x04\x44one\x12\x0f\n\x07total_s\x18\x01 \x01(\x01\x12\x34\n\nprovenance\x18\x02 \x01(\x0b\x32 .muse.orchestrator.v1.Provenance\x12\x39\n\x08\x64\x65vice_s\x18\x03 \x03(\x0b\x32\'.muse.orchestrator.v1.Done.DeviceSEntry\x1a.\n\x0c\x44\x65viceSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x97\x02\n\nProvenance\x12\x0e\n\x06preset\x18\x01 \x01(\t\x12\x46\n\x0b\x63heckpoints\x18\x02 \x03(\x0b\x32\x31.muse.orchestrator.v1.Provenance.CheckpointsEntry\x12&\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12*\n\x08superres\x18\x04 \x01(\x0b\x32\x18.muse.common.v1.Sampling\x12)\n\x08\x61\x64\x61pters\x18\x05 \x03(\x0b\x32\x17.muse.common.v1.Adapter\x1a\x32\n\x10\x43heckpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x12\n\x10GetStatusRequest\"h\n\x11GetStatusResponse\x12\x31\n\x06stages\x18\x01 \x03(\x0b\x32!.muse.orchestrator.v1.StageReport\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07side_px\x18\x03 \x01(\r\"\xd5\x01\n\x0bStageReport\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07serving\x18\x03 \x01(\x08\x12\x30\n\x06status\x18\x04 \x01(\x0b\x32\x1b.muse.common.v1.StageStatusH\x00\x88\x01\x01\x12\x1a\n\x12unavailable_reason\x18\x05 \x01(\t\x12/\n\x08\x64\x65\x66\x61ults\x18\x06 \x01(\x0b\x32\x18.muse.common.v1.SamplingH\x01\x88\x01\x01\x42\t\n\x07_statusB\x0b\n\t_defaults*u\n\x0cSafetyPolicy\x12\x1d\n\x19SAFETY_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11SAFETY_POLICY_TAG\x10\x01\x12\x16\n\x12SAFETY_POLICY_BLUR\x10\x02\x12\x17\n\x13SAFETY_POLICY_BLOCK\x10\x03*y\n\rPictureFormat\x12\x1e\n\x1aPICTURE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PICTURE_FORMAT_PNG\x10\x01\x12\x17\n\x13PICTURE_FORMAT_JPEG\x10\x02\x12\x17\n\x13PICTURE_FORMAT_WEBP\x10\x03\x32\xd0\x01\n\x13OrchestratorService\x12[\n\x08Generate\x12%.muse.orchestrator.v1.GenerateRequest\x1a&.muse.orchestrator.v1.GenerateResponse0\x01\x12\\\n\tGetStatus\x12&.muse.orchestrator.v1.GetStatusRequest\x1a\'.muse.orchestrator.v1.GetStatusResponseB=\n\x14muse.orchestrator.v1P\x01Z#muse/orchestrator/v1;orchestratorv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,44 +41,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DONE_DEVICESENTRY']._serialized_options = b'8\001'
   _globals['_PROVENANCE_CHECKPOINTSENTRY']._loaded_options = None
   _globals['_PROVENANCE_CHECKPOINTSENTRY']._serialized_options = b'8\001'
-  _globals['_SAFETYPOLICY']._serialized_start=3186
-  _globals['_SAFETYPOLICY']._serialized_end=3303
+  _globals['_SAFETYPOLICY']._serialized_start=3295
+  _globals['_SAFETYPOLICY']._serialized_end=3412
+  _globals['_PICTUREFORMAT']._serialized_start=3414
+  _globals['_PICTUREFORMAT']._serialized_end=3535
   _globals['_GENERATEREQUEST']._serialized_start=213
-  _globals['_GENERATEREQUEST']._serialized_end=829
-  _globals['_INPAINT']._serialized_start=832
-  _globals['_INPAINT']._serialized_end=971
-  _globals['_OUTPAINT']._serialized_start=973
-  _globals['_OUTPAINT']._serialized_end=1068
-  _globals['_MASKFREEEDIT']._serialized_start=1071
-  _globals['_MASKFREEEDIT']._serialized_end=1239
-  _globals['_VARY']._serialized_start=1241
-  _globals['_VARY']._serialized_end=1298
-  _globals['_GENERATERESPONSE']._serialized_start=1301
-  _globals['_GENERATERESPONSE']._serialized_end=1582
-  _globals['_ACCEPTED']._serialized_start=1584
-  _globals['_ACCEPTED']._serialized_end=1623
-  _globals['_PROGRESS']._serialized_start=1626
-  _globals['_PROGRESS']._serialized_end=1789
-  _globals['_PREVIEW']._serialized_start=1791
-  _globals['_PREVIEW']._serialized_end=1871
-  _globals['_GENERATEDIMAGE']._serialized_start=1874
-  _globals['_GENERATEDIMAGE']._serialized_end=2307
-  _globals['_DECODEPROVENANCE']._serialized_start=2309
-  _globals['_DECODEPROVENANCE']._serialized_end=2373
-  _globals['_DONE']._serialized_start=2376
-  _globals['_DONE']._serialized_end=2560
-  _globals['_DONE_DEVICESENTRY']._serialized_start=2514
-  _globals['_DONE_DEVICESENTRY']._serialized_end=2560
-  _globals['_PROVENANCE']._serialized_start=2563
-  _globals['_PROVENANCE']._serialized_end=2842
-  _globals['_PROVENANCE_CHECKPOINTSENTRY']._serialized_start=2792
-  _globals['_PROVENANCE_CHECKPOINTSENTRY']._serialized_end=2842
-  _globals['_GETSTATUSREQUEST']._serialized_start=2844
-  _globals['_GETSTATUSREQUEST']._serialized_end=2862
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2864
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2968
-  _globals['_STAGEREPORT']._serialized_start=2971
-  _globals['_STAGEREPORT']._serialized_end=3184
-  _globals['_ORCHESTRATORSERVICE']._serialized_start=3306
-  _globals['_ORCHESTRATORSERVICE']._serialized_end=3514
+  _globals['_GENERATEREQUEST']._serialized_end=924
+  _globals['_INPAINT']._serialized_start=927
+  _globals['_INPAINT']._serialized_end=1066
+  _globals['_OUTPAINT']._serialized_start=1068
+  _globals['_OUTPAINT']._serialized_end=1163
+  _globals['_MASKFREEEDIT']._serialized_start=1166
+  _globals['_MASKFREEEDIT']._serialized_end=1334
+  _globals['_VARY']._serialized_start=1336
+  _globals['_VARY']._serialized_end=1393
+  _globals['_GENERATERESPONSE']._serialized_start=1396
+  _globals['_GENERATERESPONSE']._serialized_end=1677
+  _globals['_ACCEPTED']._serialized_start=1679
+  _globals['_ACCEPTED']._serialized_end=1718
+  _globals['_PROGRESS']._serialized_start=1721
+  _globals['_PROGRESS']._serialized_end=1884
+  _globals['_PREVIEW']._serialized_start=1886
+  _globals['_PREVIEW']._serialized_end=1966
+  _globals['_GENERATEDIMAGE']._serialized_start=1969
+  _globals['_GENERATEDIMAGE']._serialized_end=2416
+  _globals['_DECODEPROVENANCE']._serialized_start=2418
+  _globals['_DECODEPROVENANCE']._serialized_end=2482
+  _globals['_DONE']._serialized_start=2485
+  _globals['_DONE']._serialized_end=2669
+  _globals['_DONE_DEVICESENTRY']._serialized_start=2623
+  _globals['_DONE_DEVICESENTRY']._serialized_end=2669
+  _globals['_PROVENANCE']._serialized_start=2672
+  _globals['_PROVENANCE']._serialized_end=2951
+  _globals['_PROVENANCE_CHECKPOINTSENTRY']._serialized_start=2901
+  _globals['_PROVENANCE_CHECKPOINTSENTRY']._serialized_end=2951
+  _globals['_GETSTATUSREQUEST']._serialized_start=2953
+  _globals['_GETSTATUSREQUEST']._serialized_end=2971
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2973
+  _globals['_GETSTATUSRESPONSE']._serialized_end=3077
+  _globals['_STAGEREPORT']._serialized_start=3080
+  _globals['_STAGEREPORT']._serialized_end=3293
+  _globals['_ORCHESTRATORSERVICE']._serialized_start=3538
+  _globals['_ORCHESTRATORSERVICE']._serialized_end=3746
 # @@protoc_insertion_point(module_scope)

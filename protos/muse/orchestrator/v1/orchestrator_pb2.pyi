@@ -69,6 +69,34 @@ PICTURE_BLOCKED takes its place. If no picture is left, the call ends as PERMISS
 """
 global___SafetyPolicy = SafetyPolicy
 
+class _PictureFormat:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PictureFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PictureFormat.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PICTURE_FORMAT_UNSPECIFIED: _PictureFormat.ValueType  # 0
+    """PNG."""
+    PICTURE_FORMAT_PNG: _PictureFormat.ValueType  # 1
+    """PNG, whose pixels are those that the stages made."""
+    PICTURE_FORMAT_JPEG: _PictureFormat.ValueType  # 2
+    """JPEG, which loses detail."""
+    PICTURE_FORMAT_WEBP: _PictureFormat.ValueType  # 3
+    """WebP, which loses detail. Its sides are at most 16,383 pixels; a longer one is INVALID_ARGUMENT."""
+
+class PictureFormat(_PictureFormat, metaclass=_PictureFormatEnumTypeWrapper):
+    """Format of a picture's file."""
+
+PICTURE_FORMAT_UNSPECIFIED: PictureFormat.ValueType  # 0
+"""PNG."""
+PICTURE_FORMAT_PNG: PictureFormat.ValueType  # 1
+"""PNG, whose pixels are those that the stages made."""
+PICTURE_FORMAT_JPEG: PictureFormat.ValueType  # 2
+"""JPEG, which loses detail."""
+PICTURE_FORMAT_WEBP: PictureFormat.ValueType  # 3
+"""WebP, which loses detail. Its sides are at most 16,383 pixels; a longer one is INVALID_ARGUMENT."""
+global___PictureFormat = PictureFormat
+
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
     """Request for pictures."""
@@ -87,6 +115,8 @@ class GenerateRequest(google.protobuf.message.Message):
     BEST_OF_FIELD_NUMBER: builtins.int
     ADAPTERS_FIELD_NUMBER: builtins.int
     SAFETY_POLICY_FIELD_NUMBER: builtins.int
+    PICTURE_FORMAT_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
     INPAINT_FIELD_NUMBER: builtins.int
     OUTPAINT_FIELD_NUMBER: builtins.int
     MASK_FREE_EDIT_FIELD_NUMBER: builtins.int
@@ -122,6 +152,10 @@ class GenerateRequest(google.protobuf.message.Message):
     or a stricter one; one that is less strict is INVALID_ARGUMENT. A server without a classifier answers
     UNIMPLEMENTED. Default: the server's policy.
     """
+    picture_format: global___PictureFormat.ValueType
+    """Format of the pictures' files. Previews are PNG files always. Default: PNG."""
+    quality: builtins.int
+    """Quality of JPEG and WebP, 0 to 100; PNG has none. Default: 95."""
     @property
     def base(self) -> muse.common.v1.decoding_pb2.Sampling:
         """Sampling parameters of the base transformer. `seed` must not be set. Default: those of the stage."""
@@ -175,15 +209,19 @@ class GenerateRequest(google.protobuf.message.Message):
         best_of: builtins.int = ...,
         adapters: collections.abc.Iterable[muse.common.v1.decoding_pb2.Adapter] | None = ...,
         safety_policy: global___SafetyPolicy.ValueType = ...,
+        picture_format: global___PictureFormat.ValueType = ...,
+        quality: builtins.int | None = ...,
         inpaint: global___Inpaint | None = ...,
         outpaint: global___Outpaint | None = ...,
         mask_free_edit: global___MaskFreeEdit | None = ...,
         vary: global___Vary | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "base", b"base", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_seed", b"_seed", "adapters", b"adapters", "base", b"base", "best_of", b"best_of", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "safety_policy", b"safety_policy", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_count", b"_count", "_quality", b"_quality", "_seed", b"_seed", "base", b"base", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "outpaint", b"outpaint", "quality", b"quality", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_quality", b"_quality", "_seed", b"_seed", "adapters", b"adapters", "base", b"base", "best_of", b"best_of", "caller", b"caller", "count", b"count", "edit", b"edit", "inpaint", b"inpaint", "mask_free_edit", b"mask_free_edit", "negative_prompt", b"negative_prompt", "outpaint", b"outpaint", "picture_format", b"picture_format", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "quality", b"quality", "safety_policy", b"safety_policy", "seed", b"seed", "superres", b"superres", "vary", b"vary"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_quality", b"_quality"]) -> typing.Literal["quality"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
@@ -536,6 +574,7 @@ class GeneratedImage(google.protobuf.message.Message):
     CALLS_FIELD_NUMBER: builtins.int
     SAFETY_SCORE_FIELD_NUMBER: builtins.int
     BLURRED_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Index of the picture, from 0."""
     seed: builtins.int
@@ -546,7 +585,8 @@ class GeneratedImage(google.protobuf.message.Message):
     """Height in pixels."""
     png: builtins.bytes
     """The picture as a PNG file. Its metadata has the prompt, the seed, the checkpoints, the adapters, the
-    score of the safety classifier, and the statement that it was generated.
+    score of the safety classifier, and the statement that it was generated. Empty if the request asks for
+    another format.
     """
     iteration: builtins.int
     """Iteration after which a mask-free edit returned the picture. Pictures of one edit share index and
@@ -559,13 +599,15 @@ class GeneratedImage(google.protobuf.message.Message):
     wall_s: builtins.float
     """Time from the arrival of the request to this event, in seconds."""
     overhead_s: builtins.float
-    """Time outside all calls of stages, in seconds: the work of the orchestrator, PNG compression included."""
+    """Time outside all calls of stages, in seconds: the work of the orchestrator, the picture's file included."""
     safety_score: builtins.float
     """Score of the safety classifier, 0 to 1; a higher score is likelier explicit. Not set on a server without
     a classifier.
     """
     blurred: builtins.bool
     """Whether the picture is blurred because of its score. Default: false."""
+    file: builtins.bytes
+    """The picture's file in the format that the request asks for, with the same metadata. Empty if that is PNG."""
     @property
     def timings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[muse.common.v1.stage_pb2.StageTiming]:
         """Time of the picture in each stage: sums over `calls`. Concurrent calls only count in device_s. The
@@ -600,9 +642,10 @@ class GeneratedImage(google.protobuf.message.Message):
         calls: collections.abc.Iterable[muse.common.v1.stage_pb2.StageCall] | None = ...,
         safety_score: builtins.float | None = ...,
         blurred: builtins.bool = ...,
+        file: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_safety_score", b"_safety_score", "_score", b"_score", "iteration", b"iteration", "rank", b"rank", "safety_score", b"safety_score", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_safety_score", b"_safety_score", "_score", b"_score", "blurred", b"blurred", "calls", b"calls", "decodes", b"decodes", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "overhead_s", b"overhead_s", "png", b"png", "rank", b"rank", "safety_score", b"safety_score", "score", b"score", "seed", b"seed", "timings", b"timings", "wall_s", b"wall_s", "width_px", b"width_px"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_iteration", b"_iteration", "_rank", b"_rank", "_safety_score", b"_safety_score", "_score", b"_score", "blurred", b"blurred", "calls", b"calls", "decodes", b"decodes", "file", b"file", "height_px", b"height_px", "index", b"index", "iteration", b"iteration", "overhead_s", b"overhead_s", "png", b"png", "rank", b"rank", "safety_score", b"safety_score", "score", b"score", "seed", b"seed", "timings", b"timings", "wall_s", b"wall_s", "width_px", b"width_px"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_iteration", b"_iteration"]) -> typing.Literal["iteration"] | None: ...
     @typing.overload
