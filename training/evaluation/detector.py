@@ -92,12 +92,15 @@ class Reading:
 class Detector:
     """Finds the sprites of one set; the reading of a picture depends on no other picture."""
 
-    def __init__(self, sprites: SpriteSet, board: Board) -> None:
+    def __init__(
+        self, sprites: SpriteSet, board: Board, *, worst_distance: float = WORST_DISTANCE
+    ) -> None:
         """Prepares the templates.
 
         Args:
             sprites: The artwork to look for.
             board: Grid that the pictures' scenes are laid out on.
+            worst_distance: From its template, past which a region is not recognised.
 
         Raises:
             ValueError: the coarse copy has no pixel for a half cell of the board.
@@ -107,6 +110,7 @@ class Detector:
                 f"expected a board whose cells divide {COARSE_PX // 2}, got {board.cells} cells"
             )
         self.board, self._vocabulary = board, sprites.vocabulary
+        self.worst_distance = worst_distance
         self._templates = [
             templates_of(sprites, board, cells)
             for cells in (board.alone_cells, board.together_cells)
@@ -115,22 +119,23 @@ class Detector:
         self._colours = np.array(list(sprites.vocabulary.backgrounds.values()), np.float32) / 255
 
     def read(
-        self, picture: UInt8[np.ndarray, "h w 3"], *, worst_distance: float = WORST_DISTANCE
+        self, picture: UInt8[np.ndarray, "h w 3"], *, worst_distance: float | None = None
     ) -> Reading:
         """Reads a picture.
 
         Args:
             picture: Square, of any size.
-            worst_distance: From its template, past which a region is not recognised.
+            worst_distance: In place of the detector's own, if not None.
 
         Raises:
             ValueError: it is not square or not RGB bytes.
         """
         pixels = _fine_copy(picture)
+        limit = self.worst_distance if worst_distance is None else worst_distance
         background, colour = self._background(pixels)
         found: Sequence[Detection] = max(
             (
-                _Search(pixels, colour, templates, self.board).objects(worst_distance)
+                _Search(pixels, colour, templates, self.board).objects(limit)
                 for templates in self._templates
             ),
             key=lambda objects: sum(detection.explained for detection in objects),

@@ -63,14 +63,14 @@ def detector(
 
 
 def print_reliability(
-    testbed: Testbed, *, side_px: int | None = None, worst_distance: float = WORST_DISTANCE
+    testbed: Testbed, *, side_px: int | None = None, worst_distance: float | None = None
 ) -> Reliability:
     """Measures the detector briefly and prints it, before a report of what it reads.
 
     Args:
         testbed: What scenes are drawn from, and the detector.
         side_px: Of the pictures; the testbed's if None.
-        worst_distance: From a template, past which a region is not recognised.
+        worst_distance: Of the detector, in place of its own if not None.
     """
     report = measure_detector(
         testbed, RELIABILITY_PICTURES, seed=1, side_px=side_px, worst_distance=worst_distance

@@ -18,6 +18,7 @@ from rich.table import Table
 from services.pictures.sheets import contact_sheet
 from services.sampling import NO_FLAGS, SamplingFlags, given
 from tools.cli.options import PLAIN_TEXT, Transport, sampling_options
+from training.evaluation.detector import WORST_DISTANCE
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.edits import (
     ATTRIBUTES,
@@ -112,6 +113,7 @@ def edits(
     every: int = 25,
     flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     seed: int = 0,
+    worst_distance: float = WORST_DISTANCE,
     out: Path = Path("out/evaluation"),
     transport: Transport = PLAIN_TEXT,
 ) -> None:
@@ -137,12 +139,14 @@ def edits(
         Sampling parameters of both transformers; the servers' defaults if not set.
     seed
         Of the scenes and the edits.
+    worst_distance
+        Of the detector: from a template, past which a region is not recognised.
     out
         Folder of the report and of a sheet of the first pictures, each beside what it was.
     """
     if not 7 <= every <= 100:
         raise ValueError(f"every: expected 7 to 100 iterations, got {every}")
-    testbed = open_testbed(preset, data)
+    testbed = open_testbed(preset, data, worst_distance=worst_distance)
     iterations = sorted({*range(0, 100, every), 100})
     drawn = {
         kind: draw_edit_cases(

@@ -12,7 +12,7 @@ from rich.table import Table
 from services.pictures.low_resolution import low_resolution_view
 from training.data.scenes import Scene, draw_scene, render
 from training.evaluation.damage import DAMAGES, damaged
-from training.evaluation.detector import WORST_DISTANCE, Detection
+from training.evaluation.detector import Detection
 from training.evaluation.scenes import score
 from training.evaluation.shares import Share, share_of
 from training.evaluation.testbed import Testbed
@@ -63,7 +63,7 @@ def measure_detector(
     *,
     seed: int,
     side_px: int | None = None,
-    worst_distance: float = WORST_DISTANCE,
+    worst_distance: float | None = None,
 ) -> Reliability:
     """Has the detector read composed scenes, sound and with one object damaged.
 
@@ -73,11 +73,12 @@ def measure_detector(
         seed: Of the scenes.
         side_px: Of the pictures, to which those of the testbed's size are reduced as for the base;
             not at all if None.
-        worst_distance: From a template, past which a region is not recognised.
+        worst_distance: Of the detector, in place of its own if not None.
     """
     if pictures < 1:
         raise ValueError(f"expected at least 1 picture, got {pictures}")
     side_px = side_px or testbed.side_px
+    limit = testbed.worst_distance if worst_distance is None else worst_distance
     right: dict[str, list[bool]] = {}
     accepted: dict[str, list[bool]] = {damage: [] for damage in DAMAGES}
     for index in range(pictures):
@@ -85,16 +86,16 @@ def measure_detector(
         scene = draw_scene(testbed.vocabulary, testbed.board, random)
         drawn = low_resolution_view(render(scene, testbed.sprites, testbed.side_px), side_px)
         for name, picture in _sound(drawn, random).items():
-            reading = testbed.detector.read(picture, worst_distance=worst_distance)
+            reading = testbed.detector.read(picture, worst_distance=limit)
             right.setdefault(name, []).append(score(scene, reading).all)
         victim = int(random.integers(len(scene.placed)))
         for damage, answers in accepted.items():
             picture = damaged(scene, testbed.sprites, testbed.side_px, damage, victim, random)
             picture = low_resolution_view(picture, side_px)
-            reading = testbed.detector.read(picture, worst_distance=worst_distance)
+            reading = testbed.detector.read(picture, worst_distance=limit)
             answers.append(_recognised_at(scene, victim, reading.objects))
     return Reliability(
-        worst_distance=worst_distance,
+        worst_distance=limit,
         all_right={name: share_of(answers) for name, answers in right.items()},
         accepted={name: share_of(answers) for name, answers in accepted.items()},
     )

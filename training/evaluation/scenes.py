@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from training.data.captions import full_caption
 from training.data.scenes import Board, Scene, draw_scene, scene_is_held_out
 from training.data.sprites import Vocabulary
-from training.evaluation.detector import WORST_DISTANCE, Detector, Reading
+from training.evaluation.detector import Detector, Reading
 from training.evaluation.shares import Share, share_of
 
 
@@ -184,7 +184,7 @@ def score_all(
     pictures: Iterable[UInt8[np.ndarray, "h w 3"]],
     detector: Detector,
     *,
-    worst_distance: float = WORST_DISTANCE,
+    worst_distance: float | None = None,
 ) -> Iterator[ScoredImage]:
     """Yields the score of each picture as it comes.
 
@@ -192,7 +192,7 @@ def score_all(
         cases: What was asked for.
         pictures: One a case, in the same order.
         detector: Reads the pictures.
-        worst_distance: From its template, past which a region is not recognised.
+        worst_distance: Of the detector, in place of its own if not None.
     """
     for case, picture in zip(cases, pictures, strict=True):
         reading = detector.read(picture, worst_distance=worst_distance)

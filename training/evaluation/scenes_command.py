@@ -14,6 +14,7 @@ from rich.progress import track
 
 from services.sampling import NO_FLAGS, SamplingFlags, given
 from tools.cli.options import PLAIN_TEXT, Transport, sampling_options
+from training.evaluation.detector import WORST_DISTANCE
 from training.evaluation.detector_command import print_reliability
 from training.evaluation.reports import write_report
 from training.evaluation.sampling_search import GROUPS as SEARCHED_GROUPS
@@ -36,6 +37,7 @@ def scenes(
     flags: Annotated[SamplingFlags, Parameter(name="*")] = NO_FLAGS,
     steps: int | None = None,
     superres_steps: int | None = None,
+    worst_distance: list[float] | None = None,
     out: Path = Path("out/evaluation"),
     transport: Transport = PLAIN_TEXT,
 ) -> None:
@@ -63,8 +65,11 @@ def scenes(
         Of the base; the servers' default if not set.
     superres_steps
         Of the super-resolution; the servers' default if not set.
+    worst_distance
+        Of the detector: from a template, past which a region is not recognised; by several the same
+        pictures are read with each.
     out
-        Folder of the report and of the sheet of all pictures.
+        Folder of the reports and of the sheet of all pictures.
     """
     testbed = open_testbed(preset, data)
     cases = draw_prompt_cases(
@@ -74,13 +79,18 @@ def scenes(
         seed=seed,
         groups=group or tuple(GROUPS),
     )
-    reliability = print_reliability(testbed)
+    limits = worst_distance or [testbed.worst_distance]
+    reliable = {limit: print_reliability(testbed, worst_distance=limit) for limit in limits}
     with MuseClient(server, tls=transport.tls()) as client:
         options = sampling_options(client, given(flags), steps=steps, superres_steps=superres_steps)
-        pictures = generate_all(client, cases, options)
-        generated = score_all(cases, pictures, testbed.detector)
-        scored = list(track(generated, "generating", total=len(cases), console=console))
-    write_report(f"Pictures of {server}", scored, reliability, out / "scenes.json")
+        generated = generate_all(client, cases, options)
+        pictures = list(track(generated, "generating", total=len(cases), console=console))
+    for limit, reliability in reliable.items():
+        title, name = f"Pictures of {server}", "scenes"
+        if len(limits) > 1:
+            title, name = f"{title}, worst distance {limit:g}", f"scenes-{limit:g}"
+        scored = list(score_all(cases, pictures, testbed.detector, worst_distance=limit))
+        write_report(title, scored, reliability, out / f"{name}.json")
 
 
 def search_sampling(
@@ -93,6 +103,7 @@ def search_sampling(
     guidance_scale: float = 1.5,
     temperature: float = 0.7,
     choice_temperature: float = 2.0,
+    worst_distance: float = WORST_DISTANCE,
     transport: Transport = PLAIN_TEXT,
 ) -> None:
     """Searches the sampling parameters of both transformers that give the best pictures.
@@ -117,8 +128,10 @@ def search_sampling(
         To begin with.
     choice_temperature
         To begin with.
+    worst_distance
+        Of the detector: from a template, past which a region is not recognised.
     """
-    testbed = open_testbed(preset, data)
+    testbed = open_testbed(preset, data, worst_distance=worst_distance)
     cases = draw_prompt_cases(
         testbed.vocabulary, testbed.board, prompts_per_group, seed=seed, groups=SEARCHED_GROUPS
     )

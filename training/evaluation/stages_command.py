@@ -66,10 +66,8 @@ def base(flags: Flags) -> None:
     folder = flags.checkpoint or flags.checkpoints / "base"
     alone = BaseAlone(folder, flags.checkpoints, named_preset(flags.preset))
     pictures = alone.generate_all(cases, _chosen(alone.sampling, flags))
-    _report(
-        f"The base alone, {folder}", testbed, testbed.low_side_px, cases, pictures,
-        flags.worst_distance, flags.out / "base.json",
-    )  # fmt: skip
+    title, file = f"The base alone, {folder}", flags.out / "base.json"
+    _report(title, testbed, testbed.low_side_px, cases, pictures, file)
 
 
 def superres(flags: Flags) -> None:
@@ -78,14 +76,14 @@ def superres(flags: Flags) -> None:
     folder = flags.checkpoint or flags.checkpoints / "superres"
     alone = SuperresAlone(folder, flags.checkpoints, named_preset(flags.preset))
     pictures = alone.generate_all(cases, _chosen(alone.sampling, flags), testbed)
-    _report(
-        f"The super-resolution alone, {folder}", testbed, testbed.side_px, cases, pictures,
-        flags.worst_distance, flags.out / "superres.json",
-    )  # fmt: skip
+    title, file = f"The super-resolution alone, {folder}", flags.out / "superres.json"
+    _report(title, testbed, testbed.side_px, cases, pictures, file)
 
 
 def _testbed_and_cases(flags: StageFlags) -> tuple[Testbed, list[PromptCase]]:
-    testbed = open_testbed(flags.preset, flags.data, objects=flags.objects)
+    testbed = open_testbed(
+        flags.preset, flags.data, objects=flags.objects, worst_distance=flags.worst_distance
+    )
     cases = draw_prompt_cases(
         testbed.vocabulary,
         testbed.board,
@@ -115,10 +113,9 @@ def _report(
     side_px: int,
     cases: Sequence[PromptCase],
     pictures: Iterator[UInt8[np.ndarray, "h w 3"]],
-    worst_distance: float,
     file: Path,
 ) -> None:
-    reliability = print_reliability(testbed, side_px=side_px, worst_distance=worst_distance)
-    generated = score_all(cases, pictures, testbed.detector, worst_distance=worst_distance)
+    reliability = print_reliability(testbed, side_px=side_px)
+    generated = score_all(cases, pictures, testbed.detector)
     scored = list(track(generated, "generating", total=len(cases), console=console))
     write_report(title, scored, reliability, file)

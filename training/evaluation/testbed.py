@@ -7,7 +7,7 @@ from pathlib import Path
 from services.presets import preset as named_preset
 from training.data.scenes import Board
 from training.data.sprites import SceneDataError, SpriteSet, Vocabulary, load_sprites
-from training.evaluation.detector import Detector
+from training.evaluation.detector import WORST_DISTANCE, Detector
 from training.recipes import RECIPES
 
 
@@ -21,6 +21,7 @@ class Testbed:
         board: Grid that scenes are laid out on.
         side_px: Side of the pictures.
         low_side_px: Side of the low-resolution pictures.
+        worst_distance: Of the detector: from a template, past which a region is not recognised.
     """
 
     __test__ = False  # not a test of pytest's
@@ -30,14 +31,21 @@ class Testbed:
     board: Board
     side_px: int
     low_side_px: int
+    worst_distance: float = WORST_DISTANCE
 
     @cached_property
     def detector(self) -> Detector:
         """Reads pictures; it knows every sprite, and is prepared when it is first needed."""
-        return Detector(self.sprites, self.board)
+        return Detector(self.sprites, self.board, worst_distance=self.worst_distance)
 
 
-def open_testbed(preset: str, data: Path, *, objects: int | None = None) -> Testbed:
+def open_testbed(
+    preset: str,
+    data: Path,
+    *,
+    objects: int | None = None,
+    worst_distance: float = WORST_DISTANCE,
+) -> Testbed:
     """Reads the artwork that a preset is evaluated with.
 
     Args:
@@ -45,6 +53,7 @@ def open_testbed(preset: str, data: Path, *, objects: int | None = None) -> Test
         data: Folder of sprites.
         objects: How many objects of the vocabulary scenes show, from its first; the preset's number
             if None.
+        worst_distance: Of the detector: from a template, past which a region is not recognised.
 
     Raises:
         ValueError: no preset has that name.
@@ -64,4 +73,5 @@ def open_testbed(preset: str, data: Path, *, objects: int | None = None) -> Test
         board=recipes.board,
         side_px=system.side_px,
         low_side_px=system.low_tokenizer.image_size,
+        worst_distance=worst_distance,
     )

@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 
 from services.pictures.low_resolution import low_resolution_view
 from training.data.scenes import Scene, render
-from training.evaluation.detector import WORST_DISTANCE
 from training.evaluation.fidelity import codebook_use, psnr_db
 from training.evaluation.scenes import score
 from training.evaluation.shares import Share, share_of
@@ -49,8 +48,6 @@ def measure_tokenizer(
     tokenizer: FrozenTokenizer,
     scenes: Sequence[Scene],
     testbed: Testbed,
-    *,
-    worst_distance: float = WORST_DISTANCE,
 ) -> TokenizerReport:
     """Encodes and decodes scenes, at the tokenizer's own resolution.
 
@@ -58,7 +55,6 @@ def measure_tokenizer(
         tokenizer: The one to measure.
         scenes: What the pictures show; at least one.
         testbed: The artwork and the detector.
-        worst_distance: Of the detector: past which a region is not recognised.
 
     Raises:
         ValueError: the tokenizer is for neither size of the testbed's pictures.
@@ -79,7 +75,7 @@ def measure_tokenizer(
         again = tokenizer.pictures(jnp.asarray(ids))
         decibels += [psnr_db(image, copy) for image, copy in zip(images, again, strict=True)]
         right += [
-            score(scene, testbed.detector.read(copy, worst_distance=worst_distance)).all
+            score(scene, testbed.detector.read(copy)).all
             for scene, copy in zip(batch, again, strict=True)
         ]
     codes_used, perplexity = codebook_use(used)

@@ -70,13 +70,12 @@ def tokenizers(
             raise ValueError(f"only: expected low or high, got {only!r}")
         folders = {only: folders[only]}
     loaded = {name: FrozenTokenizer(folder) for name, folder in folders.items()}
-    testbed = open_testbed(preset, data)
-    reliability = print_reliability(testbed, worst_distance=worst_distance)
+    testbed = open_testbed(preset, data, worst_distance=worst_distance)
+    reliability = print_reliability(testbed)
     random = np.random.default_rng(seed)
     scenes = [draw_scene(testbed.vocabulary, testbed.board, random) for _ in range(pictures)]
     reports = {
-        name: measure_tokenizer(tokenizer, scenes, testbed, worst_distance=worst_distance)
-        for name, tokenizer in loaded.items()
+        name: measure_tokenizer(tokenizer, scenes, testbed) for name, tokenizer in loaded.items()
     }
     console.print(_table(reports, pictures))
     content: dict[str, object] = {

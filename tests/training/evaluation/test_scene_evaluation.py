@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from training.evaluation.scenes import (
     score_all,
     shares_by_group,
 )
+from training.evaluation.scenes_command import scenes
 from training.evaluation.server import generate_all
 from training.evaluation.shares import Share, share_of
 from training.evaluation.testbed import Testbed
 
+LIMITED = ("scenes-0.json", "scenes-1.json")
 TRAINING_LIKE = tuple(name for name, group in GROUPS.items() if not group.held_out)
 
 
@@ -125,8 +128,9 @@ def test_a_report_holds_the_detector_the_shares_and_every_picture(
     assert Image.open(tmp_path / "new" / "scenes.png").width == 4 * 132 + 4
 
 
-def test_pictures_come_from_a_server(testbed: Testbed) -> None:
-    cases = _cases(testbed, 2, seed=4, groups=("single",))
+@contextmanager
+def composer(testbed: Testbed, cases: list[PromptCase]) -> Iterator[str]:
+    """Yields the address of an orchestrator that paints the cases in order, all of them right."""
     asked = iter(cases)
 
     class Composer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
@@ -144,8 +148,31 @@ def test_pictures_come_from_a_server(testbed: Testbed) -> None:
     orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(Composer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with MuseClient(f"127.0.0.1:{port}") as client:
-        scored = list(score_all(cases, generate_all(client, cases), testbed.detector))
+    yield f"127.0.0.1:{port}"
     server.stop(0)
+
+
+def test_pictures_come_from_a_server(testbed: Testbed) -> None:
+    cases = _cases(testbed, 2, seed=4, groups=("single",))
+    with composer(testbed, cases) as address, MuseClient(address) as client:
+        scored = list(score_all(cases, generate_all(client, cases), testbed.detector))
     assert [one.score.all for one in scored] == [True, True]
     assert all(np.array_equal(a.picture.shape, (128, 128, 3)) for a in scored)
+
+
+def test_the_command_reads_the_same_pictures_with_several_limits(
+    testbed: Testbed, artwork: Path, tmp_path: Path
+) -> None:
+    cases = _cases(testbed, 1, seed=0, groups=("single",))
+    with composer(testbed, cases) as address:
+        scenes(
+            data=artwork,
+            server=address,
+            prompts_per_group=1,
+            group=["single"],
+            worst_distance=[0.0, 1.0],
+            out=tmp_path,
+        )
+    reports = {name: json.loads((tmp_path / name).read_text()) for name in LIMITED}
+    assert [each["detector"]["worst_distance"] for each in reports.values()] == [0.0, 1.0]
+    assert [each["shares"]["single"]["all"]["share"] for each in reports.values()] == [0.0, 1.0]
