@@ -12,20 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-from services.base.config import BaseConfig
+from services.base.families import CONFIG_TYPES as BASE_TYPES
+from services.base.families import AnyBaseConfig
 from services.runtime.checkpoints.adapters import check_belongs, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
+from services.runtime.checkpoints.families import load_family
 from services.runtime.checkpoints.serialization import (
+    OWN_FAMILY,
     WEIGHTS_FILE,
-    load_checkpoint,
+    read_header,
     save_checkpoint,
 )
 from services.runtime.checkpoints.tensors import LazyTensors
 from services.superres.config import SuperresConfig
 
-CONFIG_TYPES: Mapping[str, type[BaseConfig | SuperresConfig]] = {
-    "base": BaseConfig,
-    "superres": SuperresConfig,
+CONFIG_TYPES: Mapping[str, Mapping[str, type[AnyBaseConfig | SuperresConfig]]] = {
+    "base": BASE_TYPES,
+    "superres": {OWN_FAMILY: SuperresConfig},
 }
 WRITTEN = ("config.json", WEIGHTS_FILE, "training.json")  # anew; other files are copied
 
@@ -49,7 +52,7 @@ def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
         raise CheckpointMismatch(
             f"{adapter} is an adapter of {added.stage!r}: expected one of {', '.join(CONFIG_TYPES)}"
         )
-    read = load_checkpoint(checkpoint, stage=added.stage, config_type=CONFIG_TYPES[added.stage])
+    read = load_family(checkpoint, stage=added.stage, config_types=CONFIG_TYPES[added.stage])
     check_belongs(added, read)
 
     def make(name: str) -> np.ndarray:
@@ -67,6 +70,7 @@ def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
         config=read.config,
         parameters=LazyTensors(shapes, make),
         fingerprint=read.fingerprint,
+        family=read_header(checkpoint, added.stage).get("family", OWN_FAMILY),
         record={**read.record, "merged_adapter": {**merged, "record": added.record}},
         files=[
             file

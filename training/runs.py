@@ -17,11 +17,9 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.progress import track
 
-from services.base.families import family_of
 from services.pictures.low_resolution import low_resolution_view
 from services.presets import Preset
 from services.runtime.checkpoints.adapters import LowRank
-from services.runtime.checkpoints.serialization import OWN_FAMILY
 from services.text_encoder.known_words import known_words
 from training.data.crops import busy_crops
 from training.data.sources import NO_DATA_FLAGS, DataFlags, ImageSource, open_source
@@ -276,11 +274,6 @@ def transformer_task(
     start = None
     if initialize_from is not None:
         start = transformer_start(initialize_from, stage, shape)
-        if low_rank is not None and family_of(start.config) != OWN_FAMILY:
-            raise ValueError(
-                f"{initialize_from} is of the family {family_of(start.config)!r}: an adapter can "
-                f"be trained for the family {OWN_FAMILY!r} alone"
-            )
         check_fingerprint(start, frozen, whole=low_rank is None)
     rows = execution.local_rows(recipe.batch_size)
     fresh = precomputed is None and recipe.distinct_examples is None

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from services.base.families import CONFIG_TYPES
 from services.base.spec import BASE
 from services.base.uvit import NO_TEXT
 from services.decoding.serving import default_serving_config
+from services.decoding.state import Sampling, fresh_row
 from services.masked.defaults import FILE_NAME as SAMPLING_FILE
 from services.masked.engine import MaskedEngine
 from services.presets import preset
-from services.runtime.checkpoints.adapters import LowRank
+from services.runtime.checkpoints.adapters import load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.families import load_family
 from services.runtime.checkpoints.golden import read_golden
@@ -65,6 +67,15 @@ def task_of(
     )
     assert isinstance(task, MaskedTokensTask)
     return task
+
+
+def decoded(engine: MaskedEngine[Any], text: np.ndarray, adapters: dict[str, float]) -> np.ndarray:
+    """Returns the tokens of a decode of four steps."""
+    if not engine.pool.compiled:
+        engine.pool.warm_up()
+    row = fresh_row(engine.config.tokens, Sampling(steps=4, seed=3, guidance_scale=3.0))
+    engine.pool.admit(0, engine.decode_request(row, text, adapters=adapters))
+    return engine.pool.advance(4, [0])[0].tokens
 
 
 def test_captions_are_embedded_as_when_serving_and_cut_where_serving_refuses(
@@ -141,19 +152,46 @@ def test_shards_of_a_system_without_a_superres_are_what_training_reads(
     np.testing.assert_allclose(read.text, computed.text, rtol=2**-7, atol=1e-6)
 
 
-def test_an_adapter_and_a_new_transformer_are_refused(
-    checkpoints: Path, artwork: Path, tmp_path: Path
+def test_an_adapter_learns_by_the_command_and_is_served_beside_the_checkpoint_or_merged(
+    checkpoints: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"of the family 'uvit': an adapter can be trained for"):
-        runs.transformer_task(
-            TINY,
-            "base",
-            artwork,
-            checkpoints,
-            tmp_path,
-            seed=0,
-            initialize_from=checkpoints / "base",
-            low_rank=LowRank(rank=2, alpha=2),
-        )
+    start, run, merged = checkpoints / "base", tmp_path / "run", tmp_path / "merged"
+    command = (
+        f"base --preset tiny --data {pictures} --checkpoints {checkpoints} --out {run} "
+        f"--from {start} --adapter-rank 8 --steps 40 --batch-size 4 --warm-up-steps 1 "
+        f"--learning-rate 3e-2"
+    )
+    app(command.split(), result_action="return_value")
+    *_, last = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    command = f"merge --checkpoint {start} --adapter {run / 'adapter'} --out {merged}"
+    app(command.split(), result_action="return_value")
+
+    before, after = (
+        load_family(folder, stage="base", config_types=CONFIG_TYPES) for folder in (start, merged)
+    )
+    assert last["loss"] < 0.9 * np.log(after.config.vocabulary)  # it begins at 1.0 or above
+    assert (after.config, after.fingerprint) == (before.config, before.fingerprint)
+    changed = {
+        name
+        for name, value in before.parameters.items()
+        if not np.array_equal(after.parameters[name], value)
+    }
+    assert changed == set(load_adapter(run / "adapter").factors)
+    assert {"blocks.attention.project.kernel", "up_blocks.first.key_value.kernel"} <= changed
+
+    serving = default_serving_config(1, precision="float32")
+    fox = {"fox": run / "adapter"}
+    beside = MaskedEngine.load(BASE, start, serving, adapters=fox)
+    alone = MaskedEngine.load(BASE, merged, serving)
+    (text,), _ = FrozenTextEncoder(checkpoints / "text_encoder").embeddings(["2 foxes"])
+    adapted, whole, plain = (
+        decoded(engine, text, weights)
+        for engine, weights in ((beside, {"fox": 1.0}), (alone, {}), (beside, {}))
+    )
+    assert (adapted == whole).mean() > 0.98  # the sums are rounded in another order
+    assert (adapted == plain).mean() < 0.9
+
+
+def test_a_new_transformer_is_refused(checkpoints: Path, artwork: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointMismatch, match="of the family 'clip': expected a T5; on a CLIP"):
         runs.transformer_task(TINY, "base", artwork, checkpoints, tmp_path, seed=0)
