@@ -17,6 +17,7 @@ from services.base.families import AnyBaseConfig
 from services.runtime.checkpoints.adapters import check_belongs, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.families import load_family
+from services.runtime.checkpoints.golden import GOLDEN_FILE
 from services.runtime.checkpoints.serialization import (
     OWN_FAMILY,
     WEIGHTS_FILE,
@@ -30,7 +31,8 @@ CONFIG_TYPES: Mapping[str, Mapping[str, type[AnyBaseConfig | SuperresConfig]]] =
     "base": BASE_TYPES,
     "superres": {OWN_FAMILY: SuperresConfig},
 }
-WRITTEN = ("config.json", WEIGHTS_FILE, "training.json")  # anew; other files are copied
+# Written anew, or an answer of the weights that were there; other files are copied.
+NOT_COPIED = ("config.json", WEIGHTS_FILE, "training.json", GOLDEN_FILE)
 
 
 def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
@@ -75,6 +77,6 @@ def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
         files=[
             file
             for file in sorted(checkpoint.iterdir())
-            if file.is_file() and file.name not in WRITTEN
+            if file.is_file() and file.name not in NOT_COPIED
         ],
     )

@@ -179,6 +179,8 @@ def test_an_adapter_learns_by_the_command_and_is_served_beside_the_checkpoint_or
     assert changed == set(load_adapter(run / "adapter").factors)
     assert {"blocks.attention.project.kernel", "up_blocks.first.key_value.kernel"} <= changed
 
+    assert read_golden(start) is not None
+    assert read_golden(merged) is None  # the answer of other weights
     serving = default_serving_config(1, precision="float32")
     fox = {"fox": run / "adapter"}
     beside = MaskedEngine.load(BASE, start, serving, adapters=fox)
