@@ -9,18 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from services.base.config import BaseConfig
 from services.base.spec import BASE
 from services.masked.engine import MaskedEngine
 from services.presets import preset
 from services.runtime.checkpoints.adapters import LowRank, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.serialization import load_checkpoint, save_checkpoint
+from services.superres.config import SuperresConfig
 from services.text_encoder.known_words import KnownWords
 from services.text_encoder.loading import load_text_encoder
 from training import runs
 from training.__main__ import app
 from training.loop import Task
-from training.merging import CONFIG_TYPES
 from training.recipe_changes import RecipeChanges
 
 TINY = preset("tiny")
@@ -66,13 +67,17 @@ def _export(task: Task, folder: Path) -> None:
     task.export(_initial(task), folder, {"preset": "tiny"})
 
 
+def _shape(stage: Stage) -> BaseConfig | SuperresConfig:
+    return TINY.base if stage == "base" else TINY.superres
+
+
 @pytest.mark.parametrize("stage", ["base", "superres"])
 def test_a_transformer_starts_from_a_checkpoint(
     stage: Stage, artwork: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
     start = checkpoints / stage
     initial = _initial(_transformer(stage, artwork, checkpoints, tmp_path, initialize_from=start))
-    read = load_checkpoint(start, stage=stage, config_type=CONFIG_TYPES[stage])
+    read = load_checkpoint(start, stage=stage, config_type=type(_shape(stage)))
     assert initial.keys() == read.parameters.keys()
     for name, value in read.parameters.items():
         np.testing.assert_array_equal(initial[name], value.astype(np.float32), name)
@@ -120,7 +125,7 @@ def test_a_text_encoder_of_another_shape_is_refused(
 
 def _with(checkpoints: Path, folder: Path, **changed: Any) -> Path:
     """Copies the base's checkpoint with another fingerprint or without some parameters."""
-    read = load_checkpoint(checkpoints / "base", stage="base", config_type=CONFIG_TYPES["base"])
+    read = load_checkpoint(checkpoints / "base", stage="base", config_type=BaseConfig)
     made = replace(read, **changed)
     save_checkpoint(
         folder,
