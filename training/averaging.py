@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from services.masked.adapters import FOLDER as ADAPTERS
 from services.runtime.checkpoints.golden import GOLDEN_FILE
 from services.runtime.checkpoints.serialization import (
     WEIGHTS_FILE,
@@ -25,7 +26,8 @@ def average_run(run: Path, checkpoint: Path, out: Path, *, decay: float, every: 
 
     Args:
         run: Folder of the run, with its snapshots.
-        checkpoint: What the run exported; everything but the weights is taken from it.
+        checkpoint: What the run exported; all but the weights, and what belongs to them, is
+            taken from it.
         out: Folder of the new checkpoint.
         decay: Weight of the older snapshots when a newer one joins them, 0 to below 1.
         every: Takes the snapshots of multiples of this, and the last one.
@@ -54,7 +56,7 @@ def average_run(run: Path, checkpoint: Path, out: Path, *, decay: float, every: 
     shutil.copytree(
         checkpoint,
         out,
-        ignore=shutil.ignore_patterns(WEIGHTS_FILE, GOLDEN_FILE),
+        ignore=shutil.ignore_patterns(WEIGHTS_FILE, GOLDEN_FILE, ADAPTERS),
         dirs_exist_ok=True,
     )
     header["digest"] = write_tensors(out / WEIGHTS_FILE, parameters)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from services.base.families import CONFIG_TYPES as BASE_TYPES
-from services.base.families import AnyBaseConfig
+from services.base.families import AnyBaseConfig, family_of
 from services.runtime.checkpoints.adapters import check_belongs, load_adapter
 from services.runtime.checkpoints.errors import CheckpointMismatch
 from services.runtime.checkpoints.families import load_family
@@ -21,7 +21,6 @@ from services.runtime.checkpoints.golden import GOLDEN_FILE
 from services.runtime.checkpoints.serialization import (
     OWN_FAMILY,
     WEIGHTS_FILE,
-    read_header,
     save_checkpoint,
 )
 from services.runtime.checkpoints.tensors import LazyTensors
@@ -72,7 +71,7 @@ def merge_adapter(checkpoint: Path, adapter: Path, out: Path) -> None:
         config=read.config,
         parameters=LazyTensors(shapes, make),
         fingerprint=read.fingerprint,
-        family=read_header(checkpoint, added.stage).get("family", OWN_FAMILY),
+        family=family_of(read.config),
         record={**read.record, "merged_adapter": {**merged, "record": added.record}},
         files=[
             file

@@ -19,7 +19,7 @@ FORMATS: dict[str, PictureFormat] = {  # by suffix of a file's name
     ".webp": "webp",
 }
 QUALITY = 95  # of JPEG and WebP
-MAX_WEBP_SIDE_PX = 2**14 - 1
+MAX_WEBP_SIDE_PX = 2**14 - 1  # libwebp's
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 # Modes that PNG lacks, and the one that has the same colours and transparency.
 _CONVERTED = {

@@ -21,7 +21,7 @@ FORMATS = {  # by Pillow's names
 }
 QUALITY = 95  # of JPEG and WebP by default
 MAX_QUALITY = 100
-MAX_WEBP_SIDE_PX = 2**14 - 1  # a file of WebP has 14 bits for a side less 1, and libwebp keeps one
+MAX_WEBP_SIDE_PX = 2**14 - 1  # libwebp's
 LARGE_PIXELS = 2**20  # above which a PNG is compressed with less effort, to save seconds
 # Writes files, so that they wait for each other only.
 FILE_THREADS = ThreadPoolExecutor(os.cpu_count(), "picture_files")

@@ -49,6 +49,16 @@ def test_it_takes_multiples_of_the_interval_and_the_last_snapshot(run: Path) -> 
     assert old["fingerprint"] == {"codebook": "codebook:of-the-run"}
 
 
+def test_what_belongs_to_the_weights_stays_behind(run: Path) -> None:
+    exported, new = run / "exported", run / "new"
+    for name in ("golden.safetensors", "sampling.json", "adapters/fox/config.json"):
+        (exported / name).parent.mkdir(parents=True, exist_ok=True)
+        (exported / name).write_bytes(b"{}")
+    average_run(run, exported, new, decay=0.5, every=10)
+    expected = {"config.json", "model.safetensors", "training.json", "sampling.json"}
+    assert {each.name for each in new.iterdir()} == expected
+
+
 @pytest.mark.parametrize(("decay", "every"), [(1.0, 10), (-0.1, 10), (0.7, 0)])
 def test_numbers_out_of_range_are_refused(run: Path, decay: float, every: int) -> None:
     with pytest.raises(ValueError, match="expected a decay of 0 to below 1 and an interval of at"):

@@ -87,9 +87,10 @@ def scenes(
         pictures = list(track(generated, "generating", total=len(cases), console=console))
     for limit, reliability in reliable.items():
         title, name = f"Pictures of {server}", "scenes"
-        if len(limits) > 1:
+        if len(reliable) > 1:
             title, name = f"{title}, worst distance {limit:g}", f"scenes-{limit:g}"
-        scored = list(score_all(cases, pictures, testbed.detector, worst_distance=limit))
+        read = score_all(cases, pictures, testbed.detector, worst_distance=limit)
+        scored = list(track(read, "reading", total=len(cases), console=console))
         write_report(title, scored, reliability, out / f"{name}.json")
 
 

@@ -148,8 +148,10 @@ def composer(testbed: Testbed, cases: list[PromptCase]) -> Iterator[str]:
     orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(Composer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(0)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0)
 
 
 def test_pictures_come_from_a_server(testbed: Testbed) -> None:
